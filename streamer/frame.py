@@ -1,0 +1,107 @@
+"""The one value that flows through a pipeline, and what the stages found in it."""
+
+import enum
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .picture import Picture
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class SmokeMap:
+    """Where a network saw smoke when it last looked."""
+
+    probability: NDArray[np.float32]
+    """(height, width), 0 to 1, read-only; covers the whole picture, usually at a smaller size."""
+
+    pts_ns: int
+    """Media time of the picture that was looked at. A later frame carries the map on."""
+
+
+class AlarmState(enum.Enum):
+    """What a camera's alarm thinks of the view."""
+
+    QUIET = "quiet"
+    """Nothing that looks like smoke, or not for long enough."""
+
+    SUSPECTED = "suspected"
+    """Something looks like smoke; time will tell."""
+
+    ALARM = "alarm"
+    """An event was raised and not yet cleared."""
+
+
+@dataclass(frozen=True, slots=True)
+class Region:
+    """A connected patch of smoke in one look. Coordinates are relative: 0, 0 is top left."""
+
+    box: tuple[float, float, float, float]
+    """Left, top, right, bottom, each 0 to 1."""
+
+    centroid: tuple[float, float]
+    """x, y, each 0 to 1, weighted by probability."""
+
+    base: tuple[float, float]
+    """x, y of the lowest part: where a plume is anchored."""
+
+    area: float
+    """Share of the picture, 0 to 1."""
+
+    mean: float
+    """Mean probability within the region, 0 to 1."""
+
+    peak: float
+    """Highest probability within the region, 0 to 1."""
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What the alarm makes of a frame: what an overlay shows."""
+
+    state: AlarmState
+    since_ns: int
+    """Media time at which the state began."""
+
+    regions: tuple[Region, ...] = ()
+    """Regions of the newest look that count, the most alarming first."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Frame:
+    """A picture and the times that belong to it.
+
+    Frames are handed from thread to thread, so nobody writes into one:
+    a stage that changes a picture makes a new frame with `dataclasses.replace`.
+    """
+
+    picture: Picture
+    """What to show: as decoded, until a stage draws on it or enhances it."""
+
+    pts_ns: int
+    """Media time since the stream began, by the camera's clock, in nanoseconds; never falls."""
+
+    arrived_ns: int
+    """When the picture was decoded here, by `Clock.monotonic_ns`."""
+
+    number: int
+    """Counts up by one for each decoded picture; a gap means dropped frames."""
+
+    synthetic: bool = False
+    """Made by interpolation. Shown and stored, never used as evidence."""
+
+    smoke: SmokeMap | None = None
+    """Set by the segment stage."""
+
+    verdict: Verdict | None = None
+    """Set by the alarm stage."""
+
+    @property
+    def looked(self) -> bool:
+        """Whether a network looked at this very frame, rather than at an earlier one."""
+        return self.smoke is not None and self.smoke.pts_ns == self.pts_ns
+
+    def __repr__(self) -> str:
+        size = f"{self.picture.width}x{self.picture.height}"
+        return f"<Frame {self.number} {size} at {self.pts_ns / 1e9:.3f} s>"

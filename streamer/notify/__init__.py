@@ -1,0 +1,1 @@
+"""Delivery: one channel a file, one attempt a call."""

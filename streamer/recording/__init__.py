@@ -1,0 +1,1 @@
+"""Recording: packets kept, cut and written without decoding."""

@@ -1,0 +1,1 @@
+"""Sinks: where frames are used up."""

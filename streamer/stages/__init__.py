@@ -1,0 +1,1 @@
+"""Stages: functions from frames to frames."""

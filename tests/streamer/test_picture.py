@@ -1,0 +1,92 @@
+"""Pictures: right colours, no needless copies, nobody writes into them."""
+
+import threading
+
+import av
+import numpy as np
+import pytest
+
+from streamer.picture import Picture
+
+
+def planar(height: int, width: int, *, luma: int = 128, pixel_format: str = "yuv420p"):
+    frame = av.VideoFrame(width, height, pixel_format)
+    for index, plane in enumerate(frame.planes):
+        plane.update(bytes([luma if index == 0 else 128]) * plane.buffer_size)
+    return frame
+
+
+@pytest.mark.parametrize("size", [(480, 640), (45, 81), (2, 2), (1, 1)])
+def test_rgb_comes_back_from_rgb(size):
+    grey = np.full((*size, 3), 90, np.uint8)
+    picture = Picture.from_rgb(grey)
+    assert picture.size == size
+    assert np.abs(picture.rgb().astype(int) - 90).max() <= 2
+
+
+@pytest.mark.parametrize(
+    ("luma", "full_range", "grey"),
+    [(16, False, 0), (235, False, 255), (0, True, 0), (255, True, 255), (126, False, 128)],
+)
+def test_both_ranges_become_full_range_rgb(luma, full_range, grey):
+    picture = Picture(
+        planar(32, 32, luma=luma, pixel_format="yuvj420p" if full_range else "yuv420p")
+    )
+    assert picture.color.full_range is full_range
+    assert np.abs(picture.rgb().astype(int) - grey).max() <= 1
+
+
+@pytest.mark.parametrize(("height", "matrix"), [(480, 601), (1080, 709)])
+def test_untagged_video_is_read_with_the_matrix_of_its_size(height, matrix):
+    frame = planar(height, 64, luma=81)
+    frame.planes[1].update(bytes([90]) * frame.planes[1].buffer_size)
+    frame.planes[2].update(bytes([240]) * frame.planes[2].buffer_size)
+    red, green, blue = Picture(frame).rgb()[8, 8]
+    wanted = {601: (254, 0, 0), 709: (255, 24, 0)}[matrix]
+    assert np.allclose((int(red), int(green), int(blue)), wanted, atol=3)
+
+
+def test_scaled_copies_are_made_once_and_are_read_only():
+    picture = Picture(planar(360, 640))
+    first = picture.rgb((90, 160))
+    assert first.shape == (90, 160, 3)
+    assert picture.rgb((90, 160)) is first
+    with pytest.raises(ValueError, match="read-only"):
+        first[0, 0] = 0
+
+
+def test_luma_of_planar_video_is_a_view():
+    frame = planar(36, 64)
+    picture = Picture(frame)
+    assert picture.luma().shape == (36, 64)
+    assert np.shares_memory(picture.luma(), np.frombuffer(frame.planes[0], np.uint8))
+
+
+@pytest.mark.parametrize("pixel_format", ["yuv422p", "yuv444p", "nv12", "gray", "yuv420p10le"])
+def test_other_formats_have_planes_too(pixel_format):
+    planes = Picture(av.VideoFrame(63, 35, pixel_format)).planes()
+    assert planes.y.shape == (35, 63)
+    assert planes.u.shape == planes.v.shape == (18, 32)
+
+
+def test_drawing_on_a_canvas_leaves_the_picture_as_it_was():
+    picture = Picture(planar(36, 64, luma=50))
+    canvas = picture.canvas()
+    canvas.planes.y[:] = 200
+    assert (picture.luma() == 50).all()
+    drawn = canvas.picture()
+    assert (drawn.luma() == 200).all()
+    assert drawn.color == picture.color
+
+
+def test_one_picture_serves_many_threads():
+    picture = Picture(planar(360, 640))
+    got = []
+    threads = [
+        threading.Thread(target=lambda: got.append(picture.rgb((72, 128)))) for _ in range(8)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert all(image is got[0] for image in got)
