@@ -93,8 +93,10 @@ class Link(Generic[TimedT]):
         self._overflow = overflow
         self._max_age_ns = max_age_ns
         self._clock = clock or SystemClock()
-        self._changed = threading.Condition(threading.Lock())
-        # All below are guarded by _changed.
+        self._lock = threading.Lock()
+        self._arrived = threading.Condition(self._lock)  # The receiver waits on this one,
+        self._drained = threading.Condition(self._lock)  # the sender on this one.
+        # All below are guarded by _lock.
         self._items: deque[TimedT] = deque()
         self._closed = False
         self._aborted = False
@@ -110,9 +112,9 @@ class Link(Generic[TimedT]):
             ReceiverLeft: The receiver has had enough.
             Cancelled: The pipeline is stopping.
         """
-        with self._changed:
-            if self._overflow is Overflow.BLOCK:
-                self._changed.wait_for(self._has_room)
+        with self._lock:
+            if self._overflow is Overflow.BLOCK and not self._has_room():
+                self._drained.wait_for(self._has_room)
             if self._aborted:
                 raise Cancelled
             if self._left:
@@ -124,7 +126,7 @@ class Link(Generic[TimedT]):
                 self._items.popleft()
                 self._dropped_full += 1
             self._items.append(item)
-            self._changed.notify_all()
+            self._arrived.notify()
 
     def _has_room(self) -> bool:
         return self._aborted or self._left or len(self._items) < self._capacity
@@ -139,15 +141,19 @@ class Link(Generic[TimedT]):
             yield item
 
     def _get(self) -> TimedT | None:
-        with self._changed:
+        with self._lock:
             while True:
-                self._changed.wait_for(self._has_news)
+                if not self._has_news():
+                    self._arrived.wait_for(self._has_news)
                 if self._aborted:
                     raise Cancelled
                 if not self._items:
                     return None
                 item = self._items.popleft()
-                self._changed.notify_all()
+                # A sender that was full wakes when half is gone: each wake-up is a switch of
+                # threads, and one for several items costs less than one for each.
+                if len(self._items) <= self._capacity // 2:
+                    self._drained.notify()
                 age_ns = self._clock.monotonic_ns() - item.arrived_ns
                 if self._max_age_ns is not None and age_ns > self._max_age_ns:
                     self._dropped_late += 1
@@ -161,30 +167,34 @@ class Link(Generic[TimedT]):
 
     def close(self) -> None:
         """Say, as the sender, that nothing more comes. What waits is still delivered."""
-        with self._changed:
+        with self._lock:
             self._closed = True
-            self._changed.notify_all()
+            self._wake_both()
 
     def leave(self) -> None:
         """Say, as the receiver, that nothing more is wanted."""
-        with self._changed:
+        with self._lock:
             self._left = True
             self._discard()
 
     def abort(self) -> None:
         """Drop everything and wake both ends with `Cancelled`. May be repeated."""
-        with self._changed:
+        with self._lock:
             self._aborted = True
             self._discard()
 
     def _discard(self) -> None:
         self._discarded += len(self._items)
         self._items.clear()
-        self._changed.notify_all()
+        self._wake_both()
+
+    def _wake_both(self) -> None:
+        self._arrived.notify_all()
+        self._drained.notify_all()
 
     def statistics(self) -> LinkStatistics:
         """A consistent snapshot, from any thread."""
-        with self._changed:
+        with self._lock:
             return LinkStatistics(
                 name=self.name,
                 capacity=self._capacity,

@@ -1,0 +1,47 @@
+"""What one hand-over through a link costs."""
+
+import statistics
+import threading
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from streamer.link import Link, Overflow
+
+_ITEMS = 20_000
+_ROUNDS = 5
+
+
+@dataclass(frozen=True, slots=True)
+class _Item:
+    arrived_ns: int
+
+
+def measure() -> Mapping[str, float]:
+    """`link_us`: median microseconds per item, sender and receiver in two threads, both rules."""
+    figures = {}
+    for overflow in Overflow:
+        rounds = [_hand_over(overflow) for _ in range(_ROUNDS)]
+        figures[overflow] = statistics.median(rounds)
+    return {
+        "link_us": round(max(figures.values()), 2),
+        "link_block_us": round(figures[Overflow.BLOCK], 2),
+        "link_drop_us": round(figures[Overflow.DROP_OLDEST], 2),
+    }
+
+
+def _hand_over(overflow: Overflow) -> float:
+    link: Link[_Item] = Link("bench", capacity=4, overflow=overflow, max_age_ns=10**12)
+
+    def send() -> None:
+        for _ in range(_ITEMS):
+            link.put(_Item(time.monotonic_ns()))
+        link.close()
+
+    began = time.perf_counter()
+    sender = threading.Thread(target=send, name="bench/link")
+    sender.start()
+    for _ in link:
+        pass
+    sender.join()
+    return (time.perf_counter() - began) / _ITEMS * 1e6

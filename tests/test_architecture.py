@@ -1,0 +1,106 @@
+"""Rules of the house that import-linter cannot express."""
+
+import ast
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+MODULES = sorted(
+    path.relative_to(ROOT)
+    for folder in ("streamer", "engines")
+    for path in ROOT.glob(f"{folder}/**/*.py")
+)
+
+THREADS = {
+    "streamer/pipeline.py": "one thread a part",
+    "streamer/service.py": "one thread a camera, and what serves all cameras",
+}
+"""Files that create threads, each with its reason."""
+
+ONE_PLACE = {
+    "openvino": {"engines/backends/openvino.py"},
+    "onnxruntime": {"engines/backends/onnxruntime.py"},
+    "tensorrt": {"engines/backends/tensorrt.py"},
+    "pycuda": {"engines/backends/tensorrt.py"},
+}
+TORCH = {"network.py", "data.py", "train.py", "evaluate.py", "export.py"}
+
+LONGEST_FILE = 500
+
+
+def imports(path: Path) -> set[str]:
+    """Top-level names of all modules that *path* imports, wherever in the file."""
+    found = set()
+    for node in ast.walk(ast.parse((ROOT / path).read_text())):
+        if isinstance(node, ast.Import):
+            found |= {name.name.split(".")[0] for name in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.level == 0 and node.module:
+            found.add(node.module.split(".")[0])
+    return found
+
+
+@pytest.mark.parametrize("package", ONE_PLACE)
+def test_an_accelerator_library_is_imported_in_one_place(package):
+    users = {path.as_posix() for path in MODULES if package in imports(path)}
+    assert users <= ONE_PLACE[package]
+
+
+def test_torch_is_imported_only_where_networks_are_made():
+    users = {path for path in MODULES if "torch" in imports(path)}
+    assert all(path.parts[0] == "engines" and path.name in TORCH for path in users), users
+
+
+def test_threads_are_created_in_few_files():
+    creators = {
+        path.as_posix()
+        for path in MODULES
+        if re.search(r"\b(Thread|Timer|ThreadPoolExecutor)\(", (ROOT / path).read_text())
+    }
+    assert creators <= set(THREADS), f"give a reason for {sorted(creators - set(THREADS))}"
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["alarm/rule.py", "link.py", *(f"stages/{n}.py" for n in ("segment", "alarm", "overlay"))],
+)
+def test_pure_parts_do_no_input_or_output_and_read_no_clock(path):
+    used = imports(Path("streamer") / path)
+    assert not used & {"time", "socket", "sqlite3", "httpx", "pathlib", "os", "io", "subprocess"}
+
+
+def test_no_file_is_long():
+    tests = sorted(path.relative_to(ROOT) for path in ROOT.glob("tests/**/*.py"))
+    long = {
+        str(path): lines
+        for path in [*MODULES, *tests]
+        if (lines := (ROOT / path).read_text().count("\n")) > LONGEST_FILE
+    }
+    assert not long
+
+
+@pytest.mark.parametrize(
+    "folder",
+    [
+        *sorted({path.parent.as_posix() for path in MODULES if path.name == "__init__.py"}),
+        "configs",
+        "tests",
+        "tools",
+    ],
+)
+def test_every_folder_explains_itself(folder):
+    assert (ROOT / folder / "README.md").is_file()
+
+
+def test_importing_the_program_needs_neither_torch_nor_a_gpu_library():
+    code = (
+        "import sys, streamer.build, streamer.service, engines.smoke.model;"
+        "print(sorted({'torch', 'tensorrt', 'pycuda'} & set(sys.modules)))"
+    )
+    answer = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT
+    )
+    assert answer.stdout.strip() == "[]"
