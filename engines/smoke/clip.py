@@ -1,0 +1,201 @@
+"""The demonstration clip: a fire that starts on a ridge, with the truth beside it.
+
+Landscape, plume, sensor noise and H.264 are all made here, so the clip may go anywhere.
+"""
+
+import json
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import Final
+
+import av
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from .plume import Plane, PlumeSimulator, Rgb, composite, from_linear, place, sky_light
+from .scene import Landscape
+
+_GRID: Final = 144
+"""Cells of the plume's grid on either side; enough for a plume of 200 pixels."""
+
+_PLUME_HEIGHT: Final = 0.26
+"""Height of the grown plume's field, as a share of the picture's height."""
+
+_NOISE_TILES: Final = 4
+_NOISE_SPARE: Final = 64
+"""Noise is cut anywhere from one of a few larger tiles: fresh noise costs more than x264."""
+
+_READ_NOISE: Final = 1.0
+_SHOT_NOISE: Final = 0.01
+"""Noise variance in 8-bit levels: read**2 + shot * luma * 10; a small sensor by day."""
+
+
+@dataclass(frozen=True, slots=True)
+class ClipTruth:
+    """What is in the clip."""
+
+    fps: int
+    frames: int
+    width: int
+    height: int
+    seed: int
+    onset_s: float | None
+    """When smoke begins; `None` without smoke."""
+
+    anchor: tuple[float, float] | None
+    """x, y of the source, each 0 to 1."""
+
+    area: tuple[float, ...]
+    """Share of the picture with alpha over 0.1, at each full second."""
+
+    box: tuple[tuple[float, float, float, float] | None, ...]
+    """Left, top, right, bottom of that, each 0 to 1, at each full second."""
+
+
+def make_clip(
+    path: Path,
+    *,
+    seconds: int = 30,
+    size: tuple[int, int] = (720, 1280),
+    fps: int = 25,
+    seed: int = 7,
+    onset_s: float = 6.0,
+    smoke: bool = True,
+) -> ClipTruth:
+    """Write an MP4 and, beside it, its truth: `NAME.json` and `NAME.alpha.npz`.
+
+    The same arguments make the same pictures. The masks are alpha at a quarter of the size, one a
+    second, uint8, 255 for opaque: (seconds, height / 4, width / 4).
+
+    Args:
+        path: The MP4 to write; an existing one is replaced.
+        seconds: Length, at least 1.
+        size: (height, width), both even.
+        fps: Frames a second; a key frame comes every second.
+        seed: Chooses landscape and plume.
+        onset_s: When the smoke begins.
+        smoke: Whether there is any.
+    """
+    height, width = size
+    scene = _Scene(
+        height=height, width=width, seed=seed, fps=fps, onset_s=onset_s if smoke else None
+    )
+    alphas: list[NDArray[np.uint8]] = []
+    with av.open(str(path), "w", options={"movflags": "faststart"}) as container:
+        stream = container.add_stream("libx264", rate=fps)
+        stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
+        stream.time_base = Fraction(1, fps)
+        stream.codec_context.options = {"preset": "veryfast", "crf": "24", "bf": "0", "g": str(fps)}
+        stream.codec_context.colorspace = stream.codec_context.color_primaries = 1  # BT.709
+        stream.codec_context.color_trc = stream.codec_context.color_range = 1
+        for number, (image, alpha) in enumerate(scene.frames(seconds * fps)):
+            if number % fps == 0:
+                alphas.append(_quarter(alpha))
+            frame = av.VideoFrame.from_ndarray(image, format="rgb24")
+            planar = frame.reformat(
+                format="yuv420p",
+                dst_colorspace="ITU709",
+                src_color_range="JPEG",
+                dst_color_range="MPEG",
+            )
+            scene.add_noise(planar, number)
+            planar.pts, planar.time_base = number, Fraction(1, fps)
+            container.mux(stream.encode(planar))
+        container.mux(stream.encode(None))
+    truth = _truth(scene, np.stack(alphas), seconds * fps)
+    np.savez_compressed(path.with_suffix(".alpha.npz"), alpha=np.stack(alphas))
+    path.with_suffix(".json").write_text(json.dumps(asdict(truth), indent=1) + "\n")
+    return truth
+
+
+class _Scene:
+    """Landscape, plume and camera over time."""
+
+    def __init__(
+        self, *, height: int, width: int, seed: int, fps: int, onset_s: float | None
+    ) -> None:
+        self.height, self.width, self.seed, self.fps, self.onset_s = (
+            height,
+            width,
+            seed,
+            fps,
+            onset_s,
+        )
+        self._landscape = Landscape(height=height, width=width, seed=seed)
+        self._random = np.random.default_rng(seed + 1)
+        self._plume = PlumeSimulator(height=_GRID, width=_GRID, seed=seed, wind=5.0, rise=8.0)
+        tiles = (_NOISE_TILES, height + _NOISE_SPARE, width + _NOISE_SPARE)
+        self._noise = self._random.standard_normal(tiles, np.float32)
+        self._sigma = np.zeros((height, width), np.float32)
+        self.place: tuple[float, float] = self._landscape.stand(self._random.uniform(0.3, 0.7))
+        """(y, x) of the source in pixels."""
+
+    def frames(self, count: int) -> Iterator[tuple[Rgb, Plane]]:
+        """Each picture and the exact alpha of the smoke in it."""
+        clear = np.zeros((self.height, self.width), np.float32)
+        for number in range(count):
+            now_s = number / self.fps
+            if number % self.fps == 0:  # Clouds drift a pixel a second.
+                still = from_linear(self._landscape.light(now_s))
+                light = sky_light(still)
+                # Smoke scatters sun and sky alike: greyer than the sky that it is seen against.
+                light = light + 0.8 * (light.mean() - light)
+            if self.onset_s is None or now_s < self.onset_s:
+                yield still, clear
+                continue
+            self._plume.step(1 / self.fps, strength=min(1.0, 0.4 + 0.05 * (now_s - self.onset_s)))
+            density = place(
+                self._plume.density,
+                into=(self.height, self.width),
+                anchor=self.place,
+                height_px=_PLUME_HEIGHT * self.height,
+            )
+            yield composite(still, density, opacity=0.6, air_light=light)
+
+    def add_noise(self, frame: av.VideoFrame, number: int) -> None:
+        """Shot and read noise on luma, in place."""
+        plane = frame.planes[0]
+        luma: NDArray[np.uint8] = np.ndarray(
+            (self.height, self.width), np.uint8, memoryview(plane), strides=(plane.line_size, 1)
+        )
+        if number % self.fps == 0:
+            self._sigma = _SIGMA[luma]
+        top, left = self._random.integers(0, _NOISE_SPARE, 2)
+        tile = self._noise[number % _NOISE_TILES]
+        noise = tile[top : top + self.height, left : left + self.width]
+        luma[:] = cv2.add(luma, cv2.multiply(self._sigma, noise), dtype=cv2.CV_8U)
+
+
+_SIGMA: Final = np.sqrt(_READ_NOISE**2 + _SHOT_NOISE * 10 * np.arange(256)).astype(np.float32)
+
+
+def _quarter(alpha: Plane) -> NDArray[np.uint8]:
+    small = cv2.resize(alpha, None, fx=0.25, fy=0.25, interpolation=cv2.INTER_AREA)
+    return np.rint(255 * small).astype(np.uint8)
+
+
+def _truth(scene: _Scene, alphas: NDArray[np.uint8], frames: int) -> ClipTruth:
+    seen = alphas > 0.1 * 255
+    anchor = (scene.place[1] / scene.width, scene.place[0] / scene.height)
+    return ClipTruth(
+        fps=scene.fps,
+        frames=frames,
+        width=scene.width,
+        height=scene.height,
+        seed=scene.seed,
+        onset_s=scene.onset_s,
+        anchor=None if scene.onset_s is None else anchor,
+        area=tuple(float(mask.mean()) for mask in seen),
+        box=tuple(_box(mask) for mask in seen),
+    )
+
+
+def _box(mask: NDArray[np.bool_]) -> tuple[float, float, float, float] | None:
+    x, y, width, height = cv2.boundingRect(mask.astype(np.uint8))
+    if width == 0:
+        return None
+    rows, columns = mask.shape
+    return x / columns, y / rows, (x + width) / columns, (y + height) / rows
