@@ -1,0 +1,72 @@
+"""What a killed writer left behind becomes an ordinary file again.
+
+A part is a row of MP4 boxes, each `size, kind, content`, of which only the last can be torn.
+"""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO, Final
+
+from .part_file import PART, storage_error, sync_folder
+
+_HEAD: Final = 8
+"""Bytes of size and kind in front of each box; 8 more where the size does not fit 32 bits."""
+
+
+def recover_part(part: Path, path: Path) -> bool:
+    """Cut off the torn end of *part* and name the rest *path*; nobody may be writing it.
+
+    Returns:
+        Whether there was anything to see; if not, the part is gone and *path* is not made.
+
+    Raises:
+        StorageError: The disk does not allow it.
+    """
+    if part.suffix != PART:
+        raise ValueError(f"{part} is no part")
+    try:
+        with part.open("r+b") as file:
+            whole = _whole_bytes(file) if path.suffix == ".mp4" else os.fstat(file.fileno()).st_size
+            file.truncate(whole)
+            os.fsync(file.fileno())
+        if not whole:
+            part.unlink()
+            return False
+        part.replace(path)
+        sync_folder(path.parent)
+    except OSError as error:
+        raise storage_error(path, error) from error
+    return True
+
+
+def _whole_bytes(file: BinaryIO) -> int:
+    """How much of an MP4 file can be played: to the end of the last whole fragment.
+
+    A file killed after its index was written, but before the index was switched on, is still a
+    row of fragments; one with the index in use is whole.
+    """
+    whole = 0
+    seen: set[bytes] = set()
+    for kind, end in _whole_boxes(file):
+        first_index_last = kind == b"moov" and b"mdat" in seen and b"moov" not in seen
+        if first_index_last or (kind == b"mdat" and b"moov" in seen):
+            whole = end
+        seen.add(kind)
+    return whole
+
+
+def _whole_boxes(file: BinaryIO) -> Iterator[tuple[bytes, int]]:
+    """Kind and end of each box that is there to its last byte."""
+    total = os.fstat(file.fileno()).st_size
+    start = 0
+    while start + _HEAD <= total:
+        file.seek(start)
+        head = file.read(2 * _HEAD)
+        size = int.from_bytes(head[:4])
+        if size == 1:
+            size = int.from_bytes(head[_HEAD:])
+        if size < _HEAD or start + size > total:
+            return
+        start += size
+        yield head[4:_HEAD], start

@@ -1,0 +1,192 @@
+"""Continuous recording: everything the camera sends, cut into files at key frames.
+
+A full disk stops the recording, never the watching: the recorder says so, waits, and goes on
+when there is room again.
+"""
+
+import threading
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Final
+
+import structlog
+
+from streamer.clock import Clock, Stop, SystemClock
+from streamer.errors import StorageError
+from streamer.packet import CodedPacket
+
+from .clip import ClipFile
+from .containers import container_for
+from .layout import is_day, is_part, recording_path
+from .recovery import recover_part
+from .ring import PacketFeed, PacketRing
+
+_log = structlog.get_logger(__name__)
+
+_RETRY_NS: Final = 10_000_000_000
+"""Pause after the disk refused: long enough for a disk that is full, short enough for a hiccup."""
+
+
+@dataclass(frozen=True, slots=True)
+class RecorderState:
+    """What a recorder is doing, and what it did since it was made."""
+
+    recording: Path | None
+    """What is being written; `None` while nothing is."""
+
+    trouble: str
+    """Why nothing is recorded, in words; empty when all is well."""
+
+    files: int
+    bytes: int
+    """Of the files that are whole."""
+
+    missed: int
+    """Packets not recorded: the disk refused or was too slow, or recording was paused."""
+
+
+class SegmentRecorder:
+    """A worker that follows a ring and writes `<folder>/2026-08-01/14-05-00.mp4`, in UTC.
+
+    A file ends at the first key frame after *segment_s*, where the stream changes, when the
+    camera falls silent for as long, and when stop is set. What an earlier recorder left behind
+    when it was killed becomes an ordinary file first.
+
+    Args:
+        ring: Of one camera.
+        folder: For this camera alone: two recorders never share one.
+        segment_s: Length of a file in media time; key frames make it longer.
+        clock: Tells the wall time for the names.
+    """
+
+    def __init__(
+        self, ring: PacketRing, folder: Path, *, segment_s: float = 60, clock: Clock | None = None
+    ) -> None:
+        if segment_s <= 0:
+            raise ValueError(f"segment_s must be positive, got {segment_s}")
+        self._ring = ring
+        self._folder = folder
+        self._segment_ns = round(segment_s * 1e9)
+        self._clock = clock or SystemClock()
+        # All below belong to the recording thread.
+        self._file: ClipFile | None = None
+        self._retry_at_ns = 0
+        self._lock = threading.Lock()
+        # All below are guarded by _lock.
+        self._pause = ""
+        self._state = RecorderState(recording=None, trouble="", files=0, bytes=0, missed=0)
+
+    def __call__(self, stop: Stop, /) -> None:
+        """Record until *stop* is set or the ring is closed."""
+        self._recover()
+        with self._ring.follow(stop) as feed:
+            try:
+                self._record(feed)
+            finally:
+                self._finish()
+
+    def pause(self, reason: str) -> None:
+        """Record no more until `resume`; e.g. because the disk is almost full. From any thread."""
+        with self._lock:
+            self._pause = reason
+
+    def resume(self) -> None:
+        """Record again, from the next key frame on. From any thread, any number of times."""
+        self.pause("")
+
+    def state(self) -> RecorderState:
+        """A consistent snapshot, from any thread."""
+        with self._lock:
+            return replace(self._state, trouble=self._pause or self._state.trouble)
+
+    def _record(self, feed: PacketFeed) -> None:
+        lost = 0
+        while not feed.exhausted:
+            packet = feed.get(self._segment_ns / 1e9)
+            if feed.lost > lost:
+                self._miss(feed.lost - lost)
+                lost = feed.lost
+            if packet is not None:
+                self._take(packet)
+            else:  # The camera is silent or gone: what it gave is worth a whole file now.
+                self._finish()
+
+    def _take(self, packet: CodedPacket) -> None:
+        if self._file is not None and self._is_over(self._file, packet):
+            self._finish()
+        try:
+            if self._file is not None:
+                self._file.add(packet)
+            elif packet.keyframe and self._may_begin():
+                self._begin(packet)
+            else:
+                self._miss(1)
+        except StorageError as error:
+            self._miss(1)
+            self._fail(error)
+
+    def _is_over(self, file: ClipFile, packet: CodedPacket) -> bool:
+        long_enough = packet.pts_ns - file.start_pts_ns >= self._segment_ns
+        return bool(
+            (packet.keyframe and long_enough) or packet.stream != file.stream or self._pause
+        )
+
+    def _may_begin(self) -> bool:
+        return not self._pause and self._clock.monotonic_ns() >= self._retry_at_ns
+
+    def _begin(self, key: CodedPacket) -> None:
+        suffix = container_for(key.stream).suffix
+        path = recording_path(self._folder, self._clock.utc_at(key.arrived_ns), suffix)
+        self._file = ClipFile(path, key, clock=self._clock)
+        with self._lock:
+            self._state = replace(self._state, recording=path, trouble="")
+
+    def _finish(self) -> None:
+        """Make the file being written whole, if there is one."""
+        file, self._file = self._file, None
+        if file is None:
+            return
+        try:
+            done = file.finish()
+        except StorageError as error:
+            self._fail(error)
+            return
+        with self._lock:
+            self._state = replace(
+                self._state,
+                recording=None,
+                files=self._state.files + 1,
+                bytes=self._state.bytes + done.bytes,
+            )
+        _log.debug("recorded", path=str(done.path), frames=done.frames, bytes=done.bytes)
+
+    def _fail(self, error: StorageError) -> None:
+        """The disk refused: keep what is written, say so, and try again later."""
+        self._file = None
+        self._retry_at_ns = self._clock.monotonic_ns() + _RETRY_NS
+        with self._lock:
+            known = self._state.trouble
+            self._state = replace(self._state, recording=None, trouble=str(error))
+        if not known:  # Once for each trouble; the state tells how it goes on.
+            _log.error("recording stopped", folder=str(self._folder), reason=str(error))
+        self._recover()
+
+    def _miss(self, packets: int) -> None:
+        with self._lock:
+            self._state = replace(self._state, missed=self._state.missed + packets)
+
+    def _recover(self) -> None:
+        """Make ordinary files of parts that nobody writes any more."""
+        try:
+            for part in self._parts():
+                path = part.with_suffix("")
+                found = recover_part(part, path)
+                _log.info("recovered" if found else "nothing to recover", path=str(path))
+        except (OSError, StorageError) as error:
+            _log.warning("cannot recover recordings", folder=str(self._folder), reason=str(error))
+
+    def _parts(self) -> list[Path]:
+        if not self._folder.is_dir():
+            return []
+        days = [day for day in self._folder.iterdir() if is_day(day.name) and day.is_dir()]
+        return [part for day in days for part in day.iterdir() if is_part(part.name)]

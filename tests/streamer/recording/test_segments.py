@@ -1,0 +1,278 @@
+"""Continuous recording: cuts, names, silence, killed recorders, disks that refuse."""
+
+import contextlib
+import itertools
+import os
+import signal
+import subprocess
+import sys
+import threading
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from streamer.clock import MediaClock, Stop
+from streamer.recording.layout import recording_path, recording_start
+from streamer.recording.ring import PacketRing
+from streamer.recording.segments import SegmentRecorder
+from tests.support.packets import SECOND, STEP, pictures, pictures_of, real_packets, shifted
+
+ROOT = Path(__file__).resolve().parents[3]
+START = datetime(2026, 8, 1, 23, 59, 57, tzinfo=UTC)
+
+
+class FedRing(PacketRing):
+    """Gives its follower all packets at once, then closes."""
+
+    def __init__(self, packets, *, max_bytes=1 << 26):
+        super().__init__(max_ns=SECOND, max_bytes=max_bytes)
+        self._feeding = packets
+
+    def follow(self, stop):
+        feed = super().follow(stop)
+        for one in self._feeding:
+            self(one)
+        self.close()
+        return feed
+
+
+@contextlib.contextmanager
+def running(recorder, ring):
+    """The recorder in a thread of its own, following *ring*."""
+    stop = Stop()
+    thread = threading.Thread(target=recorder, args=(stop,))
+    thread.start()
+    try:
+        until(lambda: ring.statistics().feeds == 1)
+        yield
+    finally:
+        stop.set()
+        thread.join(10)
+    assert not thread.is_alive()
+
+
+def until(true, timeout_s=10):
+    tick = threading.Event()
+    for _ in range(int(timeout_s / 0.002)):
+        if true():
+            return
+        tick.wait(0.002)
+    raise AssertionError(f"still not true after {timeout_s} s")
+
+
+def files(folder):
+    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
+
+
+def clock():
+    return MediaClock(START)
+
+
+def test_files_are_cut_at_key_frames_and_together_hold_every_picture_once(tmp_path):
+    packets = real_packets(frames=240, gop=20, b_frames=2)
+    recorder = SegmentRecorder(FedRing(packets), tmp_path, segment_s=3, clock=clock())
+    recorder(Stop())
+    names = ["2026-08-01/23-59-56.mp4", "2026-08-02/00-00-00.mp4", "2026-08-02/00-00-03.mp4"]
+    assert files(tmp_path) == names
+    found = [picture for name in names for picture in pictures_of(tmp_path / name)[0]]
+    assert found == pictures(packets)
+    state = recorder.state()
+    assert (state.files, state.missed, state.recording, state.trouble) == (3, 0, None, "")
+    assert state.bytes == sum((tmp_path / name).stat().st_size for name in names)
+
+
+def test_a_camera_that_changes_its_size_starts_a_new_file_even_in_the_same_second(tmp_path):
+    packets = [*real_packets(frames=5), *shifted(real_packets(width=640, height=360), 5 * STEP)]
+    recorder = SegmentRecorder(FedRing(packets), tmp_path, clock=clock())
+    recorder(Stop())
+    assert files(tmp_path) == ["2026-08-01/23-59-57-2.mp4", "2026-08-01/23-59-57.mp4"]
+    assert recorder.state().files == 2
+
+
+def test_stop_ends_the_file_and_what_is_recorded_is_whole(tmp_path):
+    ring = PacketRing(max_ns=SECOND, max_bytes=1 << 26)
+    recorder = SegmentRecorder(ring, tmp_path, clock=clock())
+    packets = real_packets()
+    with running(recorder, ring):
+        for one in packets:
+            ring(one)
+        until(lambda: recorder.state().recording is not None)
+        assert files(tmp_path) == ["2026-08-01/23-59-57.mp4.part"]
+    found, _ = pictures_of(tmp_path / "2026-08-01/23-59-57.mp4")
+    assert found == pictures(packets)[: len(found)]
+    assert found
+
+
+def test_a_silent_camera_ends_the_file_and_the_next_key_frame_starts_another(tmp_path):
+    ring = PacketRing(max_ns=SECOND, max_bytes=1 << 26)
+    recorder = SegmentRecorder(ring, tmp_path, segment_s=0.05, clock=clock())
+    packets = real_packets(frames=75)
+    with running(recorder, ring):
+        for one in packets[:20]:
+            ring(one)
+        until(lambda: recorder.state().files == 1)
+        for one in packets[20:]:
+            ring(one)
+        until(lambda: recorder.state().files == 3)
+    assert recorder.state().missed == 5
+    assert files(tmp_path) == [
+        "2026-08-01/23-59-57.mp4",
+        "2026-08-01/23-59-58.mp4",
+        "2026-08-01/23-59-59.mp4",
+    ]
+
+
+def test_recording_can_pause_and_go_on(tmp_path):
+    ring = PacketRing(max_ns=SECOND, max_bytes=1 << 26)
+    recorder = SegmentRecorder(ring, tmp_path, clock=clock())
+    packets = real_packets(frames=100)
+    with running(recorder, ring):
+        for one in packets[:25]:
+            ring(one)
+        until(lambda: recorder.state().recording is not None)
+        recorder.pause("the disk is almost full")
+        for one in packets[25:75]:
+            ring(one)
+        until(lambda: recorder.state().files == 1)
+        until(lambda: recorder.state().missed >= 50)
+        assert recorder.state().trouble == "the disk is almost full"
+        recorder.resume()
+        for one in packets[75:]:
+            ring(one)
+        until(lambda: recorder.state().recording is not None)
+        assert recorder.state().trouble == ""
+    assert recorder.state().files == 2
+
+
+def test_a_full_disk_stops_recording_but_not_the_worker_which_goes_on_when_there_is_room(
+    tmp_path, monkeypatch
+):
+    ring = PacketRing(max_ns=SECOND, max_bytes=1 << 26)
+    time = clock()
+    recorder = SegmentRecorder(ring, tmp_path, clock=time)
+    packets = real_packets(frames=200)
+    pwrite, is_full = os.pwrite, threading.Event()
+
+    def limited(handle, data, position):
+        if is_full.is_set():
+            raise OSError(28, "No space left on device")
+        return pwrite(handle, data, position)
+
+    monkeypatch.setattr(os, "pwrite", limited)
+    with running(recorder, ring):
+        for one in packets[:60]:
+            ring(one)
+        part = tmp_path / "2026-08-01/23-59-57.mp4.part"
+        until(lambda: part.exists() and part.stat().st_size > 10_000)
+        is_full.set()
+        for one in packets[60:100]:
+            ring(one)
+        until(lambda: "the disk is full" in recorder.state().trouble)
+        # What was written became an ordinary file at once.
+        until(lambda: files(tmp_path) == ["2026-08-01/23-59-57.mp4"])
+        is_full.clear()
+        for one in packets[100:150]:  # Too soon to try again.
+            ring(one)
+        until(lambda: recorder.state().missed >= 70)
+        assert recorder.state().recording is None
+        time.advance(60 * SECOND)
+        for one in packets[150:]:
+            ring(one)
+        until(lambda: recorder.state().recording is not None)
+        assert recorder.state().trouble == ""
+    assert len(files(tmp_path)) == 2
+    assert len(pictures_of(tmp_path / "2026-08-01/23-59-57.mp4")[0]) >= 25
+
+
+def test_a_folder_that_cannot_be_made_is_trouble_not_a_crash(tmp_path):
+    (tmp_path / "north").write_text("in the way")
+    recorder = SegmentRecorder(FedRing(real_packets()), tmp_path / "north", clock=clock())
+    recorder(Stop())
+    state = recorder.state()
+    assert state.trouble.startswith("cannot write")
+    assert state.missed == 50
+
+
+def test_what_a_slow_disk_missed_is_counted(tmp_path):
+    packets = real_packets(frames=100)
+    ring = FedRing(packets, max_bytes=sum(len(one.payload) + 300 for one in packets[:50]))
+    recorder = SegmentRecorder(ring, tmp_path, clock=clock())
+    recorder(Stop())
+    assert recorder.state().missed == ring.statistics().lost == 50
+
+
+RECORDER = """
+import itertools, sys, threading
+from datetime import datetime, UTC
+from pathlib import Path
+from streamer.clock import MediaClock, Stop
+from streamer.recording.ring import PacketRing
+from streamer.recording.segments import SegmentRecorder
+from tests.support.packets import real_packets, shifted, STEP
+
+ring = PacketRing(max_ns=10**9, max_bytes=1 << 26)
+clock = MediaClock(datetime(2026, 8, 1, 14, tzinfo=UTC))
+recorder = SegmentRecorder(ring, Path(sys.argv[1]), segment_s=4, clock=clock)
+threading.Thread(target=recorder, args=(Stop(),)).start()
+while not ring.statistics().feeds:
+    pass
+for turn in itertools.count():
+    before = recorder.state().files
+    for one in shifted(real_packets(), turn * 50 * STEP):
+        ring(one)
+    while recorder.state().files < turn // 2:
+        pass
+    print(turn, flush=True)
+"""
+
+
+def test_a_killed_recorder_loses_a_second_and_the_next_one_makes_its_file_whole(tmp_path):
+    with subprocess.Popen(
+        [sys.executable, "-c", RECORDER, str(tmp_path)], stdout=subprocess.PIPE, cwd=ROOT
+    ) as process:
+        for line in iter(process.stdout.readline, b"6\n"):
+            assert line
+        process.send_signal(signal.SIGKILL)
+    left = files(tmp_path)
+    assert [name for name in left if name.endswith(".part")]
+    worthless = tmp_path / "2026-08-01" / "13-00-00.mp4.part"
+    worthless.write_bytes(b"killed before the first picture")
+
+    SegmentRecorder(FedRing([]), tmp_path)(Stop())
+    assert files(tmp_path) == sorted({name.removesuffix(".part") for name in left})
+    total = sum(len(pictures_of(tmp_path / name)[0]) for name in files(tmp_path))
+    assert total >= 6 * 50 - 26
+
+
+def test_names_tell_when_a_recording_began(tmp_path):
+    when = datetime(2026, 8, 1, 14, 5, 9, 999_999, tzinfo=UTC)
+    path = recording_path(tmp_path, when, ".mp4")
+    assert path == tmp_path / "2026-08-01" / "14-05-09.mp4"
+    for number in itertools.islice(itertools.count(2), 3):
+        path.parent.mkdir(exist_ok=True)
+        path.with_name(path.name + (".part" if number % 2 else "")).touch()
+        path = recording_path(tmp_path, when, ".mp4")
+        assert path.name == f"14-05-09-{number}.mp4"
+    assert recording_start("2026-08-01", path.name) == when.replace(microsecond=0)
+
+
+@pytest.mark.parametrize(
+    ("day", "name"),
+    [
+        ("2026-08-01", "clip.mp4"),
+        ("2026-08-01", "14-05-09.json"),
+        ("2026-08-01", "14-05-09.mp4.tmp"),
+        ("2026-08-01", "25-00-00.mp4"),
+        ("2026-13-01", "14-05-09.mp4"),
+        ("north", "14-05-09.mp4"),
+        ("2026-08-01", "north-14-05-09.mp4"),
+    ],
+)
+def test_other_names_are_no_recordings(day, name):
+    assert recording_start(day, name) is None
+
+
+def test_a_segment_without_length_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="segment_s must be positive, got 0"):
+        SegmentRecorder(FedRing([]), tmp_path, segment_s=0)
