@@ -89,6 +89,14 @@ class Picture:
         planar.color_primaries = planar.color_trc = 1
         return cls(planar)
 
+    @classmethod
+    def blank(cls, size: tuple[int, int], *, full_range: bool = False) -> "Picture":
+        """A picture of (height, width), tagged BT.709, whose content is left undefined."""
+        frame = av.VideoFrame(size[1], size[0], "yuv420p")
+        frame.colorspace = frame.color_primaries = frame.color_trc = 1
+        frame.color_range = int(ColorRange.JPEG if full_range else ColorRange.MPEG)
+        return cls(frame)
+
     @property
     def size(self) -> tuple[int, int]:
         """(height, width), the order of arrays."""

@@ -115,6 +115,10 @@ class Service:
         for pipeline in self._pipelines():
             pipeline.stop()
 
+    def call(self, what: Callable[[], None]) -> None:
+        """Run `finish` or `stop` from a signal handler, which may interrupt whoever holds locks."""
+        threading.Thread(target=what, name="signal").start()
+
     def failures(self) -> dict[str, Failure]:
         """What failed and waits to be started again, by the name of camera or shared work."""
         with self._guard:

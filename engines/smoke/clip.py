@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from fractions import Fraction
 from pathlib import Path
-from typing import Final
+from typing import Final, cast
 
 import av
 import cv2
@@ -16,21 +16,25 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .plume import Plane, PlumeSimulator, Rgb, composite, from_linear, place, sky_light
-from .scene import Landscape
+from .scene import Landscape, Site
 
-_GRID: Final = 144
-"""Cells of the plume's grid on either side; enough for a plume of 200 pixels."""
+_GRID: Final = (144, 208)
+"""Rows and columns of the plume's grid; enough for a plume of 200 pixels."""
 
 _PLUME_HEIGHT: Final = 0.26
 """Height of the grown plume's field, as a share of the picture's height."""
+
+_OPACITY: Final = 0.8
+_SUNLIT: Final = 1.18
+"""Thick white smoke in the sun outshines the sky by about this much; see `_smoke_light`."""
 
 _NOISE_TILES: Final = 4
 _NOISE_SPARE: Final = 64
 """Noise is cut anywhere from one of a few larger tiles: fresh noise costs more than x264."""
 
 _READ_NOISE: Final = 1.0
-_SHOT_NOISE: Final = 0.01
-"""Noise variance in 8-bit levels: read**2 + shot * luma * 10; a small sensor by day."""
+_SHOT_NOISE: Final = 0.03
+"""Noise variance in 8-bit levels: read**2 + shot * luma; a small sensor by day."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,34 +130,53 @@ class _Scene:
         )
         self._landscape = Landscape(height=height, width=width, seed=seed)
         self._random = np.random.default_rng(seed + 1)
-        self._plume = PlumeSimulator(height=_GRID, width=_GRID, seed=seed, wind=5.0, rise=8.0)
+        self.site: Site = self._landscape.site(self._random.uniform(0.35, 0.65))
+        """Where it burns."""
+        wind = 5.0 * self._random.choice((-1, 1))
+        self._plume = PlumeSimulator(
+            height=_GRID[0], width=_GRID[1], seed=seed, wind=wind, rise=8.0
+        )
         tiles = (_NOISE_TILES, height + _NOISE_SPARE, width + _NOISE_SPARE)
         self._noise = self._random.standard_normal(tiles, np.float32)
         self._sigma = np.zeros((height, width), np.float32)
-        self.place: tuple[float, float] = self._landscape.stand(self._random.uniform(0.3, 0.7))
-        """(y, x) of the source in pixels."""
 
     def frames(self, count: int) -> Iterator[tuple[Rgb, Plane]]:
         """Each picture and the exact alpha of the smoke in it."""
+        scene = from_linear(self._landscape.light(0))
+        light = _smoke_light(scene, self.site)
+        rows = self._landscape.sky_rows
         clear = np.zeros((self.height, self.width), np.float32)
+        now, later = scene[:rows], self._sky(1)
         for number in range(count):
-            now_s = number / self.fps
-            if number % self.fps == 0:  # Clouds drift a pixel a second.
-                still = from_linear(self._landscape.light(now_s))
-                light = sky_light(still)
-                # Smoke scatters sun and sky alike: greyer than the sky that it is seen against.
-                light = light + 0.8 * (light.mean() - light)
-            if self.onset_s is None or now_s < self.onset_s:
-                yield still, clear
-                continue
-            self._plume.step(1 / self.fps, strength=min(1.0, 0.4 + 0.05 * (now_s - self.onset_s)))
-            density = place(
-                self._plume.density,
-                into=(self.height, self.width),
-                anchor=self.place,
-                height_px=_PLUME_HEIGHT * self.height,
+            second, share = divmod(number, self.fps)
+            if share == 0 and second > 0:
+                now, later = later, self._sky(second + 1)
+            # Clouds drift some pixels a second: between the seconds a blend is good enough.
+            picture = scene.copy()
+            cv2.addWeighted(
+                now, 1 - share / self.fps, later, share / self.fps, 0, dst=picture[:rows]
             )
-            yield composite(still, density, opacity=0.6, air_light=light)
+            density = self._density(number / self.fps)
+            if density is None:
+                yield picture, clear
+            else:
+                yield composite(picture, density, opacity=_OPACITY, air_light=light)
+
+    def _sky(self, second: int) -> Rgb:
+        return from_linear(self._landscape.light(second, rows=self._landscape.sky_rows))
+
+    def _density(self, now_s: float) -> Plane | None:
+        """Smoke of the next frame, (height, width); `None` before it burns."""
+        if self.onset_s is None or now_s < self.onset_s:
+            return None
+        self._plume.step(1 / self.fps, strength=min(1.0, 0.4 + 0.05 * (now_s - self.onset_s)))
+        density = place(
+            self._plume.density,
+            into=(self.height, self.width),
+            anchor=(self.site.y, self.site.x),
+            height_px=_PLUME_HEIGHT * self.height,
+        )
+        return density * self.site.seen
 
     def add_noise(self, frame: av.VideoFrame, number: int) -> None:
         """Shot and read noise on luma, in place."""
@@ -169,7 +192,14 @@ class _Scene:
         luma[:] = cv2.add(luma, cv2.multiply(self._sigma, noise), dtype=cv2.CV_8U)
 
 
-_SIGMA: Final = np.sqrt(_READ_NOISE**2 + _SHOT_NOISE * 10 * np.arange(256)).astype(np.float32)
+_SIGMA: Final = np.sqrt(_READ_NOISE**2 + _SHOT_NOISE * np.arange(256)).astype(np.float32)
+
+
+def _smoke_light(scene: Rgb, site: Site) -> Plane:
+    """Light from smoke at the site, (3,): in the sun, greyer than the sky, through air."""
+    sky = sky_light(scene)
+    smoke = np.minimum(_SUNLIT * (sky + 0.8 * (sky.mean() - sky)), 0.96)
+    return cast("Plane", smoke * site.clear + site.air)
 
 
 def _quarter(alpha: Plane) -> NDArray[np.uint8]:
@@ -179,7 +209,7 @@ def _quarter(alpha: Plane) -> NDArray[np.uint8]:
 
 def _truth(scene: _Scene, alphas: NDArray[np.uint8], frames: int) -> ClipTruth:
     seen = alphas > 0.1 * 255
-    anchor = (scene.place[1] / scene.width, scene.place[0] / scene.height)
+    anchor = (scene.site.x / scene.width, scene.site.y / scene.height)
     return ClipTruth(
         fps=scene.fps,
         frames=frames,

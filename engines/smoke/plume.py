@@ -1,10 +1,10 @@
 """A plume of smoke that grows, rises, shears and breaks up, and how it looks over a scene.
 
-Density is carried by a turbulent wind: curl noise, which is free of divergence by construction
-(Bridson, Hourihan, Nordenstam: Curl-Noise for Procedural Fluid Flow, SIGGRAPH 2007), plus a rise
-that fades with height and a wind that grows with it; advection is semi-Lagrangian (Stam: Stable
-Fluids, SIGGRAPH 1999). What is seen follows Beer and Lambert: opacity is 1 - exp(-density), and
-light adds up in linear light, not in sRGB bytes. Arrays in, arrays out.
+A small fluid: advection is semi-Lagrangian (Stam: Stable Fluids, SIGGRAPH 1999), heat lifts smoke
+(Fedkiw, Stam, Jensen: Visual Simulation of Smoke, SIGGRAPH 2001), the wind shears it and stirs it
+with curl noise (Bridson, Hourihan, Nordenstam: Curl-Noise for Procedural Fluid Flow, SIGGRAPH
+2007). What is seen follows Beer and Lambert: opacity is 1 - exp(-density), and light adds up in
+linear light, not in sRGB bytes. Arrays in, arrays out.
 """
 
 import math
@@ -42,6 +42,13 @@ _UNSEEN: Final = 1 / 1024
 _STEP_S: Final = 0.2
 """Longest step of the simulation: a puff moves a few cells in it."""
 
+_LIFE_S: Final = np.array([1.6, 1.6, 14, 60], np.float32)
+"""Velocity is rubbed away, heat is radiated, smoke thins out: time to a share of 1 / e."""
+
+_MIXING_PER_S: Final = np.array([4, 4, 1.4, 1.4], np.float32)
+"""Eddies too small for the grid mix smoke with clean air. Two dimensions lack the cascade to ever
+smaller eddies: without this, smoke would wind up into threads as no real plume does."""
+
 
 def to_linear(image: Rgb) -> Plane:
     """Turn sRGB bytes into linear light, 0 to 1; any shape."""
@@ -56,15 +63,15 @@ def from_linear(light: Plane) -> Rgb:
 class PlumeSimulator:
     """A plume on a grid of its own, released at the middle of the lower edge.
 
-    Lengths are in cells, times in seconds. The same arguments give the same plume.
+    Lengths are in cells, times in seconds. The same arguments and steps give the same plume.
 
     Args:
-        height: Rows of the grid.
-        width: Columns of the grid.
-        seed: Chooses the turbulence.
+        height: Rows of the grid, at least 16.
+        width: Columns of the grid, at least 16.
+        seed: Chooses the turbulence and the fire's moods.
         wind: Columns per second at the top of the grid; near the ground it is a quarter of that.
-        rise: Rows per second at the source; a third of that at the top.
-        turbulence: Typical speed of the eddies in cells per second.
+        rise: Rows per second of the hot smoke over the source; it slows down with height.
+        turbulence: Typical speed of the wind's own eddies in cells per second.
     """
 
     def __init__(
@@ -78,72 +85,126 @@ class PlumeSimulator:
         turbulence: float = 4.0,
     ) -> None:
         self._random = np.random.default_rng(seed)
-        self._rows, self._columns = np.mgrid[0:height, 0:width].astype(np.float32)
-        up = 1 - self._rows / max(1, height - 1)
-        self._wind = (wind * (0.25 + 0.75 * up)).astype(np.float32)
-        self._rise = (rise * (1 - 0.67 * up)).astype(np.float32)
-        self._turbulence = turbulence
-        self._phase = 0.0
+        self._height, self._width = height, width
+        # The cosine transform wants even sides.
+        shape = (height + height % 2, width + width % 2)
+        self._rows, self._columns = np.mgrid[0 : shape[0], 0 : shape[1]].astype(np.float32)
+        up = 1 - self._rows / (shape[0] - 1)
+        # Much of the rise is given, which keeps a column standing; heat and puffs make the rest.
+        drift = np.stack([wind * (0.25 + 0.75 * up), -0.6 * rise * (1 - 0.4 * up)])
+        self._drift = drift.astype(np.float32)
+        self._size = 0.025 * height + 0.7
+        self._rise = np.float32(rise)
+        self._lift = np.float32(rise**2 / (3 * self._size))
+        self._gusts = np.float32(0.5 * turbulence)
+        self._inverse = _inverse_laplacian(shape)
+        self._state = np.zeros((*shape, 4), np.float32)
+        """Velocity along columns and rows besides the wind, heat, and optical depth."""
         # Two noise fields, turned into each other over time: eddies live about as long as that.
-        self._eddies = [self._stream_function() for _ in range(2)]
-        self.density: Plane = np.zeros((height, width), np.float32)
-        """(height, width), optical depth along the line of sight, at least 0."""
+        self._phase = 0.0
+        self._eddies = [self._swirl() for _ in range(2)]
+        self._mood = self._random.standard_normal(3)
+        self._rim = _fade_at_rim(height, width)
+
+    @property
+    def density(self) -> Plane:
+        """(height, width), optical depth along the line of sight, at least 0; fades at the rim."""
+        return cast("Plane", self._state[-self._height :, : self._width, 3] * self._rim)
 
     def step(self, seconds: float, *, strength: float = 1.0) -> None:
         """Let *seconds* pass while the source smokes with *strength*, 0 for a dead fire."""
         steps = math.ceil(seconds / _STEP_S)
         for _ in range(steps):
-            self._step(seconds / steps, strength)
+            self._step(np.float32(seconds / steps), strength)
 
-    def _step(self, seconds: float, strength: float) -> None:
-        across, down = self._velocity(seconds)
-        moved = cv2.remap(
-            self.density,
-            self._columns - across * seconds,
-            self._rows - down * seconds,
-            cv2.INTER_CUBIC,  # Linear would wash the puffs out within seconds.
-            borderMode=cv2.BORDER_CONSTANT,
+    def _step(self, seconds: np.float32, strength: float) -> None:
+        across, down = self._drift + self._gust(seconds)
+        origin = (
+            self._columns - (across + self._state[..., 0]) * seconds,
+            self._rows - (down + self._state[..., 1]) * seconds,
         )
-        thinned = np.maximum(moved, 0) * np.float32(np.exp(-seconds / 40))
-        # Eddies too small for the grid: they mix the smoke with clean air, so a plume widens.
-        spread = cv2.GaussianBlur(thinned, (0, 0), 1.6)
-        mix = np.float32(min(1.0, 0.3 * seconds / _STEP_S))
-        self.density = thinned + mix * (spread - thinned)
-        self._release(seconds, strength)
+        # Cubic: linear would wash the puffs out within seconds.
+        moved = cast("Plane", cv2.remap(self._state, *origin, cv2.INTER_CUBIC))
+        moved += _MIXING_PER_S * seconds * (cv2.GaussianBlur(moved, (0, 0), 1.5) - moved)
+        np.maximum(moved[..., 2:], 0, out=moved[..., 2:])
+        moved *= np.exp(-seconds / _LIFE_S)
+        moved[..., 1] -= self._lift * seconds * moved[..., 2]
+        self._release(moved, float(seconds), strength)
+        self._project(moved)
+        self._state = moved
 
-    def _release(self, seconds: float, strength: float) -> None:
-        height, width = self.density.shape
-        size = 0.03 * width + 0.8
-        for _ in range(2):
-            x = width / 2 + self._random.normal(0, 0.5 * size)
-            y = height - 1 - abs(self._random.normal(0, 0.8 * size))
-            amount = strength * seconds * self._random.gamma(2.0, 1.6)
-            puff = np.exp(
-                -((self._columns[0] - x) ** 2)[None] / (2 * size**2)
-                - ((self._rows[:, 0] - y) ** 2)[:, None] / (2 * size**2)
-            )
-            self.density += np.float32(amount) * puff.astype(np.float32)
+    def _release(self, state: Plane, seconds: float, strength: float) -> None:
+        """Add hot smoke at the source, in puffs: a fire breathes."""
+        keep = math.exp(-seconds / 0.7)
+        self._mood = keep * self._mood + math.sqrt(1 - keep**2) * self._random.standard_normal(3)
+        x = self._width / 2 + 0.45 * self._size * self._mood[0]
+        y = len(state) - 1 - self._size * (0.4 + 0.3 * abs(self._mood[1]))
+        amount = strength * seconds * math.exp(0.55 * self._mood[2])
+        puff = np.exp(
+            -((self._columns[0] - x) ** 2)[None] / (2 * self._size**2)
+            - ((self._rows[:, 0] - y) ** 2)[:, None] / (2 * self._size**2)
+        ).astype(np.float32)
+        if strength > 0:
+            jet = np.float32(min(1.0, 3 * seconds)) * puff
+            state[..., 1] -= jet * (1.5 * self._rise + state[..., 1])
+        state[..., 2] += np.float32(1.1 * amount) * puff
+        state[..., 3] += np.float32(5 * amount) * puff
 
-    def _velocity(self, seconds: float) -> tuple[Plane, Plane]:
-        self._phase += seconds / 3.0
+    def _project(self, state: Plane) -> None:
+        """Take the divergence out of the velocity, in place: air is not compressed."""
+        across, down = state[..., 0], state[..., 1]
+        divergence = np.zeros_like(across)
+        divergence[:, 1:-1] += across[:, 2:] - across[:, :-2]
+        divergence[1:-1] += down[2:] - down[:-2]
+        pressure = cv2.idct(cv2.dct(divergence * np.float32(0.5)) * self._inverse)
+        across[:, 1:-1] -= 0.5 * (pressure[:, 2:] - pressure[:, :-2])
+        down[1:-1] -= 0.5 * (pressure[2:] - pressure[:-2])
+        across[:, [0, -1]] = 0
+        down[[0, -1]] = 0
+
+    def _gust(self, seconds: np.float32) -> Plane:
+        """The wind's eddies, (2, rows, columns): speeds along columns and rows."""
+        self._phase += float(seconds) / 3.0
         while self._phase >= 1:
             self._phase -= 1
-            self._eddies = [self._eddies[1], self._stream_function()]
-        angle = self._phase * np.pi / 2
-        stream = np.cos(angle) * self._eddies[0] + np.sin(angle) * self._eddies[1]
-        down, across = np.gradient(stream.astype(np.float32))
-        swirl_x, swirl_y = down, -across  # The curl of a scalar: no sources, no sinks.
-        scale = self._turbulence / (np.sqrt(np.mean(swirl_x**2 + swirl_y**2)) + 1e-6)
-        return self._wind + scale * swirl_x, -self._rise + scale * swirl_y
+            self._eddies = [self._eddies[1], self._swirl()]
+        angle = self._phase * math.pi / 2
+        old, new = np.float32(math.cos(angle)), np.float32(math.sin(angle))
+        return cast("Plane", self._gusts * (old * self._eddies[0] + new * self._eddies[1]))
 
-    def _stream_function(self) -> Plane:
+    def _swirl(self) -> Plane:
+        """The curl of smooth noise, (2, rows, columns), mean square 1: no sources, no sinks."""
         height, width = self._rows.shape
-        total = np.zeros((height, width), np.float32)
+        stream = np.zeros((height, width), np.float32)
         for octave, weight in ((3, 1.0), (8, 0.5), (18, 0.3)):
             cells = (max(2, octave * height // max(height, width)) + 2, octave + 2)
             grid = self._random.standard_normal(cells).astype(np.float32)
-            total += weight * cv2.resize(grid, (width, height), interpolation=cv2.INTER_CUBIC)
-        return total
+            stream += weight * cv2.resize(grid, (width, height), interpolation=cv2.INTER_CUBIC)
+        down, across = np.gradient(stream)
+        swirl = np.stack([down, -across])
+        return cast("Plane", swirl / (np.sqrt(np.mean(swirl**2)) + np.float32(1e-6)))
+
+
+def _inverse_laplacian(shape: tuple[int, int]) -> Plane:
+    """What divides by the Laplacian in the cosine transform of a field with walls around it."""
+    rows, columns = (2 - 2 * np.cos(np.pi * np.arange(size) / size) for size in shape)
+    eigenvalues = -(rows[:, None] + columns)
+    eigenvalues[0, 0] = 1
+    inverse = 1 / eigenvalues
+    inverse[0, 0] = 0  # The mean pressure moves nothing.
+    return cast("Plane", inverse.astype(np.float32))
+
+
+def _fade_at_rim(height: int, width: int) -> Plane:
+    """1 inside, falling to 0 at the sides and the top, where smoke leaves the grid."""
+    columns, rows = np.arange(width) + 0.5, np.arange(height) + 0.5
+    sides = np.clip(np.minimum(columns, width - columns) / (0.14 * width), 0, 1)
+    top = np.clip(rows / (0.22 * height), 0, 1)
+    return (_smooth(top)[:, None] * _smooth(sides)).astype(np.float32)
+
+
+def _smooth(share: NDArray[np.floating]) -> NDArray[np.floating]:
+    return share**2 * (3 - 2 * share)
 
 
 def place(

@@ -1,25 +1,76 @@
-"""A mountain landscape of our own making, as a fire-watch camera sees it.
+"""A landscape as a fire-watch camera sees it, so that the project can show itself.
 
-Ridge behind ridge under a drifting sky, each paler with distance (aerial perspective:
-Koschmieder 1924). Everything is in linear light; a seed chooses the landscape. It exists so that
-the project can show itself without anybody's footage.
+The country of `terrain.py` is seen by casting a ray fan through its heights, column by column, as
+the first flight simulators did. Distance pales it: light is lost and the air's own light is added
+(Koschmieder 1924). Clouds drift overhead in thin slabs. Everything is linear light.
 """
 
+from dataclasses import dataclass
 from typing import Final, cast
 
 import cv2
 import numpy as np
 
 from .plume import Plane
+from .terrain import TOWARDS_SUN, Country, look_up, noise_tile
 
-_RIDGES: Final = 5
-_ZENITH: Final = np.array([0.17, 0.30, 0.54], np.float32)
-_HORIZON: Final = np.array([0.60, 0.68, 0.74], np.float32)
-_FOREST: Final = np.array([0.030, 0.048, 0.022], np.float32)
-_MEADOW: Final = np.array([0.135, 0.140, 0.052], np.float32)
-_CLOUD: Final = np.array([0.86, 0.87, 0.88], np.float32)
-_CLOUD_DRIFT: Final = 0.0009
-"""Widths of the picture that clouds drift per second: about a pixel at 1280."""
+_FINER: Final = 1.5
+"""Rays per pixel and axis: without, crowns and skylines would shimmer in stairs."""
+
+_NEAR_M: Final = 420.0
+_FAR_M: Final = 32_000.0
+_STEPS: Final = 1400
+"""Distances looked at, in geometric progression: 0.3 % apart, a tree's width at 2 km."""
+
+_VIEW_DEGREES: Final = 50.0
+_HORIZON: Final = 0.36
+"""Row of the horizon, as a share of the height."""
+
+_EYE_M: Final = 215.0
+"""The camera stands that high over the country near it."""
+
+_SUN_LIGHT: Final = np.array([1.90, 1.74, 1.48], np.float32)
+_SKY_LIGHT: Final = np.array([0.26, 0.30, 0.37], np.float32)
+_TREE: Final = np.array([0.044, 0.058, 0.020], np.float32)
+_GRASS: Final = np.array([0.175, 0.160, 0.072], np.float32)
+_ROCK: Final = np.array([0.215, 0.20, 0.18], np.float32)
+_AIR: Final = np.array([0.56, 0.65, 0.76], np.float32)
+_LOST_PER_KM: Final = np.array([0.038, 0.048, 0.064], np.float32)
+"""Light lost in the air: a visual range of about 80 km, blue first."""
+
+_AIR_HEIGHT_M: Final = 1400.0
+_LOW_SKY: Final = np.array([0.68, 0.76, 0.84], np.float32)
+_HIGH_SKY: Final = np.array([0.12, 0.27, 0.60], np.float32)
+_CLOUD_LIGHT: Final = np.array([1.02, 1.0, 0.98], np.float32)
+_CLOUD_SHADE: Final = np.array([0.56, 0.60, 0.66], np.float32)
+_CLOUD_SLABS: Final = 12
+_CLOUD_BASE_M: Final = 1500.0
+_CLOUD_SLAB_M: Final = 36.0
+_CLOUD_LEAST: Final = 0.95
+"""Noise from which there is cloud at the base; higher slabs take more, so clouds are heaps."""
+_CLOUD_TILE_M: Final = 19_000.0
+_WIND_M_S: Final = 9.0
+_SITE_M: Final = (1800.0, 5500.0)
+_BEHIND_CREST_M: Final = 60.0
+"""The fire burns just behind the crest: trees stand before its foot."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Site:
+    """A place on the ground where something may burn."""
+
+    x: float
+    """Column in pixels."""
+    y: float
+    """Row in pixels."""
+    distance_m: float
+    """How far away it is."""
+    air: Plane
+    """(3,) linear light of the air between camera and site."""
+    clear: Plane
+    """(3,) share of the light from there that gets through that air."""
+    seen: Plane
+    """(height, width), 1 where nothing nearer stands before what rises there."""
 
 
 class Landscape:
@@ -32,90 +83,177 @@ class Landscape:
     """
 
     def __init__(self, *, height: int, width: int, seed: int) -> None:
-        self._random = np.random.default_rng(seed)
         self._height, self._width = height, width
-        self._terrain, self._cover, self._outlines = self._ground()
-        self._sky = self._clear_sky()
-        self._clouds = self._cloud_layer()
+        random = np.random.default_rng(seed + 1)
+        self._rays = _Rays(
+            Country(seed), height=round(_FINER * height), width=round(_FINER * width)
+        )
+        self._ground = self._coarse(self._rays.light())
+        self._cover = self._coarse(np.isfinite(self._rays.away_m).astype(np.float32))
+        with_sky = np.flatnonzero(self._cover.min(axis=1) < 1)
+        self.sky_rows: int = int(with_sky.max(initial=0)) + 1
+        """Rows from the top that hold some sky; the others never change."""
+        self._clouds = noise_tile(random, 1024, steepness=1.75)
+        self._lens = self._vignette()
 
-    def light(self, seconds: float) -> Plane:
-        """The scene at a time, (height, width, 3), linear light."""
-        shift = int(seconds * _CLOUD_DRIFT * self._width)
-        opacity = np.roll(self._clouds, shift, axis=1)[:, : self._width, None]
-        sky = self._sky + opacity * (_CLOUD - self._sky)
-        return sky + self._cover[..., None] * (self._terrain - sky)
+    def light(self, seconds: float, *, rows: int | None = None) -> Plane:
+        """The first *rows* of the scene at a time, (rows, width, 3), linear light; `None`: all."""
+        picture = self._ground[:rows].copy()
+        sky = np.s_[: self.sky_rows]
+        picture[sky] += (1 - self._cover[sky, :, None]) * self._sky(seconds)[: len(picture)]
+        return cast("Plane", _tone(picture) * self._lens[:rows])
 
-    def stand(self, x: float) -> tuple[float, float]:
-        """(y, x) in pixels of a place on the second ridge from the front, at a relative *x*."""
-        column = int(x * (self._width - 1))
-        return float(self._outlines[-2][column] + 0.02 * self._height), float(column)
-
-    def _clear_sky(self) -> Plane:
-        up = np.linspace(1, 0, self._height, dtype=np.float32)[:, None, None]
-        towards = np.clip((up - 0.62) / 0.38, 0, 1) ** 0.8
-        return cast(
-            "Plane", np.tile(_HORIZON + towards * (_ZENITH - _HORIZON), (1, self._width, 1))
+    def site(self, x: float) -> Site:
+        """A place near relative column *x* where smoke is well seen: a crest before dark ground."""
+        away = cv2.resize(
+            self._rays.away_m, (self._width, self._height), interpolation=cv2.INTER_NEAREST
+        )
+        above = max(1, self._height // 90)
+        behind = np.roll(away, above, axis=0)
+        behind[:above] = 0
+        crest = (away > _SITE_M[0]) & (away < _SITE_M[1]) & (behind > 1.3 * away)
+        tall, wide = self._height // 6, self._width // 16
+        brightness = cv2.blur(self.light(0).mean(axis=2), (wide, tall))
+        # The box that a plume will fill stands above its foot.
+        cost = np.roll(brightness, tall // 2, axis=0)
+        cost += np.abs(np.linspace(0, 1, self._width, dtype=np.float32) - np.float32(x))
+        # Where no crest is to be seen, any ground will do.
+        cost[~crest] += 10
+        cost[~np.isfinite(away)] += 100
+        cost[: 2 * tall] += 100
+        row, column = divmod(int(np.argmin(cost)), self._width)
+        distance_m = float(away[row, column]) + _BEHIND_CREST_M
+        through = _through_air(np.full((), distance_m, np.float32), np.zeros((), np.float32))
+        return Site(
+            x=float(column),
+            y=float(row),
+            distance_m=distance_m,
+            air=_AIR * (1 - through),
+            clear=through,
+            seen=self._coarse((self._rays.away_m >= distance_m).astype(np.float32)),
         )
 
-    def _cloud_layer(self) -> Plane:
-        """Opacity of the clouds, (height, 1.25 width); flatter and smaller towards the horizon."""
-        wide = self._width * 5 // 4
-        heap = self._fractal((self._height, wide), cells=(9, 7), octaves=6)
-        rows = np.linspace(0, 1, self._height, dtype=np.float32)[:, None]
-        band = np.clip(1 - np.abs(rows - 0.16) / 0.2, 0, 1)
-        return cast("Plane", 0.8 * np.clip((heap - 0.52) * 3.2, 0, 1) * band)
+    def _coarse(self, fine: Plane) -> Plane:
+        size = (self._width, self._height)
+        return cast("Plane", cv2.resize(fine, size, interpolation=cv2.INTER_AREA))
 
-    def _ground(self) -> tuple[Plane, Plane, list[Plane]]:
-        """Light and cover of all ridges, and the outline of each, farthest first."""
-        height, width = self._height, self._width
-        light = np.zeros((height, width, 3), np.float32)
-        cover = np.zeros((height, width), np.float32)
-        rows = np.arange(height, dtype=np.float32)[:, None]
-        outlines = []
-        for index in range(_RIDGES):
-            near = index / (_RIDGES - 1)
-            outline = height * (0.40 + 0.42 * near**1.25) + self._outline(near)
-            outlines.append(outline)
-            inside = np.clip(rows - outline + 0.5, 0, 1)  # One pixel of soft edge.
-            surface = self._surface(near, rows - outline)
-            haze = np.float32(0.93 * (1 - near) ** 1.1 + 0.04)
-            seen = surface + haze * (0.88 * _HORIZON - surface)
-            light += inside[..., None] * (seen - light)
-            cover = np.maximum(cover, inside)
-        return light, cover, outlines
+    def _vignette(self) -> Plane:
+        rows, columns = np.ogrid[-1 : 1 : self._height * 1j, -1 : 1 : self._width * 1j]
+        shade = 1 - 0.11 * (rows**2 + columns**2)
+        return cast("Plane", shade.astype(np.float32)[..., None])
 
-    def _outline(self, near: float) -> Plane:
-        """Height of a ridge over its mean in pixels, (width,); trees stand out on the near ones."""
-        hills = self._fractal((1, self._width), cells=(1, 3 + int(3 * near)), octaves=6)[0] - 0.5
-        needles = self._random.random(self._width).astype(np.float32) ** 3
-        trees = cv2.GaussianBlur(needles[None], (0, 0), 0.6 + 0.6 * near)[0]
-        return cast(
-            "Plane", -self._height * ((0.30 - 0.12 * near) * hills + 0.022 * near**2 * trees)
+    def _sky(self, seconds: float) -> Plane:
+        """Sky and clouds, (sky_rows, width, 3), linear light."""
+        # Half as fine as the picture: clouds are soft.
+        focal = self._rays.focal / _FINER / 2
+        rows = np.arange((self.sky_rows + 1) // 2, dtype=np.float32)[:, None]
+        width = (self._width + 1) // 2
+        up = np.maximum((_HORIZON * self._height / 2 - rows - 0.5) / focal, 1e-3)
+        up = up.astype(np.float32)
+        across = ((np.arange(width) + 0.5 - width / 2) / focal).astype(np.float32)
+        high = (1 - np.exp(-np.degrees(np.arctan(up)) / 10)).astype(np.float32)[..., None]
+        # The sky is brighter on the sun's side.
+        side = np.linspace(1.08, 0.94, width, dtype=np.float32)[:, None]
+        sky = (_LOW_SKY + high * (_HIGH_SKY - _LOW_SKY)) * side
+        for slab in reversed(range(_CLOUD_SLABS)):
+            share = slab / (_CLOUD_SLABS - 1)
+            away_m = (_CLOUD_BASE_M + _CLOUD_SLAB_M * slab) / up * np.ones_like(across)
+            x_m = away_m * across - np.float32(_WIND_M_S * seconds)
+            noise = look_up(self._clouds, x_m, away_m, across_m=_CLOUD_TILE_M)
+            least = np.float32(_CLOUD_LEAST + 0.9 * share**1.5)
+            near = np.exp(-away_m / 30_000)
+            opacity = (1 - np.exp(-2.2 * np.clip(noise - least, 0, None))) * near
+            light = _CLOUD_SHADE + np.float32(0.15 + 0.85 * share) * (_CLOUD_LIGHT - _CLOUD_SHADE)
+            sky += opacity[..., None] * (light - sky)
+        return cast("Plane", cv2.resize(sky, (self._width, self.sky_rows)))
+
+
+class _Rays:
+    """What each ray of the camera meets: the ground's distance and its light."""
+
+    def __init__(self, country: Country, *, height: int, width: int) -> None:
+        self._country = country
+        self._height, self._width = height, width
+        self.focal = width / 2 / float(np.tan(np.radians(_VIEW_DEGREES / 2)))
+        self._across = ((np.arange(width) + 0.5 - width / 2) / self.focal).astype(np.float32)
+        self._eye_m = self._stand_up()
+        self.away_m = self._cast()
+        """(height, width): distance of the ground; infinite in the sky."""
+
+    def light(self) -> Plane:
+        """Linear light of the ground through the air, (height, width, 3); 0 in the sky."""
+        top = int(np.flatnonzero(np.isfinite(self.away_m).any(axis=1))[0])
+        z = self.away_m[top:]
+        ground = np.isfinite(z)
+        z = np.where(ground, z, np.float32(_FAR_M))
+        x = z * self._across
+        lit, height = self._surface(x, z)
+        through = _through_air(z, cast("Plane", (height + self._eye_m) / 2))
+        light = np.zeros((self._height, self._width, 3), np.float32)
+        light[top:] = (lit * through + _AIR * (1 - through)) * ground[..., None]
+        return light
+
+    def _stand_up(self) -> float:
+        """Height of the camera: well over what lies in front of it."""
+        z = np.linspace(_NEAR_M, 2500, 64, dtype=np.float32)[:, None] * np.ones(64, np.float32)
+        x = z * np.linspace(-0.4, 0.4, 64, dtype=np.float32)
+        return float(np.quantile(self._country.tops(x, z), 0.8)) + _EYE_M
+
+    def _cast(self) -> Plane:
+        z = np.geomspace(_NEAR_M, _FAR_M, _STEPS).astype(np.float32)[:, None]
+        x = z * self._across
+        tops = self._country.tops(x, z * np.ones_like(x))
+        seen_at = np.float32(_HORIZON * self._height) - np.float32(self.focal) * (
+            (tops - np.float32(self._eye_m)) / z
         )
+        highest = np.minimum.accumulate(seen_at, axis=0)
+        rows = np.arange(self._height, dtype=np.float32) + np.float32(0.5)
+        first = np.empty((self._height, self._width), np.intp)
+        for column in range(self._width):
+            first[:, column] = _STEPS - np.searchsorted(highest[::-1, column], rows, side="right")
+        step = np.clip(first, 1, _STEPS - 1)
+        columns = np.arange(self._width)
+        below, over = seen_at[step - 1, columns], seen_at[step, columns]
+        share = np.clip((below - rows[:, None]) / np.maximum(below - over, 1e-3), 0, 1)
+        away = z[step - 1, 0] + share * (z[step, 0] - z[step - 1, 0])
+        return cast("Plane", np.where(first < _STEPS, away, np.float32(np.inf)))
 
-    def _surface(self, near: float, depth: Plane) -> Plane:
-        """What grows on a ridge, (height, width, 3): forest, and meadows low on the near ones."""
-        height, width = self._height, self._width
-        cells = (int(60 - 30 * near), int(110 - 60 * near))
-        crowns = self._fractal((height, width), cells=cells, octaves=4, fade=0.75)
-        patches = self._fractal((height, width), cells=(4, 5), octaves=5)
-        open_ground = np.clip((patches - 0.55 - 0.1 * (1 - near)) * 7, 0, 1)
-        low = np.clip(depth / (0.06 * height + 1) - 0.6, 0, 1)
-        meadow = (open_ground * low)[..., None]
-        crowns = np.clip(crowns, 0, 1)
-        lit = (0.35 + 1.3 * crowns)[..., None]
-        forest = _FOREST * lit
-        grass = _MEADOW * (0.75 + 0.5 * crowns[..., None])
-        return cast("Plane", forest + meadow * (grass - forest))
+    def _surface(self, x: Plane, z: Plane) -> tuple[Plane, Plane]:
+        """Light that leaves the ground, (h, w, 3), and the ground's height, (h, w)."""
+        country = self._country
+        height, right, away, sun = country.ground(x, z)
+        woods = country.woods(x, z)
+        crown, tone, crown_right, crown_away = country.canopy(x, z)
+        speckle = country.grain(x, z) * np.clip(200 / z, 0, 0.2)
+        # Trees finer than a pixel are a colour, not a relief.
+        near = np.clip(3500 / z, 0.25, 1) * woods
+        steep = np.hypot(right, away)
+        right += 0.3 * near * crown_right
+        away += 0.3 * near * crown_away
+        upright = 1 / np.sqrt(1 + right**2 + away**2)
+        sun = sun * np.clip(
+            (TOWARDS_SUN[1] - right * TOWARDS_SUN[0] - away * TOWARDS_SUN[2]) * upright, 0, 1
+        )
+        open_sky = (0.6 + 0.4 * upright) * (1 - near * (0.7 - 0.7 * crown))
+        light = sun[..., None] * _SUN_LIGHT + open_sky[..., None] * _SKY_LIGHT
+        light *= (1 - 0.6 * near * (1 - crown) + speckle)[..., None]
+        # Seen from afar, woods are closed; from near, the ground shows between the crowns.
+        closed = np.clip(3500 / z, 0.25, 1)
+        trees = woods * (1 - closed + closed * np.clip(0.25 + 2.2 * crown, 0, 1))
+        patch = country.patches(x, z, 1700)
+        tree = _TREE * (1 + 0.16 * near * tone + 0.12 * patch)[..., None]
+        soil = _GRASS * (1 + 0.10 * country.patches(x, z, 260) + 0.08 * patch)[..., None]
+        bare = 0.8 * np.clip(4 * (steep - 0.62) + 0.25 * patch, 0, 1)[..., None]
+        soil += bare * (_ROCK - soil)
+        return cast("Plane", (soil + trees[..., None] * (tree - soil)) * light), height
 
-    def _fractal(
-        self, size: tuple[int, int], *, cells: tuple[int, int], octaves: int, fade: float = 0.5
-    ) -> Plane:
-        """Smooth noise at ever finer scales, (h, w); mean one half, mostly within 0 to 1."""
-        total = np.zeros(size, np.float32)
-        for octave in range(octaves):
-            grid_size = tuple(min(count * 2**octave + 2, 4096) for count in cells)
-            grid = self._random.random(grid_size).astype(np.float32)
-            fine = cv2.resize(grid, size[::-1], interpolation=cv2.INTER_CUBIC)
-            total += (fine - 0.5) * np.float32(fade**octave)
-        return cast("Plane", 0.5 + total / (4.2 * total.std() + 1e-6))
+
+def _through_air(away_m: Plane, height_m: Plane) -> Plane:
+    """Share of each colour that comes through the air: (..., 3); low air is thicker."""
+    thick_km = away_m / np.float32(1000) * np.exp((300 - height_m) / np.float32(_AIR_HEIGHT_M))
+    return cast("Plane", np.exp(-thick_km[..., None] * _LOST_PER_KM))
+
+
+def _tone(light: Plane) -> Plane:
+    """A camera's curve: bright parts are held back, white is reached later."""
+    return cast("Plane", 1.32 * light / (1 + 0.35 * light))

@@ -1,1 +1,8 @@
-"""Delivery: one channel a file, one attempt a call."""
+"""Telling people and machines of events: one channel a file, one attempt a call."""
+
+from .channel import Channel, DeliveryFailed, Notice
+from .courier import ChannelStatus
+from .dispatcher import Dispatcher
+from .retry import RetryPolicy
+
+__all__ = ["Channel", "ChannelStatus", "DeliveryFailed", "Dispatcher", "Notice", "RetryPolicy"]

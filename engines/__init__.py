@@ -1,0 +1,1 @@
+"""Networks as named arrays in and out, and the rooms in which they are made."""

@@ -1,0 +1,115 @@
+"""One network, compiled for one device: named arrays in, named arrays out.
+
+Knows nothing of pictures, cameras or time. A backend is one file in `backends/` with a function
+`load`; it appears in `BACKENDS` and is imported when it is first asked for, library and all.
+"""
+
+from __future__ import annotations
+
+import importlib
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal, Protocol, cast, get_args
+
+from engines.errors import DeviceUnavailable
+from engines.modelfile import read_model_file
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+    from engines.spec import EngineSpec
+
+Device = Literal["auto", "cuda", "cpu"]
+Precision = Literal["f32", "bf16"]
+
+
+class Engine(Protocol):
+    """A compiled network. Safe to call from many threads at once: one serves all cameras."""
+
+    spec: EngineSpec
+    """What it takes and gives."""
+    backend: str
+    """Library, version, device and precision, as in "openvino 2026.4.1 cpu f32"."""
+
+    def infer(self, inputs: Mapping[str, NDArray[Any]]) -> Mapping[str, NDArray[Any]]:
+        """Run the network once. The arrays that come back are the caller's.
+
+        Raises:
+            ModelMismatch: the inputs do not fit.
+            EngineError: the engine is closed, or the device failed.
+        """
+        ...
+
+    def close(self) -> None:
+        """Give back what the device holds. Any number of times; calls under way are finished."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Backend:
+    """A library that runs networks, and where its code is."""
+
+    name: str
+    """As in `Engine.backend`."""
+    device: Literal["cuda", "cpu"]
+    """What it runs on."""
+    module: str
+    """Has `load(model: ModelFile, *, precision: Precision) -> Engine`."""
+    precisions: tuple[Precision, ...]
+    """What it can be asked for; whether this machine can is said by `load`."""
+
+
+REFERENCE = Backend("onnxruntime", "cpu", "engines.backends.onnxruntime", ("f32",))
+"""What every compiled engine is compared with."""
+BACKENDS: tuple[Backend, ...] = (
+    Backend("openvino", "cpu", "engines.backends.openvino", ("f32", "bf16")),
+)
+"""Best first for each device. A new device is one more line and one more file."""
+
+
+def open_engine(path: Path, *, device: Device = "auto", precision: Precision = "f32") -> Engine:
+    """Compile a model file for a device.
+
+    Args:
+        path: an ONNX file.
+        device: "auto" takes a GPU that works, else the CPU; "cuda" a GPU or nothing.
+        precision: of the arithmetic. Only f32 means the same on every CPU.
+
+    Raises:
+        ModelFileError: the file is missing, damaged or no ONNX.
+        DeviceUnavailable: no such device here, or it cannot do that precision.
+    """
+    if device not in get_args(Device):
+        raise DeviceUnavailable(f"unknown device {device!r}: choose auto, cuda or cpu")
+    model = read_model_file(path)
+    wanted = ("cuda", "cpu") if device == "auto" else (device,)
+    reasons: list[str] = []
+    for backend in sorted(BACKENDS, key=lambda entry: entry.device != wanted[0]):
+        if backend.device not in wanted:
+            continue
+        if precision not in backend.precisions:
+            reasons.append(f"{backend.name} does not run {precision}")
+            continue
+        try:
+            return cast(
+                "Engine", importlib.import_module(backend.module).load(model, precision=precision)
+            )
+        except DeviceUnavailable as error:
+            reasons.append(str(error))
+    if device == "cuda" and not reasons:
+        reasons.append("this version has no engine for NVIDIA GPUs; set the device to auto or cpu")
+    raise DeviceUnavailable(
+        f"no engine for device {device}, precision {precision}: {'; '.join(reasons)}"
+    )
+
+
+def open_reference(path: Path) -> Engine:
+    """Open a model in the reference: ONNX Runtime, fp32, on the CPU.
+
+    Raises:
+        ModelFileError: the file is missing, damaged or no ONNX.
+    """
+    model = read_model_file(path)
+    return cast("Engine", importlib.import_module(REFERENCE.module).load(model, precision="f32"))

@@ -1,0 +1,173 @@
+"""Where is smoke in this picture? An image in, a map of probabilities out.
+
+What the program calls; needs neither torch nor the training code. Pre-processing is inside the
+network, so a call costs the network and two copies of its output.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from engines.engine import Device, Engine, Precision, open_engine
+from engines.errors import DeviceUnavailable, ModelMismatch
+from engines.proof import Tolerance, prove_once
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from typing import Any
+
+    from numpy.typing import NDArray
+
+SHIPPED = Path(__file__).with_name("smoke.onnx")
+"""The network this project ships."""
+STRIDE = 32
+"""Height and width must be multiples of this."""
+MASK_STRIDE = 2
+"""The map is this many times smaller than the picture on either side."""
+TOLERANCES: Mapping[Precision, Tolerance] = {
+    # f32 differs only by the order of sums. bf16 keeps 8 bits of every product's factors.
+    "f32": Tolerance(largest=0.01, mean=0.0005),
+    "bf16": Tolerance(largest=0.25, mean=0.01),
+}
+"""How far from the reference each precision may be, in probability."""
+_INPUTS = {"image": "uint8", "background": "uint8", "has_background": "float32"}
+_OUTPUTS = {"mask": "float32", "picture": "float32"}
+
+
+class SmokeModel:
+    """A smoke network on one device. Safe to call from many threads at once."""
+
+    input_size: tuple[int, int] = (384, 640)
+    """(height, width) it is made for; other multiples of `STRIDE` work, and cost in proportion."""
+
+    def __init__(self, engine: Engine) -> None:
+        engine.spec.require(inputs=_INPUTS, outputs=_OUTPUTS)
+        self._engine = engine
+        self.name: str = engine.spec.name
+        """Of the network."""
+        self.digest: str = engine.spec.digest
+        """SHA-256 of the model file."""
+        self.backend: str = engine.backend
+        """What runs it, with version, device and precision."""
+        try:
+            self.threshold: float = float(engine.spec.metadata["threshold"])
+            """Probability from which a pixel counts as smoke, as fixed on development views."""
+        except (KeyError, ValueError):
+            raise ModelMismatch(
+                f"{self.name}: expected the operating point in the file's metadata as 'threshold'"
+            ) from None
+
+    @staticmethod
+    def mask_size(size: tuple[int, int]) -> tuple[int, int]:
+        """(height, width) of the map for a picture of this (height, width)."""
+        return size[0] // MASK_STRIDE, size[1] // MASK_STRIDE
+
+    def __call__(
+        self, image: NDArray[np.uint8], background: NDArray[np.uint8] | None = None
+    ) -> NDArray[np.float32]:
+        """Look at one picture.
+
+        Args:
+            image: (h, w, 3) RGB, at `input_size` or another multiple of `STRIDE`.
+            background: the same view without what is new in it, of the same shape, if known.
+
+        Returns:
+            (h/2, w/2), the chance of smoke, 0 to 1.
+
+        Raises:
+            ModelMismatch: a shape or type does not fit.
+        """
+        _check("image", image, image.shape)
+        if background is not None:
+            _check("background", background, image.shape)
+        normal = image if background is None else background
+        flag = np.array([background is not None], np.float32)
+        outputs = self._engine.infer(
+            {"image": image[None], "background": normal[None], "has_background": flag}
+        )
+        mask: NDArray[np.float32] = outputs["mask"][0]
+        return mask
+
+    def close(self) -> None:
+        """Give back what the engine holds."""
+        self._engine.close()
+
+
+def open_smoke_model(
+    path: Path | None = None,
+    *,
+    device: Device = "auto",
+    precision: Precision | None = None,
+    prove: bool = True,
+) -> SmokeModel:
+    """Open the shipped smoke network, or another with the same inputs and outputs.
+
+    Args:
+        path: an ONNX file; None for the shipped one.
+        device: see `engines.engine.open_engine`.
+        precision: None for f32, which means the same on every CPU; bf16 is about twice as fast.
+        prove: compare it with the reference first, once for each machine; see `engines.proof`.
+
+    Raises:
+        ModelFileError: the file is missing, damaged or no ONNX.
+        ModelMismatch: it is a network for something else.
+        DeviceUnavailable: no such device or precision here.
+        InaccurateEngine: it differs from the reference by more than `TOLERANCES`.
+    """
+    file, chosen = path or SHIPPED, precision or "f32"
+    if chosen not in TOLERANCES:
+        raise DeviceUnavailable(f"the smoke network runs in {', '.join(TOLERANCES)}, not {chosen}")
+    engine = open_engine(file, device=device, precision=chosen)
+    try:
+        model = SmokeModel(engine)
+        if prove:
+            prove_once(engine, file, proof_samples(), TOLERANCES[chosen])
+    except BaseException:
+        engine.close()
+        raise
+    return model
+
+
+def proof_samples() -> Sequence[Mapping[str, NDArray[Any]]]:
+    """Scenes to prove an engine with: sky, ground, grain, a pale plume; one with a background."""
+    random = np.random.default_rng(20)
+    height, width = SmokeModel.input_size
+    rows, columns = np.mgrid[0:height, 0:width].astype(np.float32)
+    samples = []
+    for number, (across, down, spread, opacity) in enumerate(
+        [(0.3, 0.45, 9, 0.7), (0.7, 0.55, 28, 0.5), (0.5, 0.6, 90, 0.8)]
+    ):
+        sky = 190 - 60 * rows / height
+        ground = 70 + 25 * np.sin(columns / 17) * np.cos(rows / 11)
+        scene = np.where(rows < height * 0.5, sky, ground)[..., None] * [0.9, 1.0, 1.1]
+        scene += random.normal(0, 4, scene.shape)
+        away = ((columns - across * width) / spread) ** 2 + ((rows - down * height) / spread) ** 2
+        plume = (opacity * np.exp(-away))[..., None]
+        image = np.clip(scene * (1 - plume) + 205 * plume, 0, 255).astype(np.uint8)
+        background = np.clip(scene + random.normal(0, 3, scene.shape), 0, 255).astype(np.uint8)
+        samples.append(
+            {
+                "image": image[None],
+                "background": background[None],
+                "has_background": np.array([number % 2], np.float32),
+            }
+        )
+    return samples
+
+
+def _check(name: str, array: NDArray[np.uint8], shape: tuple[int, ...]) -> None:
+    """Say what is wrong with a picture in the words of pictures."""
+    if array.dtype != np.uint8 or array.shape[2:] != (3,):
+        raise ModelMismatch(
+            f"{name}: expected (height, width, 3) uint8, got {array.shape} {array.dtype}"
+        )
+    if array.shape != shape:
+        raise ModelMismatch(f"{name}: expected the picture's shape {shape}, got {array.shape}")
+    height, width = array.shape[:2]
+    if height % STRIDE or width % STRIDE or not array.size:
+        raise ModelMismatch(
+            f"{name}: height and width must be multiples of {STRIDE}, got {height}x{width}"
+        )

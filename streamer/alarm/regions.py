@@ -1,0 +1,81 @@
+"""From a map of probabilities to regions: connected patches with their measures."""
+
+from typing import Final
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from streamer.frame import Region
+
+from .zones import Zones
+
+_GROWN_TO: Final = 0.6
+"""A region grows from pixels above the threshold to pixels above this share of it: the thin rim
+of a plume belongs to it (hysteresis, Canny 1986), but a rim alone is none."""
+
+_MOST: Final = 32
+"""Regions kept of one look, the most alarming first: a picture full of specks stays cheap."""
+
+
+def find_regions(
+    probability: NDArray[np.float32],
+    *,
+    threshold: float,
+    zones: Zones | None = None,
+    min_area: float = 0.0,
+) -> tuple[Region, ...]:
+    """Connected patches of smoke, the most alarming first.
+
+    Args:
+        probability: (height, width), 0 to 1.
+        threshold: A region holds at least one pixel above this, 0 to 1.
+        zones: Where smoke counts; everywhere when left out.
+        min_area: Smaller regions are left out; a share of the picture.
+    """
+    allowed = zones.mask(probability.shape[:2]) if zones is not None else None
+    grown = (probability > threshold * _GROWN_TO).view(np.uint8)
+    if allowed is not None:
+        grown &= allowed
+    if not cv2.hasNonZero(grown):
+        return ()
+    count, labels, boxes, _ = cv2.connectedComponentsWithStats(grown, connectivity=8)
+    found = []
+    smallest = max(1, min_area * probability.size)
+    for label in range(1, count):
+        x, y, width, height, pixels = boxes[label].tolist()
+        if pixels < smallest:
+            continue
+        part = np.s_[y : y + height, x : x + width]
+        inside = labels[part] == label
+        chance = np.where(inside, probability[part], 0)
+        if chance.max() > threshold:
+            found.append(_measure(inside, chance, (x, y), pixels, probability.shape))
+    found.sort(key=lambda region: (-region.area * region.mean, region.box))
+    return tuple(found[:_MOST])
+
+
+def _measure(
+    inside: NDArray[np.bool_],
+    chance: NDArray[np.float32],
+    corner: tuple[int, int],
+    pixels: int,
+    shape: tuple[int, ...],
+) -> Region:
+    height, width = shape[:2]
+    left, top = corner
+    rows, columns = inside.shape
+    total = float(chance.sum())
+    across = chance.sum(axis=0) @ (np.arange(columns) + 0.5) / total
+    down = chance.sum(axis=1) @ (np.arange(rows) + 0.5) / total
+    # The foot is the lowest tenth of the patch: one stray pixel must not move the anchor.
+    foot = inside[rows - max(1, rows // 10) :].sum(axis=0)
+    foot_x = foot @ (np.arange(columns) + 0.5) / max(1, foot.sum())
+    return Region(
+        box=(left / width, top / height, (left + columns) / width, (top + rows) / height),
+        centroid=((left + float(across)) / width, (top + float(down)) / height),
+        base=((left + float(foot_x)) / width, (top + rows) / height),
+        area=pixels / (height * width),
+        mean=total / pixels,
+        peak=float(chance.max()),
+    )

@@ -1,0 +1,93 @@
+"""A camera three times faster than the engine: ages stay within the budget, memory stays flat."""
+
+import time
+from collections.abc import Iterator, Mapping
+from typing import Final
+
+import numpy as np
+
+from engines.smoke.model import SmokeModel, open_smoke_model
+from streamer.clock import Stop, SystemClock
+from streamer.frame import Frame
+from streamer.picture import Picture
+from streamer.pipeline import Pipeline, live_links
+from streamer.stages.overlay import Overlay
+from streamer.stages.segment import Segment
+
+from .material import resident_mb
+
+_FRAMES: Final = 10_000
+_TIMES_FASTER: Final = 3
+_BUDGET_MS: Final = 200
+_SIZE: Final = (360, 640)
+"""Small pictures, so that the engine is what is too slow."""
+
+
+def measure() -> Mapping[str, float]:
+    """`p99_age_ms` at the sink, `budget_ms`, the drops by reason and the growth of memory."""
+    model = open_smoke_model()
+    try:
+        return _measure(model)
+    finally:
+        model.close()
+
+
+def _measure(model: SmokeModel) -> Mapping[str, float]:
+    interval_s = _engine_s(model) / _TIMES_FASTER
+    memory: list[float] = []
+
+    def watch_memory(frames: Iterator[Frame]) -> None:
+        for index, _ in enumerate(frames):
+            if index % 100 == 0:
+                memory.append(resident_mb())
+
+    pipeline = Pipeline(
+        "bench",
+        lambda stop: _camera(stop, interval_s),
+        {
+            "segment": Segment(model, interval_ns=1),
+            "overlay": Overlay("bench", clock=SystemClock()),
+        },
+        {"sink": watch_memory},
+        make_link=live_links(latency_budget_ns=_BUDGET_MS * 1_000_000),
+    )
+    pipeline.run()
+    links = pipeline.statistics()
+    warm = memory[len(memory) // 5 :]
+    return {
+        "p99_age_ms": round(links[-1].age.p99_ms, 1),
+        "max_age_ms": round(links[-1].age.max_ms, 1),
+        "budget_ms": _BUDGET_MS,
+        "frames": _FRAMES,
+        "shown": links[-1].delivered,
+        "dropped_full": sum(link.dropped_full for link in links),
+        "dropped_late": sum(link.dropped_late for link in links),
+        "uncounted": _FRAMES
+        - links[-1].delivered
+        - sum(link.dropped_full + link.dropped_late for link in links),
+        "memory_growth_mb": round(max(warm) - warm[0], 1),
+    }
+
+
+def _engine_s(model: SmokeModel) -> float:
+    picture = np.zeros((*model.input_size, 3), np.uint8)
+    times = []
+    for _ in range(30):
+        began = time.perf_counter()
+        model(picture)
+        times.append(time.perf_counter() - began)
+    return sorted(times)[len(times) // 2]
+
+
+def _camera(stop: Stop, interval_s: float) -> Iterator[Frame]:
+    """Pictures at a fixed rate, each in memory of its own, as a decoder gives them."""
+    random = np.random.default_rng(0)
+    pictures = [random.integers(0, 256, (*_SIZE, 3), np.uint8) for _ in range(4)]
+    began = time.monotonic()
+    for number in range(_FRAMES):
+        ahead_s = began + number * interval_s - time.monotonic()
+        if ahead_s > 0:
+            stop.sleep(ahead_s)
+        picture = Picture.from_rgb(pictures[number % len(pictures)])
+        yield Frame(picture, pts_ns=int(number * interval_s * 1e9), arrived_ns=time.monotonic_ns(),
+                    number=number)  # fmt: skip

@@ -1,0 +1,82 @@
+"""The command line. `streamer --help` imports nothing heavy: each command does so itself."""
+
+import os
+import sys
+import traceback
+from collections.abc import Sequence
+from importlib import import_module
+from typing import Annotated, Final
+
+import typer
+
+from . import output
+from .common import common, register
+from .exits import Exit, exit_code, one_line
+
+COMMANDS: Final = (
+    "watch", "replay", "probe", "check", "events", "alerts", "engines", "bench", "doctor", "schema",
+    "demo",
+)  # fmt: skip
+"""Modules of this folder, in the order in which help shows them."""
+
+
+CONTRACT: Final = 1
+"""Version of what scripts may rely on; see README.md."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command that *arguments* name; the process's own by default. Gives the exit code."""
+    wanted = list(sys.argv[1:] if arguments is None else arguments)
+    output.reset()
+    try:
+        application = _app(wanted)
+        status = application(args=wanted or ["--help"], prog_name="streamer", standalone_mode=False)
+        sys.stdout.flush()
+    except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001  told below, each kind its way
+        return _told(error)
+    return int(status or Exit.OK) if wanted else Exit.USAGE
+
+
+def _app(arguments: Sequence[str]) -> typer.Typer:
+    """The application with the one command that is wanted, or with all of them."""
+    app = typer.Typer(
+        help="Watch cameras for smoke, raise the alarm, and never lose one.",
+        invoke_without_command=True,
+        pretty_exceptions_enable=False,
+        rich_markup_mode=None,
+    )
+    app.callback()(common(_root, logs=False))
+    for name in arguments[:1] if arguments and arguments[0] in COMMANDS else COMMANDS:
+        register(app, name, import_module(f".{name}", __package__))
+    return app
+
+
+def _root(
+    context: typer.Context,
+    *,
+    version: Annotated[bool, typer.Option("--version", help="Show the version.")] = False,
+) -> None:
+    if version:
+        from streamer import __version__
+
+        output.current().result(
+            {"kind": "version", "version": __version__, "contract": CONTRACT}, __version__
+        )
+        raise typer.Exit
+    if context.invoked_subcommand is None:
+        raise typer.BadParameter("no command is given; 'streamer --help' shows them")
+
+
+def _told(error: BaseException) -> int:
+    """Say on standard error what went wrong, and give the exit code that says it to scripts."""
+    code = exit_code(error)
+    if code is Exit.BROKEN_PIPE:
+        # Nobody reads any more. Python would complain once again when it flushes at its end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return code
+    out = output.current()
+    if out.debug:
+        sys.stderr.write(out.hide("".join(traceback.format_exception(error))))
+    if code is not Exit.INTERRUPTED:
+        out.error(one_line(error))
+    return code

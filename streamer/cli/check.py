@@ -1,0 +1,146 @@
+"""`streamer check`: is this configuration right, and what can it cost at worst?"""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from . import output
+from .common import configuration
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+    from streamer.budget import Budget
+    from streamer.config import Config, Loaded
+
+_LOOPBACK = ("127.0.0.1", "::1", "localhost")
+
+
+def check(
+    files: Annotated[
+        list[Path], typer.Argument(metavar="CONFIG...", help="Later files win over earlier ones.")
+    ],
+    *,
+    probe: Annotated[
+        bool, typer.Option("--probe", help="Ask the cameras for the size of their pictures.")
+    ] = False,
+    effective: Annotated[
+        bool, typer.Option("--effective", help="Show every setting as it holds.")
+    ] = False,
+) -> None:
+    """Check a configuration, and print the worst age and memory it allows."""
+    from streamer.budget import compute
+    from streamer.config import InvalidConfig
+
+    out = output.current()
+    try:
+        loaded = configuration(files)
+    except InvalidConfig as error:
+        for problem in error.problems:
+            out.record({"kind": "problem", **problem.as_json()})
+        raise
+    sizes = _probed_sizes(loaded.config) if probe else {}
+    budget = compute(loaded.config, sizes=sizes)
+    record = {
+        "kind": "check",
+        "digest": loaded.config.digest(),
+        "advice": advice(loaded.config),
+        "budget": budget.as_json(),
+        "effective": loaded.effective(),
+    }
+    out.result(record, lambda: _report(loaded, budget))
+    if effective:
+        out.say(_as_yaml(loaded))
+
+
+def advice(config: "Config") -> list[str]:
+    """What is allowed but probably not meant."""
+    told = []
+    if not config.notify:
+        told.append("notify: nobody is told of alarms; they are only kept on disk")
+    preview = config.preview
+    if preview.enabled and preview.host not in _LOOPBACK and preview.token is None:
+        told.append("preview: everybody in the network can see the cameras; set preview.token")
+    for name, camera in config.cameras.items():
+        if config.notify and camera.notify == ():
+            told.append(f"cameras.{name}.notify: nobody is told of this camera's alarms")
+    return told
+
+
+def _probed_sizes(config: "Config") -> dict[str, tuple[int, int]]:
+    from streamer.doctor import probe_camera
+
+    sizes = {}
+    for name, camera in config.cameras.items():
+        if camera.enabled:
+            output.current().note(f"asking {name} at {camera.source.address}")
+            report = probe_camera(camera)
+            if report is not None:
+                sizes[name] = report.height, report.width
+    return sizes
+
+
+def _report(loaded: "Loaded", budget: "Budget") -> "RenderableType":
+    from rich.console import Group
+    from rich.text import Text
+
+    names = ", ".join(str(file) for file in loaded.files)
+    cameras = len(budget.cameras)
+    head = f"{names}: right; {cameras} camera{'s' * (cameras != 1)} to watch"
+    lines = [f"digest {loaded.config.digest()}"]
+    notes = [f"note: {text}" for text in advice(loaded.config)]
+    assumed = [f"assumed: {text}" for text in budget.assumptions]
+    total = f"{_mb(budget.bytes)} MB of memory at most, all in all"
+    return Group(
+        Text("\n".join([head, *lines, *notes, ""])),
+        _ages(budget),
+        _memory(budget),
+        Text("\n".join([total, *assumed])),
+    )
+
+
+def _ages(budget: "Budget") -> "RenderableType":
+    from rich.table import Table
+
+    table = Table("camera", "output", title="worst age of a picture", title_justify="left")
+    table.add_column("when handed over, ms", justify="right")
+    table.add_column("when the next replaces it, ms", justify="right")
+    for camera in budget.cameras:
+        for age in camera.ages:
+            table.add_row(camera.camera, age.sink, str(age.delivered_ms), str(age.shown_ms))
+    return table
+
+
+def _memory(budget: "Budget") -> "RenderableType":
+    from rich.table import Table
+
+    parts = list(dict.fromkeys(part for camera in budget.cameras for part in camera.memory))
+    table = Table(title="worst memory, MB", title_justify="left")
+    table.add_column("camera", no_wrap=True)
+    table.add_column("picture", no_wrap=True)
+    for part in (*parts, "sum"):
+        table.add_column(part, justify="right")
+    for camera in budget.cameras:
+        size = f"{camera.size[1]}x{camera.size[0]}{'?' * camera.assumed}"
+        cells = [_mb(camera.memory[part]) if part in camera.memory else "" for part in parts]
+        table.add_row(camera.camera, size, *cells, _mb(camera.bytes))
+    for part, count in budget.shared.items():
+        table.add_row(f"({part})", "", *[""] * len(parts), _mb(count))
+    return table
+
+
+def _mb(count: int) -> str:
+    return f"{count / 1e6:.0f}"
+
+
+def _as_yaml(loaded: "Loaded") -> str:
+    import io
+
+    from ruamel.yaml import YAML
+
+    text = io.StringIO()
+    yaml = YAML()
+    yaml.width = 1000
+    yaml.dump(loaded.effective(), text)
+    return text.getvalue()

@@ -1,0 +1,153 @@
+"""What every command shares: the common options, the log, and running it.
+
+A command is a module of this folder with a function of its own name, or with a `typer.Typer`
+called `app` for a group. It appears in `COMMANDS` of `streamer.cli` and is imported when it is
+asked for; whatever is heavy it imports inside its functions.
+"""
+
+import functools
+import inspect
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+
+import typer
+
+from . import output
+
+if TYPE_CHECKING:
+    from streamer.config import Config, Loaded
+    from streamer.config.models import LogSettings
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+_COMMON = (
+    inspect.Parameter(
+        "common_json",
+        inspect.Parameter.KEYWORD_ONLY,
+        default=False,
+        annotation=Annotated[
+            bool, typer.Option("--json", help="Write one JSON object a line.", show_default=False)
+        ],
+    ),
+    inspect.Parameter(
+        "common_verbose",
+        inspect.Parameter.KEYWORD_ONLY,
+        default=0,
+        annotation=Annotated[
+            int,
+            typer.Option("--verbose", "-v", count=True, help="Log more.", show_default=False),
+        ],
+    ),
+    inspect.Parameter(
+        "common_quiet",
+        inspect.Parameter.KEYWORD_ONLY,
+        default=0,
+        annotation=Annotated[
+            int,
+            typer.Option(
+                "--quiet", "-q", count=True, help="Log warnings only.", show_default=False
+            ),
+        ],
+    ),
+    inspect.Parameter(
+        "common_debug",
+        inspect.Parameter.KEYWORD_ONLY,
+        default=False,
+        annotation=Annotated[
+            bool, typer.Option("--debug", help="Show tracebacks.", show_default=False)
+        ],
+    ),
+)
+
+
+def common(function: Function, *, logs: bool = True) -> Function:
+    """*function* with the options that every command has, before and after its name."""
+
+    @functools.wraps(function)
+    def wrapper(
+        *args: Any,
+        common_json: bool,
+        common_verbose: int,
+        common_quiet: int,
+        common_debug: bool,
+        **kwargs: Any,
+    ) -> Any:
+        out = output.current()
+        out.json = out.json or common_json
+        out.verbosity += common_verbose - common_quiet
+        out.debug = out.debug or common_debug
+        if logs:
+            start_log()
+        return function(*args, **kwargs)
+
+    signature = inspect.signature(function, eval_str=True)
+    parameters = [*signature.parameters.values(), *_COMMON]
+    wrapper.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
+    wrapper.__annotations__ = {value.name: value.annotation for value in parameters}
+    return wrapper  # type: ignore[return-value]
+
+
+def register(app: typer.Typer, name: str, module: ModuleType) -> None:
+    """Add the command or group that *module* holds."""
+    group = getattr(module, "app", None)
+    if group is None:
+        app.command(name)(common(getattr(module, name)))
+        return
+    # A fresh group: the module's own stays as it is when `main` is called again.
+    fresh = typer.Typer(help=group.info.help)
+    for command in group.registered_commands:
+        fresh.command(command.name)(common(command.callback))
+    app.add_typer(fresh, name=name)
+
+
+def start_log(settings: "LogSettings | None" = None) -> None:
+    """Log to standard error as *settings* and the command line say; the latter wins."""
+    from streamer import log
+
+    out = output.current()
+    level = settings.level if settings else "info"
+    if out.verbosity:
+        level = "debug" if out.verbosity > 0 else "warning"
+    log.set_up(level=level, style=settings.format if settings else "people", hide=out.hide)
+
+
+DataConfig = Annotated[
+    list[Path] | None,
+    typer.Option("--config", "-c", help="Configuration that says where the data is."),
+]
+"""Parameter of commands that read what `watch` wrote."""
+
+DataFolder = Annotated[
+    Path | None,
+    typer.Option("--data-dir", help="Folder of the data, if no configuration is given."),
+]
+"""As `DataConfig`."""
+
+
+def data_settings(files: list[Path] | None, folder: Path | None) -> "Config":
+    """The configuration in *files*, else the default one, with its data in *folder* if given."""
+    from streamer.config import from_source
+
+    config = (configuration(files) if files else from_source("pattern:")).config
+    return config.model_copy(update={"data_dir": folder.absolute()}) if folder else config
+
+
+def configuration(files: Sequence[Path], *, source: str | None = None) -> "Loaded":
+    """The configuration in *files*, or the default one for the camera at *source*.
+
+    From here on the log is as the configuration says, and its secrets are printed nowhere.
+
+    Raises:
+        ConfigError: Neither or both are given, or something is wrong in a file.
+    """
+    from streamer import config
+
+    if bool(files) == bool(source):
+        raise typer.BadParameter("give either configuration files or --source, one of both")
+    loaded = config.from_source(source) if source else config.load(*files)
+    out = output.current()
+    out.hidden |= loaded.secrets()
+    start_log(loaded.config.log)
+    return loaded

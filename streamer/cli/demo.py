@@ -1,0 +1,97 @@
+"""`streamer demo`: the whole way on a clip of the project's own making, and is it all there?"""
+
+import json
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from . import output
+from .replay import show_event
+
+if TYPE_CHECKING:
+    from streamer.alarm.event import Event
+
+
+def demo(
+    *,
+    out: Annotated[Path, typer.Option(help="Folder for everything that is made.")] = Path(
+        "demo-output"
+    ),
+    seed: Annotated[int, typer.Option(help="Another landscape and another plume.")] = 7,
+) -> None:
+    """Make a clip of a starting fire, watch it, and show alarm, evidence and overlay."""
+    from engines.smoke.clip import make_clip
+    from streamer.build import open_model
+    from streamer.config import from_source
+    from streamer.replaying import replay
+
+    say = output.current()
+    out.mkdir(parents=True, exist_ok=True)
+    clip, overlay = out / "clip.mp4", out / "overlay.mp4"
+    say.note("making a clip of a starting fire")
+    truth = make_clip(clip, seed=seed)
+    evidence = Path(tempfile.mkdtemp(prefix="evidence-", dir=out))
+    config = from_source(str(clip), name="demo").config
+    model = open_model(config)
+    events: list[Event] = []
+    say.note(f"watching it with {model.name} on {model.backend}")
+    try:
+        replay(
+            str(clip),
+            config,
+            "demo",
+            model=model,
+            on_event=lambda event: _note(events, event),
+            evidence=evidence,
+            overlay=overlay,
+        )
+    finally:
+        model.close()
+    folder = _proven(events, truth.onset_s or 0.0, evidence, overlay)
+    raised = events[0]
+    record = {
+        "kind": "summary",
+        "onset_s": truth.onset_s,
+        "raised_s": round(raised.pts_ns / 1e9, 3),
+        "why": raised.why,
+        "clip": str(clip),
+        "evidence": str(folder),
+        "overlay": str(overlay),
+    }
+    say.result(
+        record,
+        f"smoke from {truth.onset_s:.0f} s, alarm at {raised.pts_ns / 1e9:.0f} s\n"
+        f"why       {raised.why}\nclip      {clip}\nevidence  {folder}\noverlay   {overlay}",
+    )
+
+
+def _note(events: "list[Event]", event: "Event") -> None:
+    events.append(event)
+    show_event(event)
+
+
+def _proven(events: "list[Event]", onset_s: float, evidence: Path, overlay: Path) -> Path:
+    """The alarm's folder, if alarm, evidence and overlay are all there and whole."""
+    import av
+
+    from streamer.alarm.event import EventKind
+    from streamer.alarm.evidence import MANIFEST, verify
+    from streamer.errors import StreamerError
+
+    if not events or events[0].kind is not EventKind.RAISED:
+        raise StreamerError("the demonstration failed: no alarm was raised")
+    if events[0].pts_ns < onset_s * 1e9:
+        raise StreamerError("the demonstration failed: the alarm came before the smoke")
+    folder = next(evidence.rglob(MANIFEST)).parent
+    sealed = set(json.loads((folder / MANIFEST).read_text())["files"])
+    wanted = {"still-0.jpg", "overlay-0.jpg", "mask-0.png", "event-0.json", "clip.mp4"}
+    wrong = [*verify(folder), *(f"{name}: missing" for name in sorted(wanted - sealed))]
+    for video in (folder / "clip.mp4", overlay):
+        with av.open(str(video)) as container:
+            if not any(True for _ in container.decode(video=0)):
+                wrong.append(f"{video.name}: no picture in it")
+    if wrong:
+        raise StreamerError(f"the demonstration failed: {'; '.join(wrong)}")
+    return folder

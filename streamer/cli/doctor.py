@@ -1,0 +1,67 @@
+"""`streamer doctor`: is this machine fit, and if not, what is to be done?"""
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Final
+
+import typer
+
+from . import output
+from .common import configuration
+from .exits import Exit, one_line
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from streamer.doctor import Finding
+
+_STYLE: Final = {"ok": "green", "warn": "yellow", "fail": "bold red"}
+
+
+def doctor(
+    *,
+    config: Annotated[
+        list[Path] | None,
+        typer.Option("--config", "-c", help="Check this configuration and its cameras as well."),
+    ] = None,
+) -> None:
+    """Examine this machine, and say what to do about what is wrong."""
+    out = output.current()
+    counts = dict.fromkeys(_STYLE, 0)
+    for finding in _findings(config or []):
+        counts[finding.status] += 1
+        out.record({"kind": "finding", **asdict(finding)})
+        _say(finding)
+    out.record({"kind": "summary", **counts})
+    if counts["fail"]:
+        raise typer.Exit(Exit.FAILED)
+
+
+def _findings(files: list[Path]) -> "Iterator[Finding]":
+    from streamer.config import from_source
+    from streamer.doctor import Finding, examine
+    from streamer.errors import ConfigError
+
+    loaded = from_source("pattern:")
+    if files:
+        names = ", ".join(map(str, files))
+        try:
+            loaded = configuration(files)
+        except ConfigError as error:
+            for line in one_line(error).splitlines():
+                yield Finding("configuration", "fail", line, "mend this line")
+            files = []
+        else:
+            yield Finding("configuration", "ok", f"{names} is right")
+    yield from examine(loaded.config, reach=bool(files))
+
+
+def _say(finding: "Finding") -> None:
+    from rich.text import Text
+
+    line = Text.assemble(
+        (f"{finding.status:4}", _STYLE[finding.status]), f"  {finding.check}: {finding.message}"
+    )
+    if finding.advice:
+        line.append(f"\n      -> {finding.advice}")
+    output.current().say(line)

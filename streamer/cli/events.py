@@ -1,0 +1,220 @@
+"""`streamer events`: what was raised, updated and cleared, and its evidence."""
+
+import functools
+import itertools
+import json
+import os
+import re
+import zipfile
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+from . import output
+from .common import DataConfig, DataFolder, data_settings
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+    from streamer.store import RecordedEvent, Store
+
+app = typer.Typer(help="Show what was raised, updated and cleared, and its evidence.")
+
+Since = Annotated[
+    str | None,
+    typer.Option(help="Not older: 90m, 12h, 7d, or a time such as 2026-08-01T14:00."),
+]
+Camera = Annotated[str | None, typer.Option(help="Only of this camera.")]
+Kind = Annotated[
+    Literal["raised", "updated", "cleared"] | None, typer.Option(help="Only such events.")
+]
+
+_UNITS = {"m": "minutes", "h": "hours", "d": "days"}
+
+
+@app.command("list")
+def list_events(
+    *,
+    camera: Camera = None,
+    kind: Kind = None,
+    since: Since = None,
+    limit: Annotated[int, typer.Option(min=1, help="At most so many, the newest.")] = 50,
+    config: DataConfig = None,
+    data_dir: DataFolder = None,
+) -> None:
+    """List the newest events, the newest first."""
+    from rich.table import Table
+
+    from streamer.alarm.event import EventKind
+
+    out = output.current()
+    table = Table("time", "camera", "event", "score", "why", "id")
+    with open_store(config, data_dir) as store:
+        for recorded in store.events(
+            camera=camera,
+            kind=EventKind(kind) if kind else None,
+            since=moment(since),
+            limit=limit,
+            newest_first=True,
+        ):
+            out.record(recorded.as_json())
+            event = recorded.event
+            local = event.utc.astimezone().isoformat(" ", "seconds")
+            score = f"{event.score:.2f}"
+            table.add_row(local, event.camera, event.kind.value, score, event.why, event.id)
+    out.say(table if table.row_count else "no events")
+
+
+@app.command("show")
+def show_event(
+    event_id: Annotated[str, typer.Argument(metavar="ID", help="Of an event or an alarm.")],
+    *,
+    config: DataConfig = None,
+    data_dir: DataFolder = None,
+) -> None:
+    """Show all events of an alarm, who was told, and whether its evidence is as it was sealed."""
+    out = output.current()
+    with open_store(config, data_dir) as store:
+        for recorded in _of_alarm(store, event_id):
+            record = {
+                **recorded.as_json(),
+                "deliveries": [
+                    {"channel": each.channel, "state": each.state.value, "error": each.error}
+                    for each in store.outbox.of_event(recorded.event.id)
+                ],
+                "files": [str(file) for file in _files(recorded.evidence)],
+                "faults": _faults(recorded.evidence),
+            }
+            out.result(record, _page(recorded, record))
+
+
+@app.command("export")
+def export_events(
+    target: Annotated[Path, typer.Argument(metavar="FILE.zip", help="Must not exist yet.")],
+    *,
+    camera: Camera = None,
+    since: Since = None,
+    alarm: Annotated[str | None, typer.Option(help="Only this alarm.", metavar="ID")] = None,
+    config: DataConfig = None,
+    data_dir: DataFolder = None,
+) -> None:
+    """Pack events and their evidence into a ZIP file."""
+    if target.exists():
+        raise typer.BadParameter(f"{target} exists; name another file")
+    out = output.current()
+    with open_store(config, data_dir) as store:
+        if alarm:
+            events = _of_alarm(store, alarm)
+        else:
+            events = list(store.events(camera=camera, since=moment(since)))
+    folders = list(dict.fromkeys(each.evidence for each in events if each.evidence))
+    files = _pack(target, events, folders)
+    faults = [f"{folder.name}: {fault}" for folder in folders for fault in _faults(folder)]
+    for fault in faults:
+        out.note(f"evidence {fault}")
+    record = {
+        "kind": "export",
+        "path": str(target.absolute()),
+        "events": len(events),
+        "files": files,
+        "faults": faults,
+    }
+    out.result(record, f"{target}: {len(events)} events, {files} files of evidence")
+
+
+def open_store(files: list[Path] | None, folder: Path | None) -> "Store":
+    """The event store that is meant; one that is not there is an error.
+
+    Raises:
+        StorageError: It is missing or cannot be read.
+    """
+    from streamer.store import Store
+
+    return Store(data_settings(files, folder).events_file, create=False)
+
+
+def moment(text: str | None) -> datetime | None:
+    """The time that people mean by "12h" or "2026-08-01T14:00", aware UTC."""
+    if text is None:
+        return None
+    if found := re.fullmatch(r"(\d+)([mhd])", text):
+        return datetime.now(UTC) - timedelta(**{_UNITS[found[2]]: int(found[1])})
+    try:
+        return datetime.fromisoformat(text).astimezone(UTC)  # Local time, unless it says a zone.
+    except ValueError:
+        raise typer.BadParameter(
+            f"--since: {text!r} is no time; write 90m, 12h, 7d or 2026-08-01T14:00"
+        ) from None
+
+
+def _of_alarm(store: "Store", some_id: str) -> "list[RecordedEvent]":
+    """All events of the alarm with this id, or of the alarm of the event with this id."""
+    found = store.event(some_id)
+    alarm_id = found.event.alarm_id if found else some_id
+    events = list(iter(functools.partial(_next, store, alarm_id, itertools.count()), None))
+    if not events:
+        raise typer.BadParameter(f"no event or alarm is called {some_id!r}")
+    return events
+
+
+def _next(store: "Store", alarm_id: str, sequence: Iterator[int]) -> "RecordedEvent | None":
+    return store.event(f"{alarm_id}-{next(sequence)}")
+
+
+def _files(folder: Path | None) -> list[Path]:
+    if folder is None or not folder.is_dir():
+        return []
+    return sorted(file for file in folder.iterdir() if file.is_file() and file.suffix != ".part")
+
+
+def _faults(folder: Path | None) -> list[str]:
+    """What is wrong with the evidence, a line each."""
+    from streamer.alarm.evidence import verify
+
+    if folder is None:
+        return []
+    return verify(folder) if folder.is_dir() else [f"{folder} is missing"]
+
+
+def _page(recorded: "RecordedEvent", record: dict[str, Any]) -> "RenderableType":
+    event = recorded.event
+    rows: dict[str, Any] = {
+        "event": f"{event.id} ({event.kind.value})",
+        "camera": event.camera,
+        "time": event.utc.astimezone().isoformat(" ", "milliseconds"),
+        "in the stream": f"{event.pts_ns / 1e9:.3f} s, first seen at {event.onset_ns / 1e9:.3f} s",
+        "why": event.why,
+        "score": f"{event.score:.2f}",
+        "evidence": recorded.evidence or "none",
+    }
+    lines = [f"{name:14} {value}" for name, value in rows.items()]
+    lines += [f"{'':14} {Path(file).name}" for file in record["files"]]
+    lines += [f"{'':14} FAULT: {fault}" for fault in record["faults"]]
+    for told in record["deliveries"]:
+        why = f" ({told['error']})" if told["error"] else ""
+        lines.append(f"{'told ' + told['channel']:14} {told['state']}{why}")
+    return "\n".join([*lines, ""])
+
+
+def _pack(target: Path, events: "list[RecordedEvent]", folders: list[Path]) -> int:
+    """Write the ZIP file whole or not at all; gives the number of files of evidence in it."""
+    part = target.with_name(target.name + ".part")
+    packed = 0
+    try:
+        # Stored: videos and pictures are compressed already.
+        with zipfile.ZipFile(part, "w", zipfile.ZIP_STORED) as archive:
+            lines = (json.dumps(recorded.as_json()) + "\n" for recorded in events)
+            archive.writestr("events.jsonl", "".join(lines))
+            for folder in folders:
+                for file in _files(folder):
+                    archive.write(file, f"{folder.parent.name}/{folder.name}/{file.name}")
+                    packed += 1
+        with part.open("rb") as written:
+            os.fsync(written.fileno())
+        part.rename(target)
+    finally:
+        part.unlink(missing_ok=True)
+    return packed

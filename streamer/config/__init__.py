@@ -1,0 +1,26 @@
+"""The configuration: plain data, checked once, with errors that name file, line and key.
+
+Knows nothing of the parts it configures; `build` hands them their values.
+"""
+
+from .camera import CameraSettings
+from .channels import AppriseSettings, MqttSettings, WebhookSettings
+from .load import Loaded, from_source, load
+from .models import Config
+from .problems import InvalidConfig, Problem
+from .secrets import redact, secret_parts
+
+__all__ = [
+    "AppriseSettings",
+    "CameraSettings",
+    "Config",
+    "InvalidConfig",
+    "Loaded",
+    "MqttSettings",
+    "Problem",
+    "WebhookSettings",
+    "from_source",
+    "load",
+    "redact",
+    "secret_parts",
+]

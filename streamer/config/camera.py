@@ -1,0 +1,282 @@
+"""What one camera may be told: where it is, how it is watched, what comes out."""
+
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, model_validator
+
+from .values import (
+    CameraAddress,
+    LocalPath,
+    Name,
+    Password,
+    Polygon,
+    PublishUrl,
+    Section,
+    Share,
+    User,
+    in_order,
+)
+
+Preset = Literal[
+    "ultrafast", "superfast", "veryfast", "faster", "fast", "medium", "slow", "slower", "veryslow"
+]
+
+
+class SourceDefaults(Section):
+    """How pictures are fetched."""
+
+    kind: Literal["auto", "video", "snapshot", "images", "pattern"] = "auto"
+    """What the address leads to: a video (file, device, RTSP, HTTP, HLS), a snapshot (one JPEG,
+    asked for again and again), a folder of images, or a moving test pattern. `auto` tells by the
+    address."""
+
+    user: User = None
+    """User name, if it is not in the address."""
+
+    password: Password = None
+    """Password, if it is not in the address. Better `${env:NAME}` or `${file:PATH}` than plain."""
+
+    transport: Literal["auto", "tcp", "udp"] = "auto"
+    """How RTSP carries video. `auto` tries TCP, then UDP."""
+
+    timeout_s: Annotated[float, Field(ge=0.5, le=120)] = 10
+    """A camera that sends nothing for this long is taken as gone."""
+
+    live: Literal["auto", "always", "never"] = "auto"
+    """Whether the end of the stream means a broken connection. `auto`: of files it does not."""
+
+    pace: bool = True
+    """Whether `watch` plays a file at its own speed rather than as fast as it can."""
+
+    loop: bool = False
+    """Whether a file begins again at its end."""
+
+    frame_rate: Annotated[float, Field(gt=0, le=1000)] | None = None
+    """Frames per second of a file whose time stamps are nonsense; null believes the file."""
+
+    poll_s: Annotated[float, Field(ge=0.1, le=3600)] = 1
+    """Time between two requests for a snapshot."""
+
+    tls_verify: bool = True
+    """Whether the certificate of an https or rtsps address must be valid."""
+
+    ca_file: LocalPath | None = None
+    """Certificates to trust instead of this machine's, e.g. the camera's own."""
+
+
+class SourceSettings(SourceDefaults):
+    """Where pictures come from, and how they are fetched."""
+
+    address: Annotated[CameraAddress, Field(examples=["rtsp://192.0.2.10:554/stream1"])]
+    """URL, device or path. A relative path begins at the folder of this file."""
+
+
+class ReconnectSettings(Section):
+    """How long to wait before trying a lost camera again: each time longer, up to a cap."""
+
+    initial_s: Annotated[float, Field(ge=0.05, le=60)] = 0.25
+    """Wait after the first failure."""
+
+    factor: Annotated[float, Field(ge=1, le=10)] = 2
+    """How much longer each further wait is."""
+
+    cap_s: Annotated[float, Field(ge=0.05, le=3600)] = 2
+    """Longest wait. Short, so that the picture is back soon after the camera is."""
+
+    rejected_s: Annotated[float, Field(ge=1, le=3600)] = 30
+    """Wait after a rejection. Many cameras lock an account after some wrong passwords."""
+
+    @model_validator(mode="after")
+    def _grows(self) -> Self:
+        return in_order(self, "initial_s", "cap_s")
+
+
+class BackgroundSettings(Section):
+    """The slow background of a fixed view, which the network compares each picture with."""
+
+    enabled: bool = True
+    """Whether the camera stands still. Turn off for cameras that pan or zoom."""
+
+    min_age_s: Annotated[float, Field(ge=1, le=86_400)] = 90
+    """Age from which a picture counts as background: a growing plume must not be in it yet."""
+
+    step_s: Annotated[float, Field(ge=1, le=86_400)] = 45
+    """Time between two pictures that are kept for it."""
+
+
+class WatchSettings(Section):
+    """How often the network looks."""
+
+    looks_per_second: Annotated[float, Field(ge=0.01, le=60)] = 1
+    """Pictures looked at each second. If the key frames suffice, nothing else is decoded."""
+
+    background: BackgroundSettings = BackgroundSettings()
+    """The slow background of a fixed view."""
+
+
+class AlarmSettings(Section):
+    """When smoke becomes an alarm."""
+
+    threshold: Share | None = None
+    """Chance of smoke above which a spot counts; null takes what the model was shipped with."""
+
+    keep_ratio: Annotated[float, Field(gt=0, le=1)] = 0.8
+    """While smoke is suspected or alarmed, the threshold is this share of itself: a plume that
+    thins for a moment is still there."""
+
+    min_area: Share = 0.0002
+    """Smaller spots are specks; a share of the picture. 0.0002 is 20x20 pixels of 1080p."""
+
+    persist_s: Annotated[float, Field(ge=0, le=3600)] = 6
+    """Smoke must have been seen for so long."""
+
+    persist_share: Annotated[float, Field(gt=0, le=1)] = 0.6
+    """In at least this share of the looks of that time."""
+
+    min_looks: Annotated[int, Field(ge=1, le=1000)] = 3
+    """And in at least so many looks, however rare they are."""
+
+    min_score: Annotated[float, Field(gt=0, le=1)] = 0.5
+    """Least score that raises an alarm. It is made of probability, persistence, growth and an
+    anchored base."""
+
+    drift_limit: Annotated[float, Field(gt=0, le=1)] = 0.15
+    """What moves on by this share of the picture within `persist_s` is a cloud."""
+
+    gap_s: Annotated[float, Field(ge=0, le=3600)] = 10
+    """A spot not seen for so long has ended."""
+
+    clear_after_s: Annotated[float, Field(ge=0, le=86_400)] = 60
+    """The alarm ends when nothing was seen for so long."""
+
+    cooldown_s: Annotated[float, Field(ge=0, le=86_400)] = 600
+    """After an alarm that somebody was told of, new smoke continues it for so long, rather than
+    raising another one."""
+
+    update_every_s: Annotated[float, Field(ge=0, le=86_400)] = 30
+    """Shortest time between two updates."""
+
+    update_growth: Annotated[float, Field(gt=0, le=100)] = 1
+    """Growth since the last message that is worth an update: 1 for doubled."""
+
+
+class ZoneSettings(Section):
+    """Where smoke counts. Corners are [x, y] from 0 to 1, [0, 0] is the top left."""
+
+    include: tuple[Polygon, ...] = ()
+    """Areas that count, each a list of at least three corners; none means the whole picture."""
+
+    exclude: tuple[Polygon, ...] = ()
+    """Areas that never count: a chimney, a road with dust, the clock in the picture."""
+
+
+class ClipSettings(Section):
+    """The video that is kept with an alarm, cut from the camera's own stream."""
+
+    pre_roll_s: Annotated[float, Field(ge=0, le=300)] = 15
+    """Video from before the alarm; never less than this, if it had been received."""
+
+    post_roll_s: Annotated[float, Field(ge=0, le=600)] = 15
+    """Video from after the alarm."""
+
+    ring_max_mb: Annotated[float, Field(ge=1, le=4096)] = 16
+    """Memory for the packets that wait to become a clip. 15 s at 4 Mbit/s are 7.5 MB."""
+
+
+class RecordSettings(Section):
+    """Continuous recording of the camera's own stream, without decoding or encoding."""
+
+    enabled: bool = False
+    """Whether to record."""
+
+    segment_s: Annotated[float, Field(ge=2, le=3600)] = 60
+    """Length of one file."""
+
+    max_age_days: Annotated[float, Field(gt=0, le=3650)] = 7
+    """Older files are deleted."""
+
+    max_gb: Annotated[float, Field(gt=0)] | None = None
+    """Space for this camera's files, the oldest go first; null for no limit."""
+
+    min_free_gb: Annotated[float, Field(ge=0)] = 2
+    """Below this free space the oldest files go, whatever their age."""
+
+
+class FileOutput(Section):
+    """The watched pictures with the overlay, as a video file."""
+
+    path: Annotated[LocalPath, Field(examples=["north.mp4"])]
+    """Where to write. A relative path begins at the folder of this file."""
+
+    preset: Preset = "veryfast"
+    """How hard x264 works to make the file small."""
+
+
+class PublishOutput(Section):
+    """The watched pictures with the overlay, as a stream to a media server."""
+
+    url: Annotated[PublishUrl, Field(examples=["rtsp://127.0.0.1:8554/north"])]
+    """Where to publish: rtsp:// or rtmp://."""
+
+    rate: Annotated[float, Field(ge=0.1, le=120)] = 5
+    """Frames per second of the stream; between two pictures the last one is repeated."""
+
+    preset: Preset = "ultrafast"
+    """How hard x264 works to make the stream small."""
+
+
+class OutputSettings(Section):
+    """Where the pictures with the overlay go, beside the evidence."""
+
+    file: FileOutput | None = None
+    """A video file; null for none."""
+
+    publish: PublishOutput | None = None
+    """A stream to a media server; null for none."""
+
+    preview: bool = True
+    """Whether the camera is shown on the preview page."""
+
+
+class CameraDefaults(Section):
+    """All settings of a camera but its address."""
+
+    enabled: bool = True
+    """Whether the camera is watched at all."""
+
+    source: SourceDefaults = SourceDefaults()
+    """Where pictures come from, and how they are fetched."""
+
+    reconnect: ReconnectSettings = ReconnectSettings()
+    """How long to wait before trying a lost camera again: each time longer, up to a cap."""
+
+    latency_budget_ms: Annotated[int, Field(ge=50, le=60_000)] = 2000
+    """Oldest age at which a picture may reach a stage or an output; older ones are dropped."""
+
+    watch: WatchSettings = WatchSettings()
+    """How often the network looks."""
+
+    alarm: AlarmSettings = AlarmSettings()
+    """When smoke becomes an alarm."""
+
+    zones: ZoneSettings = ZoneSettings()
+    """Where smoke counts. Corners are [x, y] from 0 to 1, [0, 0] is the top left."""
+
+    clip: ClipSettings = ClipSettings()
+    """The video that is kept with an alarm, cut from the camera's own stream."""
+
+    record: RecordSettings = RecordSettings()
+    """Continuous recording of the camera's own stream, without decoding or encoding."""
+
+    outputs: OutputSettings = OutputSettings()
+    """Where the pictures with the overlay go, beside the evidence."""
+
+    notify: tuple[Name, ...] | None = None
+    """Names of the channels that are told of alarms; null for all, [] for none."""
+
+
+class CameraSettings(CameraDefaults):
+    """One camera."""
+
+    source: SourceSettings
+    """Where pictures come from, and how they are fetched."""

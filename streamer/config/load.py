@@ -1,0 +1,181 @@
+"""From files to a checked configuration, or to all that is wrong with them at once."""
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import SecretStr, ValidationError
+
+from .document import Document, Unreadable, read_document
+from .models import Config, fill_in, merge
+from .problems import InvalidConfig, Problem, translate, unknown
+from .schema import Loc, place_of
+from .secrets import Text, redact, secret_parts
+from .values import Address
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """A configuration and where it came from."""
+
+    config: Config
+    files: tuple[Path, ...]
+    """Empty when no file was read."""
+
+    written: Mapping[Loc, str]
+    """Texts with placeholders, as they were written."""
+
+    def effective(self) -> dict[str, Any]:
+        """All settings as they hold, for people; secrets and filled-in texts are hidden."""
+        plain = self.config.model_dump(mode="json", exclude={"defaults"})
+        for loc, text in self.written.items():
+            _put(plain, loc, text)
+        return plain
+
+    filled: frozenset[str]
+    """What placeholders brought into secrets and addresses."""
+
+    def secrets(self) -> frozenset[str]:
+        """All texts that no log may hold."""
+        found = set(_secrets(self.config.model_dump(exclude={"defaults"})))
+        return frozenset((found | self.filled) - {""})
+
+
+def load(*files: Path | str, environment: Mapping[str, str] | None = None) -> Loaded:
+    """Read *files*; what a later one says wins over an earlier one.
+
+    Raises:
+        InvalidConfig: With every problem of every file.
+    """
+    around = os.environ if environment is None else environment
+    documents = [read_document(Path(file), around) for file in files]
+    data: dict[str, Any] = {}
+    for document in documents:
+        data = merge(data, document.data)
+    data = fill_in(data)
+    problems = [problem for document in documents for problem in document.problems]
+    # A file that cannot be read at all makes everything in it "missing": that helps nobody.
+    readable = all(document.data for document in documents)
+    config: Config | None = None
+    if readable:
+        try:
+            config = Config.model_validate(data)
+        except ValidationError as error:
+            problems += _translated(error, documents)
+        problems += _unknown_channels(data, documents)
+    if config is None or problems:
+        raise InvalidConfig(sorted(set(problems), key=_order))
+    texts = dict(_filled_in(data))
+    return Loaded(
+        config,
+        files=tuple(Path(file) for file in files),
+        written={loc: text.written or "" for loc, text in texts.items()},
+        filled=frozenset(_secretly_filled(texts)),
+    )
+
+
+def from_source(address: str, *, name: str = "camera") -> Loaded:
+    """A configuration with one camera at *address* and defaults for all else.
+
+    Raises:
+        InvalidConfig: The address is empty.
+    """
+    try:
+        config = Config.model_validate({"cameras": {name: {"source": {"address": address}}}})
+    except ValidationError as error:
+        raise InvalidConfig(
+            [Problem("--source", None, "", message) for _, message, _ in translate(error)]
+        ) from None
+    return Loaded(config, files=(), written={}, filled=frozenset())
+
+
+def _order(problem: Problem) -> tuple[str, int, str]:
+    return problem.file, problem.line or 0, problem.key
+
+
+def _translated(error: ValidationError, documents: Sequence[Document]) -> Iterator[Problem]:
+    for loc, message, value in translate(error):
+        if not isinstance(value, Unreadable):  # Its own problem was told already.
+            yield _located(loc, message, documents)
+
+
+def _located(loc: Loc, message: str, documents: Sequence[Document]) -> Problem:
+    """The problem at the line where the value stands, which may be below `defaults`."""
+    document, line, depth = _nearest(loc, documents)
+    if loc[:1] == ("cameras",):
+        inherited = ("defaults", *loc[2:])
+        below, inherited_line, inherited_depth = _nearest(inherited, documents)
+        if inherited_depth + 1 > max(depth, 2) and place_of(inherited).kind.is_a is not None:
+            loc, document, line = inherited, below, inherited_line
+    return Problem(document.file, line, ".".join(map(str, loc)), message)
+
+
+def _nearest(loc: Loc, documents: Sequence[Document]) -> tuple[Document, int | None, int]:
+    """File and line of the longest part of *loc* that was written, and its length."""
+    for depth in range(len(loc), 0, -1):
+        for document in reversed(documents):
+            line = document.lines.get(loc[:depth])
+            if line is not None:
+                return document, line, depth
+    return documents[-1], None, 0
+
+
+def _unknown_channels(data: Mapping[str, Any], documents: Sequence[Document]) -> Iterator[Problem]:
+    """Names under `notify` of a camera that no channel has."""
+    channels = data.get("notify")
+    known = list(channels) if isinstance(channels, Mapping) else []
+    cameras = data.get("cameras")
+    holders: dict[Loc, Any] = {("defaults",): data.get("defaults")}
+    if isinstance(cameras, Mapping):
+        holders |= {("cameras", name): camera for name, camera in cameras.items()}
+    for holder, settings in holders.items():
+        names = settings.get("notify") if isinstance(settings, Mapping) else None
+        for index, name in enumerate(names if isinstance(names, list) else []):
+            if isinstance(name, str) and name not in known:
+                message = unknown("channel", name, known)
+                yield _located((*holder, "notify", index), message, documents)
+
+
+def _filled_in(data: Any, loc: Loc = ()) -> Iterator[tuple[Loc, Text]]:
+    """Each text that had placeholders, and where it stands."""
+    if isinstance(data, Text) and data.written is not None:
+        yield loc, data
+    if isinstance(data, Mapping):
+        for key, value in data.items():
+            yield from _filled_in(value, (*loc, key))
+    if isinstance(data, list):
+        for index, value in enumerate(data):
+            yield from _filled_in(value, (*loc, index))
+
+
+def _secretly_filled(texts: Mapping[Loc, Text]) -> Iterator[str]:
+    """What was filled into secrets and addresses, also as `redact` shows it."""
+    for loc, text in texts.items():
+        # Below a union (a channel) the models are not asked which key is secret: all are taken.
+        if loc[0] == "notify" or place_of(loc).kind.is_secret:
+            for value in text.filled:
+                yield value
+                yield redact(value)
+
+
+def _put(plain: Any, loc: Sequence[Any], text: str) -> None:
+    """Set the value at *loc*, if there is one."""
+    *above, last = loc
+    for part in above:
+        plain = plain.get(part) if isinstance(plain, dict) else plain[part]
+        if plain is None:
+            return
+    if isinstance(plain, list) or last in plain:
+        plain[last] = text
+
+
+def _secrets(data: Any) -> Iterator[str]:
+    if isinstance(data, Address):
+        yield from secret_parts(data.get_secret_value())
+    elif isinstance(data, SecretStr):
+        yield data.get_secret_value()
+    if isinstance(data, Mapping):
+        for value in data.values():
+            yield from _secrets(value)

@@ -1,0 +1,156 @@
+"""Values from outside the file, and keeping what is secret out of sight.
+
+`${env:NAME}`, `${env:NAME:-default}` and `${file:PATH}` may stand in any text value. A text that
+was filled in keeps what was written, so that people see that instead of the value.
+"""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, Self
+from urllib.parse import unquote
+
+from streamer.errors import ConfigError
+
+_PLACEHOLDER: Final = re.compile(r"\$\$\{|\$\{([^{}]*)\}?")
+_NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
+_LARGEST_FILE: Final = 65_536
+"""Bytes. Arbitrary: a key or a certificate is smaller, a wrong path is usually larger."""
+
+HIDDEN: Final = "***"
+
+_USER_INFO: Final = re.compile(r"(?<=://)(?P<rest>[^\s\"'<>]+)")
+_SECRET_QUERY: Final = re.compile(
+    r"(?i)(?P<name>[?&](?:user|usr|username|login|pass|passwd|password|pwd|auth|token|key|apikey"
+    r"|api_key|access_token|secret|sig|signature|session)=)[^&#\s\"']*"
+)
+
+
+class Text(str):
+    """A text value that remembers where it was written."""
+
+    __slots__ = ("filled", "folder", "written")
+
+    folder: Path
+    """Folder of the configuration file: relative paths begin here."""
+
+    written: str | None
+    """The text with its placeholders, when there were any; `None` for plain text."""
+
+    filled: tuple[str, ...]
+    """What came from outside."""
+
+    def __new__(
+        cls, value: str, *, folder: Path, written: str | None = None, filled: tuple[str, ...] = ()
+    ) -> Self:
+        """A text from the file in *folder*."""
+        text = super().__new__(cls, value)
+        text.folder = folder
+        text.written = written
+        text.filled = filled
+        return text
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What placeholders may ask."""
+
+    environment: Mapping[str, str]
+    folder: Path
+    """Relative `${file:...}` paths begin here."""
+
+
+def substitute(text: str, around: Surroundings) -> Text:
+    """*text* with its placeholders filled in. `$${` stands for a plain `${`.
+
+    Raises:
+        ConfigError: A placeholder cannot be filled in; the message holds no value.
+    """
+    filled: list[str] = []
+
+    def fill(found: re.Match[str]) -> str:
+        if found[0] == "$${":
+            return "${"
+        if not found[0].endswith("}"):
+            raise ConfigError("'${' is not closed by '}'; write '$${' for a plain '${'")
+        filled.append(_value(found[1], around))
+        return filled[-1]
+
+    value = _PLACEHOLDER.sub(fill, text)
+    written = text if filled else None
+    return Text(value, folder=around.folder, written=written, filled=tuple(filled))
+
+
+def _value(wish: str, around: Surroundings) -> str:
+    kind, _, argument = wish.partition(":")
+    if kind == "env" and argument:
+        return _from_environment(argument, around.environment)
+    if kind == "file" and argument:
+        return _from_file(around.folder / Path(argument).expanduser())
+    raise ConfigError(
+        f"'${{{wish}}}' is neither ${{env:NAME}}, ${{env:NAME:-default}} nor ${{file:PATH}};"
+        " write '$${' for a plain '${'"
+    )
+
+
+def _from_environment(argument: str, environment: Mapping[str, str]) -> str:
+    name, separator, default = argument.partition(":-")
+    if not _NAME.match(name):
+        raise ConfigError(f"{name!r} cannot be the name of an environment variable")
+    # As in a shell: ":-" also replaces an empty value.
+    if separator:
+        return environment.get(name) or default
+    if name not in environment:
+        raise ConfigError(
+            f"the environment variable {name} is not set; set it, or write ${{env:{name}:-default}}"
+        )
+    return environment[name]
+
+
+def _from_file(path: Path) -> str:
+    try:
+        with path.open("rb") as file:
+            content = file.read(_LARGEST_FILE + 1)
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or "not a path"
+        raise ConfigError(f"cannot read the file {path}: {reason}") from error
+    if len(content) > _LARGEST_FILE:
+        raise ConfigError(f"the file {path} is larger than {_LARGEST_FILE} bytes: no secret")
+    try:
+        text = content.decode()
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"the file {path} is not UTF-8 text") from error
+    # Editors and `echo` end a file with a newline that belongs to no password.
+    return text.removesuffix("\n").removesuffix("\r")
+
+
+def secret_parts(address: str) -> set[str]:
+    """What must not be printed of an address: nothing, if `redact` changes nothing in it."""
+    if redact(address) == address:
+        return set()
+    parts = {address, *(found[0].partition("=")[2] for found in _SECRET_QUERY.finditer(address))}
+    hidden = redact(address).partition("://")[2]
+    if hidden.startswith(f"{HIDDEN}@"):
+        host = hidden.removeprefix(HIDDEN).partition("?")[0]
+        user_info = address.partition("://")[2].partition(host)[0]
+        password = user_info.partition(":")[2]
+        parts |= {user_info, password, unquote(password)}
+    return parts - {""}
+
+
+def redact(text: str) -> str:
+    """*text* with the user names, passwords and tokens in its URLs hidden."""
+    return _SECRET_QUERY.sub(rf"\g<name>{HIDDEN}", _USER_INFO.sub(_without_user, text))
+
+
+def _without_user(found: re.Match[str]) -> str:
+    rest = found["rest"]
+    authority = re.split(r"[/?#]", rest, maxsplit=1)[0]
+    if "@" in authority:
+        return f"{HIDDEN}@{rest[authority.rindex('@') + 1 :]}"
+    port = authority.rpartition(":")[2] if ":" in authority else ""
+    if "@" in rest and port and not port.isdigit() and not authority.endswith("]"):
+        # A password with an unescaped slash: everything up to the last @ may belong to it.
+        return f"{HIDDEN}@{rest[rest.rindex('@') + 1 :]}"
+    return rest

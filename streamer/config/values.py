@@ -1,0 +1,169 @@
+"""The kinds of values that a configuration holds, apart from plain numbers and text."""
+
+import os
+import re
+from pathlib import Path
+from typing import Annotated, Any, Final, TypeVar
+from urllib.parse import urlsplit
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    GetJsonSchemaHandler,
+    Secret,
+    SecretStr,
+)
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema
+
+from .secrets import Text, redact
+
+_NO_PATH: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:|pattern\Z")
+
+
+class Section(BaseModel):
+    """A mapping in the file: known keys only, never changed once read."""
+
+    model_config = ConfigDict(
+        extra="forbid",
+        frozen=True,
+        allow_inf_nan=False,
+        use_attribute_docstrings=True,
+        hide_input_in_errors=True,
+        validate_default=False,
+    )
+
+
+AnySection = TypeVar("AnySection", bound=Section)
+
+
+def in_order(section: AnySection, low: str, high: str) -> AnySection:
+    """*section*, if its key *low* is not above its key *high*."""
+    if getattr(section, low) > getattr(section, high):
+        raise ValueError(
+            f"{low} must be at most {high}, got {getattr(section, low):g} and"
+            f" {getattr(section, high):g}"
+        )
+    return section
+
+
+class Address(Secret[str]):
+    """Where a camera or a receiver is. Prints without user, password and tokens.
+
+    `get_secret_value` gives it whole, for whoever opens it.
+    """
+
+    def _display(self) -> str:
+        return redact(self.get_secret_value())
+
+    @classmethod
+    def __get_pydantic_json_schema__(
+        cls, schema: CoreSchema, handler: GetJsonSchemaHandler
+    ) -> JsonSchemaValue:
+        """Plain text, as far as an editor is concerned."""
+        del schema, handler
+        return {"type": "string", "minLength": 1}
+
+
+def _beside_the_file(value: Any) -> Any:
+    """A relative path begins at the folder of the file in which it stands."""
+    if not isinstance(value, str):
+        return value
+    path = Path(value).expanduser() if value.startswith("~") else Path(value)
+    return value.folder / path if isinstance(value, Text) else path
+
+
+def _local_or_remote(value: Any) -> Any:
+    """As `_beside_the_file`, but URLs and the like stay as they are."""
+    if not isinstance(value, str) or not value.strip() or _NO_PATH.match(value):
+        return value
+    folder = value.folder if isinstance(value, Text) else ""
+    # Not through Path, which would tidy up what may not be a path at all.
+    return os.path.join(folder, os.path.expanduser(value))  # noqa: PTH111, PTH118
+
+
+def _filled(address: Address) -> Address:
+    if not address.get_secret_value().strip():
+        raise ValueError("is empty")
+    return address
+
+
+LocalPath = Annotated[Path, BeforeValidator(_beside_the_file, json_schema_input_type=str)]
+"""A path in the file system, absolute once read."""
+
+CameraAddress = Annotated[
+    Address, BeforeValidator(_local_or_remote, json_schema_input_type=str), AfterValidator(_filled)
+]
+"""A URL, a device or a path."""
+
+
+def _network(value: Any) -> Any:
+    """A name stays as it is; what looks like a file begins at the folder of the file."""
+    is_path = isinstance(value, str) and ("/" in value or value.endswith(".onnx"))
+    return str(_beside_the_file(value)) if is_path else value
+
+
+ModelName = Annotated[str, BeforeValidator(_network, json_schema_input_type=str)]
+"""The name of a shipped network, or the path of an ONNX file."""
+
+
+def _begins_with(*schemes: str) -> AfterValidator:
+    *first, last = (f"{scheme}://" for scheme in schemes)
+    allowed = f"{', '.join(first)} or {last}"
+
+    def check(address: Address) -> Address:
+        if urlsplit(address.get_secret_value()).scheme.lower() not in schemes:
+            raise ValueError(f"must begin with {allowed}")
+        return address
+
+    return AfterValidator(check)
+
+
+WebUrl = Annotated[Address, AfterValidator(_filled), _begins_with("http", "https")]
+"""Of a web server; may hold a secret."""
+
+PublishUrl = Annotated[
+    Address, AfterValidator(_filled), _begins_with("rtsp", "rtsps", "rtmp", "rtmps", "srt")
+]
+"""Of a media server; may hold a secret."""
+
+
+def _null_if_empty(value: Any) -> Any:
+    """`${env:NAME:-}` is empty where nothing is set, and then means nothing."""
+    return None if value == "" else value
+
+
+Password = Annotated[SecretStr | None, BeforeValidator(_null_if_empty)]
+"""Text that is never printed; empty is null."""
+
+User = Annotated[str | None, BeforeValidator(_null_if_empty)]
+"""A user name; empty is null."""
+
+Share = Annotated[float, Field(ge=0, le=1)]
+"""A part of a whole, or a relative coordinate: 0, 0 is the top left corner."""
+
+Port = Annotated[int, Field(ge=1, le=65_535)]
+
+Host = Annotated[str, Field(min_length=1, max_length=253)]
+
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,62}$")]
+"""Stands in file names, topics and URLs, so it is plain."""
+
+Point = tuple[Share, Share]
+
+
+def _spans_an_area(points: tuple[Point, ...]) -> tuple[Point, ...]:
+    following = [*points[1:], *points[:1]]
+    twice = sum(x * v - u * y for (x, y), (u, v) in zip(points, following, strict=True))
+    if abs(twice) < 1e-6:  # noqa: PLR2004  half a millionth of the picture: less than a pixel
+        raise ValueError(
+            "the polygon encloses nothing: its points lie on a line, or its edges cross"
+        )
+    return points
+
+
+Polygon = Annotated[tuple[Point, ...], Field(min_length=3), AfterValidator(_spans_an_area)]
+"""At least three [x, y] in order; the last joins the first."""

@@ -1,0 +1,139 @@
+"""Apprise: mail, chat and a hundred other services, one Apprise URL a channel.
+
+Such a service neither acknowledges by a key nor knows a repeated message: of all channels this one
+may tell the same event twice when the program is killed between sending and noting it.
+"""
+
+import logging
+import re
+import threading
+from types import TracebackType
+from typing import Any, Final, Self
+from urllib.parse import unquote
+
+import apprise
+
+from streamer.alarm.event import EventKind
+
+from .channel import DeliveryFailed, Notice
+
+_KINDS: Final = {
+    EventKind.RAISED: apprise.NotifyType.FAILURE,
+    EventKind.UPDATED: apprise.NotifyType.WARNING,
+    EventKind.CLEARED: apprise.NotifyType.SUCCESS,
+}
+
+_SHORTEST_SECRET: Final = 4
+"""Shorter parts of an address would blot out half of any message."""
+
+_LOGGER: Final = logging.getLogger("apprise")
+# Apprise logs addresses with their tokens when the log is detailed, so nothing of it leaves here
+# but the warnings that `deliver` picks up and cleans.
+_LOGGER.propagate = False
+_LOGGER.addHandler(logging.NullHandler())
+
+
+class AppriseChannel:
+    """Sends notices through one service that Apprise knows.
+
+    Args:
+        name: As in the configuration.
+        url: Apprise's URL of the service; all of it is kept secret.
+        timeout_s: Longest wait for the service to connect, and for each answer of it.
+
+    Raises:
+        ValueError: Apprise does not understand the URL.
+    """
+
+    def __init__(self, name: str, *, url: str, timeout_s: float = 30.0) -> None:
+        self.name = name
+        self._secrets = _secrets(url)
+        with _Remarks() as remarks:
+            service: Any = apprise.Apprise.instantiate(
+                url, asset=apprise.AppriseAsset(app_id="streamer", async_mode=False)
+            )
+        if service is None:
+            raise ValueError(
+                f"channel {name!r}: Apprise does not understand its URL"
+                f" ({self._clean(remarks.text) or 'unknown service'})"
+            )
+        service.socket_connect_timeout = service.socket_read_timeout = timeout_s
+        self._apprise: Any = apprise.Apprise()
+        self._apprise.add(service)
+
+    def deliver(self, notice: Notice) -> None:
+        """Send once. Apprise says only whether it worked; its remarks say why not.
+
+        Raises:
+            DeliveryFailed: The service did not take it.
+        """
+        with _Remarks() as remarks:
+            sent = self._apprise.notify(
+                title=notice.title,
+                body=notice.text,
+                notify_type=_KINDS[notice.event.kind],
+                attach=self._attachment(notice),
+            )
+        if not sent:
+            raise DeliveryFailed(self._clean(remarks.text) or "the service did not take it")
+
+    def _attachment(self, notice: Notice) -> str | None:
+        # Every second attempt goes without the picture: it may be what the service refuses.
+        if notice.attempt % 2 and notice.picture is not None and notice.picture.is_file():
+            return str(notice.picture)
+        return None
+
+    def _clean(self, text: str) -> str:
+        for secret in self._secrets:
+            text = text.replace(secret, "***")
+        return text
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Nothing is kept between attempts."""
+
+
+def _secrets(url: str) -> list[str]:
+    """Every part of a URL behind its scheme that may be one, as written and as meant."""
+    _scheme, _, rest = url.partition("://")
+    parts = {part for text in (rest, unquote(rest)) for part in re.split(r"[/:@?&=,#\s]+", text)}
+    # The longest first, so that none is blotted out only in part.
+    return sorted((p for p in parts if len(p) >= _SHORTEST_SECRET), key=len, reverse=True)
+
+
+class _Remarks(logging.Handler):
+    """What Apprise warns of in this thread, while the block runs."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.WARNING)
+        self._thread = threading.get_ident()
+        self._lines: list[str] = []
+
+    @property
+    def text(self) -> str:
+        """All remarks in one line."""
+        return " ".join(self._lines)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Keep a remark."""
+        if record.thread == self._thread:
+            self._lines.append(" ".join(record.getMessage().split()))
+
+    def __enter__(self) -> Self:
+        _LOGGER.addHandler(self)
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        _LOGGER.removeHandler(self)

@@ -1,0 +1,131 @@
+"""What all channels share: the notice they carry, and how they say that it did not arrive.
+
+A channel makes one attempt a call. It knows nothing of the store, of other channels or of trying
+again.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Final, Protocol, Self
+
+import structlog
+
+from streamer.alarm.event import Event, EventKind
+from streamer.store import Delivery
+
+_log = structlog.get_logger(__name__)
+
+_TITLES: Final = {
+    EventKind.RAISED: "Alarm: {camera}",
+    EventKind.UPDATED: "Alarm continues: {camera}",
+    EventKind.CLEARED: "Alarm over: {camera}",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Notice:
+    """One event on its way to one receiver."""
+
+    event: Event
+
+    key: str
+    """The same for every attempt, and for nothing else: receivers know a repetition by it."""
+
+    attempt: int
+    """From 1."""
+
+    title: str
+    """One line for people."""
+
+    text: str
+    """A few lines for people."""
+
+    picture: Path | None = None
+    """A picture to send along."""
+
+    overtaken: bool = False
+    """Whether the receiver knows a later event of this camera: this one is history to it."""
+
+    @classmethod
+    def of(cls, delivery: Delivery) -> Self:
+        """The notice of a delivery from the outbox."""
+        event = delivery.recorded.event
+        return cls(
+            event=event,
+            key=delivery.key,
+            attempt=delivery.attempts,
+            title=_TITLES[event.kind].format(camera=event.camera),
+            text=_text(event),
+            picture=delivery.recorded.picture,
+            overtaken=delivery.overtaken,
+        )
+
+    def read_picture(self) -> bytes | None:
+        """The picture's bytes, if there is one and it can be read.
+
+        An alarm without its picture is better than none, so trouble with the file is only logged.
+        """
+        if self.picture is None:
+            return None
+        try:
+            return self.picture.read_bytes()
+        except OSError as error:
+            _log.warning("picture left out", event_id=self.event.id, error=str(error))
+            return None
+
+
+def _text(event: Event) -> str:
+    # The local time with its offset: people act by it, and it cannot be misread.
+    seen = event.utc.astimezone().isoformat(sep=" ", timespec="seconds")
+    return f"{event.why}\n{event.camera}, {seen}, score {event.score:.2f}\n{event.id}"
+
+
+class DeliveryFailed(Exception):  # noqa: N818  states a fact
+    """The notice did not arrive, as far as is known.
+
+    Args:
+        message: One line for people, without a secret.
+        permanent: Whether this notice can never arrive, however often it is tried.
+        retry_after_s: The pause that the receiver asks for.
+    """
+
+    def __init__(
+        self, message: str, *, permanent: bool = False, retry_after_s: float | None = None
+    ) -> None:
+        super().__init__(message)
+        self.permanent = permanent
+        self.retry_after_s = retry_after_s
+
+
+class Channel(Protocol):
+    """A way to a receiver. One thread at a time enters it, delivers, and leaves it."""
+
+    @property
+    def name(self) -> str:
+        """As in the configuration."""
+        ...
+
+    def deliver(self, notice: Notice) -> None:
+        """Make one attempt; returning says that the receiver acknowledged it.
+
+        Ends within the channel's own time limit.
+
+        Raises:
+            DeliveryFailed: It did not arrive.
+        """
+        ...
+
+    def __enter__(self) -> Self:
+        """Get ready; trouble with the receiver shows in `deliver`, not here."""
+        ...
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+        /,
+    ) -> None:
+        """Let go of connections."""
+        ...

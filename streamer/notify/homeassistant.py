@@ -1,0 +1,92 @@
+"""The topics on the broker, and the messages by which Home Assistant discovers the cameras."""
+
+import hashlib
+import json
+import re
+from dataclasses import dataclass
+from typing import Any, Final
+from urllib.parse import quote
+
+from streamer import __version__
+
+ONLINE: Final = "online"
+OFFLINE: Final = "offline"
+ON: Final = "ON"
+OFF: Final = "OFF"
+
+
+@dataclass(frozen=True, slots=True)
+class Topics:
+    """Where things are published."""
+
+    base: str
+    """First part of all topics; each instance of the program needs its own."""
+
+    @property
+    def availability(self) -> str:
+        """`online`, or by the last will `offline`; retained."""
+        return f"{self.base}/availability"
+
+    def event(self, camera: str) -> str:
+        """Each event as JSON; not retained."""
+        return f"{self.base}/{_level(camera)}/event"
+
+    def alarm(self, camera: str) -> str:
+        """`ON` or `OFF`; retained."""
+        return f"{self.base}/{_level(camera)}/alarm"
+
+    def status(self, camera: str) -> str:
+        """The camera's health as JSON; retained."""
+        return f"{self.base}/{_level(camera)}/status"
+
+
+def discovery(topics: Topics, camera: str, *, prefix: str = "homeassistant") -> dict[str, str]:
+    """Retained messages by topic that make *camera* a device with its alarm and its status."""
+    device = _identifier(f"{topics.base}/{camera}")
+    common: dict[str, Any] = {
+        "availability_topic": topics.availability,
+        "device": {
+            "identifiers": [device],
+            "name": camera,
+            "manufacturer": "streamer",
+            "model": "camera",
+            "sw_version": __version__,
+        },
+        "origin": {"name": "streamer", "sw_version": __version__},
+    }
+    alarm = {
+        **common,
+        "name": "Smoke",
+        "unique_id": f"{device}_alarm",
+        "device_class": "smoke",
+        "state_topic": topics.alarm(camera),
+        "payload_on": ON,
+        "payload_off": OFF,
+        "json_attributes_topic": topics.event(camera),
+        "qos": 1,
+    }
+    status = {
+        **common,
+        "name": "Status",
+        "unique_id": f"{device}_status",
+        "entity_category": "diagnostic",
+        "state_topic": topics.status(camera),
+        "value_template": "{{ value_json.phase }}",
+        "json_attributes_topic": topics.status(camera),
+        "qos": 1,
+    }
+    return {
+        f"{prefix}/binary_sensor/{device}/alarm/config": json.dumps(alarm),
+        f"{prefix}/sensor/{device}/status/config": json.dumps(status),
+    }
+
+
+def _level(name: str) -> str:
+    """A name as one level of a topic: `/`, `+` and `#` have a meaning there."""
+    return quote(name, safe="")
+
+
+def _identifier(name: str) -> str:
+    """Home Assistant takes letters, digits, `_` and `-`; a digest keeps what is left unique."""
+    digest = hashlib.sha256(name.encode()).hexdigest()[:8]
+    return re.sub(r"[^A-Za-z0-9_-]", "_", name) + "_" + digest

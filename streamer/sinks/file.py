@@ -1,0 +1,63 @@
+"""The file sink: pictures as a video file, each at the time at which it came."""
+
+import os
+from collections.abc import Iterator
+from fractions import Fraction
+from pathlib import Path
+from typing import Final
+
+import av
+import av.error
+
+from streamer.errors import SinkError
+from streamer.frame import Frame
+
+from .encoder import H264Encoder
+
+_NOMINAL_RATE: Final = Fraction(25)
+"""Only a hint for players; the time stamps say when."""
+
+
+class VideoFileSink:
+    """Writes H.264 in MP4. The file is `NAME.part` until it is whole, and plays up to a kill.
+
+    A picture of another size is scaled to the first one's: a player takes no change of size.
+
+    Args:
+        path: Replaced when whole.
+        preset: x264's name for how hard it works.
+    """
+
+    def __init__(self, path: Path, *, preset: str = "veryfast") -> None:
+        self._path = path
+        self._preset = preset
+
+    def __call__(self, frames: Iterator[Frame]) -> None:
+        """Write all frames. Without any, no file is made.
+
+        Raises:
+            SinkError: The disk does not take it. What was written stays as `NAME.part`.
+        """
+        first = next(frames, None)
+        if first is None:
+            return
+        part = self._path.with_name(self._path.name + ".part")
+        try:
+            self._write(part, first, frames)
+            with part.open("rb") as file:
+                os.fsync(file.fileno())
+            part.replace(self._path)
+        except (OSError, av.error.FFmpegError) as error:
+            reason = (error.strerror or str(error)).lower()
+            raise SinkError(f"{self._path} cannot be written: {reason}") from error
+
+    def _write(self, part: Path, first: Frame, frames: Iterator[Frame]) -> None:
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        # Fragments: what is on disk plays without the end.
+        options = {"movflags": "frag_keyframe+empty_moov+default_base_moof"}
+        with av.open(str(part), "w", format="mp4", options=options) as container:
+            encoder = H264Encoder(container, first.picture, preset=self._preset, rate=_NOMINAL_RATE)
+            container.mux(encoder.encode(first.picture, 0))
+            for frame in frames:
+                container.mux(encoder.encode(frame.picture, frame.pts_ns - first.pts_ns))
+            container.mux(encoder.flush())

@@ -1,0 +1,118 @@
+"""The publisher: a process that sends one camera's newest picture to a media server.
+
+Started by `publish`. It sends at a constant rate, so that viewers' players never wait, shows a
+NO SIGNAL card when no fresh picture came, tries an absent server again, and ends when its input
+does, which also happens when the program is killed.
+"""
+
+import json
+import os
+import sys
+import threading
+import time
+from fractions import Fraction
+from typing import IO, Final
+
+import av
+import av.error
+import structlog
+
+from streamer import log
+from streamer.drawing import no_signal
+from streamer.link import Latest
+from streamer.picture import Picture
+
+from .encoder import H264Encoder
+from .publish import PublishSettings
+from .wire import SentPicture, read_picture
+
+_log = structlog.get_logger(__name__)
+
+_FIRST_PAUSE_S: Final = 0.5
+_LONGEST_PAUSE_S: Final = 8.0
+_TIMEOUT_US: Final = "5000000"
+_FORMATS: Final = {"rtsp": "rtsp", "rtsps": "rtsp", "rtmp": "flv", "rtmps": "flv"}
+"""Container for each scheme; everything else takes MPEG-TS."""
+
+
+def main(pipe: IO[bytes]) -> None:
+    """Publish what comes through *pipe* until it ends."""
+    settings = PublishSettings(**json.loads(pipe.readline()))
+    log.set_up(
+        level="info",
+        style="people",
+        hide=lambda text: text.replace(settings.url, settings.shown_as),
+    )
+    newest: Latest[SentPicture] = Latest()
+    reader = threading.Thread(target=_read, args=(pipe, newest), name="reader")
+    reader.start()
+    pause_s = _FIRST_PAUSE_S
+    while not newest.closed:
+        began = time.monotonic()
+        try:
+            _publish(settings, newest)
+        except (av.error.FFmpegError, OSError) as error:
+            if time.monotonic() - began > _LONGEST_PAUSE_S:
+                pause_s = _FIRST_PAUSE_S
+            _log.warning(
+                "not published", camera=settings.camera, to=settings.shown_as,
+                error=error.strerror or str(error), again_in_s=pause_s,
+            )  # fmt: skip
+            time.sleep(pause_s)
+            pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
+
+
+def _read(pipe: IO[bytes], newest: Latest[SentPicture]) -> None:
+    while (sent := read_picture(pipe)) is not None:
+        newest.set(sent)
+    newest.close()
+
+
+def _publish(settings: PublishSettings, newest: Latest[SentPicture]) -> None:
+    """One connection, from opening to its failure or the end of the input."""
+    while (first := newest.wait(0, timeout_s=1.0)) is None:
+        if newest.closed:
+            return
+    scheme = settings.url.partition(":")[0].lower()
+    options = {"rtsp_transport": "tcp", "timeout": _TIMEOUT_US}
+    rate = Fraction(settings.rate).limit_denominator(1001)
+    with av.open(
+        settings.url, "w", format=_FORMATS.get(scheme, "mpegts"),
+        options=options if scheme.startswith("rtsp") else {},
+    ) as container:  # fmt: skip
+        encoder = H264Encoder(
+            container,
+            first[1].picture,
+            preset=settings.preset,
+            rate=rate,
+            # A key frame every two seconds: a new viewer waits no longer than that.
+            options={"tune": "zerolatency", "g": str(max(1, round(2 * settings.rate)))},
+        )
+        began_ns, number = time.monotonic_ns(), 0
+        while not newest.closed:
+            pts_ns = int(number / rate * 1_000_000_000)
+            wait_s = (began_ns + pts_ns - time.monotonic_ns()) / 1e9
+            if wait_s > 0:
+                time.sleep(wait_s)
+            container.mux(encoder.encode(_picture(settings, newest), pts_ns))
+            # A tick that was missed is not caught up: it would only be late.
+            behind = int((time.monotonic_ns() - began_ns) * rate / 1_000_000_000)
+            number = max(number + 1, behind)
+        container.mux(encoder.flush())
+
+
+def _picture(settings: PublishSettings, newest: Latest[SentPicture]) -> Picture:
+    found = newest.wait(0, timeout_s=0)
+    assert found is not None, "the first picture stays in the slot"
+    sent = found[1]
+    age_s = (time.monotonic_ns() - sent.arrived_ns) / 1e9
+    if age_s <= settings.stale_after_s:
+        return sent.picture
+    since = time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(time.time() - age_s))
+    return no_signal(sent.picture.size, camera=settings.camera, since=f"{since} UTC, {age_s:.0f} s")
+
+
+if __name__ == "__main__":
+    main(sys.stdin.buffer)
+    sys.stderr.flush()
+    os._exit(0)  # The muxer of a dead connection must not hold up the end.

@@ -1,0 +1,60 @@
+"""Pictures through a pipe, from the program to its publisher: a head of fixed size, then planes."""
+
+import struct
+from dataclasses import dataclass
+from typing import IO, Final
+
+import numpy as np
+
+from streamer.frame import Frame
+from streamer.picture import Picture
+
+_HEAD: Final = struct.Struct("<qIIB")
+"""arrived_ns, height, width, full range."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class SentPicture:
+    """A picture that came through the pipe."""
+
+    picture: Picture
+    arrived_ns: int
+    """By the machine's monotonic clock, which all of its processes share."""
+
+
+def write_frame(pipe: IO[bytes], frame: Frame) -> None:
+    """Send a picture; blocks while the pipe is full."""
+    planes = frame.picture.planes()
+    height, width = planes.y.shape
+    pipe.write(_HEAD.pack(frame.arrived_ns, height, width, frame.picture.color.full_range))
+    for plane in (planes.y, planes.u, planes.v):
+        pipe.write(np.ascontiguousarray(plane).data)
+    pipe.flush()
+
+
+def read_picture(pipe: IO[bytes]) -> SentPicture | None:
+    """The next picture; `None` when the sender has gone."""
+    head = _read(pipe, _HEAD.size)
+    if head is None:
+        return None
+    arrived_ns, height, width, full_range = _HEAD.unpack(head)
+    canvas = Picture.blank((height, width), full_range=bool(full_range)).canvas()
+    for plane in (canvas.planes.y, canvas.planes.u, canvas.planes.v):
+        data = _read(pipe, plane.size)
+        if data is None:
+            return None
+        plane[:] = np.frombuffer(data, np.uint8).reshape(plane.shape)
+    return SentPicture(canvas.picture(), arrived_ns)
+
+
+def _read(pipe: IO[bytes], size: int) -> bytearray | None:
+    """Exactly *size* bytes, or `None` at the end."""
+    data = bytearray(size)
+    view = memoryview(data)
+    filled = 0
+    while filled < size:
+        count = pipe.readinto(view[filled:])  # type: ignore[attr-defined]
+        if not count:
+            return None
+        filled += count
+    return data

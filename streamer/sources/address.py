@@ -1,0 +1,162 @@
+"""Addresses of sources: what kind they are, who logs in, and how to print them without secrets."""
+
+import enum
+import re
+from pathlib import Path
+from typing import Final
+from urllib.parse import quote, unquote, urlsplit
+
+_SECRET: Final = re.compile(
+    r"((?:pass(?:word|wd|phrase|code)?|pwd|pw|token|secret|api_?key|auth|sig(?:nature)?)=)[^&#?]*",
+    re.IGNORECASE,
+)
+"""Many cameras take the password as `...&password=x`; some with `_` instead of `&`, so all that
+follows is hidden too: rather a word too few in the log than a password in it."""
+
+_URL: Final = re.compile(r"([a-z][a-z0-9+.-]+)://", re.IGNORECASE)
+
+
+class Kind(enum.Enum):
+    """How an address is read."""
+
+    FILE = "file"
+    FOLDER = "folder"
+    """A folder of images."""
+
+    DEVICE = "device"
+    """A camera at this machine: V4L2."""
+
+    RTSP = "rtsp"
+    """RTSP or RTSPS."""
+
+    HTTP = "http"
+    """A stream by HTTP or HTTPS: HLS, MPEG-TS, MJPEG."""
+
+    SNAPSHOT = "snapshot"
+    """One JPEG, asked for again and again."""
+
+    STREAM = "stream"
+    """Another protocol that FFmpeg speaks: SRT, RTMP, UDP, ..."""
+
+    PATTERN = "pattern"
+    """The moving test pattern."""
+
+    @property
+    def live(self) -> bool:
+        """Whether its pictures come in real time, so that its end is a broken connection."""
+        return self not in (Kind.FILE, Kind.FOLDER, Kind.PATTERN)
+
+    @property
+    def network(self) -> bool:
+        """Whether a host stands behind it."""
+        return self in (Kind.RTSP, Kind.HTTP, Kind.SNAPSHOT, Kind.STREAM)
+
+
+_SCHEMES: Final = {
+    "rtsp": Kind.RTSP, "rtsps": Kind.RTSP, "http": Kind.HTTP, "https": Kind.HTTP,
+    "file": Kind.FILE, "pattern": Kind.PATTERN,
+}  # fmt: skip
+
+
+def kind_of(address: str) -> Kind:
+    """What an address leads to. Plain paths are looked at; no connection is made."""
+    if address == "pattern" or address.startswith("pattern:"):
+        return Kind.PATTERN
+    found = _URL.match(address)
+    if found:
+        kind = _SCHEMES.get(found[1].lower(), Kind.STREAM)
+        picture = (".jpg", ".jpeg")
+        if kind is Kind.HTTP and urlsplit(address).path.lower().endswith(picture):
+            return Kind.SNAPSHOT
+        return kind
+    if address.startswith("/dev/video"):
+        return Kind.DEVICE
+    return Kind.FOLDER if Path(address).is_dir() else Kind.FILE
+
+
+def redact(address: str) -> str:
+    """The address as it may be printed: without user, password and tokens.
+
+    Passwords with `@` or `/` in them are hidden whole, even if that hides a part of the host.
+    """
+    found = _URL.match(address)
+    if not found:
+        return address
+    rest = address[found.end() :]
+    if "@" in rest:
+        rest = "***@" + rest.rpartition("@")[2]
+    return found[0] + _SECRET.sub(r"\1***", rest)
+
+
+def split_credentials(address: str) -> tuple[str, str | None, str | None]:
+    """Take user and password out of a URL.
+
+    A password may be written plainly or percent-encoded; one with a plain `/`, `?` or `#` in it
+    is understood as long as what stands before that cannot be a host and a port.
+
+    Returns:
+        The URL without them, the user and the password, decoded; None where there is none.
+    """
+    found = _URL.match(address)
+    if not found:
+        return address, None, None
+    scheme, rest = found[0], address[found.end() :]
+    authority = re.split(r"[/?#]", rest, maxsplit=1)[0]
+    if "@" not in authority:
+        _, colon, port = authority.rpartition(":")
+        plain_host = not colon or port.isdigit() or authority.endswith("]") or not port
+        if plain_host or "@" not in rest:
+            return address, None, None
+        authority = rest.rpartition("@")[0] + "@"
+    userinfo = authority.rpartition("@")[0]
+    user, colon, password = userinfo.partition(":")
+    bare = scheme + rest[len(userinfo) + 1 :]
+    return bare, unquote(user), unquote(password) if colon else None
+
+
+def login(
+    address: str, *, user: str | None, password: str | None
+) -> tuple[str, str | None, str | None]:
+    """The URL without credentials, and those that count: given ones before those in the URL.
+
+    Args:
+        address: May hold credentials of its own.
+        user: None takes the one in the address.
+        password: None takes the one in the address, if the user is taken from there too.
+
+    Returns:
+        The URL, the user and the password, decoded; None where there is none.
+    """
+    bare, own_user, own_password = split_credentials(address)
+    if user is not None:
+        return bare, user, password
+    return bare, own_user, own_password if password is None else password
+
+
+def with_credentials(address: str, *, user: str | None, password: str | None) -> str:
+    """The URL with user and password as FFmpeg wants them: percent-encoded, before the host.
+
+    Args:
+        address: May hold credentials of its own.
+        user: See `login`.
+        password: See `login`.
+    """
+    found = _URL.match(address)
+    if not found:
+        return address
+    bare, user, password = login(address, user=user, password=password)
+    if user is None and password is None:
+        return address
+    userinfo = quote(user or "", safe="")
+    if password is not None:
+        userinfo += ":" + quote(password, safe="")
+    return f"{found[0]}{userinfo}@{bare[found.end() :]}"
+
+
+def host_of(address: str) -> str | None:
+    """The host in a URL, or None."""
+    bare, _, _ = split_credentials(address)
+    try:
+        return urlsplit(bare).hostname
+    except ValueError:  # An unfinished IPv6 address.
+        return None

@@ -1,0 +1,49 @@
+"""How a video is to be fetched, and how much of it is wanted."""
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+Transport = Literal["auto", "tcp", "udp"]
+
+
+@dataclass(frozen=True, slots=True)
+class VideoOptions:
+    """Settings of a `VideoSource`. Its `repr` names no password."""
+
+    transport: Transport = "auto"
+    """How RTSP carries video. `auto` tries TCP, then UDP."""
+
+    user: str | None = None
+    """Name to log in with, if it is not in the address."""
+
+    password: str | None = field(default=None, repr=False)
+    """Password, if it is not in the address; plain, not percent-encoded."""
+
+    timeout_s: float = 10.0
+    """A stream that is silent for this long is lost. Bounds opening and shutdown too."""
+
+    look_interval_ns: int | None = None
+    """One picture in each such interval is wanted, the one nearest to its end; None: all."""
+
+    pace: bool = False
+    """Play a file at its own speed rather than as fast as it can be read."""
+
+    loop: bool = False
+    """Begin a file again at its end; media time goes on."""
+
+    frame_rate: float | None = None
+    """Pictures per second of a file whose time stamps are nonsense; None believes the file."""
+
+    tls_verify: bool = True
+    """Whether the certificate of an https or rtsps address must be valid."""
+
+    ca_file: str | None = None
+    """Certificates to trust instead of this machine's, e.g. the camera's own."""
+
+    def __post_init__(self) -> None:
+        if self.timeout_s <= 0:
+            raise ValueError(f"timeout_s must be above 0, got {self.timeout_s}")
+        if self.look_interval_ns is not None and self.look_interval_ns <= 0:
+            raise ValueError(f"look_interval_ns must be above 0, got {self.look_interval_ns}")
+        if self.frame_rate is not None and self.frame_rate <= 0:
+            raise ValueError(f"frame_rate must be above 0, got {self.frame_rate}")

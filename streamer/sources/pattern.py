@@ -1,0 +1,103 @@
+"""A moving test pattern: frames without a camera, the same ones on every run."""
+
+from collections.abc import Iterator
+from fractions import Fraction
+from typing import Final
+
+import cv2
+import numpy as np
+
+from streamer.clock import Clock, MediaClock, Stop
+from streamer.frame import Frame
+from streamer.picture import Picture
+
+_NS: Final = 1_000_000_000
+_BAR_SHARE: Final = 16  # The bar is a sixteenth of the picture's width.
+
+
+class PatternSource:
+    """Colour bars, a white bar that crosses the picture in four seconds, and the frame's number.
+
+    Called again, it goes on where it was, as a camera does.
+
+    Args:
+        clock: Says when a picture arrived; a `MediaClock` is moved with it.
+        width: Even, at least 64.
+        height: Even, at least 48.
+        rate: Pictures a second.
+        frames: How many a call; None: without end.
+        pace: Yield each at its time rather than as fast as wanted.
+    """
+
+    def __init__(
+        self,
+        *,
+        clock: Clock,
+        width: int = 1280,
+        height: int = 720,
+        rate: float = 25,
+        frames: int | None = None,
+        pace: bool = True,
+    ) -> None:
+        if width < 64 or height < 48 or width % 2 or height % 2:  # noqa: PLR2004  as documented
+            raise ValueError(f"size must be even and at least 64x48, got {width}x{height}")
+        if rate <= 0:
+            raise ValueError(f"rate must be above 0, got {rate}")
+        self._clock = clock
+        self._rate = Fraction(rate).limit_denominator(1001)
+        self._frames = frames
+        self._pace = pace
+        self._number = 0
+        self._background = Picture.from_rgb(_bars(width, height))
+
+    def __repr__(self) -> str:
+        return f"<PatternSource {self._background!r} at {float(self._rate):g}/s>"
+
+    def __call__(self, stop: Stop) -> Iterator[Frame]:
+        """Yield frames.
+
+        Raises:
+            Cancelled: Somebody wants to stop while it waits for the next frame's time.
+        """
+        end = None if self._frames is None else self._number + self._frames
+        from_ns = self._clock.monotonic_ns() - self._media_ns(self._number)
+        while not stop.is_set() and self._number != end:
+            pts_ns = self._media_ns(self._number)
+            if self._pace:
+                ahead_ns = from_ns + pts_ns - self._clock.monotonic_ns()
+                if ahead_ns > 0:
+                    stop.sleep(ahead_ns / _NS)
+            if isinstance(self._clock, MediaClock):
+                self._clock.advance(pts_ns)
+            yield Frame(
+                self.picture(self._number), pts_ns, self._clock.monotonic_ns(), self._number
+            )
+            self._number += 1
+
+    def picture(self, number: int) -> Picture:
+        """The picture with that number."""
+        canvas = self._background.canvas()
+        luma = canvas.planes.y
+        height, width = luma.shape
+        bar = max(2, width // _BAR_SHARE)
+        crossing = max(1, round(4 * self._rate))
+        left = number % crossing * (width - bar) // crossing
+        luma[height // 4 : height // 2, left : left + bar] = 235
+        cv2.putText(
+            luma, str(number), (width // 16, height * 7 // 8), cv2.FONT_HERSHEY_PLAIN,
+            height / 90, 235, thickness=max(1, height // 180),
+        )  # fmt: skip
+        return canvas.picture()
+
+    def _media_ns(self, number: int) -> int:
+        return number * _NS * self._rate.denominator // self._rate.numerator
+
+
+def _bars(width: int, height: int) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
+    """(height, width, 3) RGB: the eight corners of the colour cube at 75 %, above a grey ramp."""
+    bits = 7 - np.arange(width) * 8 // width
+    image = np.empty((height, width, 3), np.uint8)
+    for channel, bit in enumerate((1, 2, 0)):
+        image[:, :, channel] = (bits >> bit & 1) * 191
+    image[height * 3 // 4 :] = np.linspace(16, 235, width).astype(np.uint8)[None, :, None]
+    return image

@@ -1,0 +1,169 @@
+"""A camera's snapshot address, asked for a JPEG again and again."""
+
+import logging
+from collections.abc import Generator, Iterator
+from typing import Final
+
+import httpx
+
+from streamer.clock import Clock, Stop
+from streamer.errors import SourceError, Trouble
+from streamer.frame import Frame
+
+from .address import login, redact
+from .failures import Attempt, source_error
+from .images import decode_image
+
+_NS: Final = 1_000_000_000
+_LARGEST_BYTES: Final = 64 << 20
+"""More than any camera's JPEG; a wrong address must not fill the memory."""
+
+_WORDS: Final = {
+    401: Trouble.WRONG_PASSWORD, 403: Trouble.WRONG_PASSWORD, 404: Trouble.NOT_FOUND,
+    410: Trouble.NOT_FOUND,
+}  # fmt: skip
+
+# httpx writes each request's address to the log, and cameras take passwords in it.
+logging.getLogger("httpx").setLevel(logging.WARNING)
+
+
+class SnapshotSource:
+    """Polls one address. Media time is the time since the first picture, as measured here.
+
+    Args:
+        address: http or https; may hold user and password.
+        clock: Says when a picture arrived.
+        interval_ns: From request to request. An answer that takes longer delays the next.
+        user: Name to log in with, if it is not in the address; Basic and Digest are known.
+        password: Plain, if it is not in the address.
+        timeout_s: Of a request, and so of shutdown.
+        tls_verify: Whether the certificate of an https address must be valid.
+    """
+
+    def __init__(
+        self,
+        address: str,
+        *,
+        clock: Clock,
+        interval_ns: int = _NS,
+        user: str | None = None,
+        password: str | None = None,
+        timeout_s: float = 10.0,
+        tls_verify: bool = True,
+    ) -> None:
+        if interval_ns <= 0:
+            raise ValueError(f"interval_ns must be above 0, got {interval_ns}")
+        self._address = address
+        self._url, user, password = login(address, user=user, password=password)
+        self._auth = _Login(user or "", password or "") if user or password else None
+        self._clock = clock
+        self._interval_ns = interval_ns
+        self._timeout_s = timeout_s
+        self._tls_verify = tls_verify
+        self._number = 0
+        self._last_ns = -1
+        self._from_ns: int | None = None  # Arrival of the first picture.
+
+    def __repr__(self) -> str:
+        return f"<SnapshotSource {redact(self._address)}>"
+
+    def __call__(self, stop: Stop) -> Iterator[Frame]:
+        """Yield one picture per interval until somebody wants to stop.
+
+        Raises:
+            SourceLost: A request failed.
+            SourceRejected: The camera refuses, e.g. the password.
+            Cancelled: Somebody wants to stop while it waits for the next request's time.
+        """
+        with httpx.Client(
+            auth=self._auth,
+            timeout=self._timeout_s,
+            verify=self._tls_verify,
+            follow_redirects=True,
+        ) as client:
+            due_ns = self._clock.monotonic_ns()
+            while not stop.is_set():
+                frame = self._frame(self._request(client))
+                yield frame
+                now_ns = self._clock.monotonic_ns()
+                due_ns = max(due_ns + self._interval_ns, now_ns)
+                stop.sleep((due_ns - now_ns) / _NS)
+
+    def _request(self, client: httpx.Client) -> bytes:
+        """The body of one answer.
+
+        httpx bounds each read; a camera that drips byte by byte is bounded here.
+        """
+        began_ns = self._clock.monotonic_ns()
+        body = bytearray()
+        try:
+            with client.stream("GET", self._url) as response:
+                if not response.is_success:
+                    raise self._refused(response.status_code)
+                for part in response.iter_bytes():
+                    body += part
+                    if len(body) > _LARGEST_BYTES:
+                        raise self._error(Trouble.DAMAGED, "damaged: the answer is no snapshot")
+                    if self._clock.monotonic_ns() - began_ns > self._timeout_s * _NS:
+                        raise self._error(Trouble.STALLED)
+        except httpx.HTTPError as error:
+            raise self._translated(error) from None  # Its request holds the address.
+        return bytes(body)
+
+    def _frame(self, body: bytes) -> Frame:
+        attempt = Attempt(address=self._address, live=True, opening=True, timeout_s=self._timeout_s)
+        picture = decode_image(body, attempt=attempt)
+        arrived_ns = self._clock.monotonic_ns()
+        if self._from_ns is None:
+            self._from_ns = arrived_ns
+        self._last_ns = max(arrived_ns - self._from_ns, self._last_ns + 1)
+        frame = Frame(picture, self._last_ns, arrived_ns, self._number)
+        self._number += 1
+        return frame
+
+    def _refused(self, status: int) -> SourceError:
+        trouble = _WORDS.get(status, Trouble.REFUSED)
+        detail = f"refused: the camera answered {status}" if trouble is Trouble.REFUSED else None
+        return self._error(trouble, detail)
+
+    def _translated(self, error: httpx.HTTPError) -> SourceError:
+        if isinstance(error, httpx.TimeoutException):
+            return self._error(Trouble.STALLED)
+        if isinstance(error, httpx.ConnectError):
+            return self._unconnected(str(error))
+        if isinstance(error, (httpx.RemoteProtocolError, httpx.NetworkError)):
+            return self._error(Trouble.ENDED)
+        return self._error(Trouble.DAMAGED)
+
+    def _unconnected(self, said: str) -> SourceError:
+        """Httpx tells refused from unknown only by the system's words."""
+        if "CERTIFICATE" in said or "SSL" in said:
+            return self._error(
+                Trouble.REFUSED, "refused: the certificate is not valid for this host"
+            )
+        if "refused" in said.lower():
+            return self._error(Trouble.REFUSED)
+        return self._error(Trouble.NO_ROUTE)
+
+    def _error(self, trouble: Trouble, detail: str | None = None) -> SourceError:
+        return source_error(
+            trouble, address=self._address, live=True, detail=detail, timeout_s=self._timeout_s
+        )
+
+
+class _Login(httpx.Auth):
+    """Basic or Digest, as the camera asks; what it asked for is remembered."""
+
+    def __init__(self, user: str, password: str) -> None:
+        self._basic = httpx.BasicAuth(user, password)
+        self._digest = httpx.DigestAuth(user, password)
+        self._chosen: httpx.Auth | None = None
+
+    def auth_flow(self, request: httpx.Request) -> Generator[httpx.Request, httpx.Response, None]:
+        if self._chosen is None:
+            response = yield request
+            if response.status_code != httpx.codes.UNAUTHORIZED:
+                return
+            asked = response.headers.get("www-authenticate", "").lower()
+            self._chosen = self._digest if "digest" in asked else self._basic
+        yield from self._chosen.auth_flow(request)

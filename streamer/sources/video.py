@@ -1,0 +1,323 @@
+"""Video from files, devices, RTSP, HTTP and HLS by FFmpeg: one call is one attempt.
+
+Trying again is `reconnect`'s job. What must survive an attempt (the media time, the numbering,
+the counts) lives in the source, so it is simply called again.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Final, cast
+
+import av.error
+import structlog
+from av.packet import Packet  # noqa: TC002  one place for imports
+from av.video.frame import VideoFrame
+from av.video.stream import VideoStream  # noqa: TC002
+
+from streamer.clock import Clock, MediaClock, Stop
+from streamer.errors import SourceError, Trouble
+from streamer.frame import Frame
+from streamer.packet import PacketTap
+from streamer.picture import Picture
+
+from .address import redact
+from .coded import PacketCopier
+from .decoding import Decoder
+from .failures import Attempt, source_error, translate
+from .looks import DecodePlan, LookPlanner
+from .opening import Opened, open_video
+from .options import VideoOptions
+from .timeline import Placed, Repairs, Timeline
+
+_log = structlog.get_logger(__name__)
+
+_NO_PICTURE_NS: Final = 30_000_000_000
+"""Packets without a picture for so long: the decoder will not find its way any more. Longer than
+the distance of key frames of any camera, since the first picture may have to wait for one."""
+
+_FAILING_NS: Final = 5_000_000_000
+"""The same, when the decoder calls every packet damaged: the codec has changed."""
+
+_UNANSWERED: Final = 10
+"""At least so many packets must have been decoded in vain; a look may be rarer than the above."""
+
+_BEHIND_NS: Final = 1_000_000_000
+"""A paced file that is this late goes on from here rather than racing to catch up."""
+
+_NS: Final = 1_000_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class VideoStatistics:
+    """Counts since the source was made."""
+
+    opened: int
+    """Connections, or passes through a file."""
+
+    packets: int
+    bytes: int
+    frames: int
+    """Yielded."""
+
+    damaged: int
+    """Packets and pictures that could not be used."""
+
+    stream_changes: int
+    """How often the size of the picture changed."""
+
+    repairs: Repairs
+    """Of time stamps."""
+
+
+class VideoSource:
+    """A source of one address. Called again, it goes on with the same media time.
+
+    The counts and the plan may be read from any thread; all else belongs to the caller's.
+
+    Args:
+        address: Path, device or URL. Only ever printed without its secrets.
+        clock: Says when a picture arrived. With a `MediaClock` that is its media time.
+        live: Whether pictures come in real time; then the end of the stream is a failure.
+        options: How to fetch, and how much.
+        tap: Gets each packet before it is decoded.
+    """
+
+    def __init__(
+        self,
+        address: str,
+        *,
+        clock: Clock,
+        live: bool,
+        options: VideoOptions | None = None,
+        tap: PacketTap | None = None,
+    ) -> None:
+        self._address = address
+        self._clock = clock
+        self._live = live
+        self._options = options or VideoOptions()
+        self._tap = tap
+        self._timeline = Timeline(live=live)
+        self._planner = LookPlanner(self._options.look_interval_ns)
+        self._log = _log.bind(address=redact(address))
+        self._number = 0
+        self._size: tuple[int, int] | None = None
+        self._opened = self._packets = self._bytes = 0
+        self._frames = self._damaged = self._stream_changes = 0
+        self._pace_from_ns: int | None = None  # Monotonic time at which media time was 0.
+
+    @property
+    def plan(self) -> DecodePlan:
+        """What is decoded at the moment, and why."""
+        return self._planner.plan
+
+    def statistics(self) -> VideoStatistics:
+        """What was counted so far."""
+        return VideoStatistics(
+            opened=self._opened,
+            packets=self._packets,
+            bytes=self._bytes,
+            frames=self._frames,
+            damaged=self._damaged,
+            stream_changes=self._stream_changes,
+            repairs=self._timeline.repairs,
+        )
+
+    def __repr__(self) -> str:
+        return f"<VideoSource {redact(self._address)}>"
+
+    def __call__(self, stop: Stop) -> Iterator[Frame]:
+        """Open the address and yield its frames until it ends or somebody wants to stop.
+
+        Raises:
+            SourceLost: It broke off or is not there; it may come back.
+            SourceRejected: It was refused; trying again at once would fail the same way.
+            Cancelled: Somebody wants to stop while a paced file waits.
+        """
+        while not stop.is_set():
+            before = self._packets
+            yield from self._attempt(stop)
+            if stop.is_set():
+                return
+            if not self._options.loop:
+                if self._live:
+                    raise source_error(Trouble.ENDED, address=self._address, live=True)
+                return
+            if self._packets == before:  # Nothing in it: no reason to read it for ever.
+                raise source_error(Trouble.NO_VIDEO, address=self._address, live=False)
+
+    def _attempt(self, stop: Stop) -> Iterator[Frame]:
+        opened = open_video(self._address, self._options, live=self._live)
+        try:
+            yield from self._frames_of(opened, stop)
+        finally:
+            opened.container.close()
+
+    def _frames_of(self, opened: Opened, stop: Stop) -> Iterator[Frame]:
+        self._opened += 1
+        self._planner.begin()
+        said = self._planner.plan
+        decoder = Decoder(opened.stream.codec_context, self._planner, live=self._live)
+        frames_before, damaged_before = self._frames, self._damaged
+        answered_ns = self._clock.monotonic_ns()
+        for packet, placed, reordered in self._placed(opened, stop):
+            for picture, pts_ns in decoder.feed(packet, placed, reordered=reordered):
+                yield self._frame(picture, pts_ns)
+                del picture  # The decoder may use its buffer again before the next one.
+            self._damaged = damaged_before + decoder.damaged
+            said = self._say_plan(said)
+            if not decoder.unanswered:
+                answered_ns = self._clock.monotonic_ns()
+            elif self._live and decoder.unanswered > _UNANSWERED:
+                self._check_pictures(answered_ns, failing=decoder.failed > _UNANSWERED)
+        for picture, pts_ns in decoder.finish():
+            yield self._frame(picture, pts_ns)
+        self._damaged = damaged_before + decoder.damaged
+        if self._frames == frames_before and not stop.is_set():
+            raise self._pictureless(packets=decoder.unanswered)
+
+    def _placed(
+        self, opened: Opened, stop: Stop
+    ) -> Iterator[tuple["Packet[VideoStream]", Placed, bool]]:
+        """Each packet, where it lies, and whether its presentation time is known."""
+        stamps = _Stamps(self._options.frame_rate, opened, live=self._live)
+        copier = PacketCopier(opened.stream) if self._tap else None
+        self._timeline.begin(
+            time_base=stamps.time_base,
+            frame_ns=stamps.frame_ns,
+            max_gap_ns=opened.max_gap_ns,
+            reorder_depth=opened.stream.codec_context.reorder_depth,
+        )
+        for packet in self._demux(opened, stop):
+            pts, dts, duration = stamps.of(packet)
+            placed = self._timeline.place(
+                pts=pts, dts=dts, duration=duration, arrived_ns=self._clock.monotonic_ns()
+            )
+            if self._options.pace:
+                self._wait_for(placed, stop)
+            self._packets += 1
+            self._bytes += packet.size
+            if copier is not None and self._tap is not None:
+                self._tap(copier.copy(packet, placed, arrived_ns=self._arrival(placed.pts_ns)))
+            yield packet, placed, pts is not None
+
+    def _demux(self, opened: Opened, stop: Stop) -> "Iterator[Packet[VideoStream]]":
+        """The packets of the video, until the stream ends or somebody wants to stop.
+
+        All streams are read, not only the video: else a stream whose sound goes on without
+        pictures would never come back from FFmpeg.
+        """
+        packets = opened.container.demux()
+        failed = Attempt(
+            address=self._address,
+            live=self._live,
+            opening=False,
+            timeout_s=self._options.timeout_s,
+        )
+        began_ns = self._clock.monotonic_ns()
+        while not stop.is_set():
+            try:
+                packet = next(packets, None)
+            except av.error.FFmpegError as error:
+                raise translate(error, failed) from error
+            if packet is None:
+                return
+            if packet.stream_index == opened.stream.index:
+                if packet.size:  # The last one is empty; the decoder is drained apart.
+                    yield cast("Packet[VideoStream]", packet)
+                began_ns = self._clock.monotonic_ns()
+            elif self._live:
+                silent_s = (self._clock.monotonic_ns() - began_ns) / _NS
+                if silent_s > self._options.timeout_s:
+                    raise source_error(
+                        Trouble.STALLED,
+                        address=self._address,
+                        live=True,
+                        detail=f"stalled: sound but no picture for {silent_s:.1f} s",
+                    )
+
+    def _say_plan(self, said: DecodePlan) -> DecodePlan:
+        """Log a plan that is news after the one said before."""
+        plan = self._planner.plan
+        if plan is not said and (plan.decode is not said.decode or said.gop_ns is None):
+            self._log.info("decoding", plan=str(plan))
+        return plan
+
+    def _check_pictures(self, answered_ns: int, *, failing: bool) -> None:
+        without_ns = self._clock.monotonic_ns() - answered_ns
+        if without_ns > (_FAILING_NS if failing else _NO_PICTURE_NS):
+            raise source_error(
+                Trouble.DAMAGED,
+                address=self._address,
+                live=True,
+                detail=f"damaged: no picture could be decoded for {without_ns / _NS:.0f} s",
+            )
+
+    def _pictureless(self, *, packets: int) -> SourceError:
+        """An end without a single picture."""
+        if not packets:
+            return source_error(Trouble.NO_VIDEO, address=self._address, live=self._live)
+        return source_error(
+            Trouble.DAMAGED,
+            address=self._address,
+            live=self._live,
+            detail="damaged: not one picture in it can be decoded",
+        )
+
+    def _frame(self, decoded: VideoFrame, pts_ns: int | None) -> Frame:
+        picture = Picture(decoded)
+        if self._size is not None and picture.size != self._size:
+            self._stream_changes += 1
+            height, width = picture.size
+            self._log.info("picture size changed", width=width, height=height)
+        self._size = picture.size
+        shown_ns = self._timeline.show(pts_ns)
+        frame = Frame(picture, shown_ns, self._arrival(shown_ns, advance=True), self._number)
+        self._number += 1
+        self._frames += 1
+        return frame
+
+    def _arrival(self, media_ns: int, *, advance: bool = False) -> int:
+        """Now; on the clock of a replay, the media time itself."""
+        if isinstance(self._clock, MediaClock):
+            if advance:
+                self._clock.advance(media_ns)
+            return media_ns
+        return self._clock.monotonic_ns()
+
+    def _wait_for(self, placed: Placed, stop: Stop) -> None:
+        """Hold a packet of a file until its time has come."""
+        now_ns = self._clock.monotonic_ns()
+        if self._pace_from_ns is None:
+            self._pace_from_ns = now_ns - placed.dts_ns
+        ahead_ns = self._pace_from_ns + placed.dts_ns - now_ns
+        if ahead_ns > 0:
+            stop.sleep(ahead_ns / _NS)
+        elif ahead_ns < -_BEHIND_NS:
+            self._pace_from_ns -= ahead_ns
+
+
+class _Stamps:
+    """The time stamps of packets: as they are, or counted at a rate that the user gave.
+
+    Those of a live stream without any are left out, so that the time of arrival counts.
+    """
+
+    def __init__(self, rate: float | None, opened: Opened, *, live: bool) -> None:
+        self._count = 0
+        self._counts = rate is not None
+        self._invented = live and not opened.stamped
+        self.time_base = opened.time_base
+        self.frame_ns = opened.frame_ns
+        if rate is not None:
+            self.time_base = 1 / Fraction(rate).limit_denominator(1001)
+            self.frame_ns = int(self.time_base * _NS)
+
+    def of(self, packet: "Packet[VideoStream]") -> tuple[int | None, int | None, int | None]:
+        """(pts, dts, duration) in ticks of `time_base`, each None if unknown."""
+        if self._counts:
+            self._count += 1
+            return None, self._count - 1, 1
+        if self._invented:
+            return None, None, None
+        return packet.pts, packet.dts, packet.duration

@@ -1,0 +1,77 @@
+"""The overlay stage: draws over a picture what the alarm makes of it."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import UTC, tzinfo
+from typing import Final
+
+from streamer.clock import Clock
+from streamer.drawing import AMBER, GREEN, RED, WHITE, Color, Painter
+from streamer.frame import AlarmState, Frame
+from streamer.picture import Picture
+
+_COLORS: Final[dict[AlarmState, Color]] = {
+    AlarmState.QUIET: GREEN,
+    AlarmState.SUSPECTED: AMBER,
+    AlarmState.ALARM: RED,
+}
+_FLOOR: Final = 0.35
+"""Probability from which smoke is tinted: below the threshold of alarms, so that a watcher sees
+the thin part of a plume too."""
+
+
+class Overlay:
+    """Draws mask, regions, state, name and time. The old picture stays as it was.
+
+    Args:
+        camera: Its name, shown.
+        clock: Gives wall times and ages.
+        live: Whether to show how old the picture is; of a file that means nothing.
+        zone: Of the times shown.
+    """
+
+    def __init__(
+        self, camera: str, *, clock: Clock, live: bool = False, zone: tzinfo = UTC
+    ) -> None:
+        self._camera = camera
+        self._clock = clock
+        self._live = live
+        self._zone = zone
+
+    def __call__(self, frames: Iterator[Frame]) -> Iterator[Frame]:
+        """Yield every frame with a picture that was drawn on."""
+        for frame in frames:
+            yield replace(frame, picture=self.draw(frame))
+
+    def draw(self, frame: Frame) -> Picture:
+        """The picture of *frame* with what was found in it."""
+        canvas = frame.picture.canvas()
+        painter = Painter(canvas)
+        state = frame.verdict.state if frame.verdict else AlarmState.QUIET
+        if frame.verdict is not None and frame.smoke is not None:
+            color = _COLORS[state]
+            for region in frame.verdict.regions:
+                painter.tint(frame.smoke.probability, region.box, color, floor=_FLOOR)
+                painter.outline(frame.smoke.probability, region.box, color, floor=_FLOOR)
+                painter.box(region.box, color)
+                left, top = (
+                    round(region.box[0] * painter.width),
+                    round(region.box[1] * painter.height),
+                )
+                above = top - 2 * painter.text_height
+                painter.text(f"smoke {region.mean:.2f}", (left, above), color, scale=0.8)
+        self._status(painter, frame, state)
+        return canvas.picture()
+
+    def _status(self, painter: Painter, frame: Frame, state: AlarmState) -> None:
+        margin = painter.text_height // 2
+        right = painter.text(self._camera, (margin, margin), WHITE)
+        painter.text(state.value.upper(), (right, margin), _COLORS[state])
+        utc = self._clock.utc_at(frame.arrived_ns).astimezone(self._zone)
+        words = utc.strftime("%Y-%m-%d %H:%M:%S ") + (utc.tzname() or "")
+        if self._live:
+            age_ms = (self._clock.monotonic_ns() - frame.arrived_ns) / 1e6
+            words += f"  {age_ms:.0f} ms old"
+        if frame.synthetic:
+            words += "  SYNTHETIC"
+        painter.text(words, (margin, painter.height), WHITE, scale=0.8)

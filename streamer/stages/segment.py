@@ -1,0 +1,65 @@
+"""The segment stage: asks the network where there is smoke, at most once an interval."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Final, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from streamer.alarm.background import Background
+from streamer.frame import Frame, SmokeMap
+
+_NS: Final = 1_000_000_000
+_EARLY: Final = 0.05
+"""A frame that comes this share of the interval early still counts as due: cameras jitter."""
+
+
+class Looker(Protocol):
+    """A smoke network; `engines.smoke.model.SmokeModel` is one."""
+
+    input_size: tuple[int, int]
+
+    def __call__(  # noqa: D102  described by the class
+        self, image: NDArray[np.uint8], background: NDArray[np.uint8] | None = None, /
+    ) -> NDArray[np.float32]: ...
+
+
+class Segment:
+    """Sets `Frame.smoke`. Between two looks a frame carries the last look's map on.
+
+    Args:
+        model: Shared by all cameras.
+        interval_ns: Shortest media time from look to look.
+        background: The camera's slow background; `None` for cameras that move.
+    """
+
+    def __init__(
+        self, model: Looker, *, interval_ns: int, background: Background | None = None
+    ) -> None:
+        if interval_ns < 1:
+            raise ValueError(f"interval_ns must be at least 1, got {interval_ns}")
+        self._model = model
+        self._due_after_ns = round(interval_ns * (1 - _EARLY))
+        self._keep_ns = 3 * interval_ns + _NS
+        self._background = background
+
+    def __call__(self, frames: Iterator[Frame]) -> Iterator[Frame]:
+        """Yield every frame, with what the network saw in it or in one before."""
+        last: SmokeMap | None = None
+        for frame in frames:
+            if frame.synthetic:
+                yield frame if last is None else replace(frame, smoke=last)
+                continue
+            if last is None or frame.pts_ns - last.pts_ns >= self._due_after_ns:
+                last = self._look(frame)
+            # A map that old belongs to a picture from before a gap.
+            old = frame.pts_ns - last.pts_ns > self._keep_ns
+            yield frame if old else replace(frame, smoke=last)
+
+    def _look(self, frame: Frame) -> SmokeMap:
+        image = frame.picture.rgb(self._model.input_size)
+        normal = self._background.at(frame.pts_ns, image) if self._background else None
+        probability = self._model(image, normal)
+        probability.flags.writeable = False
+        return SmokeMap(probability, frame.pts_ns)

@@ -1,0 +1,176 @@
+"""One SQLite file: opened with care, every error in words that say what to do.
+
+A single connection is shared by all threads behind a lock: each use takes milliseconds, and one
+connection is closed at one place. Other processes use connections of their own.
+"""
+
+import sqlite3
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Final
+
+from streamer.errors import StorageError
+
+from .schema import APPLICATION_ID, MIGRATIONS
+
+_OLDEST_SQLITE: Final = (3, 37, 0)
+"""The first with STRICT tables."""
+
+_BUSY_S: Final = 10.0
+"""Longest wait for another process; ours hold the lock for milliseconds. Arbitrary."""
+
+_ADVICE: Final = {
+    sqlite3.SQLITE_FULL: "the disk is full: free some space",
+    sqlite3.SQLITE_READONLY: "it is read-only: allow this user to write the file and its folder",
+    sqlite3.SQLITE_PERM: "access is denied: allow this user to write the file and its folder",
+    sqlite3.SQLITE_BUSY: "another program keeps it locked: close that program",
+    sqlite3.SQLITE_LOCKED: "another program keeps it locked: close that program",
+    sqlite3.SQLITE_CANTOPEN: (
+        "it cannot be opened: check that it is a file, and that this user may write its folder"
+    ),
+    sqlite3.SQLITE_IOERR: "the disk fails or is full: check it, and free some space",
+    sqlite3.SQLITE_CORRUPT: (
+        "it is damaged: move it aside together with its -wal and -shm files;"
+        " `sqlite3 FILE .recover` reads what can be saved"
+    ),
+    sqlite3.SQLITE_NOTADB: "it is no event store: move it aside, or name another file",
+}
+_PRIMARY_CODE: Final = 0xFF
+"""Extended error codes carry the plain one in their lowest byte."""
+
+Parameters = Mapping[str, Any]
+
+
+class Database:
+    """The open file.
+
+    Args:
+        path: Of the file.
+        create: Whether a missing file is made, with its folder.
+
+    Raises:
+        StorageError: It cannot be used; the message says what to do.
+    """
+
+    def __init__(self, path: Path, *, create: bool) -> None:
+        if sqlite3.sqlite_version_info < _OLDEST_SQLITE:
+            raise StorageError(
+                f"SQLite {sqlite3.sqlite_version} is too old: 3.37 or newer is needed"
+            )
+        self.path = path
+        self._guard = threading.Lock()
+        self._prepare_folder(create=create)
+        with self._translated():
+            self._connection = sqlite3.connect(
+                path, timeout=_BUSY_S, isolation_level=None, check_same_thread=False
+            )
+        try:
+            self._open()
+        except BaseException:
+            self._connection.close()
+            raise
+
+    def _prepare_folder(self, *, create: bool) -> None:
+        if not create:
+            if not self.path.is_file():
+                raise StorageError(f"event store {self.path}: there is no such file")
+            return
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise StorageError(
+                f"event store {self.path}: its folder cannot be made ({error.strerror})"
+            ) from error
+
+    def _open(self) -> None:
+        with self._translated():
+            self._connection.row_factory = sqlite3.Row
+            self._check()
+            # In this order: a database of another program must stay as it is.
+            mode = self._pragma("journal_mode = WAL")
+            if mode != "wal":
+                raise StorageError(
+                    f"event store {self.path}: its file system cannot share memory between"
+                    " programs: put the store on a local disk"
+                )
+            for setting in (
+                "synchronous = FULL",  # A commit is on the disk when it returns.
+                "fullfsync = ON",  # On a Mac as well.
+                "foreign_keys = ON",
+            ):
+                self._connection.execute(f"PRAGMA {setting}")
+        self._migrate()
+
+    def _check(self) -> None:
+        """Tell damage, other programs and newer versions before anything is written."""
+        damage = self._pragma("quick_check(1)")
+        if damage != "ok":
+            raise StorageError(f"event store {self.path}: {_ADVICE[sqlite3.SQLITE_CORRUPT]}")
+        version = self._pragma("user_version")
+        tables = self._connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()[0]
+        if tables and self._pragma("application_id") != APPLICATION_ID:
+            raise StorageError(
+                f"event store {self.path}: it is a database of another program: name another file"
+            )
+        if version > len(MIGRATIONS):
+            raise StorageError(
+                f"event store {self.path}: a newer version of this program wrote it: update"
+            )
+
+    def _pragma(self, text: str) -> Any:
+        return self._connection.execute(f"PRAGMA {text}").fetchone()[0]
+
+    def _migrate(self) -> None:
+        # The version is written even if it stays: a store that cannot be written is refused now,
+        # not when the first alarm comes.
+        with self.transaction() as connection:
+            version = self._pragma("user_version")  # Another process may have been faster.
+            for step in MIGRATIONS[version:]:
+                for statement in step:
+                    connection.execute(statement)
+            connection.execute(f"PRAGMA user_version = {len(MIGRATIONS)}")
+            connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+
+    @contextmanager
+    def transaction(self) -> Iterator[sqlite3.Connection]:
+        """Write: all of the block or nothing of it is on disk when this returns or raises.
+
+        Raises:
+            StorageError: It could not be written; nothing was.
+        """
+        with self._guard, self._translated():
+            self._connection.execute("BEGIN IMMEDIATE")
+            try:
+                yield self._connection
+                self._connection.execute("COMMIT")
+            except BaseException:
+                if self._connection.in_transaction:  # Some errors have rolled back already.
+                    self._connection.execute("ROLLBACK")
+                raise
+
+    def read(self, sql: str, parameters: Parameters | None = None) -> list[sqlite3.Row]:
+        """All rows of a query.
+
+        Raises:
+            StorageError: It could not be read.
+        """
+        with self._guard, self._translated():
+            return self._connection.execute(sql, parameters or {}).fetchall()
+
+    @contextmanager
+    def _translated(self) -> Iterator[None]:
+        try:
+            yield
+        except (sqlite3.IntegrityError, sqlite3.ProgrammingError):
+            raise  # Faults of the program.
+        except sqlite3.DatabaseError as error:
+            code = getattr(error, "sqlite_errorcode", 0) & _PRIMARY_CODE
+            advice = _ADVICE.get(code, "it cannot be used")
+            raise StorageError(f"event store {self.path}: {advice} ({error})") from error
+
+    def close(self) -> None:
+        """Close the file; a second call does nothing."""
+        with self._guard:
+            self._connection.close()

@@ -1,0 +1,121 @@
+"""An engine is compared with the reference once for everything the comparison depends on."""
+
+import json
+
+import numpy as np
+import pytest
+
+from engines import proof as room
+from engines.engine import open_engine
+from engines.errors import InaccurateEngine
+from engines.proof import Tolerance, prove, prove_once
+from tests.support.onnx_bytes import metadata, one_node
+
+STRICT = Tolerance(largest=1e-6, mean=1e-6)
+SAMPLES = [{"x": np.linspace(-3, 3, 8, dtype=np.float32)[None]}]
+
+
+class Skewed:
+    """An engine that is off by a little."""
+
+    def __init__(self, engine, by):
+        self.spec, self.backend, self._engine, self._by = (
+            engine.spec,
+            "skewed 1 cpu f32",
+            engine,
+            by,
+        )
+        self.calls = 0
+
+    def infer(self, inputs):
+        self.calls += 1
+        return {name: value + self._by for name, value in self._engine.infer(inputs).items()}
+
+    def close(self):
+        self._engine.close()
+
+
+@pytest.fixture
+def path(tmp_path, monkeypatch):
+    monkeypatch.setenv("STREAMER_CACHE", str(tmp_path / "cache"))
+    path = tmp_path / "tiny.onnx"
+    path.write_bytes(one_node("Tanh"))
+    return path
+
+
+def test_a_faithful_engine_passes_and_is_described(path):
+    proof = prove(open_engine(path), path, SAMPLES, STRICT)
+    assert proof.passed
+    assert proof.backend.startswith("openvino ")
+    assert proof.reference.startswith("onnxruntime ")
+    assert proof.cpu
+
+
+@pytest.mark.parametrize("by", [0.01, -0.01, np.nan, np.inf])
+def test_an_engine_that_is_off_is_refused_with_the_figures(path, by):
+    with pytest.raises(InaccurateEngine, match="precision f32"):
+        prove_once(Skewed(open_engine(path), by), path, SAMPLES, STRICT)
+
+
+def test_a_pass_is_remembered_and_a_failure_is_not(path):
+    good, bad = Skewed(open_engine(path), 0.0), Skewed(open_engine(path), 0.5)
+    first = prove_once(good, path, SAMPLES, STRICT)
+    assert prove_once(good, path, SAMPLES, STRICT) == first
+    assert good.calls == 1
+    loose = Tolerance(largest=0.1, mean=0.1)
+    for _ in range(2):
+        with pytest.raises(InaccurateEngine):
+            prove_once(bad, path, SAMPLES, loose)
+    assert bad.calls == 2
+
+
+def change_backend(engine, path):
+    engine.backend = "skewed 2 cpu f32"
+    return SAMPLES, STRICT
+
+
+def change_samples(engine, path):
+    return [{"x": SAMPLES[0]["x"] + 1}], STRICT
+
+
+def change_tolerance(engine, path):
+    return SAMPLES, Tolerance(largest=2e-6, mean=1e-6)
+
+
+def change_model(engine, path):
+    path.write_bytes(path.read_bytes() + metadata("version", "2"))
+    engine.spec = open_engine(path).spec
+    return SAMPLES, STRICT
+
+
+@pytest.mark.parametrize("change", [change_backend, change_samples, change_tolerance, change_model])
+def test_whatever_changes_is_proven_again(path, change):
+    engine = Skewed(open_engine(path), 0.0)
+    prove_once(engine, path, SAMPLES, STRICT)
+    samples, tolerance = change(engine, path)
+    prove_once(engine, path, samples, tolerance)
+    assert engine.calls == 2
+
+
+def test_another_processor_is_proven_again(path, monkeypatch):
+    engine = Skewed(open_engine(path), 0.0)
+    prove_once(engine, path, SAMPLES, STRICT)
+    monkeypatch.setattr(room, "cpu_name", lambda: "another")
+    prove_once(engine, path, SAMPLES, STRICT)
+    assert engine.calls == 2
+
+
+@pytest.mark.parametrize("damage", ["", "{", "[]", '{"model": "x"}'])
+def test_a_damaged_memory_is_made_again(path, tmp_path, damage):
+    engine = Skewed(open_engine(path), 0.0)
+    prove_once(engine, path, SAMPLES, STRICT)
+    (remembered,) = (tmp_path / "cache" / "proofs").iterdir()
+    remembered.write_text(damage)
+    prove_once(engine, path, SAMPLES, STRICT)
+    assert json.loads(remembered.read_text())["backend"] == "skewed 1 cpu f32"
+
+
+def test_nowhere_to_remember_is_no_obstacle(path, tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("in the way")
+    monkeypatch.setenv("STREAMER_CACHE", str(tmp_path / "file"))
+    assert prove_once(open_engine(path), path, SAMPLES, STRICT).passed

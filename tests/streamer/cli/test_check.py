@@ -1,0 +1,101 @@
+"""`streamer check` and `streamer schema`."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from streamer.cli import main
+from streamer.cli.exits import Exit
+
+RIGHT = """\
+defaults: {source: {password: hunter2-secret}}
+notify: {ops: {kind: webhook, url: 'https://u:hunter2-url@h/?token=hunter2-token'}}
+cameras:
+  north: {source: {address: 'rtsp://me:hunter2-address@h/1'}}
+  south: {source: {address: '${env:SOUTH}'}, outputs: {publish: {url: 'rtsp://h/s'}}}
+"""
+
+
+@pytest.fixture
+def right(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("SOUTH", "rtsp://hunter2-host/1")
+    file = tmp_path / "fire.yaml"
+    file.write_text(RIGHT)
+    return file
+
+
+@pytest.mark.parametrize("more", [[], ["--effective"], ["--json"], ["-v"], ["--debug"]])
+def test_a_right_file_is_told_what_it_costs_and_no_secret_is_shown(
+    right: Path, more: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["check", str(right), *more]) == Exit.OK
+    shown = capsys.readouterr()
+    assert "hunter2" not in shown.out + shown.err
+    assert "north" in shown.out
+    assert shown.err == ""
+
+
+def test_scripts_get_one_object(right: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["check", "--json", str(right)]) == Exit.OK
+    (line,) = capsys.readouterr().out.splitlines()
+    record = json.loads(line)
+    assert record["kind"] == "check"
+    assert len(record["digest"]) == 64
+    assert [camera["camera"] for camera in record["budget"]["cameras"]] == ["north", "south"]
+    assert record["effective"]["cameras"]["south"]["source"]["address"] == "${env:SOUTH}"
+    assert record["advice"] == []
+
+
+def test_every_problem_is_a_line_for_people_and_an_object_for_scripts(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "fire.yaml"
+    file.write_text("log: {level: loud}\ncameras:\n  a: {sorce: {}}\n")
+    assert main(["check", "--json", str(file)]) == Exit.CONFIG
+    shown = capsys.readouterr()
+    problems = [json.loads(line) for line in shown.out.splitlines()]
+    assert [(problem["kind"], problem["line"], problem["key"]) for problem in problems] == [
+        ("problem", 1, "log.level"),
+        ("problem", 3, "cameras.a.sorce"),
+        ("problem", 3, "cameras.a.source"),
+    ]
+    assert shown.err.splitlines() == [
+        f"streamer: {file}:{problem['line']}: {problem['key']}: {problem['message']}"
+        for problem in problems
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("", "nobody is told of alarms"),
+        ("preview: {host: 0.0.0.0}\n", "set preview.token"),
+        (
+            "notify: {m: {kind: apprise, url: 'json://h'}}\ndefaults: {notify: []}\n",
+            "nobody is told of this camera's alarms",
+        ),
+    ],
+)
+def test_what_is_probably_not_meant_is_said(
+    tmp_path: Path, text: str, told: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "fire.yaml"
+    file.write_text(text + "cameras: {a: {source: {address: x}}}\n")
+    assert main(["check", str(file)]) == Exit.OK
+    assert told in capsys.readouterr().out
+
+
+def test_the_schema_and_the_reference_are_printed_whole(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert main(["schema"]) == Exit.OK
+    schema = json.loads(capsys.readouterr().out)
+    assert main(["schema", "--json"]) == Exit.OK
+    (line,) = capsys.readouterr().out.splitlines()
+    assert json.loads(line) == schema
+    assert main(["schema", "--reference"]) == Exit.OK
+    text = capsys.readouterr().out
+    assert text.startswith("# yaml-language-server")
+    assert main(["schema", "--reference", "--json"]) == Exit.OK
+    assert json.loads(capsys.readouterr().out)["yaml"] == text

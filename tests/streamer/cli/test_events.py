@@ -1,0 +1,289 @@
+"""`streamer events` and `streamer alerts` on a real store."""
+
+import json
+import threading
+import zipfile
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from http import HTTPStatus
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+
+from streamer.alarm.event import Event, EventKind
+from streamer.alarm.evidence import seal
+from streamer.cli import main
+from streamer.cli.events import moment
+from streamer.cli.exits import Exit
+from streamer.frame import Region
+from streamer.store import Store
+
+NOW = datetime.now(UTC)
+REGION = Region((0.1, 0.2, 0.3, 0.4), (0.2, 0.3), (0.2, 0.4), 0.02, 0.7, 0.9)
+
+
+def event(camera: str, sequence: int, kind: EventKind, *, ago: timedelta) -> Event:
+    return Event(
+        f"{camera}-1", sequence, kind, camera, pts_ns=5_000_000_000, utc=NOW - ago,
+        onset_ns=2_000_000_000, why="grew 38 % in 20 s", score=0.83,
+        regions=() if kind is EventKind.CLEARED else (REGION,),
+    )  # fmt: skip
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    """A store with two alarms, evidence of the first, and deliveries in several states."""
+    folder = tmp_path / "data"
+    evidence = folder / "evidence" / "north" / "north-1"
+    evidence.mkdir(parents=True)
+    (evidence / "still-0.jpg").write_bytes(b"picture")
+    (evidence / "clip.mp4.part").write_bytes(b"half")
+    seal(evidence)
+    with Store(folder / "events.sqlite") as store:
+        raised = event("north", 0, EventKind.RAISED, ago=timedelta(hours=3))
+        store.add(raised, evidence=evidence, channels=["mail", "hook"])
+        cleared = event("north", 1, EventKind.CLEARED, ago=timedelta(hours=2))
+        store.add(cleared, evidence=evidence)
+        store.add(event("south", 0, EventKind.RAISED, ago=timedelta(minutes=5)))
+        outbox = store.outbox
+        sent = outbox.claim("mail")
+        assert sent is not None
+        outbox.set_aside(sent.number, error="refused: 404")
+    return folder
+
+
+def run(data: Path, *arguments: str, capsys: pytest.CaptureFixture[str]) -> list[dict[str, object]]:
+    assert main([*arguments, "--json", "--data-dir", str(data)]) == Exit.OK
+    return [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+
+
+@pytest.mark.parametrize(
+    ("options", "ids"),
+    [
+        ([], ["south-1-0", "north-1-1", "north-1-0"]),
+        (["--camera", "north"], ["north-1-1", "north-1-0"]),
+        (["--kind", "raised"], ["south-1-0", "north-1-0"]),
+        (["--since", "30m"], ["south-1-0"]),
+        (["--limit", "1"], ["south-1-0"]),
+        (["--camera", "nowhere"], []),
+    ],
+)
+def test_events_are_listed_newest_first(
+    data: Path, options: list[str], ids: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    records = run(data, "events", "list", *options, capsys=capsys)
+    assert [record["id"] for record in records] == ids
+    assert main(["events", "list", "--data-dir", str(data), *options]) == Exit.OK
+    shown = capsys.readouterr().out
+    assert ("no events" in shown) == (not ids)
+
+
+def test_an_alarm_is_shown_with_its_files_and_who_was_told(
+    data: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    by_alarm = run(data, "events", "show", "north-1", capsys=capsys)
+    assert by_alarm == run(data, "events", "show", "north-1-0", capsys=capsys)
+    raised, cleared = by_alarm
+    assert [raised["kind"], cleared["kind"]] == ["raised", "cleared"]
+    assert raised["deliveries"] == [
+        {"channel": "mail", "state": "dead", "error": "refused: 404"},
+        {"channel": "hook", "state": "waiting", "error": None},
+    ]
+    assert [Path(file).name for file in raised["files"]] == ["manifest.json", "still-0.jpg"]  # type: ignore[attr-defined]
+    assert raised["faults"] == []
+    assert main(["events", "show", "north-1", "--data-dir", str(data)]) == Exit.OK
+    shown = capsys.readouterr().out
+    for words in ("grew 38 % in 20 s", "still-0.jpg", "dead (refused: 404)"):
+        assert words in shown
+
+
+def test_evidence_that_was_changed_is_told(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (data / "evidence" / "north" / "north-1" / "still-0.jpg").write_bytes(b"other")
+    (raised, _) = run(data, "events", "show", "north-1", capsys=capsys)
+    assert raised["faults"] == ["still-0.jpg: changed since it was sealed"]
+
+
+@pytest.mark.parametrize(
+    ("options", "names"),
+    [
+        ([], {"events.jsonl", "north/north-1/still-0.jpg", "north/north-1/manifest.json"}),
+        (["--alarm", "south-1"], {"events.jsonl"}),
+        (["--camera", "south"], {"events.jsonl"}),
+    ],
+)
+def test_events_are_packed_with_their_evidence(
+    data: Path, tmp_path: Path, options: list[str], names: set[str],
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    target = tmp_path / "out.zip"
+    (record,) = run(data, "events", "export", str(target), *options, capsys=capsys)
+    with zipfile.ZipFile(target) as archive:
+        assert set(archive.namelist()) == names
+        assert archive.testzip() is None
+        lines = archive.read("events.jsonl").decode().splitlines()
+    assert (record["events"], record["files"]) == (len(lines), len(names) - 1)
+    assert main(["events", "export", str(target), "--data-dir", str(data)]) == Exit.USAGE
+    assert "exists" in capsys.readouterr().err
+
+
+def test_an_export_that_fails_leaves_nothing(
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    target = tmp_path / "nowhere" / "out.zip"
+    assert main(["events", "export", str(target), "--data-dir", str(data)]) == Exit.FAILED
+    assert capsys.readouterr().err.startswith("streamer: no such file or directory: ")
+    assert not target.parent.exists()
+
+
+@pytest.mark.parametrize("command", [["events", "list"], ["alerts", "pending"]])
+def test_without_a_store_there_is_one_line_and_none_is_made(
+    tmp_path: Path, command: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([*command, "--data-dir", str(tmp_path / "data")]) == Exit.FAILED
+    shown = capsys.readouterr()
+    assert shown.err.count("\n") == 1
+    assert "no such file" in shown.err
+    assert not (tmp_path / "data").exists()
+
+
+def test_the_configuration_says_where_the_data_is(
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "fire.yaml"
+    file.write_text("data_dir: data\ncameras: {a: {source: {address: x}}}\n")
+    assert main(["events", "list", "--json", "-c", str(file)]) == Exit.OK
+    assert len(capsys.readouterr().out.splitlines()) == 3
+    assert data.is_dir()
+
+
+def test_an_unknown_event_is_told(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["events", "show", "nothing", "--data-dir", str(data)]) == Exit.USAGE
+    assert "no event or alarm is called 'nothing'" in capsys.readouterr().err
+
+
+def test_times_may_be_spans_or_moments() -> None:
+    for text, back in (("90m", timedelta(minutes=90)), ("2d", timedelta(days=2))):
+        meant = moment(text)
+        assert meant is not None
+        assert timedelta() <= datetime.now(UTC) - meant - back < timedelta(minutes=1)
+    assert moment("2026-08-01T14:00+02:00") == datetime(2026, 8, 1, 12, tzinfo=UTC)
+    assert moment(None) is None
+
+
+def test_a_time_that_is_none_is_told(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["events", "list", "--since", "soon", "--data-dir", str(data)]) == Exit.USAGE
+    assert "write 90m, 12h, 7d" in capsys.readouterr().err
+
+
+def test_what_is_pending_is_listed(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    mail, hook = run(data, "alerts", "pending", capsys=capsys)
+    assert (mail["channel"], mail["state"], mail["error"]) == ("mail", "dead", "refused: 404")
+    assert (hook["channel"], hook["state"], hook["attempts"]) == ("hook", "waiting", 0)
+    assert run(data, "alerts", "pending", "--channel", "mail", capsys=capsys) == [mail]
+    assert main(["alerts", "pending", "--data-dir", str(data)]) == Exit.OK
+    assert "refused: 404" in capsys.readouterr().out
+
+
+def test_dead_deliveries_are_brought_back(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(data, "alerts", "retry", capsys=capsys) == [{"kind": "retry", "deliveries": 1}]
+    states = [each["state"] for each in run(data, "alerts", "pending", capsys=capsys)]
+    assert states == ["waiting", "waiting"]
+
+
+def test_a_person_may_give_up(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    first, second = (str(each["number"]) for each in run(data, "alerts", "pending", capsys=capsys))
+    assert run(data, "alerts", "give-up", first, second, capsys=capsys) == [
+        {"kind": "give-up", "deliveries": 2}
+    ]
+    assert run(data, "alerts", "pending", capsys=capsys) == []
+    for command in ("give-up", "retry"):
+        assert main(["alerts", command, first, "--data-dir", str(data)]) == Exit.FAILED
+        assert "1 of 1 are not pending" in capsys.readouterr().err
+    assert main(["alerts", "pending", "--data-dir", str(data)]) == Exit.OK
+    assert "everybody was told" in capsys.readouterr().out
+
+
+class _Receiver(BaseHTTPRequestHandler):
+    """Takes what is posted to /good, and nothing else."""
+
+    def do_POST(self) -> None:
+        body = self.rfile.read(int(self.headers["Content-Length"]))
+        good = self.path.startswith("/good")
+        if good:
+            self.server.told.append(body)  # type: ignore[attr-defined]
+        self.send_response(HTTPStatus.NO_CONTENT if good else HTTPStatus.NOT_FOUND)
+        self.end_headers()
+
+    def log_request(self, *arguments: object) -> None:
+        pass
+
+
+@pytest.fixture
+def receiver() -> Iterator[ThreadingHTTPServer]:
+    with ThreadingHTTPServer(("127.0.0.1", 0), _Receiver) as server:
+        server.told = []  # type: ignore[attr-defined]
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield server
+        server.shutdown()
+        thread.join()
+
+
+def _two_hooks(folder: Path, port: int) -> str:
+    file = folder / "fire.yaml"
+    file.write_text(
+        f"notify:\n  good: {{kind: webhook, url: 'http://127.0.0.1:{port}/good?token=hunter2'}}\n"
+        f"  bad: {{kind: webhook, url: 'http://127.0.0.1:{port}/bad?token=hunter2'}}\n"
+        "cameras: {a: {source: {address: x}}}\n"
+    )
+    return str(file)
+
+
+def test_a_test_is_sent_to_every_channel_and_each_is_told_apart(
+    receiver: ThreadingHTTPServer, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = _two_hooks(tmp_path, receiver.server_port)
+    assert main(["alerts", "test", file, "--json"]) == Exit.FAILED
+    shown = capsys.readouterr()
+    good, bad = map(json.loads, shown.out.splitlines())
+    assert (good["channel"], good["delivered"], good["error"]) == ("good", True, None)
+    assert (bad["channel"], bad["delivered"]) == ("bad", False)
+    assert "404" in bad["error"]
+    (body,) = receiver.told  # type: ignore[attr-defined]
+    assert b"this is a test" in body
+    assert "hunter2" not in shown.out + shown.err
+
+
+def test_one_channel_may_be_tested(
+    receiver: ThreadingHTTPServer, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = _two_hooks(tmp_path, receiver.server_port)
+    assert main(["alerts", "test", file, "--channel", "good", "-q"]) == Exit.OK
+    assert capsys.readouterr().out == "good: was told\n"
+    assert main(["alerts", "test", file, "--channel", "god"]) == Exit.USAGE
+    assert "there are: good, bad" in capsys.readouterr().err
+
+
+@pytest.mark.filterwarnings("ignore:'imghdr' is deprecated")  # Apprise imports it.
+def test_a_channel_that_cannot_be_made_is_a_fault_of_the_configuration(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "fire.yaml"
+    file.write_text(
+        "notify: {mail: {kind: apprise, url: 'nonsense://hunter2-secret'}}\n"
+        "cameras: {a: {source: {address: x}}}\n"
+    )
+    assert main(["alerts", "test", str(file)]) == Exit.CONFIG
+    shown = capsys.readouterr().err
+    assert shown.startswith("streamer: notify.mail: ")
+    assert "hunter2" not in shown
+
+
+def test_without_channels_there_is_nobody_to_tell(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "fire.yaml"
+    file.write_text("cameras: {a: {source: {address: x}}}\n")
+    assert main(["alerts", "test", str(file)]) == Exit.USAGE
+    assert "nobody is told" in capsys.readouterr().err

@@ -1,0 +1,61 @@
+"""What the configuration takes as default is what the parts take."""
+
+import dataclasses
+import inspect
+from typing import Any
+
+import pytest
+
+from streamer.alarm.background import Background
+from streamer.alarm.rule import AlarmRule
+from streamer.budget import _BACKGROUND_SLOTS
+from streamer.config.camera import (
+    AlarmSettings,
+    BackgroundSettings,
+    ReconnectSettings,
+    SourceDefaults,
+)
+from streamer.config.channels import RetrySettings
+from streamer.config.values import Section
+from streamer.notify.retry import RetryPolicy
+from streamer.sources.options import VideoOptions
+from streamer.sources.reconnect import Backoff
+
+
+def of_class(kind: Any) -> dict[str, Any]:
+    return {field.name: field.default for field in dataclasses.fields(kind)}
+
+
+def of_call(function: Any) -> dict[str, Any]:
+    parameters = inspect.signature(function).parameters
+    return {name: parameter.default for name, parameter in parameters.items()}
+
+
+@pytest.mark.parametrize(
+    ("settings", "part", "ours"),
+    [
+        (AlarmSettings(), of_class(AlarmRule), {"threshold"}),
+        (BackgroundSettings(), of_call(Background), {"enabled"}),
+        (ReconnectSettings(), of_class(Backoff), set()),
+        (RetrySettings(), of_class(RetryPolicy), {"give_up_after_days"}),
+        # Replaying and tests play as fast as they can; people who watch a file do not.
+        (SourceDefaults(), of_class(VideoOptions), {"kind", "live", "poll_s", "pace"}),
+    ],
+)
+def test_defaults_are_those_of_the_part(
+    settings: Section, part: dict[str, Any], ours: set[str]
+) -> None:
+    told = {name: value for name, value in settings if name not in ours}
+    assert told == {name: part[name] for name in told}
+
+
+def test_deliveries_are_given_up_after_the_same_time() -> None:
+    assert of_class(RetryPolicy)["give_up_after"].days == RetrySettings().give_up_after_days
+
+
+def test_every_setting_of_the_alarm_can_be_told() -> None:
+    assert of_class(AlarmRule).keys() <= AlarmSettings.model_fields.keys()
+
+
+def test_the_budget_knows_the_pictures_of_the_background() -> None:
+    assert of_call(Background)["slots"] == _BACKGROUND_SLOTS

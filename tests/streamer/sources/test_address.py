@@ -1,0 +1,128 @@
+from urllib.parse import unquote, urlsplit
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from streamer.sources.address import (
+    Kind,
+    host_of,
+    kind_of,
+    login,
+    redact,
+    split_credentials,
+    with_credentials,
+)
+from streamer.sources.options import VideoOptions
+
+secrets = st.text(
+    st.characters(min_codepoint=33, max_codepoint=0x17F, exclude_categories=["Cc", "Cs", "Zs"]),
+    min_size=1,
+)
+
+
+@pytest.mark.parametrize(
+    ("address", "kind"),
+    [
+        ("clip.mp4", Kind.FILE),
+        ("file:///tmp/clip.mp4", Kind.FILE),
+        ("12:30:00.mkv", Kind.FILE),
+        ("/dev/video0", Kind.DEVICE),
+        ("rtsp://cam/stream", Kind.RTSP),
+        ("RTSPS://cam/stream", Kind.RTSP),
+        ("http://cam/live.ts", Kind.HTTP),
+        ("https://cam/hls/live.m3u8", Kind.HTTP),
+        ("http://cam/snapshot.jpg?channel=1", Kind.SNAPSHOT),
+        ("https://cam/picture.JPEG", Kind.SNAPSHOT),
+        ("srt://cam:9000", Kind.STREAM),
+        ("pattern:", Kind.PATTERN),
+    ],
+)
+def test_an_address_tells_its_kind(address, kind):
+    assert kind_of(address) is kind
+
+
+def test_a_folder_is_told_from_a_file_by_looking(tmp_path):
+    assert kind_of(str(tmp_path)) is Kind.FOLDER
+
+
+def test_only_files_folders_and_the_pattern_may_end():
+    assert {kind for kind in Kind if not kind.live} == {Kind.FILE, Kind.FOLDER, Kind.PATTERN}
+
+
+@pytest.mark.parametrize(
+    ("address", "printed"),
+    [
+        ("rtsp://cam:554/a?channel=1", "rtsp://cam:554/a?channel=1"),
+        ("rtsp://admin:secret@cam:554/a", "rtsp://***@cam:554/a"),
+        ("rtsp://admin:se@cr/et@cam/a", "rtsp://***@cam/a"),
+        ("http://cam/snap?user=a&password=secret&q=1", "http://cam/snap?user=a&password=***&q=1"),
+        ("http://cam/s?token=abc#x", "http://cam/s?token=***#x"),
+        (
+            "rtsp://cam/user=admin_password=secret_channel=1.sdp",
+            "rtsp://cam/user=admin_password=***",
+        ),
+        ("clip@home.mp4", "clip@home.mp4"),
+    ],
+)
+def test_a_printed_address_keeps_its_secrets(address, printed):
+    assert redact(address) == printed
+
+
+@given(user=secrets, password=secrets)
+def test_no_password_whatever_its_characters_is_ever_printed(user, password):
+    assert redact(f"rtsp://{user}:{password}@cam.example/a") == "rtsp://***@cam.example/a"
+
+
+@given(user=secrets, password=secrets)
+def test_credentials_given_apart_arrive_percent_encoded(user, password):
+    url = with_credentials("rtsp://cam.example:554/a", user=user, password=password)
+    parts = urlsplit(url)
+    assert (parts.hostname, parts.port, parts.path) == ("cam.example", 554, "/a")
+    assert unquote(parts.username or "") == user
+    assert unquote(parts.password or "") == password
+
+
+@given(user=secrets, password=secrets)
+def test_credentials_are_found_again_in_the_url_they_were_put_in(user, password):
+    url = with_credentials("rtsp://cam.example/a?b=c", user=user, password=password)
+    assert split_credentials(url) == ("rtsp://cam.example/a?b=c", user, password)
+
+
+@pytest.mark.parametrize(
+    ("address", "found"),
+    [
+        ("rtsp://cam/a", ("rtsp://cam/a", None, None)),
+        ("rtsp://cam:554/a@b", ("rtsp://cam:554/a@b", None, None)),
+        ("rtsp://[::1]:554/a@b", ("rtsp://[::1]:554/a@b", None, None)),
+        ("rtsp://user@cam/a", ("rtsp://cam/a", "user", None)),
+        ("rtsp://user:p@ss@cam/a", ("rtsp://cam/a", "user", "p@ss")),
+        ("rtsp://user:p%2Fs%25@cam/a", ("rtsp://cam/a", "user", "p/s%")),
+        ("rtsp://user:pa/s?s#1@cam/a", ("rtsp://cam/a", "user", "pa/s?s#1")),
+        ("clip.mp4", ("clip.mp4", None, None)),
+    ],
+)
+def test_credentials_are_taken_out_of_a_url(address, found):
+    assert split_credentials(address) == found
+
+
+def test_credentials_given_apart_come_before_those_in_the_url():
+    assert login("rtsp://a:b@cam/x", user="c", password="d") == ("rtsp://cam/x", "c", "d")
+    assert login("rtsp://a:b@cam/x", user=None, password="d") == ("rtsp://cam/x", "a", "d")
+    assert login("rtsp://a:b@cam/x", user=None, password=None) == ("rtsp://cam/x", "a", "b")
+
+
+def test_the_host_is_found_behind_the_credentials():
+    assert host_of("rtsp://a:b@cam.example:554/x") == "cam.example"
+    assert host_of("rtsp://a:b@[::1]:554/x") == "::1"
+    assert host_of("clip.mp4") is None
+
+
+def test_options_do_not_show_the_password():
+    assert "secret" not in repr(VideoOptions(user="a", password="secret"))
+
+
+@pytest.mark.parametrize("wrong", [{"timeout_s": 0}, {"look_interval_ns": 0}, {"frame_rate": -1}])
+def test_impossible_options_are_refused(wrong):
+    with pytest.raises(ValueError, match="must be above 0"):
+        VideoOptions(**wrong)

@@ -1,0 +1,185 @@
+"""Streams, HLS and snapshots against a real HTTP server."""
+
+from contextlib import closing
+from itertools import islice, pairwise
+
+import pytest
+
+from streamer.clock import Stop, SystemClock
+from streamer.errors import SourceLost, SourceRejected, Trouble
+from streamer.sources.address import Kind
+from streamer.sources.options import VideoOptions
+from streamer.sources.probe import probe
+from streamer.sources.snapshot import SnapshotSource
+from streamer.sources.video import VideoSource
+from tests.support.clips import jpeg, video_clip
+from tests.support.http_camera import PASSWORD, USER, HttpCamera, multipart, pieces
+from tests.support.rtsp_server import free_port
+from tests.support.stepping import StepClock, StepStop
+
+
+@pytest.fixture
+def camera():
+    with HttpCamera() as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def transport_stream(tmp_path_factory):
+    return video_clip(tmp_path_factory.mktemp("http") / "live.ts").read_bytes()
+
+
+def stream(url, **options):
+    options = VideoOptions(**{"timeout_s": 1.0, **options})
+    return VideoSource(url, clock=SystemClock(), live=True, options=options)
+
+
+def until_failure(source):
+    """All frames until it breaks off, and why it did."""
+    frames = []
+    with pytest.raises((SourceLost, SourceRejected)) as caught:
+        frames.extend(source(Stop()))
+    return frames, caught.value
+
+
+def test_a_transport_stream_is_watched_until_it_breaks_off(camera, transport_stream):
+    camera.bodies["/live.ts"] = pieces(transport_stream)
+    frames, error = until_failure(stream(camera.url + "/live.ts"))
+    assert len(frames) == 50
+    assert error.trouble is Trouble.ENDED
+
+
+def test_a_transport_stream_that_falls_silent_is_stalled(camera, transport_stream):
+    camera.bodies["/live.ts"] = pieces(transport_stream, silent_after=len(transport_stream) // 2)
+    frames, error = until_failure(stream(camera.url + "/live.ts"))
+    assert frames
+    assert error.trouble is Trouble.STALLED
+
+
+def test_motion_jpeg_has_the_times_of_its_arrival(camera):
+    camera.bodies["/video"] = multipart([jpeg(number=number) for number in range(8)])
+    camera.types["/video"] = "multipart/x-mixed-replace; boundary=frame"
+    frames, _ = until_failure(stream(camera.url + "/video"))
+    assert len(frames) == 8
+    spent_ns = frames[-1].arrived_ns - frames[0].arrived_ns
+    assert frames[-1].pts_ns - frames[0].pts_ns <= spent_ns + 100_000_000
+
+
+def test_hls_is_watched_to_its_end(camera, tmp_path):
+    video_clip(tmp_path / "live.m3u8", frames=75, container_format="hls", mux={"hls_time": "1"})
+    camera.bodies["/hls"] = tmp_path
+    frames, error = until_failure(stream(camera.url + "/hls/live.m3u8"))
+    assert len(frames) == 75
+    assert all(b.pts_ns - a.pts_ns == 40_000_000 for a, b in pairwise(frames))
+    assert error.trouble is Trouble.ENDED
+
+
+@pytest.mark.parametrize("login", ["basic", "digest"])
+def test_a_stream_behind_a_login_is_watched(camera, transport_stream, login):
+    camera.bodies["/live.ts"] = pieces(transport_stream)
+    camera.login = login
+    frames, _ = until_failure(stream(camera.url + "/live.ts", user=USER, password=PASSWORD))
+    assert len(frames) == 50
+    _, error = until_failure(stream(camera.url + "/live.ts", user=USER, password="secret"))
+    assert error.trouble is Trouble.WRONG_PASSWORD
+
+
+def test_a_page_that_is_no_video_is_damaged_and_a_missing_one_not_found(camera):
+    camera.bodies["/page"] = b"<html>welcome</html>"
+    assert until_failure(stream(camera.url + "/page"))[1].trouble is Trouble.DAMAGED
+    assert until_failure(stream(camera.url + "/none"))[1].trouble is Trouble.NOT_FOUND
+
+
+def snapshots(url, *, clock=None, **settings):
+    return SnapshotSource(url, clock=clock or SystemClock(), timeout_s=1.0, **settings)
+
+
+def test_snapshots_are_polled_at_their_interval(camera):
+    camera.bodies["/snap.jpg"] = jpeg()
+    clock = StepClock()
+    stop = StepStop(clock)
+    source = snapshots(camera.url + "/snap.jpg?channel=1", clock=clock, interval_ns=2_000_000_000)
+    with closing(source(stop)) as frames:
+        taken = list(islice(frames, 4))
+    assert [frame.pts_ns / 1e9 for frame in taken] == [0, 2, 4, 6]
+    assert [frame.number for frame in taken] == [0, 1, 2, 3]
+    assert taken[0].picture.size == (180, 320)
+    assert camera.requests == ["/snap.jpg?channel=1"] * 4
+
+
+@pytest.mark.parametrize("login", ["basic", "digest"])
+def test_snapshots_behind_a_login_are_fetched(camera, login):
+    camera.bodies["/snap.jpg"] = jpeg()
+    camera.login = login
+    apart = snapshots(camera.url + "/snap.jpg", user=USER, password=PASSWORD)
+    assert next(apart(Stop())).number == 0
+    inside = camera.url.replace("//", f"//{USER}:wa%3Atch%401%2F%25@") + "/snap.jpg"
+    assert next(snapshots(inside)(Stop())).number == 0
+    _, error = until_failure(snapshots(camera.url + "/snap.jpg", user=USER, password="secret"))
+    assert error.trouble is Trouble.WRONG_PASSWORD
+    assert isinstance(error, SourceRejected)
+
+
+def test_snapshots_go_on_with_time_and_number_after_a_failure(camera):
+    camera.bodies["/snap.jpg"] = jpeg()
+    clock = StepClock()
+    source = snapshots(camera.url + "/snap.jpg", clock=clock)
+    first = next(source(StepStop(clock)))
+    camera.bodies.clear()
+    frames, error = until_failure(source)
+    assert (frames, error.trouble) == ([], Trouble.NOT_FOUND)
+    clock.step(60)
+    camera.bodies["/snap.jpg"] = jpeg()
+    again = next(source(StepStop(clock)))
+    assert (again.number, again.pts_ns - first.pts_ns) == (1, 60_000_000_000)
+
+
+def test_a_snapshot_that_is_no_picture_is_damaged(camera):
+    for body in (b"", b"<html>login</html>", jpeg()[:200]):
+        camera.bodies["/snap.jpg"] = body
+        _, error = until_failure(snapshots(camera.url + "/snap.jpg"))
+        assert error.trouble is Trouble.DAMAGED
+
+
+def test_a_snapshot_camera_that_is_not_there_is_named_without_its_password(camera):
+    refused = snapshots(f"http://fire:secret@127.0.0.1:{free_port()}/snap.jpg?pwd=secret")
+    _, error = until_failure(refused)
+    assert error.trouble is Trouble.REFUSED
+    assert "secret" not in str(error) + repr(refused)
+    _, error = until_failure(snapshots("http://no-such-camera.invalid/snap.jpg"))
+    assert error.trouble is Trouble.NO_ROUTE
+
+
+def test_a_snapshot_camera_that_says_nothing_is_stalled(camera):
+    camera.bodies["/snap.jpg"] = pieces(b"", silent_after=0)
+    _, error = until_failure(
+        SnapshotSource(camera.url + "/snap.jpg", clock=SystemClock(), timeout_s=0.3)
+    )
+    assert error.trouble is Trouble.STALLED
+
+
+def test_a_probe_of_a_snapshot_address_looks_once(camera):
+    camera.bodies["/snap.jpg"] = jpeg()
+    report = probe(camera.url + "/snap.jpg", options=VideoOptions(timeout_s=1), stop=Stop())
+    assert (report.kind, report.width, report.height) == (Kind.SNAPSHOT, 320, 180)
+    assert len(camera.requests) == 1
+
+
+def test_a_stream_joined_between_two_key_frames_begins_with_the_next(camera, tmp_path):
+    data = video_clip(tmp_path / "long.ts", frames=150, gop=100).read_bytes()
+    camera.bodies["/live.ts"] = pieces(data[len(data) // 8 // 188 * 188 :])
+    packets = []
+    source = VideoSource(
+        camera.url + "/live.ts",
+        clock=SystemClock(),
+        live=True,
+        options=VideoOptions(timeout_s=1.0),
+        tap=packets.append,
+    )
+    frames, _ = until_failure(source)
+    assert len(frames) == 50
+    assert len(packets) > 60
+    first = next(packet for packet in packets if packet.keyframe)
+    assert (first.stream.width, first.stream.height) == (320, 180)
+    assert first.stream.extradata
+    assert first.pts_ns == frames[0].pts_ns

@@ -1,0 +1,176 @@
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from streamer.clock import Stop
+from streamer.errors import Cancelled, SourceLost, SourceRejected, Trouble
+from streamer.sources.reconnect import Backoff, Phase, Reconnecting
+from tests.support.frames import frame
+from tests.support.stepping import StepClock, StepStop
+
+NO_JITTER = Backoff(initial_s=1, factor=2, cap_s=5, rejected_s=30, jitter=0, steady_s=10)
+
+
+def lost(trouble=Trouble.REFUSED):
+    return SourceLost("cam: refused", trouble=trouble)
+
+
+def scripted(clock, *script):
+    """A source whose n-th call does the n-th item: yields so many frames, then raises or ends."""
+    attempts = iter(script)
+    state = {"number": 0}
+
+    def source(stop):
+        count, step_s, error = next(attempts)
+        for _ in range(count):
+            clock.step(step_s)
+            yield frame(state["number"])
+            state["number"] += 1
+        if error is not None:
+            raise error
+
+    return source
+
+
+def run(*script, pauses, backoff=NO_JITTER, chance=0.0):
+    """The frames, waits and states until so many waits have passed."""
+    clock = StepClock()
+    stop = StepStop(clock, limit=pauses)
+    states = []
+    source = Reconnecting(
+        scripted(clock, *script),
+        clock=clock,
+        backoff=backoff,
+        on_state=states.append,
+        chance=lambda: chance,
+    )
+    frames = []
+    with pytest.raises(Cancelled):
+        frames.extend(source(stop))
+    return [one.number for one in frames], stop.pauses, states
+
+
+def test_each_wait_is_longer_up_to_the_cap():
+    _, pauses, _ = run(*[(0, 0, lost())] * 7, pauses=6)
+    assert pauses == [1, 2, 4, 5, 5, 5]
+
+
+def test_chance_only_shortens_a_wait():
+    backoff = Backoff(initial_s=1, cap_s=5, jitter=0.25)
+    assert backoff.wait_s(1, rejected=False, chance=1.0) == 0.75
+    assert backoff.wait_s(9, rejected=False, chance=0.0) == 5
+
+
+@given(failures=st.integers(1, 10**9), rejected=st.booleans(), chance=st.floats(0, 1))
+def test_a_wait_stays_within_its_bounds_for_years(failures, rejected, chance):
+    wait_s = Backoff().wait_s(failures, rejected=rejected, chance=chance)
+    assert 0.18 <= wait_s <= (30 if rejected else 2)
+
+
+def test_a_rejection_is_tried_again_rarely():
+    wrong = SourceRejected("cam: wrong password", trouble=Trouble.WRONG_PASSWORD)
+    _, pauses, states = run((0, 0, wrong), (0, 0, wrong), (0, 0, lost()), pauses=2)
+    assert pauses == [30, 30]
+    assert states[-2].trouble is Trouble.WRONG_PASSWORD
+
+
+def test_a_stretch_of_good_frames_ends_a_series_of_failures():
+    good = (12, 1, lost(Trouble.ENDED))
+    _, pauses, _ = run((0, 0, lost()), (0, 0, lost()), good, (0, 0, lost()), pauses=3)
+    assert pauses == [1, 2, 1]
+
+
+def test_a_stream_that_breaks_at_once_continues_the_series():
+    flapping = (1, 1, lost(Trouble.ENDED))
+    _, pauses, _ = run(flapping, flapping, flapping, flapping, pauses=3)
+    assert pauses == [1, 2, 4]
+
+
+def test_the_end_of_a_source_is_a_failure_too():
+    frames, _, states = run((2, 1, None), (1, 1, None), (0, 0, lost()), pauses=2)
+    assert frames == [0, 1, 2]
+    waiting = [state for state in states if state.phase is Phase.WAITING]
+    assert [state.trouble for state in waiting][:2] == [Trouble.ENDED] * 2
+
+
+def test_the_states_say_how_it_stands_and_since_when():
+    _, _, states = run((2, 1, lost()), (0, 0, lost()), (3, 1, lost()), pauses=2)
+    told = [(state.phase, state.since_ns // 10**9, state.attempts) for state in states]
+    assert told == [
+        (Phase.CONNECTING, 0, 0),
+        (Phase.LIVE, 1, 0),
+        (Phase.WAITING, 2, 1),
+        (Phase.CONNECTING, 2, 1),
+        (Phase.WAITING, 2, 2),
+        (Phase.CONNECTING, 2, 2),
+        (Phase.LIVE, 6, 0),
+        (Phase.WAITING, 8, 3),
+    ]
+    assert states[2].retry_in_s == 1
+    assert states[2].message == "cam: refused"
+    assert states[3].trouble is Trouble.REFUSED
+    assert states[6].trouble is None
+
+
+def test_a_stop_during_a_wait_ends_at_once():
+    clock = StepClock()
+    stop = Stop()
+    source = Reconnecting(
+        scripted(clock, (0, 0, lost())),
+        clock=clock,
+        backoff=Backoff(initial_s=3600, cap_s=3600),
+        on_state=lambda state: stop.set() if state.phase is Phase.WAITING else None,
+    )
+    with pytest.raises(Cancelled):
+        next(source(stop))
+
+
+def test_a_stop_while_frames_come_is_an_ordinary_end():
+    clock = StepClock()
+    stop = Stop()
+
+    def source(stop):
+        number = 0
+        while not stop.is_set():
+            yield frame(number)
+            number += 1
+
+    frames = Reconnecting(source, clock=clock)(stop)
+    next(frames)
+    stop.set()
+    assert list(frames) == []
+
+
+def test_closing_it_closes_the_attempt_within():
+    closed = []
+
+    def source(stop):
+        try:
+            yield frame(0)
+        finally:
+            closed.append(True)
+
+    frames = Reconnecting(source, clock=StepClock())(Stop())
+    next(frames)
+    frames.close()
+    assert closed == [True]
+
+
+def test_other_errors_are_not_mended():
+    def source(stop):
+        raise ZeroDivisionError
+        yield
+
+    with pytest.raises(ZeroDivisionError):
+        next(Reconnecting(source, clock=StepClock())(Stop()))
+
+
+@pytest.mark.parametrize("wrong", [{"initial_s": 0}, {"factor": 0.5}, {"jitter": 2}])
+def test_impossible_waits_are_refused(wrong):
+    with pytest.raises(ValueError, match="must be"):
+        Backoff(**wrong)
+
+
+def test_days_of_failing_write_few_lines(capsys):
+    run(*[(0, 0, lost())] * 1000, pauses=999)
+    assert capsys.readouterr().out.count("no picture") <= 11

@@ -1,0 +1,95 @@
+"""Events, a clock and channels for tests of the store and of delivery."""
+
+import threading
+from collections import deque
+from collections.abc import Callable, Iterable
+from datetime import UTC, datetime, timedelta
+
+from streamer.alarm.event import Event, EventKind
+from streamer.frame import Region
+from streamer.notify import DeliveryFailed, Notice
+
+START = datetime(2026, 7, 1, 12, tzinfo=UTC)
+REGION = Region(
+    box=(0.4, 0.4, 0.5, 0.6), centroid=(0.45, 0.5), base=(0.41, 0.52), area=0.01, mean=0.7, peak=0.9
+)
+
+
+class HandClock:
+    """A clock that goes, forwards or backwards, when it is told to."""
+
+    def __init__(self) -> None:
+        self.now = START
+
+    def monotonic_ns(self) -> int:
+        return 0
+
+    def utc_at(self, monotonic_ns: int) -> datetime:
+        return self.now
+
+    def advance(self, **span: float) -> None:
+        self.now += timedelta(**span)
+
+
+def event(
+    alarm: str = "north-1", sequence: int = 0, *, camera: str = "north", kind: str | None = None
+) -> Event:
+    """The event of an alarm; number 0 raises it."""
+    return Event(
+        alarm_id=alarm,
+        sequence=sequence,
+        kind=EventKind(kind or ("updated" if sequence else "raised")),
+        camera=camera,
+        pts_ns=1_500_000_000 + sequence,
+        utc=START + timedelta(seconds=sequence),
+        onset_ns=0,
+        why="grew 38 % in 20 s, anchored at 0.41, 0.52",
+        score=0.87,
+        regions=(REGION,),
+    )
+
+
+def notice(what: Event | None = None, *, channel: str = "siren", **more: object) -> Notice:
+    """A notice as the outbox would give it."""
+    what = what or event()
+    values = {"key": f"{what.id}:{channel}", "attempt": 1, "title": "Alarm: north", "text": "smoke"}
+    return Notice(event=what, **{**values, **more})
+
+
+class ScriptedChannel:
+    """Takes notices, or fails as its script says; when the script ends it takes all."""
+
+    def __init__(self, name: str = "siren", script: Iterable[Exception | None] = ()) -> None:
+        self.name = name
+        self.script = deque(script)
+        self.taken: list[str] = []
+        self.tried: list[Notice] = []
+        self.entered = 0
+        self._changed = threading.Condition()
+
+    def deliver(self, what: Notice) -> None:
+        outcome = self.script.popleft() if self.script else None
+        with self._changed:
+            self.tried.append(what)
+            if outcome is None:
+                self.taken.append(what.event.id)
+            self._changed.notify_all()
+        if outcome is not None:
+            raise outcome
+
+    def wait_for(self, condition: Callable[[], bool], *, timeout_s: float = 20) -> None:
+        with self._changed:
+            assert self._changed.wait_for(condition, timeout_s), (
+                f"{self.name}: tried {len(self.tried)}, taken {self.taken}"
+            )
+
+    def __enter__(self) -> "ScriptedChannel":
+        self.entered += 1
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.entered -= 1
+
+
+def failed(message: str = "no answer", **more: object) -> DeliveryFailed:
+    return DeliveryFailed(message, **more)
