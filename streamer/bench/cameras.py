@@ -1,0 +1,147 @@
+"""How many 1080p cameras this machine watches once a second, and what gives way first.
+
+Real pipelines, built as `watch` builds them, read real 1080p25 H.264 with a key frame a second, each
+at its own pace and with its own start. More cameras are added until a look comes too late or not
+at all.
+"""
+
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from streamer.build import BuiltCamera, Site, open_model, provenance
+from streamer.clock import SystemClock
+from streamer.config import Config
+from streamer.pipeline import Pipeline
+from streamer.store import Store
+
+from .material import clip, folder, resident_mb
+
+_STEPS: Final = (8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128)
+_WARM_S: Final = 6.0
+"""Opening, measuring the distance of key frames, filling the rings."""
+
+_WATCHED_S: Final = 16.0
+_ENOUGH: Final = 0.97
+"""Share of the looks that must have come: one a second, less what the edges of the span cut off."""
+
+_BUDGET_MS: Final = 2000
+
+
+@dataclass(frozen=True, slots=True)
+class _Round:
+    cameras: int
+    looks: float
+    """Share of the looks that were due."""
+
+    p99_age_ms: float
+    dropped: int
+    cpu: float
+    """Cores in use."""
+
+    memory_mb: float
+
+    @property
+    def broke(self) -> str:
+        """What gave way; empty when all held."""
+        if self.looks < _ENOUGH:
+            return f"{100 * (1 - self.looks):.0f} % of the looks did not come"
+        if self.p99_age_ms > _BUDGET_MS:
+            return f"p99 age {self.p99_age_ms:.0f} ms"
+        if self.dropped:
+            return f"{self.dropped} pictures dropped"
+        return ""
+
+
+def measure() -> Mapping[str, Any]:
+    """`cameras` that are watched in time, `mb_per_camera`, and what broke with more."""
+    path = str(clip(height=1080, seconds=30))
+    rounds: list[_Round] = []
+    for count in _STEPS:
+        rounds.append(_round(path, count))
+        if rounds[-1].broke:
+            break
+    held = [one for one in rounds if not one.broke]
+    best = held[-1] if held else rounds[0]
+    few, many = held[0] if held else rounds[0], best
+    more = many.cameras - few.cameras
+    return {
+        "cameras": best.cameras if held else 0,
+        "mb_per_camera": round((many.memory_mb - few.memory_mb) / more, 1) if more else None,
+        "p99_age_ms": round(best.p99_age_ms, 1),
+        "budget_ms": _BUDGET_MS,
+        "cores_in_use": round(best.cpu, 2),
+        "cpu_ms_per_camera_second": round(1000 * best.cpu / best.cameras, 1),
+        "broke_at": rounds[-1].cameras if rounds[-1].broke else None,
+        "broke_by": rounds[-1].broke or "did not break",
+    }
+
+
+def _round(path: str, count: int) -> _Round:
+    config = _config(path, count)
+    model = open_model(config)
+    with Store(folder() / "events.sqlite") as store:
+        site = Site(
+            config=config,
+            clock=SystemClock(),
+            model=model,
+            provenance=provenance(config, model),
+            store=store,
+            evidence=folder(),
+        )
+        cameras = [BuiltCamera(name, one, site) for name, one in config.cameras.items()]
+        pipelines = [camera.pipeline() for camera in cameras]
+        threads = [
+            threading.Thread(target=pipeline.run, name=pipeline.name) for pipeline in pipelines
+        ]
+        for thread in threads:
+            thread.start()
+            time.sleep(_WARM_S / 2 / count)  # Cameras do not send their key frames all at once.
+        time.sleep(_WARM_S)
+        looked, cpu = _looks(cameras), time.process_time()
+        began = time.monotonic()
+        time.sleep(_WATCHED_S)
+        span_s = time.monotonic() - began
+        looks = (_looks(cameras) - looked) / (count * span_s)
+        used = (time.process_time() - cpu) / span_s
+        memory = resident_mb()
+        result = _summary(pipelines, count, min(1.0, looks), used, memory)
+        for pipeline in pipelines:
+            pipeline.stop()
+        for thread in threads:
+            thread.join()
+    model.close()
+    return result
+
+
+def _summary(
+    pipelines: Sequence[Pipeline], count: int, looks: float, cpu: float, memory: float
+) -> _Round:
+    links = [link for pipeline in pipelines for link in pipeline.statistics()]
+    return _Round(
+        cameras=count,
+        looks=looks,
+        # The worst camera's, not the average: each station watches its own.
+        p99_age_ms=max(link.age.p99_ms for link in links),
+        dropped=sum(link.dropped_full + link.dropped_late for link in links),
+        cpu=cpu,
+        memory_mb=memory,
+    )
+
+
+def _looks(cameras: Sequence[BuiltCamera]) -> int:
+    return sum(camera.monitor.status().frames for camera in cameras)
+
+
+def _config(path: str, count: int) -> Config:
+    one = {
+        "source": {"address": path, "pace": True, "loop": True},
+        "latency_budget_ms": _BUDGET_MS,
+        "outputs": {"preview": False},
+    }
+    return Config.model_validate(
+        {"data_dir": str(folder()), "preview": {"enabled": False},
+         "cameras": {f"camera-{number}": one for number in range(count)}}
+    )  # fmt: skip

@@ -1,0 +1,169 @@
+"""The outbox: order, states, and one process at a time."""
+
+import subprocess
+import sys
+from datetime import timedelta
+
+import pytest
+
+from streamer.errors import StorageError
+from streamer.store import DeliveryState, Store
+from streamer.store.lock import ChannelLock
+from tests.support.deliveries import START, HandClock, event
+
+
+@pytest.fixture
+def clock():
+    return HandClock()
+
+
+@pytest.fixture
+def store(tmp_path, clock):
+    with Store(tmp_path / "events.db", clock=clock) as opened:
+        yield opened
+
+
+def test_a_cleared_waits_for_its_raised(store, clock):
+    store.add(event("a", 0), channels=["siren"])
+    store.add(event("a", 1, kind="cleared"), channels=["siren"])
+    raised = store.outbox.claim("siren")
+    assert store.outbox.claim("siren") is None
+    store.outbox.try_again(raised.number, after=timedelta(seconds=60), error="down")
+    assert store.outbox.claim("siren") is None
+    clock.advance(seconds=60)
+    again = store.outbox.claim("siren")
+    assert (again.recorded.event.sequence, again.attempts) == (0, 2)
+    store.outbox.confirm(again.number)
+    assert store.outbox.claim("siren").recorded.event.sequence == 1
+
+
+def test_an_alarm_does_not_wait_for_another_one(store):
+    store.add(event("a"), channels=["siren"])
+    store.add(event("b"), channels=["siren"])
+    first = store.outbox.claim("siren")
+    store.outbox.try_again(first.number, after=timedelta(hours=1), error="down")
+    assert store.outbox.claim("siren").recorded.event.alarm_id == "b"
+
+
+def test_a_channel_does_not_wait_for_another_one(store):
+    store.add(event(), channels=["siren", "mail"])
+    assert store.outbox.claim("siren").channel == "siren"
+    assert store.outbox.claim("mail").channel == "mail"
+
+
+def test_new_alarms_go_before_what_failed_already(store, clock):
+    for alarm in ("old", "older"):
+        store.add(event(alarm), channels=["siren"])
+        claimed = store.outbox.claim("siren")
+        store.outbox.try_again(claimed.number, after=timedelta(0), error="down")
+    store.add(event("new"), channels=["siren"])
+    assert store.outbox.claim("siren").recorded.event.alarm_id == "new"
+
+
+def test_a_raised_that_a_person_brings_back_late_knows_that_it_was_overtaken(store):
+    store.add(event("a", 0), channels=["siren"])
+    store.outbox.set_aside(store.outbox.claim("siren").number, error="no such siren")
+    store.add(event("a", 1, kind="cleared"), channels=["siren"])
+    store.outbox.confirm(store.outbox.claim("siren").number)
+    store.outbox.retry()
+    late = store.outbox.claim("siren")
+    assert (late.recorded.event.sequence, late.overtaken) == (0, True)
+
+
+def test_a_wall_clock_that_was_set_back_does_not_silence_a_channel(store, clock):
+    store.add(event(), channels=["siren"])
+    clock.advance(days=-400)
+    assert store.outbox.claim("siren") is not None
+
+
+def test_an_event_says_what_became_of_its_deliveries(store):
+    store.add(event(), channels=["siren", "mail"])
+    store.outbox.confirm(store.outbox.claim("siren").number)
+    states = {each.channel: each.state for each in store.outbox.of_event("north-1-0")}
+    assert states == {"siren": DeliveryState.CONFIRMED, "mail": DeliveryState.WAITING}
+
+
+def test_the_key_of_a_delivery_is_its_event_and_channel(store):
+    store.add(event(), channels=["siren"])
+    assert store.outbox.pending()[0].key == "north-1-0:siren"
+
+
+def test_only_a_delivery_under_way_can_be_finished(store):
+    store.add(event(), channels=["siren"])
+    with pytest.raises(RuntimeError, match="delivery 1 is not being sent"):
+        store.outbox.confirm(1)
+
+
+def test_the_backlog_tells_how_old_the_oldest_alarm_is(store, clock):
+    store.add(event("a"), channels=["siren"])
+    clock.advance(hours=1)
+    store.add(event("b"), channels=["siren", "mail"])
+    backlog = store.outbox.backlog()
+    assert backlog["siren"].oldest == START
+    assert backlog["mail"].oldest == START + timedelta(hours=1)
+
+
+def test_looking_for_what_is_due_writes_nothing(store):
+    store.add(event(), channels=["siren"])
+    before = store._database.read("PRAGMA data_version")[0][0]
+    with Store(store.path) as other:
+        opened = store._database.read("PRAGMA data_version")[0][0]
+        assert opened != before, "opening writes, so that this test could see a write"
+        for _ in range(3):
+            assert other.outbox.claim("mail") is None
+        assert store._database.read("PRAGMA data_version")[0][0] == opened
+
+
+# The right to deliver.
+
+HOLD = """
+import sys
+from pathlib import Path
+from streamer.store.lock import ChannelLock
+lock = ChannelLock(Path(sys.argv[1]), "siren")
+print(lock.take(), flush=True)
+sys.stdin.read()
+"""
+
+
+def test_one_process_delivers_for_a_channel_and_another_follows_when_it_is_killed(store):
+    holder = subprocess.Popen(
+        [sys.executable, "-c", HOLD, store.path],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    with holder:
+        assert holder.stdout.readline() == "True\n"
+        ours, mail = store.outbox.lock("siren"), store.outbox.lock("mail")
+        assert not ours.take()
+        assert mail.take()
+        holder.kill()
+        holder.wait()
+        assert ours.take()
+    ours.let_go()
+    mail.let_go()
+
+
+def test_one_part_of_a_program_delivers_for_a_channel(store):
+    first, second = store.outbox.lock("siren"), store.outbox.lock("siren")
+    assert first.take()
+    assert first.take()
+    assert not second.take()
+    first.let_go()
+    assert second.take()
+    second.let_go()
+    second.let_go()
+
+
+def test_the_name_of_a_channel_cannot_lead_elsewhere(tmp_path):
+    lock = ChannelLock(tmp_path / "events.db", "../up")
+    assert lock.take()
+    lock.let_go()
+    assert [each.parent for each in tmp_path.rglob("*.lock")] == [tmp_path]
+
+
+def test_a_lock_that_cannot_be_made_is_an_error(tmp_path):
+    lock = ChannelLock(tmp_path / "no folder" / "events.db", "siren")
+    with pytest.raises(StorageError, match="cannot be locked"):
+        lock.take()
