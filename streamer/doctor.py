@@ -189,7 +189,7 @@ def _available_bytes() -> int | None:
 
 
 def _notify(config: "Config") -> Iterator[Finding]:
-    from .channels import open_channels
+    from .build.channels import open_channels
 
     if not config.notify:
         yield Finding("notify", "ok", "nobody is told of alarms; they are kept on disk")

@@ -13,7 +13,7 @@ from typing import Final
 from engines.smoke.model import SmokeModel
 
 from .alarm.event import Event, EventKind
-from .build import BuiltCamera, Site, provenance
+from .build.camera import BuiltCamera, Site, provenance
 from .clock import MediaClock
 from .config import CameraSettings, Config
 from .config.camera import FileOutput, OutputSettings, RecordSettings

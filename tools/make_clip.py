@@ -16,7 +16,7 @@ def main(
     seconds: Annotated[int, typer.Option(min=1)] = 30,
     height: Annotated[int, typer.Option(min=64, max=2160, help="Width follows as 16:9.")] = 720,
     fps: Annotated[int, typer.Option(min=1, max=120)] = 25,
-    seed: Annotated[int, typer.Option(help="Chooses landscape and plume.")] = 7,
+    seed: Annotated[int, typer.Option(help="Chooses landscape and plume.")] = 3,
     onset: Annotated[float, typer.Option(help="Seconds until the smoke begins.")] = 6.0,
     smoke: bool = True,
 ) -> None:

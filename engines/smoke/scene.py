@@ -96,12 +96,16 @@ class Landscape:
         self._clouds = noise_tile(random, 1024, steepness=1.75)
         self._lens = self._vignette()
 
-    def light(self, seconds: float, *, rows: int | None = None) -> Plane:
-        """The first *rows* of the scene at a time, (rows, width, 3), linear light; `None`: all."""
-        picture = self._ground[:rows].copy()
-        sky = np.s_[: self.sky_rows]
-        picture[sky] += (1 - self._cover[sky, :, None]) * self._sky(seconds)[: len(picture)]
-        return cast("Plane", _tone(picture) * self._lens[:rows])
+    def light(self, seconds: float) -> Plane:
+        """The scene at a time, (height, width, 3), linear light, 0 to 1."""
+        still = _tone(self._ground[self.sky_rows :]) * self._lens[self.sky_rows :]
+        return cast("Plane", np.concatenate([self.sky(seconds), still]))
+
+    def sky(self, seconds: float) -> Plane:
+        """The rows that change with time, (sky_rows, width, 3): sky, and ground that meets it."""
+        rows = np.s_[: self.sky_rows]
+        light = self._ground[rows] + (1 - self._cover[rows, :, None]) * self._heaven(seconds)
+        return cast("Plane", _tone(light) * self._lens[rows])
 
     def site(self, x: float) -> Site:
         """A place near relative column *x* where smoke is well seen: a crest before dark ground."""
@@ -142,7 +146,7 @@ class Landscape:
         shade = 1 - 0.11 * (rows**2 + columns**2)
         return cast("Plane", shade.astype(np.float32)[..., None])
 
-    def _sky(self, seconds: float) -> Plane:
+    def _heaven(self, seconds: float) -> Plane:
         """Sky and clouds, (sky_rows, width, 3), linear light."""
         # Half as fine as the picture: clouds are soft.
         focal = self._rays.focal / _FINER / 2

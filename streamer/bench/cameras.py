@@ -1,8 +1,8 @@
 """How many 1080p cameras this machine watches once a second, and what gives way first.
 
-Real pipelines, built as `watch` builds them, read real 1080p25 H.264 with a key frame a second, each
-at its own pace and with its own start. More cameras are added until a look comes too late or not
-at all.
+Real pipelines, built as `watch` builds them, read 1080p25 H.264 with a key frame a second, each at
+its own pace and with its own start. More cameras are added until a look comes too late or not at
+all.
 """
 
 import threading
@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from streamer.build import BuiltCamera, Site, open_model, provenance
+from streamer.build.camera import BuiltCamera, Site, open_model, provenance
 from streamer.clock import SystemClock
 from streamer.config import Config
 from streamer.pipeline import Pipeline

@@ -3,7 +3,7 @@
 import statistics
 from collections.abc import Mapping
 
-from streamer.build import open_model
+from streamer.build.camera import open_model
 from streamer.config import from_source
 from streamer.replaying import replay
 

@@ -111,7 +111,7 @@ def send_test(
     ] = None,
 ) -> None:
     """Send a message that says it is a test, now and once, to every channel."""
-    from streamer.channels import open_channels
+    from streamer.build.channels import open_channels
 
     out = output.current()
     channels = open_channels(configuration(files).config)

@@ -23,7 +23,7 @@ def demo(
 ) -> None:
     """Make a clip of a starting fire, watch it, and show alarm, evidence and overlay."""
     from engines.smoke.clip import make_clip
-    from streamer.build import open_model
+    from streamer.build.camera import open_model
     from streamer.config import from_source
     from streamer.replaying import replay
 

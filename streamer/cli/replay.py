@@ -31,7 +31,7 @@ def replay(
     ] = None,
 ) -> None:
     """Run a recording through detection and alarm; the same input gives the same events."""
-    from streamer.build import open_model
+    from streamer.build.camera import open_model
     from streamer.replaying import EPOCH
     from streamer.replaying import replay as run
 

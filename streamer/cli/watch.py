@@ -28,7 +28,7 @@ def watch(
     ] = None,
 ) -> None:
     """Watch cameras: the first Ctrl-C lets what is on its way arrive, a second one stops."""
-    from streamer.build import open_program
+    from streamer.build.program import open_program
 
     loaded = configuration(files or [], source=source)
     out = output.current()

@@ -7,6 +7,7 @@ may tell the same event twice when the program is killed between sending and not
 import logging
 import re
 import threading
+import warnings
 from types import TracebackType
 from typing import Any, Final, Self
 from urllib.parse import unquote
@@ -48,7 +49,9 @@ class AppriseChannel:
     def __init__(self, name: str, *, url: str, timeout_s: float = 30.0) -> None:
         self.name = name
         self._secrets = _secrets(url)
-        with _Remarks() as remarks:
+        with _Remarks() as remarks, warnings.catch_warnings():
+            # Apprise loads its services here, and some try modules that Python is about to drop.
+            warnings.simplefilter("ignore", DeprecationWarning)
             service: Any = apprise.Apprise.instantiate(
                 url, asset=apprise.AppriseAsset(app_id="streamer", async_mode=False)
             )

@@ -8,9 +8,9 @@ import ssl
 from collections.abc import Collection
 from typing import assert_never
 
-from .config import AppriseSettings, Config, MqttSettings, WebhookSettings
-from .errors import ConfigError
-from .notify import Channel
+from streamer.config import AppriseSettings, Config, MqttSettings, WebhookSettings
+from streamer.errors import ConfigError
+from streamer.notify import Channel
 
 Settings = WebhookSettings | MqttSettings | AppriseSettings
 
@@ -40,7 +40,7 @@ def _channel(
 ) -> Channel:
     match settings:
         case WebhookSettings():
-            from .notify.webhook import WebhookChannel
+            from streamer.notify.webhook import WebhookChannel
 
             return WebhookChannel(
                 name,
@@ -51,7 +51,7 @@ def _channel(
                 timeout_s=settings.timeout_s,
             )
         case MqttSettings():
-            from .notify.mqtt import MqttChannel
+            from streamer.notify.mqtt import MqttChannel
 
             return MqttChannel(
                 name,
@@ -67,7 +67,7 @@ def _channel(
                 timeout_s=settings.timeout_s,
             )
         case AppriseSettings():
-            from .notify.apprise import AppriseChannel
+            from streamer.notify.apprise import AppriseChannel
 
             return AppriseChannel(
                 name, url=settings.url.get_secret_value(), timeout_s=settings.timeout_s

@@ -1,0 +1,106 @@
+"""Apprise: a real service of it (JSON by HTTP), its failures, and its secrets."""
+
+import json
+import logging
+
+import pytest
+
+from streamer.notify import DeliveryFailed
+from streamer.notify.apprise import AppriseChannel
+from tests.support.deliveries import event, notice
+from tests.support.http_receiver import Answer, HttpReceiver
+
+
+@pytest.fixture(autouse=True)
+def _no_proxy(monkeypatch):
+    monkeypatch.setenv("NO_PROXY", "*")
+
+
+def url_of(receiver, options: str = "") -> str:
+    return f"json://fire:t0psecret@127.0.0.1:{receiver.port}/s3cretpath{options}"
+
+
+def test_title_text_and_picture_arrive(tmp_path):
+    picture = tmp_path / "still.jpg"
+    picture.write_bytes(b"\xff\xd8 a picture \xff\xd9")
+    with HttpReceiver() as receiver:
+        AppriseChannel("mail", url=url_of(receiver)).deliver(notice(picture=picture))
+    got = json.loads(receiver.requests[0].body)
+    assert (got["title"], got["message"]) == ("Alarm: north", "smoke")
+    assert [each["filename"] for each in got["attachments"]] == ["still.jpg"]
+
+
+@pytest.mark.parametrize(
+    ("kind", "weight"), [("raised", "failure"), ("updated", "warning"), ("cleared", "success")]
+)
+def test_the_weight_follows_the_kind_of_the_event(kind, weight):
+    with HttpReceiver() as receiver:
+        channel = AppriseChannel("mail", url=url_of(receiver))
+        channel.deliver(notice(event("a", 1, kind=kind)))
+    assert json.loads(receiver.requests[0].body)["type"] == weight
+
+
+def test_every_second_attempt_goes_without_the_picture(tmp_path):
+    picture = tmp_path / "still.jpg"
+    picture.write_bytes(b"\xff\xd8 a picture \xff\xd9")
+    with HttpReceiver() as receiver:
+        channel = AppriseChannel("mail", url=url_of(receiver))
+        for attempt in (1, 2, 3):
+            channel.deliver(notice(picture=picture, attempt=attempt))
+    counts = [len(json.loads(each.body)["attachments"]) for each in receiver.requests]
+    assert counts == [1, 0, 1]
+
+
+def test_a_picture_that_is_gone_does_not_stop_the_alarm(tmp_path):
+    with HttpReceiver() as receiver:
+        channel = AppriseChannel("mail", url=url_of(receiver))
+        channel.deliver(notice(picture=tmp_path / "gone.jpg"))
+    assert len(receiver.requests) == 1
+
+
+def test_a_service_that_does_not_take_it_is_a_failure_with_a_reason(capfd):
+    with HttpReceiver([Answer.FAIL]) as receiver:
+        channel = AppriseChannel("mail", url=url_of(receiver))
+        with pytest.raises(DeliveryFailed, match=r"Failed to send JSON.*error=500") as caught:
+            channel.deliver(notice())
+    assert not caught.value.permanent
+    assert capfd.readouterr().err == "", "what Apprise logs is not for everyone"
+
+
+def test_no_part_of_the_url_is_shown(caplog):
+    caplog.set_level(logging.DEBUG)
+    with HttpReceiver() as receiver:
+        url = url_of(receiver)
+    channel = AppriseChannel("mail", url=url, timeout_s=0.5)
+    with pytest.raises(DeliveryFailed) as caught:
+        channel.deliver(notice())
+    shown = str(caught.value) + "".join(
+        each.getMessage() for each in caplog.records if each.name.startswith("apprise")
+    )
+    assert "t0psecret" not in shown
+    assert "s3cretpath" not in shown
+
+
+def test_a_remark_that_names_a_secret_is_cleaned():
+    channel = AppriseChannel("mail", url="json://fire:t0p%20secret@127.0.0.1/s3cretpath?x=y1234")
+    text = "t0p secret, t0p%20secret, 127.0.0.1/s3cretpath, y1234 refused"
+    assert channel._clean(text) == "***, ***, ***/***, *** refused"
+
+
+def test_a_stalled_service_is_given_up_in_time():
+    with HttpReceiver([Answer.STALL]) as receiver:
+        channel = AppriseChannel("mail", url=url_of(receiver), timeout_s=0.3)
+        with pytest.raises(DeliveryFailed):
+            channel.deliver(notice())
+
+
+@pytest.mark.parametrize("url", ["nonsense", "nosuchservice://t0psecret", "mailto://"])
+def test_a_url_that_apprise_does_not_understand_is_refused_at_once(url):
+    with pytest.raises(ValueError, match="channel 'mail': Apprise does not understand") as caught:
+        AppriseChannel("mail", url=url)
+    assert "t0psecret" not in str(caught.value)
+
+
+def test_entering_and_leaving_keeps_nothing_open():
+    with HttpReceiver() as receiver, AppriseChannel("mail", url=url_of(receiver)) as channel:
+        channel.deliver(notice())

@@ -1,0 +1,212 @@
+"""The dispatcher: at once, side by side, and to an orderly end."""
+
+import subprocess
+import sys
+import threading
+from contextlib import contextmanager
+
+import pytest
+
+from streamer.clock import Stop
+from streamer.errors import StorageError
+from streamer.notify import Dispatcher, RetryPolicy
+from streamer.store import Store
+from tests.support.deliveries import ScriptedChannel, event, failed
+
+QUICK = RetryPolicy(initial_s=0.01, cap_s=0.02)
+
+
+@pytest.fixture
+def store(tmp_path):
+    with Store(tmp_path / "events.db") as opened:
+        yield opened
+
+
+@contextmanager
+def running(store, *channels, **more):
+    stop = Stop()
+    more.setdefault("retry", QUICK)
+    dispatcher = Dispatcher(store, channels, **more)
+    thread = threading.Thread(target=dispatcher.run, args=(stop,))
+    thread.start()
+    try:
+        yield dispatcher
+    finally:
+        stop.set()
+        thread.join(timeout=30)
+        assert not thread.is_alive()
+
+
+def test_an_event_is_delivered_as_soon_as_it_is_added(store, monkeypatch):
+    monkeypatch.setattr("streamer.notify.dispatcher._LOOK_S", 1000)
+    siren = ScriptedChannel()
+    with running(store, siren):
+        for number in range(3):
+            store.add(event("a", number), channels=["siren"])
+            siren.wait_for(lambda: len(siren.taken) > number)  # noqa: B023  waited for here
+
+
+def test_what_waits_from_an_earlier_run_is_delivered_first(store):
+    store.add(event(), channels=["siren"])
+    store.outbox.claim("siren")  # And then it was killed.
+    siren = ScriptedChannel()
+    with running(store, siren):
+        siren.wait_for(lambda: siren.taken == ["north-1-0"])
+    assert siren.tried[0].attempt == 2
+
+
+def test_an_event_that_another_process_adds_is_delivered(store):
+    program = (
+        "import sys; from pathlib import Path; from streamer.store import Store;"
+        "from tests.support.deliveries import event;"
+        "store = Store(Path(sys.argv[1])); store.add(event(), channels=['siren']); store.close()"
+    )
+    siren = ScriptedChannel()
+    with running(store, siren):
+        subprocess.run([sys.executable, "-c", program, store.path], check=True, timeout=60)
+        siren.wait_for(lambda: siren.taken == ["north-1-0"])
+
+
+def test_a_stuck_channel_does_not_delay_another_one(store):
+    release = threading.Event()
+
+    class Stuck(ScriptedChannel):
+        def deliver(self, what):
+            release.wait(30)
+            super().deliver(what)
+
+    stuck, mail = Stuck("stuck"), ScriptedChannel("mail")
+    with running(store, stuck, mail):
+        for number in range(5):
+            store.add(event("a", number), channels=["stuck", "mail"])
+        mail.wait_for(lambda: len(mail.taken) == 5)
+        assert stuck.taken == []
+        release.set()
+        stuck.wait_for(lambda: len(stuck.taken) == 5)
+
+
+def test_events_of_an_alarm_arrive_in_order_however_often_they_fail(store):
+    siren = ScriptedChannel(script=[failed() if n % 3 else None for n in range(60)])
+    with running(store, siren):
+        for number in range(10):
+            for alarm in ("a", "b"):
+                store.add(event(alarm, number), channels=["siren"])
+        siren.wait_for(lambda: len(siren.taken) == 20)
+    for alarm in ("a", "b"):
+        ours = [each for each in siren.taken if each.startswith(alarm)]
+        assert ours == [f"{alarm}-{number}" for number in range(10)]
+
+
+def test_confirmations_are_told_with_their_channel(store):
+    told = []
+    siren, mail = ScriptedChannel("siren"), ScriptedChannel("mail")
+    with running(store, siren, mail, on_confirmed=lambda *what: told.append(what)) as dispatcher:
+        store.add(event(), channels=["siren", "mail"])
+        siren.wait_for(lambda: bool(siren.taken))
+        mail.wait_for(lambda: bool(mail.taken))
+    assert sorted((what.id, channel) for what, channel, _ in told) == [
+        ("north-1-0", "mail"),
+        ("north-1-0", "siren"),
+    ]
+    assert [(each.name, each.confirmed) for each in dispatcher.status()] == [
+        ("siren", 1),
+        ("mail", 1),
+    ]
+
+
+def test_an_alarm_raised_while_the_program_ends_is_still_told(store):
+    stop = Stop()
+    stop.set()
+    siren = ScriptedChannel()
+    for number in range(3):
+        store.add(event("a", number), channels=["siren"])
+    Dispatcher(store, [siren]).run(stop)
+    assert len(siren.taken) == 3
+
+
+def test_the_end_does_not_wait_for_a_receiver_that_is_gone(store):
+    stop = Stop()
+    stop.set()
+    siren = ScriptedChannel(script=[failed()])
+    for alarm in ("a", "b", "c"):
+        store.add(event(alarm), channels=["siren"])
+    Dispatcher(store, [siren]).run(stop)
+    assert len(siren.tried) == 1
+    assert len(store.outbox.pending()) == 3
+
+
+def test_channels_are_left_and_may_be_entered_again(store):
+    siren = ScriptedChannel()
+    for number in range(2):
+        with running(store, siren):
+            store.add(event("a", number), channels=["siren"])
+            siren.wait_for(lambda: len(siren.taken) > number)  # noqa: B023  waited for here
+            assert siren.entered == 1
+        assert siren.entered == 0
+
+
+def test_two_dispatchers_never_deliver_the_same(store, monkeypatch):
+    monkeypatch.setattr("streamer.notify.dispatcher._LOOK_S", 0.01)
+    first, second = ScriptedChannel(), ScriptedChannel()
+    with Store(store.path) as other:
+        with running(store, first):
+            store.add(event("a"), channels=["siren"])
+            first.wait_for(lambda: bool(first.taken))
+            with running(other, second) as waiting:
+                for number in range(1, 20):
+                    other.add(event("a", number), channels=["siren"])
+                first.wait_for(lambda: len(first.taken) == 20)
+                assert waiting.status()[0].blocked == "another process delivers for this channel"
+                assert second.entered == 0
+        assert second.taken == []
+
+
+def test_trouble_with_the_store_is_shown_and_ends_nothing(store, monkeypatch):
+    monkeypatch.setattr("streamer.notify.dispatcher._LOOK_S", 0.01)
+    trouble = threading.Event()
+    claim = store.outbox.claim
+    again = threading.Event()
+
+    def failing(channel, **more):
+        if not again.is_set():
+            trouble.set()
+            raise StorageError("the disk is full")
+        return claim(channel, **more)
+
+    monkeypatch.setattr(store.outbox, "claim", failing)
+    siren = ScriptedChannel()
+    store.add(event(), channels=["siren"])
+    with running(store, siren) as dispatcher:
+        assert trouble.wait(20)
+        again.set()
+        siren.wait_for(lambda: bool(siren.taken))
+    assert dispatcher.status()[0].blocked is None
+
+
+def test_a_fault_of_the_program_comes_out_of_run_and_ends_every_thread(store):
+    def faulty(*_):
+        raise RuntimeError("fault")
+
+    siren, mail = ScriptedChannel("siren"), ScriptedChannel("mail")
+    store.add(event(), channels=["siren"])
+    dispatcher = Dispatcher(store, [siren, mail], on_confirmed=faulty)
+    with pytest.raises(ExceptionGroup) as caught:
+        dispatcher.run(Stop())
+    assert caught.group_contains(RuntimeError, match="fault")
+    stop = Stop()
+    stop.set()
+    dispatcher.run(stop)
+    assert siren.taken == ["north-1-0"], "it may run again, and sends nothing twice"
+
+
+def test_channels_of_one_name_are_refused(store):
+    with pytest.raises(ValueError, match="unique"):
+        Dispatcher(store, [ScriptedChannel(), ScriptedChannel()])
+
+
+def test_deliveries_for_unknown_channels_wait(store):
+    store.add(event(), channels=["gone", "siren"])
+    siren = ScriptedChannel()
+    with running(store, siren):
+        siren.wait_for(lambda: bool(siren.taken))
+    assert [each.channel for each in store.outbox.pending()] == ["gone"]

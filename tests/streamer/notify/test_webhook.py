@@ -1,0 +1,288 @@
+"""The webhook against a real receiver that behaves in all the ways of real ones."""
+
+import hashlib
+import hmac
+import json
+import ssl
+import subprocess
+import threading
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from email.parser import BytesParser
+from email.policy import HTTP
+from email.utils import format_datetime
+from http.server import BaseHTTPRequestHandler, HTTPServer
+
+import pytest
+
+from streamer.notify import DeliveryFailed
+from streamer.notify.webhook import WebhookChannel, signature
+from tests.support.deliveries import event, notice
+from tests.support.http_receiver import Answer, HttpReceiver
+
+JPEG = b"\xff\xd8 a picture \xff\xd9"
+
+
+@pytest.fixture(autouse=True)
+def _no_proxy(monkeypatch):
+    monkeypatch.setenv("NO_PROXY", "*")
+
+
+@pytest.fixture
+def receiver():
+    with HttpReceiver() as listening:
+        yield listening
+
+
+def refused(channel, what=None) -> DeliveryFailed:
+    with pytest.raises(DeliveryFailed) as caught:
+        channel.deliver(what or notice())
+    message = str(caught.value)
+    assert "t0psecret" not in message
+    assert "alarm?" not in message
+    assert "\n" not in message
+    return caught.value
+
+
+def parts(request) -> dict:
+    """The parts of a multipart body, by name, each with its content type."""
+    head = f"Content-Type: {request.headers['content-type']}\r\n\r\n".encode()
+    message = BytesParser(policy=HTTP).parsebytes(head + request.body)
+    return {
+        part.get_param("name", header="content-disposition"): (
+            part.get_content_type(),
+            part.get_payload(decode=True),
+        )
+        for part in message.iter_parts()
+    }
+
+
+def test_the_event_arrives_as_json_with_its_key(receiver):
+    WebhookChannel("siren", url=receiver.url).deliver(notice(attempt=3))
+    (request,) = receiver.requests
+    assert json.loads(request.body) == event().as_json()
+    assert request.headers["content-type"] == "application/json"
+    assert request.key == "north-1-0:siren"
+    assert request.headers["streamer-attempt"] == "3"
+    assert request.headers["user-agent"].startswith("streamer/")
+    assert "streamer-signature" not in request.headers
+
+
+def test_every_attempt_carries_the_same_key_and_body(receiver):
+    channel = WebhookChannel("siren", url=receiver.url)
+    for attempt in (1, 2):
+        channel.deliver(notice(attempt=attempt))
+    first, second = receiver.requests
+    assert (first.key, first.body) == (second.key, second.body)
+
+
+def test_a_key_of_any_letters_fits_into_a_header(receiver):
+    what = event("nörd\r\nX: 1")
+    WebhookChannel("siren", url=receiver.url).deliver(notice(what))
+    assert receiver.requests[0].key == "n%C3%B6rd%0D%0AX:%201-0:siren"
+
+
+def test_the_picture_comes_along(receiver, tmp_path):
+    picture = tmp_path / "still.jpg"
+    picture.write_bytes(JPEG)
+    WebhookChannel("siren", url=receiver.url).deliver(notice(picture=picture))
+    found = parts(receiver.requests[0])
+    assert found["picture"] == ("image/jpeg", JPEG)
+    kind, body = found["event"]
+    assert (kind, json.loads(body)) == ("application/json", event().as_json())
+
+
+@pytest.mark.parametrize("wanted", [True, False])
+def test_an_alarm_goes_without_a_picture_that_is_gone_or_unwanted(receiver, tmp_path, wanted):
+    picture = tmp_path / "still.jpg"
+    if not wanted:
+        picture.write_bytes(JPEG)
+    WebhookChannel("siren", url=receiver.url, picture=wanted).deliver(notice(picture=picture))
+    assert receiver.requests[0].headers["content-type"] == "application/json"
+
+
+@pytest.mark.parametrize("code", [413, 415])
+def test_where_the_picture_is_refused_the_alarm_goes_without_it_at_once(tmp_path, code):
+    picture = tmp_path / "still.jpg"
+    picture.write_bytes(JPEG)
+    with HttpReceiver([(code, {})]) as receiver:
+        WebhookChannel("siren", url=receiver.url).deliver(notice(picture=picture))
+        kinds = [each.headers["content-type"].partition(";")[0] for each in receiver.requests]
+    assert kinds == ["multipart/form-data", "application/json"]
+
+
+@pytest.mark.parametrize("with_picture", [True, False])
+def test_a_receiver_can_tell_that_nobody_else_sent_it(receiver, tmp_path, with_picture):
+    picture = tmp_path / "still.jpg"
+    picture.write_bytes(JPEG)
+    what = notice(picture=picture if with_picture else None)
+    WebhookChannel("siren", url=receiver.url, secret="pass word").deliver(what)
+    (request,) = receiver.requests
+    timestamp = request.headers["streamer-timestamp"]
+    expected = hmac.new(b"pass word", timestamp.encode() + b"." + request.body, hashlib.sha256)
+    assert request.headers["streamer-signature"] == "sha256=" + expected.hexdigest()
+    sent = datetime.fromtimestamp(int(timestamp), UTC)
+    assert abs(datetime.now(UTC) - sent) < timedelta(minutes=1)
+
+
+def test_a_signature_depends_on_secret_time_and_body():
+    base = {"secret": "s", "timestamp": "1"}
+    made = {
+        signature(b"body", **base),
+        signature(b"bodY", **base),
+        signature(b"body", **{**base, "secret": "S"}),
+        signature(b"body", **{**base, "timestamp": "2"}),
+    }
+    assert len(made) == 4
+
+
+def test_further_headers_are_sent_and_cannot_replace_ours(receiver):
+    headers = {"Authorization": "Bearer abc", "Idempotency-Key": "mine", "Content-Type": "text/x"}
+    WebhookChannel("siren", url=receiver.url, headers=headers).deliver(notice())
+    got = receiver.requests[0].headers
+    assert got["authorization"] == "Bearer abc"
+    assert got["idempotency-key"] == "north-1-0:siren"
+    assert got["content-type"] == "application/json"
+
+
+def test_user_and_password_of_the_address_are_used(receiver):
+    url = receiver.url.replace("http://", "http://fire:t0psecret@")
+    WebhookChannel("siren", url=url).deliver(notice())
+    assert receiver.requests[0].headers["authorization"].startswith("Basic ")
+
+
+@pytest.mark.parametrize("code", [200, 201, 202, 204, 299])
+def test_every_success_is_an_acknowledgement(code):
+    with HttpReceiver([(code, {})]) as receiver:
+        WebhookChannel("siren", url=receiver.url).deliver(notice())
+
+
+@pytest.mark.parametrize(
+    ("code", "permanent"),
+    [
+        (400, True), (401, False), (403, False), (404, False), (405, True), (408, False),
+        (409, False), (410, True), (413, True), (422, True), (425, False), (429, False),
+        (500, False), (502, False), (503, False), (504, False), (301, False), (304, False),
+    ],
+)  # fmt: skip
+def test_only_what_can_never_be_accepted_is_permanent(code, permanent):
+    with HttpReceiver([(code, {})]) as receiver:
+        failure = refused(WebhookChannel("siren", url=receiver.url))
+    assert failure.permanent is permanent
+    assert f"answered {code}" in str(failure)
+
+
+@pytest.mark.parametrize("code", [301, 302, 307, 308])
+def test_secrets_do_not_follow_a_redirect(code, receiver):
+    with HttpReceiver([(code, {"Location": receiver.url})]) as moved:
+        failure = refused(WebhookChannel("siren", url=moved.url, headers={"Authorization": "x"}))
+    assert receiver.requests == []
+    assert "configure its new address" in str(failure)
+
+
+def test_a_wrong_password_says_what_to_check():
+    with HttpReceiver([(401, {})]) as receiver:
+        failure = refused(WebhookChannel("siren", url=receiver.url))
+    assert str(failure) == "127.0.0.1: answered 401 Unauthorized: check the password or token"
+
+
+@pytest.mark.parametrize("wait", ["30", "date"])
+def test_the_pause_that_is_asked_for_is_passed_on(wait):
+    if wait == "date":
+        wait = format_datetime(datetime.now(UTC) + timedelta(seconds=31), usegmt=True)
+    with HttpReceiver([(429, {"Retry-After": wait})]) as receiver:
+        failure = refused(WebhookChannel("siren", url=receiver.url))
+    assert 20 < failure.retry_after_s <= 31
+
+
+@pytest.mark.parametrize("nonsense", ["soon", "-5", "Wed", ""])
+def test_a_pause_that_cannot_be_understood_is_none(nonsense):
+    with HttpReceiver([(503, {"Retry-After": nonsense})]) as receiver:
+        assert refused(WebhookChannel("siren", url=receiver.url)).retry_after_s is None
+
+
+@pytest.mark.parametrize("answer", [Answer.STALL, Answer.DRIP])
+def test_an_attempt_ends_in_time_however_the_receiver_dawdles(answer):
+    with HttpReceiver([answer]) as receiver:
+        failure = refused(WebhookChannel("siren", url=receiver.url, timeout_s=0.3))
+        assert str(failure) == "127.0.0.1: no answer within 0.3 s"
+
+
+@pytest.mark.parametrize("answer", [Answer.CUT, Answer.CUT_IN_HEADER])
+def test_a_connection_that_breaks_off_before_the_answer_is_a_failure(answer):
+    with HttpReceiver([answer]) as receiver:
+        failure = refused(WebhookChannel("siren", url=receiver.url))
+    assert str(failure) == "127.0.0.1: closed the connection without an answer"
+
+
+def test_the_status_line_is_the_acknowledgement():
+    with HttpReceiver([Answer.CUT_IN_BODY]) as receiver:
+        WebhookChannel("siren", url=receiver.url).deliver(notice())
+
+
+def test_a_receiver_that_is_gone_is_said():
+    with HttpReceiver() as receiver:
+        url = receiver.url
+    assert str(refused(WebhookChannel("siren", url=url))) == "127.0.0.1: connection refused"
+
+
+def test_a_host_that_is_not_there_is_said():
+    channel = WebhookChannel("siren", url="http://receiver.invalid/alarm?token=t0psecret")
+    assert str(refused(channel)) == "receiver.invalid: its name is not known"
+
+
+@pytest.mark.parametrize("url", ["example.org/x", "ftp://example.org", "http://", "http://a:b:c/"])
+def test_an_address_that_is_none_of_a_web_server_is_refused_at_once(url):
+    with pytest.raises(ValueError, match="channel 'siren': the URL"):
+        WebhookChannel("siren", url=url)
+
+
+def test_a_header_that_cannot_be_sent_is_no_leak():
+    with HttpReceiver() as receiver:
+        channel = WebhookChannel("siren", url=receiver.url, headers={"X": "t0psecret\r\n"})
+        assert str(refused(channel)) == "127.0.0.1: a configured header is not valid"
+
+
+class _Thanks(BaseHTTPRequestHandler):
+    def do_POST(self):
+        self.rfile.read(int(self.headers["Content-Length"]))
+        self.send_response(204)
+        self.end_headers()
+
+    def log_message(self, *_):
+        pass
+
+
+@pytest.fixture
+def encrypted(tmp_path):
+    """A receiver with a certificate of its own making; gives its address and the certificate."""
+    subprocess.run(
+        ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2",
+         "-subj", "/CN=127.0.0.1", "-addext", "subjectAltName=IP:127.0.0.1",
+         "-keyout", "key.pem", "-out", "certificate.pem"],
+        cwd=tmp_path, check=True, capture_output=True, timeout=60,
+    )  # fmt: skip
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(tmp_path / "certificate.pem", tmp_path / "key.pem")
+    server = HTTPServer(("127.0.0.1", 0), _Thanks)
+    server.socket = context.wrap_socket(server.socket, server_side=True)
+    server.handle_error = lambda *_: None
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
+    thread.start()
+    yield f"https://127.0.0.1:{server.server_address[1]}/", tmp_path / "certificate.pem"
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+def test_a_certificate_is_checked(encrypted):
+    url, certificate = encrypted
+    trusting = ssl.create_default_context(cafile=certificate)
+    WebhookChannel("siren", url=url, tls=trusting).deliver(notice())
+    failure = refused(WebhookChannel("siren", url=url))
+    assert str(failure).startswith("127.0.0.1: its certificate is not trusted (")
+
+
+def test_an_overtaken_event_is_sent_like_any_other(receiver):
+    WebhookChannel("siren", url=receiver.url).deliver(replace(notice(), overtaken=True))
+    assert len(receiver.requests) == 1
