@@ -49,6 +49,7 @@ def replay(
     on_event: Callable[[Event], None],
     evidence: Path | None = None,
     overlay: Path | None = None,
+    every_frame: bool = False,
     start: datetime = EPOCH,
 ) -> ReplaySummary:
     """Run *file* through the settings of *camera*; nothing is stored and nobody is told.
@@ -61,6 +62,7 @@ def replay(
         on_event: Told of every event, in order.
         evidence: Root for evidence; `None` keeps none.
         overlay: Video of the pictures that were looked at, drawn on; `None` makes none.
+        every_frame: Put every frame into that video.
         start: Wall time of the first picture, aware.
 
     Raises:
@@ -83,7 +85,7 @@ def replay(
         evidence=evidence,
         on_event=tell,
     )
-    settings = _as_recording(config.cameras[camera], file, overlay)
+    settings = _as_recording(config.cameras[camera], file, overlay, every_frame=every_frame)
     built = BuiltCamera(camera, settings, site)
     began = time.perf_counter()
     built.pipeline().run()
@@ -95,7 +97,9 @@ def replay(
     )
 
 
-def _as_recording(settings: CameraSettings, file: str, overlay: Path | None) -> CameraSettings:
+def _as_recording(
+    settings: CameraSettings, file: str, overlay: Path | None, *, every_frame: bool
+) -> CameraSettings:
     """The settings of a camera for a file in its place."""
     source = settings.source.model_copy(
         update={
@@ -110,7 +114,7 @@ def _as_recording(settings: CameraSettings, file: str, overlay: Path | None) -> 
     return settings.model_copy(
         update={
             "source": source,
-            "outputs": OutputSettings(file=drawn, preview=False),
+            "outputs": OutputSettings(file=drawn, preview=False, every_frame=every_frame),
             "record": RecordSettings(),
             "notify": (),
         }

@@ -19,7 +19,7 @@ def demo(
     out: Annotated[Path, typer.Option(help="Folder for everything that is made.")] = Path(
         "demo-output"
     ),
-    seed: Annotated[int, typer.Option(help="Another landscape and another plume.")] = 7,
+    seed: Annotated[int, typer.Option(help="Another landscape and another plume.")] = 3,
 ) -> None:
     """Make a clip of a starting fire, watch it, and show alarm, evidence and overlay."""
     from engines.smoke.clip import make_clip
@@ -46,6 +46,7 @@ def demo(
             on_event=lambda event: _note(events, event),
             evidence=evidence,
             overlay=overlay,
+            every_frame=True,
         )
     finally:
         model.close()

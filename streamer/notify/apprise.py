@@ -28,10 +28,11 @@ _SHORTEST_SECRET: Final = 4
 """Shorter parts of an address would blot out half of any message."""
 
 _LOGGER: Final = logging.getLogger("apprise")
-# Apprise logs addresses with their tokens when the log is detailed, so nothing of it leaves here
-# but the warnings that `deliver` picks up and cleans.
+# Apprise, and what it calls, log addresses with their tokens when the log is detailed. So nothing
+# of it goes anywhere but the warnings, which `deliver` picks up and cleans.
+_LOGGER.setLevel(logging.WARNING)
 _LOGGER.propagate = False
-_LOGGER.addHandler(logging.NullHandler())
+logging.getLogger("urllib3").setLevel(logging.WARNING)
 
 
 class AppriseChannel:
@@ -52,9 +53,10 @@ class AppriseChannel:
         with _Remarks() as remarks, warnings.catch_warnings():
             # Apprise loads its services here, and some try modules that Python is about to drop.
             warnings.simplefilter("ignore", DeprecationWarning)
-            service: Any = apprise.Apprise.instantiate(
-                url, asset=apprise.AppriseAsset(app_id="streamer", async_mode=False)
-            )
+            # Without a time limit of its own, Apprise works in the calling thread. With one it uses
+            # another thread and abandons it: that could still send after the next attempt.
+            asset = apprise.AppriseAsset(app_id="streamer", service_timeout=0)
+            service: Any = apprise.Apprise.instantiate(url, asset=asset)
         if service is None:
             raise ValueError(
                 f"channel {name!r}: Apprise does not understand its URL"
@@ -74,6 +76,7 @@ class AppriseChannel:
             sent = self._apprise.notify(
                 title=notice.title,
                 body=notice.text,
+                body_format=apprise.NotifyFormat.TEXT,
                 notify_type=_KINDS[notice.event.kind],
                 attach=self._attachment(notice),
             )
@@ -106,7 +109,8 @@ class AppriseChannel:
 def _secrets(url: str) -> list[str]:
     """Every part of a URL behind its scheme that may be one, as written and as meant."""
     _scheme, _, rest = url.partition("://")
-    parts = {part for text in (rest, unquote(rest)) for part in re.split(r"[/:@?&=,#\s]+", text)}
+    written = re.split(r"[/:@?&=,#]+", rest)
+    parts = {*written, *map(unquote, written)}
     # The longest first, so that none is blotted out only in part.
     return sorted((p for p in parts if len(p) >= _SHORTEST_SECRET), key=len, reverse=True)
 

@@ -3,6 +3,7 @@
 The errors' own texts are not shown: some hold headers or addresses.
 """
 
+import os
 import socket
 import ssl
 from collections.abc import Iterator
@@ -29,8 +30,8 @@ def network_reason(error: BaseException | None) -> str | None:
                 return "no encrypted connection could be made"
             case socket.gaierror():
                 return "its name is not known"
-            case OSError(strerror=str(text)):
-                reason = text.lower()
+            case OSError(errno=int(code)):
+                reason = os.strerror(code).lower()
             case TimeoutError():
                 reason = "timed out"
             case _:

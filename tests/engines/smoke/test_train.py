@@ -31,7 +31,7 @@ from tests.engines.smoke.test_data import densities, stills  # noqa: E402
 def _seeded_and_alone():
     torch.manual_seed(3)
     threads = torch.get_num_threads()
-    torch.set_num_threads(1)  # two threads that wait for each other on a busy core take ten times as long
+    torch.set_num_threads(1)  # two that wait for each other on busy cores are slower
     yield
     torch.set_num_threads(threads)
 

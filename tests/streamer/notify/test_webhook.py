@@ -4,7 +4,6 @@ import hashlib
 import hmac
 import json
 import ssl
-import subprocess
 import threading
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -19,6 +18,7 @@ from streamer.notify import DeliveryFailed
 from streamer.notify.webhook import WebhookChannel, signature
 from tests.support.deliveries import event, notice
 from tests.support.http_receiver import Answer, HttpReceiver
+from tests.support.rtsp_server import certificate
 
 JPEG = b"\xff\xd8 a picture \xff\xd9"
 
@@ -256,14 +256,8 @@ class _Thanks(BaseHTTPRequestHandler):
 @pytest.fixture
 def encrypted(tmp_path):
     """A receiver with a certificate of its own making; gives its address and the certificate."""
-    subprocess.run(
-        ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2",
-         "-subj", "/CN=127.0.0.1", "-addext", "subjectAltName=IP:127.0.0.1",
-         "-keyout", "key.pem", "-out", "certificate.pem"],
-        cwd=tmp_path, check=True, capture_output=True, timeout=60,
-    )  # fmt: skip
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(tmp_path / "certificate.pem", tmp_path / "key.pem")
+    context.load_cert_chain(certificate(tmp_path))
     server = HTTPServer(("127.0.0.1", 0), _Thanks)
     server.socket = context.wrap_socket(server.socket, server_side=True)
     server.handle_error = lambda *_: None
@@ -276,8 +270,8 @@ def encrypted(tmp_path):
 
 
 def test_a_certificate_is_checked(encrypted):
-    url, certificate = encrypted
-    trusting = ssl.create_default_context(cafile=certificate)
+    url, trusted = encrypted
+    trusting = ssl.create_default_context(cafile=trusted)
     WebhookChannel("siren", url=url, tls=trusting).deliver(notice())
     failure = refused(WebhookChannel("siren", url=url))
     assert str(failure).startswith("127.0.0.1: its certificate is not trusted (")
