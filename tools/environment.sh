@@ -1,7 +1,9 @@
 # Sourced by the tools: a virtual environment with locked versions, made once per lock.
-# usage: . tools/environment.sh LOCK...   sets $python
+# usage: . tools/environment.sh LOCK...   sets $python and $venv
+# With STREAMER_TRAIN=1 what trains networks (torch) is installed too.
 
 set -euo pipefail
+[ -z "${STREAMER_TRAIN:-}" ] || set -- "$@" locks/train.txt
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 venv=${STREAMER_VENV:-.venv}
 python=$venv/bin/python

@@ -8,6 +8,7 @@ each point at which it could be killed, and prints what each life left behind, a
 
 import itertools
 import json
+import logging
 import os
 import signal
 import sqlite3
@@ -17,6 +18,8 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
+
+import structlog
 
 from streamer.clock import Stop
 from streamer.notify import Dispatcher, Notice, RetryPolicy
@@ -161,4 +164,5 @@ def crash(root: str) -> None:
 
 
 if __name__ == "__main__":
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
     {"work": work, "drain": drain, "crash": crash}[sys.argv[1]](*sys.argv[2:])
