@@ -1,0 +1,53 @@
+"""Write the figures that `streamer bench` kept into the README, between its two markers."""
+
+import json
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+FIGURES = ROOT / "streamer" / "bench" / "figures.json"
+README = ROOT / "README.md"
+BEGIN, END = "<!-- figures: tools/figures.py writes this -->", "<!-- end of figures -->"
+
+
+def table() -> str:
+    """The figures as Markdown."""
+    kept = json.loads(FIGURES.read_text())
+    get = {name: entry["figures"] for name, entry in kept.items()}
+    machine = kept["overhead"]["machine"]
+    cameras, rtsp, overload = get["cameras"], get["rtsp"]["rtsp_ms"], get["overload"]
+    rows = [
+        ("CPU time of the pipeline over the bare sum of decode, scale, infer, draw",
+         f"{get['overhead']['overhead_ratio']:.3f}"),
+        ("hand-over through a link", f"{get['link']['link_us']:.1f} us"),
+        (f"camera three times faster than the engine, {overload['frames']:,} frames: p99 age",
+         f"{overload['p99_age_ms']:.0f} ms of a budget of {overload['budget_ms']} ms"),
+        ("the same: uncounted drops; growth of memory",
+         f"{overload['uncounted']}; {overload['memory_growth_mb']} MB"),
+        ("1080p25 cameras watched once a second", f"{cameras['cameras']}"),
+        (f"what broke at {cameras['broke_at']}", f"{cameras['broke_by']}"),
+        ("CPU per camera and second; memory for one camera more",
+         f"{cameras['cpu_ms_per_camera_second']} ms; {cameras['mb_per_camera']} MB"),
+        ("RTSP 720p25, sent to overlay out: p50, p95, p99",
+         f"{rtsp['p50']:.0f}, {rtsp['p95']:.0f}, {rtsp['p99']:.0f} ms"),
+        ("replay of 1080p at one look a second",
+         f"{get['replay']['replay_speed']} times real time"),
+    ]  # fmt: skip
+    head = (
+        f"Measured by `streamer bench` on {machine['cores']} cores ({machine['cpu']}), no GPU,"
+        f" OpenVINO {machine['openvino']} in f32:"
+    )
+    lines = [head, "", "| what | figure |", "| --- | --- |"]
+    return "\n".join([*lines, *(f"| {what} | {figure} |" for what, figure in rows)])
+
+
+def with_figures(readme: str) -> str:
+    """The README with the table between its markers."""
+    before, _, rest = readme.partition(BEGIN)
+    _, _, after = rest.partition(END)
+    return f"{before}{BEGIN}\n\n{table()}\n\n{END}{after}"
+
+
+if __name__ == "__main__":
+    README.write_text(with_figures(README.read_text()))
+    sys.exit(0)
