@@ -38,7 +38,7 @@ LEAST_CONTRAST = 7.0
 """Mean change in bytes within a plume from which it can be seen."""
 
 REAL, COMPOSITE, CLEAR, WEAK, RENDERED = "real", "composite", "clear", "weak", "rendered"
-MIX = {REAL: 0.35, COMPOSITE: 0.18, CLEAR: 0.41, WEAK: 0.04, RENDERED: 0.02}
+MIX = {REAL: 0.31, COMPOSITE: 0.22, CLEAR: 0.40, WEAK: 0.05, RENDERED: 0.02}
 """Share of each kind of sample; see `SampleMaker`."""
 
 SOURCES = {"hpwren_aiformankind": 0.55, "fszhang_cls": 0.2, "sunhays80": 0.13, "real_haze": 0.12}
@@ -96,7 +96,7 @@ class SampleMaker:
         kind = str(random.choice(list(MIX), p=self._weights))
         index = self._pools[kind].draw(random)
         still = self.stills[index]
-        scene = _Scene(still, random, self.size)
+        scene = _Scene(still, random, self.size, near=kind in {CLEAR, COMPOSITE})
         image = scene.cut(still.image)
         mask = scene.cut(still.mask if still.mask is not None else _empty(still.image))
         background = self._background(index, mask, scene, kind=kind, random=random)
@@ -203,12 +203,17 @@ def _fits(still: Still, kind: str) -> bool:
 class _Scene:
     """One random crop, scale and flip, the same for a picture, its mask and its background."""
 
-    def __init__(self, still: Still, random: Generator, size: tuple[int, int]) -> None:
+    def __init__(
+        self, still: Still, random: Generator, size: tuple[int, int], *, near: bool
+    ) -> None:
         height, width = size
         tall, wide = still.image.shape[:2]
         # Scale from "the whole view" to "a bit larger than taken"; small pictures are enlarged.
         whole = max(width / wide, height / tall)
-        scale = whole * float(np.exp(random.uniform(np.log(1.05), np.log(2.1))))
+        # Where no small plume can be cut in two, one in four is a part of the view, so that clouds
+        # and walls are known at every size.
+        most = 4.5 if near and random.random() < 0.25 else 2.1
+        scale = whole * float(np.exp(random.uniform(np.log(1.05), np.log(most))))
         stretch = float(np.exp(random.normal(0, 0.06)))
         flip = -1.0 if random.random() < 0.5 else 1.0
         spare = np.array([wide - width / (scale * stretch), tall - height / scale])
@@ -265,7 +270,7 @@ def air_of(image: Rgb, random: Generator) -> Plane:
 
 def _place(density: NDArray[np.uint8], image: Rgb, random: Generator) -> Plane:
     """Opacity of one plume put somewhere on the terrain, (h, w): mostly far, sometimes close."""
-    close = random.random() < 0.22
+    close = random.random() < 0.35
     share = float(np.exp(random.uniform(*np.log([0.02, 0.35] if close else [0.0004, 0.02]))))
     laid = stand(density, image, random, share=share, close=close)
     if close and random.random() < 0.6:  # billows

@@ -64,7 +64,8 @@ class MqttChannel:
         tls: Encrypts and says whom to trust, e.g. `ssl.create_default_context()`.
         base_topic: First part of all topics.
         cameras: Their names, for discovery.
-        in_alarm: The cameras whose alarm was on when the program ended.
+        in_alarm: The cameras whose alarm is on; `None` where that is not known, as in a program
+            that only sends a test beside the one that watches: then nothing is said of it.
         discover: Whether Home Assistant is told of the cameras.
         timeout_s: Longest time for an attempt.
     """
@@ -80,7 +81,7 @@ class MqttChannel:
         tls: ssl.SSLContext | None = None,
         base_topic: str = "streamer",
         cameras: Sequence[str] = (),
-        in_alarm: Collection[str] = (),
+        in_alarm: Collection[str] | None = None,
         discover: bool = True,
         timeout_s: float = 10.0,
     ) -> None:
@@ -98,7 +99,8 @@ class MqttChannel:
         # that nothing old is told after something new.
         self._present: dict[str, str] = {self._topics.availability: ONLINE}
         for camera in cameras:
-            self._present[self._topics.alarm(camera)] = ON if camera in in_alarm else OFF
+            if in_alarm is not None:
+                self._present[self._topics.alarm(camera)] = ON if camera in in_alarm else OFF
             if discover:
                 self._present |= discovery(self._topics, camera)
         self._connection: _Connection | None = None  # Replaced by the delivering thread only.
@@ -281,6 +283,11 @@ class _Connection:
         # Paho's thread would wait for a broker that has fallen silent, so its socket is cut.
         _cut(self.client.socket())
         self.client.loop_stop()
+        # The client has sockets of its own and closes them when it is no longer referred to, so
+        # the circle between it and this object is broken.
+        self.client.on_pre_connect = self.client.on_socket_open = None
+        self.client.on_connect = self.client.on_connect_fail = self.client.on_disconnect = None
+        self.client.on_publish = self.client.on_message = None
 
     # Called by paho's thread.
 

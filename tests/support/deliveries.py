@@ -4,6 +4,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime, timedelta
+from typing import Self
 
 from streamer.alarm.event import Event, EventKind
 from streamer.frame import Region
@@ -83,7 +84,7 @@ class ScriptedChannel:
                 f"{self.name}: tried {len(self.tried)}, taken {self.taken}"
             )
 
-    def __enter__(self) -> "ScriptedChannel":
+    def __enter__(self) -> Self:
         self.entered += 1
         return self
 

@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Self
 
 STALL_LIMIT_S = 60
 
@@ -89,7 +90,7 @@ class HttpReceiver:
         self._server.server_close()
         self._server = self._thread = None
 
-    def __enter__(self) -> "HttpReceiver":
+    def __enter__(self) -> Self:
         self.revive()
         return self
 
@@ -114,7 +115,7 @@ class _Handler(BaseHTTPRequestHandler):
     server: _Server
     timeout = 10
 
-    def do_POST(self) -> None:
+    def do_POST(self) -> None:  # noqa: C901  one branch an answer
         length = int(self.headers["Content-Length"])
         body = self.rfile.read(length)
         if len(body) < length:

@@ -1,4 +1,4 @@
-"""A real MQTT broker, mosquitto, in a process of its own, and a listener that notes what it says."""
+"""A real MQTT broker, mosquitto, in a process of its own, and a listener that notes all it says."""
 
 import json
 import shutil
@@ -8,7 +8,7 @@ import subprocess
 import threading
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import paho.mqtt.client as mqtt
 from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
@@ -100,7 +100,7 @@ class MqttBroker:
         assert process.stderr is not None
         process.stderr.close()
 
-    def __enter__(self) -> "MqttBroker":
+    def __enter__(self) -> Self:
         self.start()
         return self
 
@@ -117,9 +117,7 @@ class MqttListener:
         """Topic, payload, and whether it was retained from earlier."""
 
         self._ready = False
-        self._client = mqtt.Client(
-            CallbackAPIVersion.VERSION2, protocol=MQTTProtocolVersion.MQTTv5
-        )
+        self._client = mqtt.Client(CallbackAPIVersion.VERSION2, protocol=MQTTProtocolVersion.MQTTv5)
         if access:
             self._client.username_pw_set(**access)
         self._client.on_message = self._on_message
@@ -156,7 +154,7 @@ class MqttListener:
         """Say something, retained."""
         self._client.publish(topic, payload, qos=1, retain=True).wait_for_publish(LIMIT_S)
 
-    def __enter__(self) -> "MqttListener":
+    def __enter__(self) -> Self:
         self._client.loop_start()
         self.wait_for(lambda: self._ready)
         return self
@@ -164,3 +162,4 @@ class MqttListener:
     def __exit__(self, *_: object) -> None:
         self._client.disconnect()
         self._client.loop_stop()
+        self._client.on_message = self._client.on_subscribe = None  # Or a circle keeps its sockets.

@@ -1,8 +1,8 @@
 """Programs that record and deliver events, made to be killed.
 
-`python -m tests.support.outbox_program work DATABASE URL ROUND` adds events until it is killed, says
-`added ID` after each one, and delivers them all the while. `drain DATABASE URL` delivers what is
-left and ends. `crash DATABASE LOG` runs one event from the first statement to the last, once for
+`python -m tests.support.outbox_program work DATABASE URL LIFE` adds events until it is killed,
+says `added ID` after each one, and delivers them all the while. `drain DATABASE URL` delivers what
+is left and ends. `crash FOLDER` runs one event from the first statement to the last, once for
 each point at which it could be killed, and prints what each life left behind, as JSON.
 """
 
@@ -17,7 +17,7 @@ import threading
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import structlog
 
@@ -33,7 +33,7 @@ ALARM_LENGTH = 4
 
 
 def siren(url: str) -> WebhookChannel:
-    return WebhookChannel("siren", url=url, timeout_s=0.25)
+    return WebhookChannel("siren", url=url, timeout_s=0.3)
 
 
 def work(database: str, url: str, life: str) -> None:
@@ -45,8 +45,8 @@ def work(database: str, url: str, life: str) -> None:
         last = sequence == ALARM_LENGTH - 1
         what = event(f"life{life}-{alarm}", sequence, kind="cleared" if last else None)
         store.add(what, channels=["siren"])
-        print(f"added {what.id}", flush=True)
-        Stop().sleep(0.02)  # As alarms come: not as fast as the disk.
+        print(f"added {what.id}", flush=True)  # noqa: T201  what the test reads
+        Stop().sleep(0.03)  # As alarms come: not as fast as the disk.
 
 
 def drain(database: str, url: str) -> None:
@@ -90,7 +90,7 @@ class LogChannel:
             log.write(notice.key + "\n")
         self._tick()
 
-    def __enter__(self) -> "LogChannel":
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -158,7 +158,7 @@ def crash(root: str) -> None:
         life.recorded, life.confirmed, life.sent = left_behind(folder)
         assert forked(lambda: live(folder, None)) == 0  # noqa: B023  ends within the turn
         _, life.confirmed_in_the_end, life.sent_in_the_end = left_behind(folder)
-        print(json.dumps(asdict(life)), flush=True)
+        print(json.dumps(asdict(life)), flush=True)  # noqa: T201  what the test reads
         if life.completed:
             return
 

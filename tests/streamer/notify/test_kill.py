@@ -13,7 +13,7 @@ from streamer.store import DeliveryState, Store
 from tests.support.http_receiver import Answer, HttpReceiver
 
 ROOT = Path(__file__).resolve().parents[3]
-LIVES = 8
+LIVES = 6
 MOODS = [
     Answer.OK, Answer.OK, Answer.FAIL, Answer.OK, Answer.STALL, Answer.OK, Answer.CUT,
     Answer.OK, Answer.CUT_IN_HEADER, Answer.CUT_IN_BODY,
@@ -47,13 +47,11 @@ def test_events_survive_kills_and_a_receiver_that_fails_stalls_and_dies(tmp_path
             if life % 3 == 2:
                 receiver.die()
             with program("work", path, receiver.url, life) as worker:
-                said = [worker.stdout.readline()]
-                for _ in range(chance.randrange(12)):
-                    said.append(worker.stdout.readline())
+                said = [worker.stdout.readline() for _ in range(1 + chance.randrange(8))]
                 receiver.die()
                 receiver.revive()
                 with pytest.raises(subprocess.TimeoutExpired):
-                    worker.wait(timeout=chance.uniform(0, 0.6))
+                    worker.wait(timeout=chance.uniform(0, 0.5))
                 worker.kill()
                 said += worker.stdout.readlines()
             added += [line.split()[1] for line in said if line.endswith("\n")]

@@ -1,6 +1,7 @@
 """MQTT against a real broker: acknowledged, in order, retained, and honest about trouble."""
 
 import json
+import socket
 import ssl
 import subprocess
 import sys
@@ -119,6 +120,17 @@ def test_home_assistant_discovers_each_camera(broker):
             late.wait_for_message("streamer/s%C3%BCd%20%2F%202/alarm", "OFF")
 
 
+def test_a_test_beside_a_program_that_watches_does_not_disturb_it(broker):
+    cameras = ("north", "south")
+    with MqttListener(broker.port) as listener, channel_for(broker, cameras=cameras) as watching:
+        watching.deliver(notice())
+        with channel_for(broker, cameras=cameras) as testing:
+            testing.deliver(notice(event("test", camera="test"), overtaken=True))
+        listener.wait_for(lambda: listener.on(AVAILABILITY)[-2:] == ["offline", "online"])
+        assert listener.on("streamer/north/alarm") == ["ON"]
+        assert listener.on("streamer/south/alarm") == []
+
+
 def test_discovery_can_be_left_out(broker):
     with MqttListener(broker.port) as listener:
         with channel_for(broker, cameras=["north"], discover=False) as channel:
@@ -204,6 +216,15 @@ def test_leaving_does_not_wait_for_a_broker_that_fell_silent(broker, monkeypatch
     broker.go_on()
 
 
+def test_a_connection_that_comes_up_while_it_is_ended_is_cut():
+    with MqttChannel("home", host="127.0.0.1", port=free_port()) as channel:
+        connection = channel._connection
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        connection._on_socket_open(connection.client, None, ours)
+        assert theirs.recv(1) == b""
+
+
 @pytest.mark.parametrize("password", ["wrong t0psecret", None])
 def test_a_wrong_password_is_said(mosquitto, tmp_path, password):
     with MqttBroker(tmp_path, password="right") as broker:
@@ -215,9 +236,9 @@ def test_a_wrong_password_is_said(mosquitto, tmp_path, password):
 
 
 def test_a_topic_that_may_not_be_written_is_a_failure_and_not_silence(mosquitto, tmp_path):
-    with MqttBroker(tmp_path, rules="topic write streamer/availability\n") as broker:
-        with channel_for(broker) as channel:
-            assert refused(channel).endswith("did not take the message: not authorized")
+    rules = "topic write streamer/availability\n"
+    with MqttBroker(tmp_path, rules=rules) as broker, channel_for(broker) as channel:
+        assert refused(channel).endswith("did not take the message: not authorized")
 
 
 # Paho leaves the socket of a failed handshake to the garbage collector, which warns.

@@ -3,6 +3,7 @@
 import sqlite3
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -240,8 +241,7 @@ def test_a_full_disk_is_said_and_nothing_recorded_is_lost(store):
     database = store._database
     database.read("PRAGMA max_page_count = 1")  # As many as there are now: none can be added.
     with pytest.raises(StorageError, match="disk is full: free some space"):
-        for number in range(1, 1000):
-            store.add(event("a", number))
+        all(store.add(event("a", number)) for number in range(1000))
     database.read("PRAGMA max_page_count = 100000")
     store.add(event("later"))
     kept = [each.event.id for each in store.events()]
@@ -250,9 +250,9 @@ def test_a_full_disk_is_said_and_nothing_recorded_is_lost(store):
 
 def test_a_store_that_another_program_keeps_locked_is_said(path, monkeypatch):
     monkeypatch.setattr("streamer.store.database._BUSY_S", 0.01)
-    with Store(path) as store, Store(path) as other, other._database.transaction():
-        with pytest.raises(StorageError, match="another program keeps it locked"):
-            store.add(event())
+    locked = pytest.raises(StorageError, match="another program keeps it locked")
+    with Store(path) as store, Store(path) as other, other._database.transaction(), locked:
+        store.add(event())
 
 
 def test_an_older_sqlite_is_said(path, monkeypatch):
@@ -296,6 +296,15 @@ def test_programs_that_start_at_once_make_one_store(path):
     assert [each.wait(timeout=60) for each in started] == [0, 0, 0]
     with Store(path) as store:
         assert len(list(store.events())) == 60
+
+
+def test_threads_add_side_by_side(store):
+    def add(alarm):
+        return [store.add(event(alarm, number), channels=["siren"]) for number in range(20)]
+
+    with ThreadPoolExecutor(4) as pool:
+        assert all(all(added) for added in pool.map(add, "abcd"))
+    assert len(list(store.events())) == len(store.outbox.pending()) == 80
 
 
 def test_columns_of_an_event_hold_no_time_of_recording():
