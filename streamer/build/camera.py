@@ -71,6 +71,9 @@ class Site:
     on_event: Callable[[Event], None] | None = None
     """Told of each event when it is on disk."""
 
+    on_state: Callable[[str, SourceState], None] | None = None
+    """Told of a camera's name and how its source stands, whenever that changes; never waits."""
+
     def channels_of(self, camera: CameraSettings) -> tuple[str, ...]:
         """Names of the channels that are told of this camera's alarms."""
         return tuple(self.config.notify) if camera.notify is None else camera.notify
@@ -280,6 +283,8 @@ class BuiltCamera:
 
     def _note(self, state: SourceState) -> None:
         self.trouble = "" if state.trouble is None else state.trouble.value
+        if self._site.on_state is not None:
+            self._site.on_state(self.name, state)
 
 
 def is_live(settings: CameraSettings) -> bool:

@@ -15,12 +15,13 @@ from streamer.notify import Channel
 Settings = WebhookSettings | MqttSettings | AppriseSettings
 
 
-def open_channels(config: Config, *, in_alarm: Collection[str] = ()) -> list[Channel]:
+def open_channels(config: Config, *, in_alarm: Collection[str] | None = None) -> list[Channel]:
     """The channels under `notify`, not entered yet.
 
     Args:
         config: Names them, and the cameras.
-        in_alarm: Cameras whose alarm was on when the program ended.
+        in_alarm: Cameras whose alarm was on when the program ended; `None` where that is not
+            known, as for a test message.
 
     Raises:
         ConfigError: A channel cannot be made of its settings.
@@ -36,7 +37,7 @@ def open_channels(config: Config, *, in_alarm: Collection[str] = ()) -> list[Cha
 
 
 def _channel(
-    name: str, settings: Settings, *, cameras: list[str], in_alarm: Collection[str]
+    name: str, settings: Settings, *, cameras: list[str], in_alarm: Collection[str] | None
 ) -> Channel:
     match settings:
         case WebhookSettings():

@@ -12,10 +12,11 @@ import structlog
 from streamer.alarm.event import Event
 from streamer.clock import Clock, Stop, SystemClock
 from streamer.config import Config
-from streamer.notify import Dispatcher, RetryPolicy
+from streamer.notify import Channel, Dispatcher, RetryPolicy, ShowsStatus
 from streamer.recording.retention import Retention
 from streamer.service import Service
 from streamer.sinks.preview import PreviewServer
+from streamer.sources.reconnect import SourceState
 from streamer.store import Store
 
 from .camera import BuiltCamera, Site, open_model, provenance
@@ -56,6 +57,8 @@ def open_program(
         opened.callback(model.close)
         store = opened.enter_context(Store(config.events_file))
         cameras: list[BuiltCamera] = []
+        in_alarm = {recorded.event.camera for recorded in store.open_alarms()}
+        channels = open_channels(config, in_alarm=in_alarm)
         preview = None
         if config.preview.enabled:
             token = config.preview.token
@@ -75,18 +78,19 @@ def open_program(
             evidence=config.evidence_folder,
             preview=preview,
             on_event=on_event,
+            on_state=partial(_show_status, channels),
         )
         cameras.extend(
             BuiltCamera(name, settings, site)
             for name, settings in config.cameras.items()
             if settings.enabled
         )
-        service = Service(cameras, beside=_beside(site, cameras, store))
+        service = Service(cameras, beside=_beside(site, cameras, store, channels))
         yield Program(service, tuple(cameras), preview, store)
 
 
 def _beside(
-    site: Site, cameras: list[BuiltCamera], store: Store
+    site: Site, cameras: list[BuiltCamera], store: Store, channels: list[Channel]
 ) -> Mapping[str, Callable[[Stop], None]]:
     """The work that serves all cameras."""
     config = site.config
@@ -102,7 +106,7 @@ def _beside(
     if config.notify:
         dispatcher = Dispatcher(
             store,
-            open_channels(config, in_alarm={r.event.camera for r in store.open_alarms()}),
+            channels,
             retry=retry_policy(config),
             on_confirmed=confirmed,
         )
@@ -148,6 +152,14 @@ def _retain(config: Config, cameras: list[BuiltCamera], clock: Clock, stop: Stop
             elif camera.recorder is not None:
                 camera.recorder.resume()
         stop.sleep(_RETENTION_S)
+
+
+def _show_status(channels: list[Channel], camera: str, state: SourceState) -> None:
+    """Tell the channels that show more than alarms how a camera stands."""
+    for channel in channels:
+        if isinstance(channel, ShowsStatus):
+            trouble = None if state.trouble is None else state.trouble.value
+            channel.show_status(camera, state.phase.value, trouble=trouble)
 
 
 def _status(cameras: list[BuiltCamera]) -> dict[str, Any]:

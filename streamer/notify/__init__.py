@@ -1,8 +1,16 @@
 """Telling people and machines of events: one channel a file, one attempt a call."""
 
-from .channel import Channel, DeliveryFailed, Notice
+from .channel import Channel, DeliveryFailed, Notice, ShowsStatus
 from .courier import ChannelStatus
 from .dispatcher import Dispatcher
 from .retry import RetryPolicy
 
-__all__ = ["Channel", "ChannelStatus", "DeliveryFailed", "Dispatcher", "Notice", "RetryPolicy"]
+__all__ = [
+    "Channel",
+    "ChannelStatus",
+    "DeliveryFailed",
+    "Dispatcher",
+    "Notice",
+    "RetryPolicy",
+    "ShowsStatus",
+]

@@ -7,7 +7,7 @@ again.
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Final, Protocol, Self
+from typing import Final, Protocol, Self, runtime_checkable
 
 import structlog
 
@@ -128,4 +128,13 @@ class Channel(Protocol):
         /,
     ) -> None:
         """Let go of connections."""
+        ...
+
+
+@runtime_checkable
+class ShowsStatus(Protocol):
+    """A channel that shows how a camera does, beside its alarms."""
+
+    def show_status(self, camera: str, phase: str, **details: str | float | None) -> None:
+        """Show it. From any thread; never waits."""
         ...
