@@ -19,6 +19,9 @@ class SmokeMap:
     pts_ns: int
     """Media time of the picture that was looked at. A later frame carries the map on."""
 
+    motion: NDArray[np.float32] | None = None
+    """Change since a second ago, of the map's size, 1 as the whole picture; `None` if unknown."""
+
 
 class AlarmState(enum.Enum):
     """What a camera's alarm thinks of the view."""
@@ -50,10 +53,13 @@ class Region:
     """Share of the picture, 0 to 1."""
 
     mean: float
-    """Mean probability within the region, 0 to 1."""
+    """Mean probability of the surest quarter of it, 0 to 1: the rim of a plume is never sure."""
 
     peak: float
     """Highest probability within the region, 0 to 1."""
+
+    motion: float | None = None
+    """Mean change within the region since a second ago, 1 as the whole picture."""
 
 
 @dataclass(frozen=True, slots=True)

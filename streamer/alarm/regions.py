@@ -1,5 +1,6 @@
 """From a map of probabilities to regions: connected patches with their measures."""
 
+from dataclasses import replace
 from typing import Final
 
 import cv2
@@ -10,7 +11,7 @@ from streamer.frame import Region
 
 from .zones import Zones
 
-_GROWN_TO: Final = 0.6
+_GROWN_TO: Final = 0.75
 """A region grows from pixels above the threshold to pixels above this share of it: the thin rim
 of a plume belongs to it (hysteresis, Canny 1986), but a rim alone is none."""
 
@@ -24,6 +25,7 @@ def find_regions(
     threshold: float,
     zones: Zones | None = None,
     min_area: float = 0.0,
+    motion: NDArray[np.float32] | None = None,
 ) -> tuple[Region, ...]:
     """Connected patches of smoke, the most alarming first.
 
@@ -32,6 +34,7 @@ def find_regions(
         threshold: A region holds at least one pixel above this, 0 to 1.
         zones: Where smoke counts; everywhere when left out.
         min_area: Smaller regions are left out; a share of the picture.
+        motion: Change since a second ago, of the same size, if it is known.
     """
     allowed = zones.mask(probability.shape[:2]) if zones is not None else None
     grown = (probability > threshold * _GROWN_TO).view(np.uint8)
@@ -50,9 +53,17 @@ def find_regions(
         inside = labels[part] == label
         chance = np.where(inside, probability[part], 0)
         if chance.max() > threshold:
-            found.append(_measure(inside, chance, (x, y), pixels, probability.shape))
+            moved = None if motion is None else float(motion[part][inside].mean())
+            region = _measure(inside, chance, (x, y), pixels, probability.shape)
+            found.append(replace(region, mean=_surest(chance[inside]), motion=moved))
     found.sort(key=lambda region: (-region.area * region.mean, region.box))
     return tuple(found[:_MOST])
+
+
+def _surest(chances: NDArray[np.float32]) -> float:
+    """Mean of the highest quarter."""
+    count = max(1, len(chances) // 4)
+    return float(np.partition(chances, -count)[-count:].mean())
 
 
 def _measure(

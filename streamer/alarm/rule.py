@@ -39,7 +39,7 @@ class AlarmRule:
     min_looks: int = 3
     """And in at least so many looks, however rare they are."""
 
-    min_score: float = 0.5
+    min_score: float = 0.55
     """Least score that raises."""
 
     drift_limit: float = 0.15
@@ -182,15 +182,24 @@ class Alarm:
         )
 
     def _score(self, track: Track, now_ns: int) -> float:
-        """How sure: mean probability, lifted by persistence, growth and an anchored base."""
+        """How sure: mean probability, lifted by what speaks for smoke, lowered for what is still.
+
+        Persistence, growth, an anchored base and billowing speak for smoke. Haze, a bright roof
+        and dirt on the glass are what a network takes for smoke most often: they stand still, and
+        it is seldom sure of them.
+        """
         since_ns = now_ns - self._window_ns
         sightings = track.within(since_ns)
-        chance = sum(seen.region.mean for seen in sightings) / len(sightings)
+        chance = math.fsum(seen.region.mean for seen in sightings) / len(sightings)
+        motion = track.motion(since_ns)
         share = min(1.0, len(sightings) / len(self._looks))
-        growing = min(1.0, max(0.0, track.growth(0)))
-        anchored = 1 - min(1.0, track.drift(since_ns) / self.rule.drift_limit)
-        support = 0.6 * share + 0.2 * growing + 0.2 * anchored
-        return math.pow(chance, 1.5 - support)
+        growing = _between(0.0, track.growth(0), 1.0)
+        anchored = 1 - _between(0.0, track.drift(since_ns), self.rule.drift_limit)
+        billowing = _between(1.0, motion, 4.0)
+        support = 0.5 * share + 0.15 * growing + 0.15 * anchored + 0.3 * billowing
+        still = 1 - _between(0.5, motion, 1.5)
+        unsure = 1 - _between(0.5, chance, 0.8)
+        return math.pow(chance, 1.5 - 0.75 * support) * (1 - 0.4 * still * unsure)
 
     def _raise(self, seen: Observation, best: Track, tracks: list[Track]) -> Event:
         continued = self._last is not None and self._cooling(seen.pts_ns)
@@ -268,3 +277,8 @@ class Alarm:
         mean = math.fsum(seen.region.mean for seen in sightings) / len(sightings)
         said.append(f"mean probability {mean:.2f}")
         return ", ".join(said)
+
+
+def _between(low: float, value: float, high: float) -> float:
+    """0 at *low* or below, 1 at *high* or above, and straight between."""
+    return min(1.0, max(0.0, (value - low) / (high - low)))

@@ -13,6 +13,10 @@ _NS: Final = 1_000_000_000
 _NEAR: Final = 0.06
 """A region whose base lies this close to a track's, as a share of the picture, may continue it."""
 
+_FOOT: Final = 8
+"""How much a plume's size excuses a wandering base: one of 1 % of the picture may wander 1.8 times
+as far. Arbitrary."""
+
 
 @dataclass(frozen=True, slots=True)
 class Sighting:
@@ -22,7 +26,7 @@ class Sighting:
     region: Region
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Track:
     """One plume, or whatever looks like one, over the looks that showed it."""
 
@@ -51,13 +55,22 @@ class Track:
         return _median(areas[-third:]) / _median(areas[:third]) - 1
 
     def drift(self, since_ns: int) -> float:
-        """How far the base went since then, as a share of the picture; 0 for an anchored plume."""
+        """How far the base went since then, as a share of the picture; near 0 when anchored.
+
+        Less for large plumes, whose lowest point is anywhere along their foot.
+        """
         seen = self.within(since_ns)
         third = len(seen) // 3
         if third == 0:
             return 0.0
         begin, end = seen[:third], seen[-third:]
-        return math.dist(_median_base(begin), _median_base(end))
+        size = math.sqrt(_median([sighting.region.area for sighting in seen]))
+        return math.dist(_median_base(begin), _median_base(end)) / (1 + _FOOT * size)
+
+    def motion(self, since_ns: int) -> float:
+        """How much it moved since then, 1 as the whole picture; 1 where that is not known."""
+        known = [s.region.motion for s in self.within(since_ns) if s.region.motion is not None]
+        return _median(known) if known else 1.0
 
 
 class Tracker:
@@ -76,19 +89,67 @@ class Tracker:
         """Those that have not ended, oldest first."""
 
     def update(self, pts_ns: int, regions: Sequence[Region]) -> None:
-        """Take the regions of one look; looks come in order of time."""
+        """Take the regions of one look; looks come in order of time.
+
+        A plume tears and closes again: all regions that may continue a track do so together, and
+        tracks that one region continues are one.
+        """
         self.tracks = [t for t in self.tracks if pts_ns - t.last.pts_ns <= self._gap_ns]
-        free = list(self.tracks)
         for region in regions:
-            track = min(free, key=lambda t: _distance(t.last.region, region), default=None)
-            if track is None or _distance(track.last.region, region) > 1:
+            near = [t for t in self.tracks if _distance(t.last.region, region) <= 1]
+            if near:
+                track = self._joined(near)
+            else:
                 track = Track(next(self._numbers), first_ns=pts_ns)
                 self.tracks.append(track)
-            else:
-                free.remove(track)
-            track.sightings.append(Sighting(pts_ns, region))
-            while track.sightings[0].pts_ns < pts_ns - self._window_ns:
-                track.sightings.popleft()
+            self._extend(track, Sighting(pts_ns, region))
+
+    def _joined(self, tracks: list[Track]) -> Track:
+        """The oldest of *tracks*, with what all of them saw."""
+        oldest, *others = tracks
+        if others:
+            seen: dict[int, list[Region]] = {}
+            for track in tracks:
+                for sighting in track.sightings:
+                    seen.setdefault(sighting.pts_ns, []).append(sighting.region)
+            oldest.sightings = deque(Sighting(at, together(seen[at])) for at in sorted(seen))
+            self.tracks = [track for track in self.tracks if track not in others]
+        return oldest
+
+    def _extend(self, track: Track, seen: Sighting) -> None:
+        if track.sightings and track.last.pts_ns == seen.pts_ns:
+            before = track.sightings.pop()
+            seen = Sighting(seen.pts_ns, together([before.region, seen.region]))
+        track.sightings.append(seen)
+        while track.sightings[0].pts_ns < seen.pts_ns - self._window_ns:
+            track.sightings.popleft()
+
+
+def together(regions: Sequence[Region]) -> Region:
+    """Parts of one plume as one region; it stands on the lowest of its larger parts."""
+    if len(regions) == 1:
+        return regions[0]
+    area = math.fsum(region.area for region in regions)
+    largest = max(region.area for region in regions)
+    lefts, tops, rights, bottoms = zip(*(region.box for region in regions), strict=True)
+    lowest = max((r for r in regions if r.area >= largest / 4), key=lambda r: r.base[1])
+    known = [region for region in regions if region.motion is not None]
+    return Region(
+        box=(min(lefts), min(tops), max(rights), max(bottoms)),
+        centroid=(
+            math.fsum(r.centroid[0] * r.area for r in regions) / area,
+            math.fsum(r.centroid[1] * r.area for r in regions) / area,
+        ),
+        base=lowest.base,
+        area=area,
+        mean=math.fsum(r.mean * r.area for r in regions) / area,
+        peak=max(region.peak for region in regions),
+        motion=(
+            math.fsum((r.motion or 0) * r.area for r in known) / math.fsum(r.area for r in known)
+            if known
+            else None
+        ),
+    )
 
 
 def _distance(one: Region, other: Region) -> float:

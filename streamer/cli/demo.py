@@ -12,6 +12,7 @@ from .replay import show_event
 
 if TYPE_CHECKING:
     from streamer.alarm.event import Event
+    from streamer.config import Config
 
 
 def demo(
@@ -33,7 +34,7 @@ def demo(
     say.note("making a clip of a starting fire")
     truth = make_clip(clip, seed=seed)
     evidence = Path(tempfile.mkdtemp(prefix="evidence-", dir=out))
-    config = from_source(str(clip), name="demo").config
+    config = _quick_to_know_the_view(from_source(str(clip), name="demo").config)
     model = open_model(config)
     events: list[Event] = []
     say.note(f"watching it with {model.name} on {model.backend}")
@@ -66,6 +67,14 @@ def demo(
         f"smoke from {truth.onset_s:.0f} s, alarm at {raised.pts_ns / 1e9:.0f} s\n"
         f"why       {raised.why}\nclip      {clip}\nevidence  {folder}\noverlay   {overlay}",
     )
+
+
+def _quick_to_know_the_view(config: "Config") -> "Config":
+    """Settings for a camera that has watched for seconds, not for days, when the fire starts."""
+    demo = config.cameras["demo"]
+    background = demo.watch.background.model_copy(update={"min_age_s": 3.0, "step_s": 1.0})
+    watch = demo.watch.model_copy(update={"background": background})
+    return config.model_copy(update={"cameras": {"demo": demo.model_copy(update={"watch": watch})}})
 
 
 def _note(events: "list[Event]", event: "Event") -> None:

@@ -136,7 +136,7 @@ class AlarmSettings(Section):
     min_looks: Annotated[int, Field(ge=1, le=1000)] = 3
     """And in at least so many looks, however rare they are."""
 
-    min_score: Annotated[float, Field(gt=0, le=1)] = 0.5
+    min_score: Annotated[float, Field(gt=0, le=1)] = 0.55
     """Least score that raises an alarm. It is made of probability, persistence, growth and an
     anchored base."""
 

@@ -59,7 +59,11 @@ class Judge:
         rule = self._alarm.rule
         threshold = self._threshold * (rule.keep_ratio if self._alarm.alert else 1)
         regions = find_regions(
-            frame.smoke.probability, threshold=threshold, zones=self._zones, min_area=rule.min_area
+            frame.smoke.probability,
+            threshold=threshold,
+            zones=self._zones,
+            min_area=rule.min_area,
+            motion=frame.smoke.motion,
         )
         utc = self._clock.utc_at(frame.arrived_ns)
         event = self._alarm.update(Observation(frame.pts_ns, utc, regions))

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streamer.alarm.background import Background
+from streamer.alarm.motion import Motion
 from streamer.frame import Frame, SmokeMap
 
 _NS: Final = 1_000_000_000
@@ -43,6 +44,7 @@ class Segment:
         self._due_after_ns = round(interval_ns * (1 - _EARLY))
         self._keep_ns = 3 * interval_ns + _NS
         self._background = background
+        self._motion = Motion()
 
     def __call__(self, frames: Iterator[Frame]) -> Iterator[Frame]:
         """Yield every frame, with what the network saw in it or in one before."""
@@ -62,4 +64,5 @@ class Segment:
         normal = self._background.at(frame.pts_ns, image) if self._background else None
         probability = self._model(image, normal)
         probability.flags.writeable = False
-        return SmokeMap(probability, frame.pts_ns)
+        motion = self._motion.at(frame.pts_ns, image, probability.shape)
+        return SmokeMap(probability, frame.pts_ns, motion)
