@@ -3,13 +3,15 @@
 # With STREAMER_TRAIN=1 what trains networks (torch) is installed too.
 
 set -euo pipefail
-[ -z "${STREAMER_TRAIN:-}" ] || set -- "$@" locks/train.txt
+# An array, not `set --`: bash would leave the caller's own arguments replaced.
+locks=("$@")
+[ -z "${STREAMER_TRAIN:-}" ] || locks+=(locks/train.txt)
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 venv=${STREAMER_VENV:-.venv}
 python=$venv/bin/python
 
-wanted=$(cat pyproject.toml "$@" | cksum)
-if [ "$(cat "$venv/installed" 2>/dev/null)" != "$wanted $*" ]; then
+wanted=$(cat pyproject.toml "${locks[@]}" | cksum)
+if [ "$(cat "$venv/installed" 2>/dev/null)" != "$wanted ${locks[*]}" ]; then
   for base in python3 python3.13 python3.12 python3.11; do
     if "$base" -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then
       break
@@ -22,9 +24,9 @@ if [ "$(cat "$venv/installed" 2>/dev/null)" != "$wanted $*" ]; then
   fi
   echo "tools: installing into $venv" >&2
   "$base" -m venv "$venv"
-  for lock in "$@"; do
+  for lock in "${locks[@]}"; do
     "$python" -m pip install --quiet --disable-pip-version-check --requirement "$lock"
   done
   "$python" -m pip install --quiet --disable-pip-version-check --no-deps --editable .
-  echo "$wanted $*" >"$venv/installed"
+  echo "$wanted ${locks[*]}" >"$venv/installed"
 fi
