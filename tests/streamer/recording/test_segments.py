@@ -206,11 +206,13 @@ RECORDER = """
 import itertools, sys, threading
 from datetime import datetime, UTC
 from pathlib import Path
+from streamer import log
 from streamer.clock import MediaClock, Stop
 from streamer.recording.ring import PacketRing
 from streamer.recording.segments import SegmentRecorder
 from tests.support.packets import real_packets, shifted, STEP
 
+log.set_up(level="error", style="people")  # Its lines must not fall between ours.
 ring = PacketRing(max_ns=10**9, max_bytes=1 << 26)
 clock = MediaClock(datetime(2026, 8, 1, 14, tzinfo=UTC))
 recorder = SegmentRecorder(ring, Path(sys.argv[1]), segment_s=4, clock=clock)
