@@ -27,11 +27,14 @@ class Decoder:
     Args:
         context: The stream's, not opened yet.
         planner: Says what to decode and which pictures are looks.
-        live: One thread a decoder: cores are shared by many cameras, and more threads delay
-            each picture. A file is decoded with all cores.
+        in_real_time: One thread a decoder: cores are shared by many cameras, and more threads
+            delay each picture and hold more of them. What is read as fast as it goes is
+            decoded with all cores.
     """
 
-    def __init__(self, context: VideoCodecContext, planner: LookPlanner, *, live: bool) -> None:
+    def __init__(
+        self, context: VideoCodecContext, planner: LookPlanner, *, in_real_time: bool
+    ) -> None:
         self._context = context
         self._planner = planner
         self._plan = planner.plan.decode
@@ -48,8 +51,8 @@ class Decoder:
         self.failed = 0
         """Packets in a row that could not be decoded."""
 
-        context.thread_type = "SLICE" if live else "AUTO"
-        context.thread_count = 1 if live else 0
+        context.thread_type = "SLICE" if in_real_time else "AUTO"
+        context.thread_count = 1 if in_real_time else 0
 
     def feed(
         self, packet: "Packet[VideoStream]", placed: Placed, *, reordered: bool = True

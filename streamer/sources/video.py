@@ -157,7 +157,8 @@ class VideoSource:
         self._opened += 1
         self._planner.begin()
         said = self._planner.plan
-        decoder = Decoder(opened.stream.codec_context, self._planner, live=self._live)
+        in_real_time = self._live or self._options.pace
+        decoder = Decoder(opened.stream.codec_context, self._planner, in_real_time=in_real_time)
         frames_before, damaged_before = self._frames, self._damaged
         answered_ns = self._clock.monotonic_ns()
         for packet, placed, reordered in self._placed(opened, stop):
