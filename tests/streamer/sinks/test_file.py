@@ -1,0 +1,212 @@
+"""Files as a player gets them: every one is decoded again."""
+
+import itertools
+import os
+from dataclasses import replace
+
+import av
+import numpy as np
+import pytest
+
+from streamer.errors import SinkError
+from streamer.picture import Picture
+from streamer.sinks.file import VideoFileSink
+from tests.support.clips import images
+from tests.support.frames import STEP_NS, frame
+
+SECOND = 1_000_000_000
+
+
+def flat(level, *, width=128, height=96):
+    return Picture.from_rgb(np.full((height, width, 3), level, np.uint8))
+
+
+def shown(picture, number=0, *, pts_ns=None):
+    pts_ns = number * STEP_NS if pts_ns is None else pts_ns
+    return replace(frame(number), picture=picture, pts_ns=pts_ns)
+
+
+def clip(count, *, width=128, height=96):
+    for number, image in enumerate(images(count, width=width, height=height)):
+        yield shown(Picture.from_rgb(image), number)
+
+
+def decoded(path):
+    with av.open(str(path)) as file:
+        return list(file.decode(video=0))
+
+
+def luma(picture):
+    return picture.to_ndarray()[: picture.height, : picture.width]
+
+
+def gaps(times):
+    return [round(later - earlier, 3) for earlier, later in itertools.pairwise(times)]
+
+
+def test_every_picture_is_in_the_file_in_order_and_looks_as_it_came(tmp_path):
+    sent = list(clip(60))
+    VideoFileSink(tmp_path / "north.mp4")(iter(sent))
+    came = decoded(tmp_path / "north.mp4")
+    assert len(came) == 60
+    for before, after in zip(sent, came, strict=True):
+        wrong = np.abs(before.picture.luma().astype(int) - luma(after))
+        assert wrong.mean() < 4, f"picture {before.number}"
+
+
+def test_the_file_is_h264_in_mp4_that_every_player_takes(tmp_path):
+    VideoFileSink(tmp_path / "north.mp4")(clip(3))
+    with av.open(str(tmp_path / "north.mp4")) as file:
+        context = file.streams.video[0].codec_context
+        assert "mp4" in file.format.name.split(",")
+        assert (context.name, context.pix_fmt) == ("h264", "yuv420p")
+        assert (context.width, context.height) == (128, 96)
+
+
+def test_pictures_lie_as_far_apart_in_time_as_they_came(tmp_path):
+    times = [7.0, 7.04, 7.1, 7.5, 7.533, 9.0, 9.001, 12.25]
+    VideoFileSink(tmp_path / "north.mp4")(
+        shown(flat(20 * number + 30), number, pts_ns=round(time * SECOND))
+        for number, time in enumerate(times)
+    )
+    came = [picture.time for picture in decoded(tmp_path / "north.mp4")]
+    assert gaps(came) == gaps(times)
+
+
+def test_a_picture_that_is_not_later_than_the_last_one_is_left_out(tmp_path):
+    levels_and_times = [(40, 0), (90, 0), (140, STEP_NS), (190, STEP_NS), (240, 2 * STEP_NS)]
+    VideoFileSink(tmp_path / "north.mp4")(
+        shown(flat(level), pts_ns=pts_ns) for level, pts_ns in levels_and_times
+    )
+    came = [round(float(luma(picture).mean())) for picture in decoded(tmp_path / "north.mp4")]
+    wanted = [round(float(flat(level).luma().mean())) for level in (40, 140, 240)]
+    assert came == pytest.approx(wanted, abs=3)
+
+
+def test_a_picture_of_another_size_is_scaled_to_the_first_ones(tmp_path):
+    pictures = [flat(40), flat(120, width=320, height=180), flat(200, width=64, height=48)]
+    VideoFileSink(tmp_path / "north.mp4")(
+        shown(picture, number) for number, picture in enumerate(pictures)
+    )
+    came = decoded(tmp_path / "north.mp4")
+    assert [(picture.width, picture.height) for picture in came] == [(128, 96)] * 3
+    wanted = [float(picture.luma().mean()) for picture in pictures]
+    assert [float(luma(picture).mean()) for picture in came] == pytest.approx(wanted, abs=3)
+
+
+@pytest.mark.parametrize(
+    ("width", "height", "stored"),
+    [(129, 96, (128, 96)), (128, 97, (128, 96)), (129, 97, (128, 96)), (3, 3, (2, 2))],
+)
+def test_an_odd_size_becomes_the_even_one_below(tmp_path, width, height, stored):
+    VideoFileSink(tmp_path / "north.mp4")(
+        shown(flat(150, width=width, height=height), number) for number in range(4)
+    )
+    came = decoded(tmp_path / "north.mp4")
+    assert [(picture.width, picture.height) for picture in came] == [stored] * 4
+    assert float(luma(came[0]).mean()) == pytest.approx(flat(150).luma().mean(), abs=3)
+
+
+@pytest.mark.parametrize("full_range", [False, True])
+def test_the_colours_mean_what_they_meant(tmp_path, full_range):
+    canvas = Picture.blank((96, 128), full_range=full_range).canvas()
+    for plane, level in ((canvas.planes.y, 200), (canvas.planes.u, 90), (canvas.planes.v, 160)):
+        plane[:] = level
+    picture = canvas.picture()
+    VideoFileSink(tmp_path / "north.mp4")(shown(picture, number) for number in range(3))
+    came = Picture(decoded(tmp_path / "north.mp4")[1])
+    assert came.color == picture.color
+    assert np.abs(came.rgb().astype(int) - picture.rgb()).max() < 6
+
+
+def test_what_was_shown_to_others_is_left_as_it_was(tmp_path):
+    shared = list(clip(5))
+    before = [one.picture.luma().copy() for one in shared]
+    VideoFileSink(tmp_path / "a.mp4")(iter(shared))
+    VideoFileSink(tmp_path / "b.mp4")(iter(shared))
+    assert all(
+        np.array_equal(one.picture.luma(), luma_before)
+        for one, luma_before in zip(shared, before, strict=True)
+    )
+    assert len(decoded(tmp_path / "a.mp4")) == len(decoded(tmp_path / "b.mp4")) == 5
+
+
+def test_without_a_picture_no_file_is_made(tmp_path):
+    VideoFileSink(tmp_path / "new" / "north.mp4")(iter(()))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_name_is_taken_only_when_the_file_is_whole(tmp_path):
+    seen = []
+
+    def watched():
+        for one in clip(3):
+            yield one
+            seen.append((tmp_path / "north.mp4").exists())
+
+    VideoFileSink(tmp_path / "north.mp4")(watched())
+    assert seen == [False, False, False]
+    assert [path.name for path in tmp_path.iterdir()] == ["north.mp4"]
+
+
+def test_an_older_file_stays_until_the_new_one_is_whole(tmp_path):
+    path = tmp_path / "north.mp4"
+    VideoFileSink(path)(clip(2))
+    old = path.read_bytes()
+
+    def watched():
+        yield from clip(3)
+        assert path.read_bytes() == old
+        yield from ()
+
+    VideoFileSink(path)(watched())
+    assert len(decoded(path)) == 3
+
+
+def test_missing_folders_are_made(tmp_path):
+    VideoFileSink(tmp_path / "2026" / "08" / "north.mp4")(clip(1))
+    assert len(decoded(tmp_path / "2026" / "08" / "north.mp4")) == 1
+
+
+def test_when_the_pictures_break_off_what_came_stays_and_plays(tmp_path):
+    def breaking():
+        yield from clip(100)
+        raise OverflowError("the stage before failed")
+
+    with pytest.raises(OverflowError, match="the stage before failed"):
+        VideoFileSink(tmp_path / "north.mp4")(breaking())
+    assert [path.name for path in tmp_path.iterdir()] == ["north.mp4.part"]
+    assert decoded(tmp_path / "north.mp4.part")
+
+
+def test_a_folder_that_cannot_be_made_is_told_with_the_path(tmp_path):
+    (tmp_path / "taken").write_text("a file, not a folder")
+    path = tmp_path / "taken" / "north.mp4"
+    with pytest.raises(SinkError, match="cannot be written") as caught:
+        VideoFileSink(path)(clip(2))
+    assert str(path) in str(caught.value)
+    assert isinstance(caught.value.__cause__, OSError)
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
+def test_a_folder_without_permission_is_told(tmp_path):
+    folder = tmp_path / "locked"
+    folder.mkdir(mode=0o555)
+    with pytest.raises(SinkError, match="permission denied"):
+        VideoFileSink(folder / "north.mp4")(clip(2))
+
+
+def test_a_full_disk_is_told_and_leaves_an_older_file_alone(tmp_path):
+    path = tmp_path / "north.mp4"
+    VideoFileSink(path)(clip(2))
+    (tmp_path / "north.mp4.part").symlink_to("/dev/full")
+    with pytest.raises(SinkError, match=r"north\.mp4 cannot be written: no space left on device"):
+        VideoFileSink(path)(clip(30))
+    assert len(decoded(path)) == 2
+
+
+def test_a_name_that_is_a_folder_is_told_and_what_was_written_stays(tmp_path):
+    (tmp_path / "north.mp4").mkdir()
+    with pytest.raises(SinkError, match="is a directory"):
+        VideoFileSink(tmp_path / "north.mp4")(clip(3))
+    assert len(decoded(tmp_path / "north.mp4.part")) == 3

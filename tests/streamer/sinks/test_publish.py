@@ -1,0 +1,249 @@
+"""Publishing to real receivers, through the publisher's own process."""
+
+import contextlib
+import io
+import itertools
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+
+from streamer.errors import SinkError
+from streamer.picture import Picture
+from streamer.sinks.publish import PublishSettings, PublishSink
+from streamer.sinks.wire import read_picture, write_frame
+from tests.support.frames import frame
+from tests.support.rtsp_server import free_port
+
+LIMIT_S = 30
+PASSWORD = "wa:tch1"
+
+
+def shown(level, number=0, *, width=128, height=96, arrived_ns=None):
+    picture = Picture.from_rgb(np.full((height, width, 3), level, np.uint8))
+    return replace(frame(number, arrived_ns=arrived_ns), picture=picture)
+
+
+def settings(url, *, rate=25.0, stale_after_s=LIMIT_S):
+    return PublishSettings("north", url, "the server", rate, "ultrafast", stale_after_s)
+
+
+def publishers():
+    """Process ids of this process's publishers, and what everybody may read of them."""
+    found = {}
+    for folder in Path("/proc").iterdir():
+        with contextlib.suppress(OSError, IndexError):
+            parent = (folder / "stat").read_text().rpartition(")")[2].split()[1]
+            said = (folder / "cmdline").read_bytes().decode()
+            if int(parent) == os.getpid() and "streamer.sinks.publisher" in said:
+                found[int(folder.name)] = said
+    return found
+
+
+class Publishing:
+    """The sink in a thread of its own; new pictures come until `end`, then nothing more."""
+
+    def __init__(self, wanted):
+        self.level, self.size = 200, (96, 128)
+        self.given = 0
+        self.error = None
+        self.silent, self._ended = threading.Event(), threading.Event()
+        self._thread = threading.Thread(target=self._run, args=(PublishSink(wanted),))
+
+    def _run(self, sink):
+        try:
+            sink(self._frames())
+        except SinkError as error:
+            self.error = error
+
+    def _frames(self):
+        while not self._ended.wait(0.02):
+            if not self.silent.is_set():
+                height, width = self.size
+                yield shown(self.level, self.given, width=width, height=height)
+                self.given += 1
+
+    def __enter__(self):
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_):
+        self._ended.set()
+        self._thread.join(LIMIT_S)
+        assert not self._thread.is_alive()
+
+
+def until(true):
+    tick = threading.Event()
+    for _ in range(LIMIT_S * 50):
+        if true():
+            return
+        tick.wait(0.02)
+    raise AssertionError(f"still not true after {LIMIT_S} s")
+
+
+def receiver(url):
+    """Listens until the publisher comes."""
+    limits = {"listen_timeout": str(LIMIT_S), "timeout": str(LIMIT_S * 1_000_000)}
+    if url.startswith("rtsp"):
+        return av.open(url, options={"rtsp_flags": "listen", **limits})
+    return av.open(url, options={**limits, "listen": "1", "listen_timeout": str(LIMIT_S * 1000)})
+
+
+def brightness(picture):
+    luma = picture.to_ndarray()[: picture.height, : picture.width]
+    return float(luma[: picture.height // 4].mean())
+
+
+def pictures(source):
+    for number, picture in enumerate(source.decode(video=0)):
+        assert number < 500, "the wanted picture did not come"
+        yield picture
+
+
+def address(scheme="tcp", login=""):
+    return f"{scheme}://{login}127.0.0.1:{free_port()}" + ("/north" if scheme == "rtsp" else "")
+
+
+@pytest.mark.parametrize("scheme", ["rtsp", "tcp"])
+def test_pictures_arrive_and_their_process_ends_with_them(scheme):
+    url = address(scheme)
+    with Publishing(settings(url)) as publishing, receiver(url) as source:
+        came = pictures(source)
+        first = [next(came) for _ in range(10)]
+        assert len(publishers()) == 1
+        publishing.level = 90
+        assert next(one for one in came if brightness(one) < 120)
+    assert {(one.width, one.height) for one in first} == {(128, 96)}
+    assert all(brightness(one) == pytest.approx(188, abs=6) for one in first)
+    assert publishing.error is None
+    assert publishers() == {}
+
+
+def test_the_rate_is_constant_also_while_no_new_picture_comes():
+    url = address()
+    with Publishing(settings(url, rate=20)) as publishing, receiver(url) as source:
+        came = pictures(source)
+        next(came)
+        publishing.silent.set()
+        times = [next(came).time for _ in range(20)]
+    gaps = [later - earlier for earlier, later in itertools.pairwise(times)]
+    # A machine that is busy may miss a picture, but the grid stays.
+    assert all(gap > 0.04 and gap * 20 == pytest.approx(round(gap * 20), abs=0.01) for gap in gaps)
+
+
+def test_an_old_picture_is_replaced_by_a_card_until_a_new_one_comes():
+    url = address()
+    with Publishing(settings(url, stale_after_s=1.0)) as publishing, receiver(url) as source:
+        came = pictures(source)
+        assert next(one for one in came if brightness(one) > 180)
+        publishing.silent.set()
+        card = next(one for one in came if brightness(one) < 60)
+        publishing.silent.clear()
+        assert next(one for one in came if brightness(one) > 180)
+    assert (card.width, card.height) == (128, 96)
+
+
+def test_a_picture_of_another_size_is_scaled_to_the_first_ones():
+    url = address()
+    with Publishing(settings(url)) as publishing, receiver(url) as source:
+        came = pictures(source)
+        next(came)
+        publishing.size, publishing.level = (65, 99), 90
+        other = next(one for one in came if brightness(one) < 120)
+    assert (other.width, other.height) == (128, 96)
+
+
+def test_a_receiver_that_is_away_is_reported_without_its_password_and_found_again(capfd):
+    url, log = address("rtsp", f"fire:{PASSWORD}@"), []
+
+    def logged(words):
+        log.append(capfd.readouterr().err)
+        return words in "".join(log)
+
+    with Publishing(settings(url)) as publishing:
+        until(lambda: logged("not published"))
+        given = publishing.given
+        until(lambda: publishing.given > given + 20)  # More than a pipe holds.
+        (command,) = publishers().values()
+        with receiver(url) as source:
+            assert next(pictures(source))
+    logged("")
+    said = "".join(log)
+    assert "to='the server'" in said
+    assert "Connection refused" in said
+    assert PASSWORD not in command + said
+    assert publishing.error is None
+
+
+def test_closing_does_not_wait_for_a_receiver_that_never_comes():
+    with Publishing(settings(address("rtsp"))) as publishing:
+        until(lambda: publishing.given > 5)
+    assert publishing.error is None
+    assert publishers() == {}
+
+
+def test_a_publisher_that_dies_is_an_error_of_the_sink():
+    with Publishing(settings(address())) as publishing:
+        until(publishers)
+        os.kill(*publishers(), signal.SIGKILL)
+        until(lambda: publishing.error is not None)
+    assert str(publishing.error) == "north: the publisher ended with status -9"
+
+
+def test_when_the_camera_fails_the_publisher_ends_too():
+    def failing():
+        yield shown(200)
+        raise OSError("camera gone")
+
+    with pytest.raises(OSError, match="camera gone"):
+        PublishSink(settings(address()))(failing())
+    assert publishers() == {}
+
+
+@pytest.mark.parametrize("sent", [0, 1000, 20_000])
+def test_the_publisher_ends_by_itself_when_the_program_was_killed(sent):
+    said = io.BytesIO()
+    for number in range(2):
+        write_frame(said, shown(200, number))
+    settled = json.dumps(asdict(settings(address()))).encode() + b"\n"
+    ended = subprocess.run(
+        [sys.executable, "-m", "streamer.sinks.publisher"],
+        input=settled + said.getvalue()[:sent], capture_output=True, check=False, timeout=LIMIT_S,
+    )  # fmt: skip
+    assert (ended.returncode, ended.stdout) == (0, b"")
+    assert b"Traceback" not in ended.stderr
+
+
+@pytest.mark.parametrize("size", [(96, 128), (97, 129), (1, 1)])
+@pytest.mark.parametrize("full_range", [False, True])
+def test_a_picture_is_the_same_after_the_pipe(size, full_range):
+    canvas = Picture.blank(size, full_range=full_range).canvas()
+    for plane in (canvas.planes.y, canvas.planes.u, canvas.planes.v):
+        plane[:] = np.random.default_rng(plane.size).integers(0, 256, plane.shape)
+    picture, pipe = canvas.picture(), io.BytesIO()
+    write_frame(pipe, replace(frame(0, arrived_ns=7), picture=picture))
+    write_frame(pipe, shown(90, arrived_ns=2**62))
+    pipe.seek(0)
+    first, second = read_picture(pipe), read_picture(pipe)
+    assert (first.arrived_ns, second.arrived_ns) == (7, 2**62)
+    assert (first.picture.size, first.picture.color) == (size, picture.color)
+    assert np.array_equal(first.picture.rgb(), picture.rgb())
+    assert second.picture.size == (96, 128)
+    assert read_picture(pipe) is None
+
+
+def test_what_was_cut_off_in_the_pipe_is_no_picture():
+    pipe = io.BytesIO()
+    write_frame(pipe, shown(200, width=8, height=8))
+    whole = pipe.getvalue()
+    assert read_picture(io.BytesIO(whole)) is not None
+    assert all(read_picture(io.BytesIO(whole[:size])) is None for size in range(len(whole)))
