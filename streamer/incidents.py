@@ -95,8 +95,12 @@ class Incidents:
             return None
         try:
             folder = self._evidence.write(event, frame)
-        except StorageError as error:
-            _log.error("no evidence", camera=event.camera, alarm=event.alarm_id, error=str(error))
+        except Exception as error:  # noqa: BLE001  whatever it is, the event must be told
+            expected = isinstance(error, StorageError)
+            _log.error(
+                "no evidence", camera=event.camera, alarm=event.alarm_id,
+                error=str(error), exc_info=not expected,
+            )  # fmt: skip
             return None
         if event.kind is EventKind.RAISED and self._ring is not None:
             # Taken at once: what the ring evicts while other clips are written does not matter.
@@ -108,14 +112,26 @@ class Incidents:
             self._requests.put(_ClipRequest(folder, feed))
         return folder
 
+    def recover(self, folder: Path) -> None:
+        """Keep the clip that a program killed before this one was writing into *folder*."""
+        if self._evidence is None:
+            return
+        try:
+            self._evidence.recover(folder)
+        except StorageError as error:
+            _log.error("clip not recovered", folder=str(folder), error=str(error))
+
     def close(self) -> None:
         """No more events come; clips that are being written are finished."""
         self._requests.put(None)
 
     def write_clips(self, stop: Stop) -> None:
-        """Write clips as their packets come, until `close` or *stop*: a pipeline's worker."""
+        """Write clips as their packets come, until `close` or *stop*: a pipeline's worker.
+
+        After *stop* every clip that was asked for is still written, with what came until then.
+        """
         stop.on_set(self._cut_short)
-        while (request := self._requests.get()) is not None and not stop.is_set():
+        while (request := self._requests.get()) is not None:
             self._writing = request.feed
             if stop.is_set():  # It was set before it could see this feed.
                 request.feed.finish()

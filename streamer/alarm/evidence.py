@@ -16,6 +16,7 @@ import hashlib
 import json
 import os
 import re
+import threading
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -27,6 +28,8 @@ import numpy as np
 from streamer.errors import StorageError
 from streamer.frame import Frame
 from streamer.picture import Picture
+from streamer.recording.part_file import PART
+from streamer.recording.recovery import recover_part
 
 from .event import Event
 
@@ -73,6 +76,8 @@ class EvidenceFolder:
         self._root = root
         self._provenance = provenance
         self._draw = draw
+        # The alarm's thread and the one that writes clips seal the same folder.
+        self._sealing = threading.Lock()
 
     def write(self, event: Event, frame: Frame) -> Path:
         """Write stills, mask and event file, and seal them. Returns the alarm's folder.
@@ -89,7 +94,7 @@ class EvidenceFolder:
             if frame.smoke is not None:
                 _write(folder / f"mask-{number}.png", _mask(frame.smoke.probability))
             _write(folder / f"event-{number}.json", self._facts(event, frame))
-            seal(folder)
+            self._seal(folder)
         return folder
 
     def add_clip(self, folder: Path, facts: Mapping[str, Any]) -> None:
@@ -104,6 +109,26 @@ class EvidenceFolder:
         """
         with _translated(folder):
             _write(folder / "clip.json", _as_json(facts))
+            self._seal(folder)
+
+    def recover(self, folder: Path) -> None:
+        """Keep the clip that was being written into *folder* when the program was killed.
+
+        Raises:
+            StorageError: The disk does not take it.
+        """
+        if not folder.is_dir() or (folder / "clip.json").exists():
+            return
+        with _translated(folder):
+            for part in sorted(folder.glob(f"clip*{PART}")):
+                recover_part(part, part.with_suffix(""))
+            clips = sorted(path.name for path in folder.glob("clip*") if path.suffix != PART)
+            if clips:
+                reason = "the program ended while it was written"
+                self.add_clip(folder, {"files": clips, "complete": False, "reason": reason})
+
+    def _seal(self, folder: Path) -> None:
+        with self._sealing:
             seal(folder)
 
     def _facts(self, event: Event, frame: Frame) -> bytes:
@@ -134,15 +159,16 @@ def seal(folder: Path) -> None:
 def verify(folder: Path) -> list[str]:
     """What is wrong with the evidence in *folder*, a line each; empty when all is as sealed."""
     try:
-        files: dict[str, dict[str, Any]] = json.loads((folder / MANIFEST).read_text())["files"]
-    except (OSError, ValueError, KeyError) as error:
+        manifest = json.loads((folder / MANIFEST).read_text())
+        digests = {name: sealed["sha256"] for name, sealed in manifest["files"].items()}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         return [f"{MANIFEST}: cannot be read ({error})"]
     wrong = []
-    for name, sealed in files.items():
+    for name, digest in digests.items():
         path = folder / name
         if not path.is_file():
             wrong.append(f"{name}: missing")
-        elif _digest(path) != sealed["sha256"]:
+        elif _digest(path) != digest:
             wrong.append(f"{name}: changed since it was sealed")
     return wrong
 
@@ -169,13 +195,17 @@ def _jpeg(picture: Picture) -> bytes:
 
 
 def _mask(probability: np.ndarray[Any, np.dtype[np.float32]]) -> bytes:
-    ok, data = cv2.imencode(".png", np.rint(np.clip(probability, 0, 1) * 255).astype(np.uint8))
+    ok, data = cv2.imencode(
+        ".png", np.rint(np.clip(np.nan_to_num(probability), 0, 1) * 255).astype(np.uint8)
+    )
     assert ok, "8-bit grey can always be encoded"
     return data.tobytes()
 
 
 def _as_json(value: Mapping[str, Any]) -> bytes:
-    return (json.dumps(value, indent=1, ensure_ascii=False, sort_keys=True) + "\n").encode()
+    # `float`: numbers of numpy's.
+    text = json.dumps(value, indent=1, sort_keys=True, default=float)
+    return (text + "\n").encode()
 
 
 def _digest(path: Path) -> str:

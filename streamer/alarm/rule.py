@@ -37,7 +37,7 @@ class AlarmRule:
     """In at least this share of the looks of that time."""
 
     min_looks: int = 3
-    """And in at least so many looks, however rare they are."""
+    """And in at least so many looks; where looks are rare, more time is looked back for them."""
 
     min_score: float = 0.55
     """Least score that raises."""
@@ -46,7 +46,7 @@ class AlarmRule:
     """A region whose base went this far within the time above drifts as a whole: a cloud."""
 
     gap_s: float = 10.0
-    """A region not seen for so long has ended."""
+    """A region not seen for so long, nor in the last look, has ended."""
 
     clear_after_s: float = 60.0
     """The alarm ends when nothing was seen for so long."""
@@ -109,9 +109,11 @@ class Alarm:
         self.rule = rule or AlarmRule()
         self._window_ns = round(self.rule.persist_s * _NS)
         self._tracker = Tracker(
-            window_ns=max(_HISTORY * self._window_ns, 20 * _NS), gap_ns=round(self.rule.gap_s * _NS)
+            window_ns=max(_HISTORY * self._window_ns, 20 * _NS),
+            gap_ns=round(self.rule.gap_s * _NS),
+            least=_HISTORY * self.rule.min_looks,
         )
-        self._looks: list[int] = []  # Media times of the looks within the window.
+        self._looks: list[int] = []  # Media times of the looks that are judged together.
         self._open: _Open | None = None
         self._last: _Open | None = None  # The one before, for the cool-down.
         self._ended_ns = 0
@@ -133,13 +135,15 @@ class Alarm:
         """Go on with an alarm that was not cleared when the program ended.
 
         Args:
-            last: Its newest event. The alarm clears when nothing is seen from now on.
+            last: Its newest event. The alarm clears when nothing is seen from the next look on.
         """
         self._open = _Open(last.alarm_id, last.sequence, 0, 0, len(last.regions), 0)
         self.verdict = Verdict(AlarmState.ALARM, since_ns=0)
 
     def update(self, seen: Observation) -> Event | None:
         """Take one look into account; at most one event comes of it."""
+        if self._open and not self._looks:  # Resumed: time begins here.
+            self._open.seen_ns = self._open.told_ns = seen.pts_ns
         self._remember(seen)
         tracks = [track for track in self._tracker.tracks if self._persists(track, seen.pts_ns)]
         event = self._changed(seen, tracks)
@@ -155,7 +159,8 @@ class Alarm:
     def _remember(self, seen: Observation) -> None:
         self._tracker.update(seen.pts_ns, seen.regions)
         self._looks.append(seen.pts_ns)
-        while self._looks[0] < seen.pts_ns - self._window_ns:
+        first_ns = seen.pts_ns - self._window_ns
+        while len(self._looks) > self.rule.min_looks and self._looks[0] < first_ns:
             self._looks.pop(0)
 
     def _changed(self, seen: Observation, tracks: list[Track]) -> Event | None:
@@ -170,8 +175,12 @@ class Alarm:
             return self._clear(seen)
         return self._update(seen, best, tracks)
 
+    def _since_ns(self, now_ns: int) -> int:
+        """From when on sightings are judged together."""
+        return min(now_ns - self._window_ns, self._looks[0])
+
     def _persists(self, track: Track, now_ns: int) -> bool:
-        since_ns = now_ns - self._window_ns
+        since_ns = self._since_ns(now_ns)
         sighted = len(track.within(since_ns))
         return (
             track.last.pts_ns == now_ns
@@ -188,7 +197,7 @@ class Alarm:
         and dirt on the glass are what a network takes for smoke most often: they stand still, and
         it is seldom sure of them.
         """
-        since_ns = now_ns - self._window_ns
+        since_ns = self._since_ns(now_ns)
         sightings = track.within(since_ns)
         chance = math.fsum(seen.region.mean for seen in sightings) / len(sightings)
         motion = track.motion(since_ns)
@@ -260,14 +269,13 @@ class Alarm:
         )  # fmt: skip
 
     def _why(self, track: Track, now_ns: int) -> str:
-        since_ns = now_ns - self._window_ns
+        since_ns = self._since_ns(now_ns)
         sightings = track.within(since_ns)
         first_s = (now_ns - track.sightings[0].pts_ns) / _NS
         region = track.last.region
         growth = track.growth(0)
-        said = [
-            f"seen in {len(sightings)} of {len(self._looks)} looks over {self.rule.persist_s:.0f} s"
-        ]
+        judged_s = (now_ns - since_ns) / _NS
+        said = [f"seen in {len(sightings)} of {len(self._looks)} looks over {judged_s:.0f} s"]
         if abs(growth) >= 0.05:  # noqa: PLR2004  less is within the flicker of a mask
             verb = "grew" if growth > 0 else "shrank"
             said.append(f"{verb} {abs(growth) * 100:.0f} % in {first_s:.0f} s")

@@ -78,12 +78,16 @@ class Tracker:
 
     Args:
         window_ns: Sightings older than this are forgotten.
-        gap_ns: A track not seen for so long has ended.
+        gap_ns: A track not seen for so long has ended, unless the last look showed it: looks
+            may be further apart than this.
+        least: Sightings that are kept however old they are.
     """
 
-    def __init__(self, *, window_ns: int, gap_ns: int) -> None:
+    def __init__(self, *, window_ns: int, gap_ns: int, least: int = 1) -> None:
         self._window_ns = window_ns
         self._gap_ns = gap_ns
+        self._least = least
+        self._looked_ns: int | None = None
         self._numbers = itertools.count(1)
         self.tracks: list[Track] = []
         """Those that have not ended, oldest first."""
@@ -94,14 +98,23 @@ class Tracker:
         A plume tears and closes again: all regions that may continue a track do so together, and
         tracks that one region continues are one.
         """
-        self.tracks = [t for t in self.tracks if pts_ns - t.last.pts_ns <= self._gap_ns]
+        self.tracks = [
+            track
+            for track in self.tracks
+            if pts_ns - track.last.pts_ns <= self._gap_ns or track.last.pts_ns == self._looked_ns
+        ]
+        self._looked_ns = pts_ns
+        # As they were before this look: the parts of a torn plume are compared with the whole.
+        before = {track.number: [track.last.region] for track in self.tracks}
         for region in regions:
-            near = [t for t in self.tracks if _distance(t.last.region, region) <= 1]
+            near = [t for t in self.tracks if _is_near(before[t.number], region)]
             if near:
                 track = self._joined(near)
+                before[track.number] = [old for one in near for old in before[one.number]]
             else:
                 track = Track(next(self._numbers), first_ns=pts_ns)
                 self.tracks.append(track)
+                before[track.number] = [region]
             self._extend(track, Sighting(pts_ns, region))
 
     def _joined(self, tracks: list[Track]) -> Track:
@@ -121,7 +134,8 @@ class Tracker:
             before = track.sightings.pop()
             seen = Sighting(seen.pts_ns, together([before.region, seen.region]))
         track.sightings.append(seen)
-        while track.sightings[0].pts_ns < seen.pts_ns - self._window_ns:
+        oldest_ns = seen.pts_ns - self._window_ns
+        while len(track.sightings) > self._least and track.sightings[0].pts_ns < oldest_ns:
             track.sightings.popleft()
 
 
@@ -150,6 +164,10 @@ def together(regions: Sequence[Region]) -> Region:
             else None
         ),
     )
+
+
+def _is_near(before: Sequence[Region], region: Region) -> bool:
+    return any(_distance(old, region) <= 1 for old in before)
 
 
 def _distance(one: Region, other: Region) -> float:

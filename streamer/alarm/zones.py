@@ -2,17 +2,12 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Final
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 Polygon = Sequence[tuple[float, float]]
 """At least three corners x, y, each 0 to 1; 0, 0 is top left."""
-
-_SUBPIXEL: Final = 16
-"""Corners are placed to a sixteenth of a pixel (4 bits): small maps must not move an edge."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,17 +32,26 @@ class Zones:
         if mask is None:
             mask = np.zeros(size, np.uint8) if self.include else np.ones(size, np.uint8)
             for polygon in self.include:
-                _fill(mask, polygon, 1)
+                mask[_within(polygon, size)] = 1
             for polygon in self.exclude:
-                _fill(mask, polygon, 0)
+                mask[_within(polygon, size)] = 0
             mask.flags.writeable = False
             self._masks[size] = mask
         return mask
 
 
-def _fill(mask: NDArray[np.uint8], polygon: Polygon, value: int) -> None:
-    height, width = mask.shape
-    # Pixel centres lie at half a pixel, polygons on the edges between them.
-    corners = np.array(polygon, np.float64) * (width, height) - 0.5
-    points = np.rint(corners * _SUBPIXEL).astype(np.int32)
-    cv2.fillPoly(mask, [points], value, shift=_SUBPIXEL.bit_length() - 1)
+def _within(polygon: Polygon, size: tuple[int, int]) -> NDArray[np.bool_]:
+    """(height, width), whether the centre of each pixel lies in *polygon* (even-odd rule).
+
+    `cv2.fillPoly` takes the pixels of the outline as well: on a small map a polygon would reach a
+    pixel, half a percent of the picture, too far.
+    """
+    height, width = size
+    y = ((np.arange(height) + 0.5) / height)[:, None]
+    x = ((np.arange(width) + 0.5) / width)[None, :]
+    inside = np.zeros(size, np.bool_)
+    for (x0, y0), (x1, y1) in zip(polygon, (*polygon[1:], polygon[0]), strict=True):
+        if y0 != y1:
+            crosses = (y0 <= y) != (y1 <= y)
+            inside ^= crosses & (x < x0 + (y - y0) * (x1 - x0) / (y1 - y0))
+    return inside

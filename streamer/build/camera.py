@@ -130,9 +130,9 @@ class BuiltCamera:
         """Source, stages, sinks and workers as the settings say."""
         settings, site = self._settings, self._site
         ring = self._ring() if _has_packets(settings) else None
-        self.alarm = self._alarm()
         overlay = Overlay(self.name, clock=site.clock, live=self._in_real_time)
         incidents = self._incidents(ring, overlay)
+        self.alarm = self._alarm(incidents)
         background = _background(settings)
         stages: dict[str, Stage] = {
             "segment": Segment(
@@ -189,12 +189,14 @@ class BuiltCamera:
             max_bytes=round(clip.ring_max_mb * 1e6),
         )
 
-    def _alarm(self) -> Alarm:
+    def _alarm(self, incidents: Incidents) -> Alarm:
         alarm = Alarm(self.name, alarm_rule(self._settings))
         if self._site.store is not None:
             for recorded in self._site.store.open_alarms():
                 if recorded.event.camera == self.name:
                     alarm.resume(recorded.event)
+                    if recorded.evidence is not None:
+                        incidents.recover(recorded.evidence)
         return alarm
 
     def _incidents(self, ring: PacketRing | None, overlay: Overlay) -> Incidents:

@@ -1,4 +1,4 @@
-"""The segment stage: asks the network where there is smoke, at most once an interval."""
+"""The segment stage: asks the network where there is smoke, once an interval."""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -16,6 +16,26 @@ _EARLY: Final = 0.05
 """A frame that comes this share of the interval early still counts as due: cameras jitter."""
 
 
+class _Timetable:
+    """When looks are due: on a grid, so that their rate is what was asked for at any frame rate."""
+
+    def __init__(self, interval_ns: int) -> None:
+        self._interval_ns = interval_ns
+        self._early_ns = round(interval_ns * _EARLY)
+        self._due_ns: int | None = None
+
+    def due(self, pts_ns: int) -> bool:
+        """Whether the frame at *pts_ns* is to be looked at; each is asked for once."""
+        if self._due_ns is None:
+            self._due_ns = pts_ns
+        if pts_ns < self._due_ns - self._early_ns:
+            return False
+        self._due_ns += self._interval_ns
+        if self._due_ns - self._early_ns <= pts_ns:  # After a gap the grid begins anew.
+            self._due_ns = pts_ns + self._interval_ns
+        return True
+
+
 class Looker(Protocol):
     """A smoke network; `engines.smoke.model.SmokeModel` is one."""
 
@@ -31,7 +51,7 @@ class Segment:
 
     Args:
         model: Shared by all cameras.
-        interval_ns: Shortest media time from look to look.
+        interval_ns: Media time from look to look.
         background: The camera's slow background; `None` for cameras that move.
     """
 
@@ -41,7 +61,7 @@ class Segment:
         if interval_ns < 1:
             raise ValueError(f"interval_ns must be at least 1, got {interval_ns}")
         self._model = model
-        self._due_after_ns = round(interval_ns * (1 - _EARLY))
+        self._timetable = _Timetable(interval_ns)
         self._keep_ns = 3 * interval_ns + _NS
         self._background = background
         self._motion = Motion()
@@ -53,7 +73,7 @@ class Segment:
             if frame.synthetic:
                 yield frame if last is None else replace(frame, smoke=last)
                 continue
-            if last is None or frame.pts_ns - last.pts_ns >= self._due_after_ns:
+            if self._timetable.due(frame.pts_ns) or last is None:
                 last = self._look(frame)
             # A map that old belongs to a picture from before a gap.
             old = frame.pts_ns - last.pts_ns > self._keep_ns

@@ -292,7 +292,11 @@ def test_wherever_a_kill_comes_who_was_told_has_the_event_and_no_half_looks_whol
                 assert [each.channel for each in store.outbox.of_event("north-1-0")] == ["siren"]
             if clip:
                 assert len(pictures_of(folder / "clip.mp4")[0]) == 76
-            incidents_in(home, store).record(event(), SEEN)  # The next life sees it too.
+            next_life = incidents_in(home, store)
+            next_life.recover(folder)
+            assert not list(folder.glob("clip*.part")), "a clip that was cut off is kept as it is"
+            clip = (folder / "clip.mp4").exists()
+            next_life.record(event(), SEEN)  # It sees the smoke too.
             assert [what.event for what in delivered(store)] == [event()]
         assert verify(folder) == []
         assert set(sealed(folder)) - {"clip.json"} == {*SEALED, *(["clip.mp4"] if clip else [])}

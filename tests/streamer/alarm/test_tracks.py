@@ -55,6 +55,26 @@ def test_a_blob_that_stays_is_one_track_from_its_first_look():
     assert only.last == Sighting(7 * NS, PLUME)
 
 
+def test_looks_further_apart_than_the_gap_still_make_a_track():
+    tracks = tracker(gap_s=5)
+    for at in (0, 60, 120):
+        tracks.update(at * NS, [PLUME])
+    (only,) = tracks.tracks
+    assert only.number == 1
+
+
+def test_a_plume_that_tears_and_closes_stays_one_track():
+    tracks = tracker()
+    whole = region(0.2, 0.2, 0.6, 0.6)
+    parts = [region(0.2, 0.2, 0.3, 0.6), region(0.5, 0.2, 0.6, 0.6)]
+    tracks.update(0, [whole])
+    tracks.update(NS, parts)
+    tracks.update(2 * NS, [whole])
+    (only,) = tracks.tracks
+    assert only.number == 1
+    assert [seen.region for seen in only.sightings] == [whole, together(parts), whole]
+
+
 def test_blobs_far_apart_are_two_tracks_whatever_their_order():
     tracks = tracker()
     for at, regions in enumerate([[PLUME, FAR], [FAR, PLUME], [PLUME, FAR]]):
@@ -107,6 +127,7 @@ def test_a_track_survives_a_gap_and_not_a_nanosecond_more():
     tracks.update(0, [PLUME])
     tracks.update(5 * NS, [PLUME])
     assert [found.number for found in tracks.tracks] == [1]
+    tracks.update(6 * NS, [])
     tracks.update(10 * NS + 1, [PLUME])
     (again,) = tracks.tracks
     assert (again.number, again.first_ns) == (2, 10 * NS + 1)
@@ -163,6 +184,7 @@ def test_numbers_are_never_given_twice():
     for at in range(0, 20, 4):
         tracks.update(at * NS, [PLUME, FAR])
         numbers += [found.number for found in tracks.tracks]
+        tracks.update((at + 2) * NS, [])
     assert numbers == list(range(1, 11))
 
 
