@@ -19,6 +19,8 @@ from .clock import Clock, Stop
 from .errors import StorageError
 from .frame import Frame
 from .recording.clip import write_clip
+from .recording.part_file import PART
+from .recording.recovery import recover_part
 from .recording.ring import PacketFeed, PacketRing
 from .store import Store
 
@@ -114,11 +116,18 @@ class Incidents:
 
     def recover(self, folder: Path) -> None:
         """Keep the clip that a program killed before this one was writing into *folder*."""
-        if self._evidence is None:
+        if self._evidence is None or not folder.is_dir() or (folder / "clip.json").exists():
             return
         try:
-            self._evidence.recover(folder)
-        except StorageError as error:
+            for part in sorted(folder.glob(f"clip*{PART}")):
+                recover_part(part, part.with_suffix(""))
+            clips = sorted(path.name for path in folder.glob("clip*") if path.suffix != PART)
+            if clips:
+                reason = "the program ended while it was written"
+                self._evidence.add_clip(
+                    folder, {"files": clips, "complete": False, "reason": reason}
+                )
+        except (OSError, StorageError) as error:
             _log.error("clip not recovered", folder=str(folder), error=str(error))
 
     def close(self) -> None:

@@ -28,8 +28,6 @@ import numpy as np
 from streamer.errors import StorageError
 from streamer.frame import Frame
 from streamer.picture import Picture
-from streamer.recording.part_file import PART
-from streamer.recording.recovery import recover_part
 
 from .event import Event
 
@@ -110,22 +108,6 @@ class EvidenceFolder:
         with _translated(folder):
             _write(folder / "clip.json", _as_json(facts))
             self._seal(folder)
-
-    def recover(self, folder: Path) -> None:
-        """Keep the clip that was being written into *folder* when the program was killed.
-
-        Raises:
-            StorageError: The disk does not take it.
-        """
-        if not folder.is_dir() or (folder / "clip.json").exists():
-            return
-        with _translated(folder):
-            for part in sorted(folder.glob(f"clip*{PART}")):
-                recover_part(part, part.with_suffix(""))
-            clips = sorted(path.name for path in folder.glob("clip*") if path.suffix != PART)
-            if clips:
-                reason = "the program ended while it was written"
-                self.add_clip(folder, {"files": clips, "complete": False, "reason": reason})
 
     def _seal(self, folder: Path) -> None:
         with self._sealing:
