@@ -90,11 +90,13 @@ class Picture:
         return cls(planar)
 
     @classmethod
-    def blank(cls, size: tuple[int, int], *, full_range: bool = False) -> "Picture":
-        """A picture of (height, width), tagged BT.709, whose content is left undefined."""
+    def blank(cls, size: tuple[int, int], *, color: ColorTags | None = None) -> "Picture":
+        """A picture of (height, width) whose content is left undefined; BT.709 unless told."""
+        color = color or ColorTags(1, 1, 1)
         frame = av.VideoFrame(size[1], size[0], "yuv420p")
-        frame.colorspace = frame.color_primaries = frame.color_trc = 1
-        frame.color_range = int(ColorRange.JPEG if full_range else ColorRange.MPEG)
+        frame.colorspace, frame.color_primaries = color.matrix, color.primaries
+        frame.color_trc = color.transfer
+        frame.color_range = int(ColorRange.JPEG if color.full_range else ColorRange.MPEG)
         return cls(frame)
 
     @property

@@ -9,7 +9,7 @@ from typing import Final
 import av
 import av.error
 
-from streamer.errors import SinkError
+from streamer.errors import Cancelled, SinkError
 from streamer.frame import Frame
 
 from .encoder import H264Encoder
@@ -17,9 +17,14 @@ from .encoder import H264Encoder
 _NOMINAL_RATE: Final = Fraction(25)
 """Only a hint for players; the time stamps say when."""
 
+_GOP: Final = 50
+"""Pictures from key frame to key frame, each of which begins a fragment: what a kill can cost."""
+
 
 class VideoFileSink:
-    """Writes H.264 in MP4. The file is `NAME.part` until it is whole, and plays up to a kill.
+    """Writes H.264 in MP4. The file is `NAME.part` until it is whole.
+
+    After a kill the part plays, up to the last two seconds of 25 pictures each.
 
     A picture of another size is scaled to the first one's: a player takes no change of size.
 
@@ -54,10 +59,24 @@ class VideoFileSink:
     def _write(self, part: Path, first: Frame, frames: Iterator[Frame]) -> None:
         self._path.parent.mkdir(parents=True, exist_ok=True)
         # Fragments: what is on disk plays without the end.
-        options = {"movflags": "frag_keyframe+empty_moov+default_base_moof"}
+        options = {
+            "movflags": "frag_keyframe+empty_moov+default_base_moof", "flush_packets": "1",
+        }  # fmt: skip
         with av.open(str(part), "w", format="mp4", options=options) as container:
-            encoder = H264Encoder(container, first.picture, preset=self._preset, rate=_NOMINAL_RATE)
+            encoder = H264Encoder(
+                container,
+                first.picture,
+                preset=self._preset,
+                rate=_NOMINAL_RATE,
+                # Without B-frames, which fragments would show late by their reordering; and
+                # without looking ahead, which would keep pictures from the disk.
+                options={"g": str(_GOP), "bf": "0", "rc-lookahead": "0"},
+            )
             container.mux(encoder.encode(first.picture, 0))
-            for frame in frames:
-                container.mux(encoder.encode(frame.picture, frame.pts_ns - first.pts_ns))
+            try:
+                for frame in frames:
+                    container.mux(encoder.encode(frame.picture, frame.pts_ns - first.pts_ns))
+            except Cancelled:  # Any other error is the disk's: it takes nothing more.
+                container.mux(encoder.flush())
+                raise
             container.mux(encoder.flush())

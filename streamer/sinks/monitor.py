@@ -2,7 +2,7 @@
 
 import threading
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
@@ -24,7 +24,7 @@ class CameraStatus:
     """Since the program started."""
 
     rate: float
-    """Frames a second, lately; 0 when none came for a while."""
+    """Frames a second, lately; falls towards 0 while none come."""
 
     last_utc: datetime | None
     """Wall time of the newest picture."""
@@ -82,13 +82,20 @@ class Monitor:
         with self._lock:
             arrivals, now_ns = list(self._arrivals), self._clock.monotonic_ns()
             last_ns = arrivals[-1] if arrivals else None
-            span_ns = now_ns - arrivals[0] if arrivals else 0
             return CameraStatus(
                 camera=self._camera,
                 frames=self._frames,
-                rate=len(arrivals) * _NS / span_ns if span_ns > 0 else 0.0,
+                rate=_rate(arrivals, now_ns),
                 last_utc=None if last_ns is None else self._clock.utc_at(last_ns),
                 age_s=None if last_ns is None else (now_ns - last_ns) / _NS,
                 alarm=self._alarm,
                 size=self._size,
             )
+
+
+def _rate(arrivals: Sequence[int], now_ns: int) -> float:
+    """Arrivals a second; falls once the next one is overdue."""
+    if len(arrivals) < 2:  # noqa: PLR2004  one picture has no rate
+        return 0.0
+    came = (len(arrivals) - 1) / max(1, arrivals[-1] - arrivals[0])
+    return _NS * min(came, len(arrivals) / max(1, now_ns - arrivals[0]))

@@ -57,8 +57,7 @@ def page(cameras: Sequence[tuple[str, str]], query: str) -> str:
 
     Args:
         cameras: Name for HTML and name for a URL, both escaped.
-        query: Appended to every address, with its question mark: the token.
+        query: Appended to every address, with its question mark: the token, percent-encoded.
     """
     tiles = "".join(_TILE.replace("@NAME@", name).replace("@PATH@", path) for name, path in cameras)
-    safe = query.replace("&", "&amp;").replace('"', "%22").replace("<", "%3C")
-    return _PAGE.replace("@CAMERAS@", tiles).replace("@QUERY@", safe)
+    return _PAGE.replace("@CAMERAS@", tiles).replace("@QUERY@", query)

@@ -5,9 +5,11 @@ picture is encoded once for all viewers, and only while somebody looks. When no 
 came, a card says NO SIGNAL: an old picture is never shown as live.
 """
 
+import contextlib
 import hmac
 import html
 import json
+import socket
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -15,7 +17,7 @@ from datetime import UTC
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Final
-from urllib.parse import parse_qs, quote, unquote, urlsplit
+from urllib.parse import parse_qs, quote, unquote, urlencode, urlsplit
 
 import cv2
 
@@ -81,14 +83,16 @@ class PreviewSink:
             timeout_s: How long to wait for a newer one.
 
         Returns:
-            The version, which stays *newer_than* for a card, and the JPEG.
+            The version to wait for more than, and the JPEG.
         """
         found = self._slot.wait(newer_than, timeout_s)
         if found is None:
             found = self._slot.wait(0, 0)  # Nothing new: is what the viewer has still fresh?
-        if found is None or self._is_stale(found[1]):
-            return newer_than, _encoded(self._card(None if found is None else found[1]))
+        if found is None:
+            return newer_than, _encoded(self._card(None))
         version, frame = found
+        if self._is_stale(frame):
+            return version, _encoded(self._card(frame))
         with self._lock:
             if self._shown.version != version:
                 self._shown = _Shown(version, _encoded(frame.picture))
@@ -171,8 +175,7 @@ class PreviewServer:
         """Stop listening and end every viewer. A second call does nothing."""
         for camera in self.cameras.values():
             camera.close()
-        self._server.ending.set()
-        self._server.server_close()
+        self._server.end()
 
     def allows(self, query: Mapping[str, list[str]], authorization: str) -> bool:
         """Whether a request knows the token: `?token=` or `Authorization: Bearer`."""
@@ -190,6 +193,29 @@ class _Server(ThreadingHTTPServer):
         super().__init__(address, _Handler)
         self.preview = preview
         self.ending = Stop()
+        self._lock = threading.Lock()
+        self._connections: set[socket.socket] = set()  # Guarded by _lock.
+
+    def end(self) -> None:
+        """Stop listening and cut every connection, also one that has not asked for anything yet."""
+        self.ending.set()
+        with self._lock:
+            for connection in self._connections:
+                with contextlib.suppress(OSError):  # The viewer was faster.
+                    connection.shutdown(socket.SHUT_RDWR)
+        self.server_close()
+
+    def process_request_thread(self, request: Any, client_address: Any) -> None:
+        """Answer one connection."""
+        with self._lock:
+            self._connections.add(request)
+            if self.ending.is_set():
+                request.shutdown(socket.SHUT_RDWR)
+        try:
+            super().process_request_thread(request, client_address)
+        finally:
+            with self._lock:
+                self._connections.discard(request)
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -206,14 +232,19 @@ class _Handler(BaseHTTPRequestHandler):
         """Requests are not logged: a token may be in them."""
 
     def _answer(self) -> None:
-        url = urlsplit(self.path)
+        try:
+            url = urlsplit(self.path)
+        except ValueError:
+            self._send(HTTPStatus.BAD_REQUEST, "text/plain", b"no such address\n")
+            return
         if not self.server.preview.allows(
             parse_qs(url.query), self.headers.get("Authorization", "")
         ):
             self._send(HTTPStatus.UNAUTHORIZED, "text/plain", b"token missing or wrong\n")
             return
         if url.path == "/":
-            query = f"?{url.query}" if url.query else ""
+            token = parse_qs(url.query).get("token")
+            query = f"?{urlencode({'token': token[0]})}" if token else ""
             names = [
                 (html.escape(name), quote(name, safe="")) for name in self.server.preview.cameras
             ]

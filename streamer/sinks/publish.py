@@ -5,12 +5,15 @@ process, every camera would stand still. See `publisher` for the other side.
 """
 
 import contextlib
+import io
 import json
+import os
+import select
 import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
-from typing import Final
+from typing import IO, Any, Final
 
 from streamer.errors import SinkError
 from streamer.frame import Frame
@@ -19,6 +22,9 @@ from .wire import write_frame
 
 _LAST_WORD_S: Final = 15.0
 """What the publisher gets to end by itself: an opening attempt and its last packets."""
+
+_STANDSTILL_S: Final = 30.0
+"""Opening an address holds the publisher up for 5 s at most; longer, and it is broken."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,13 +69,18 @@ class PublishSink:
         publisher = subprocess.Popen(
             [sys.executable, "-m", "streamer.sinks.publisher"], stdin=subprocess.PIPE
         )
-        pipe = publisher.stdin
-        assert pipe is not None
+        assert publisher.stdin is not None
+        pipe = _BoundedPipe(publisher.stdin)
         try:
             pipe.write(json.dumps(asdict(self._settings)).encode() + b"\n")
             for frame in frames:
                 write_frame(pipe, frame)
             pipe.close()  # The publisher ends when its input does.
+        except TimeoutError:
+            publisher.kill()
+            raise SinkError(
+                f"{self._settings.camera}: the publisher stood still for {_STANDSTILL_S:.0f} s"
+            ) from None
         except BrokenPipeError:
             status = publisher.wait(_LAST_WORD_S)
             raise SinkError(
@@ -77,6 +88,32 @@ class PublishSink:
             ) from None
         finally:
             _end(publisher)
+
+
+class _BoundedPipe(io.RawIOBase):
+    """A pipe whose reader may pause, but not for ever.
+
+    Raises:
+        TimeoutError: From `write`, when the reader took nothing for `_STANDSTILL_S`.
+    """
+
+    def __init__(self, pipe: IO[bytes]) -> None:
+        self._pipe = pipe
+        os.set_blocking(pipe.fileno(), False)
+
+    def write(self, data: Any, /) -> int:
+        """Write all of *data*, a contiguous buffer."""
+        left = memoryview(data).cast("B")
+        while left:
+            if not select.select([], [self._pipe], [], _STANDSTILL_S)[1]:
+                raise TimeoutError
+            with contextlib.suppress(BlockingIOError):
+                left = left[os.write(self._pipe.fileno(), left) :]
+        return memoryview(data).nbytes
+
+    def close(self) -> None:
+        """Say that nothing more comes."""
+        self._pipe.close()
 
 
 def _end(publisher: "subprocess.Popen[bytes]") -> None:

@@ -78,7 +78,7 @@ def _publish(settings: PublishSettings, newest: Latest[SentPicture]) -> None:
     rate = Fraction(settings.rate).limit_denominator(1001)
     with av.open(
         settings.url, "w", format=_FORMATS.get(scheme, "mpegts"),
-        options=options if scheme.startswith("rtsp") else {},
+        options=options if scheme.startswith("rtsp") else {"rw_timeout": _TIMEOUT_US},
     ) as container:  # fmt: skip
         encoder = H264Encoder(
             container,

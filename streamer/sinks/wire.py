@@ -1,16 +1,16 @@
 """Pictures through a pipe, from the program to its publisher: a head of fixed size, then planes."""
 
 import struct
-from dataclasses import dataclass
-from typing import IO, Final
+from dataclasses import astuple, dataclass
+from typing import IO, Final, Protocol
 
 import numpy as np
 
 from streamer.frame import Frame
-from streamer.picture import Picture
+from streamer.picture import ColorTags, Picture
 
-_HEAD: Final = struct.Struct("<qIIB")
-"""arrived_ns, height, width, full range."""
+_HEAD: Final = struct.Struct("<qIIBBB?")
+"""arrived_ns, height, width, matrix, primaries, transfer, full range."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -22,11 +22,19 @@ class SentPicture:
     """By the machine's monotonic clock, which all of its processes share."""
 
 
-def write_frame(pipe: IO[bytes], frame: Frame) -> None:
+class Writer(Protocol):
+    """What pictures are written to: all of it, before `write` returns."""
+
+    def write(self, data: bytes | memoryview, /) -> int: ...  # noqa: D102  described by the class
+    def flush(self) -> None: ...  # noqa: D102  as above
+
+
+def write_frame(pipe: Writer, frame: Frame) -> None:
     """Send a picture; blocks while the pipe is full."""
     planes = frame.picture.planes()
     height, width = planes.y.shape
-    pipe.write(_HEAD.pack(frame.arrived_ns, height, width, frame.picture.color.full_range))
+    color = astuple(frame.picture.color)
+    pipe.write(_HEAD.pack(frame.arrived_ns, height, width, *color))
     for plane in (planes.y, planes.u, planes.v):
         pipe.write(np.ascontiguousarray(plane).data)
     pipe.flush()
@@ -37,8 +45,8 @@ def read_picture(pipe: IO[bytes]) -> SentPicture | None:
     head = _read(pipe, _HEAD.size)
     if head is None:
         return None
-    arrived_ns, height, width, full_range = _HEAD.unpack(head)
-    canvas = Picture.blank((height, width), full_range=bool(full_range)).canvas()
+    arrived_ns, height, width, *color = _HEAD.unpack(head)
+    canvas = Picture.blank((height, width), color=ColorTags(*color)).canvas()
     for plane in (canvas.planes.y, canvas.planes.u, canvas.planes.v):
         data = _read(pipe, plane.size)
         if data is None:

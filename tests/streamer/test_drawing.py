@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from streamer.drawing import AMBER, GREEN, RED, WHITE, Color, Painter, _ink, no_signal
-from streamer.picture import Canvas, Picture
+from streamer.picture import Canvas, ColorTags, Picture
 
 SIZES = [(96, 160), (97, 161), (31, 64), (480, 853)]
 sizes = st.sampled_from([(48, 64), (49, 65), (37, 90), (400, 61)])
@@ -18,7 +18,7 @@ LUMA, CHROMA = 200, 100
 
 
 def canvas_of(size, *, full_range: bool = False) -> Canvas:
-    canvas = Picture.blank(size, full_range=full_range).canvas()
+    canvas = Picture.blank(size, color=ColorTags(1, 1, 1, full_range)).canvas()
     canvas.planes.y[:], canvas.planes.u[:], canvas.planes.v[:] = LUMA, CHROMA, CHROMA
     return canvas
 

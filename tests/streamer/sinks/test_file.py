@@ -2,18 +2,23 @@
 
 import itertools
 import os
+import signal
+import subprocess
+import sys
 from dataclasses import replace
+from pathlib import Path
 
 import av
 import numpy as np
 import pytest
 
 from streamer.errors import SinkError
-from streamer.picture import Picture
+from streamer.picture import ColorTags, Picture
 from streamer.sinks.file import VideoFileSink
 from tests.support.clips import images
 from tests.support.frames import STEP_NS, frame
 
+ROOT = Path(__file__).resolve().parents[3]
 SECOND = 1_000_000_000
 
 
@@ -109,7 +114,7 @@ def test_an_odd_size_becomes_the_even_one_below(tmp_path, width, height, stored)
 
 @pytest.mark.parametrize("full_range", [False, True])
 def test_the_colours_mean_what_they_meant(tmp_path, full_range):
-    canvas = Picture.blank((96, 128), full_range=full_range).canvas()
+    canvas = Picture.blank((96, 128), color=ColorTags(1, 1, 1, full_range)).canvas()
     for plane, level in ((canvas.planes.y, 200), (canvas.planes.u, 90), (canvas.planes.v, 160)):
         plane[:] = level
     picture = canvas.picture()
@@ -210,3 +215,34 @@ def test_a_name_that_is_a_folder_is_told_and_what_was_written_stays(tmp_path):
     with pytest.raises(SinkError, match="is a directory"):
         VideoFileSink(tmp_path / "north.mp4")(clip(3))
     assert len(decoded(tmp_path / "north.mp4.part")) == 3
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from streamer.sinks.file import VideoFileSink
+from tests.support.frames import frame
+
+def frames():
+    for number in range(130):
+        yield frame(number)
+    os.kill(os.getpid(), signal.SIGKILL)
+
+VideoFileSink(Path(sys.argv[1]))(frames())
+"""
+
+
+def test_after_a_kill_the_part_plays_but_for_its_last_two_seconds(tmp_path):
+    killed = subprocess.run(
+        [sys.executable, "-c", KILLED, tmp_path / "out.mp4"], cwd=ROOT, timeout=60, check=False
+    )
+    assert killed.returncode == -signal.SIGKILL
+    with av.open(str(tmp_path / "out.mp4.part")) as part:
+        assert sum(1 for _ in part.decode(video=0)) >= 100
+
+
+def test_the_first_picture_is_at_the_beginning(tmp_path):
+    frames = [shown(flat(90), pts_ns=at * SECOND) for at in (7, 17, 27)]
+    VideoFileSink(tmp_path / "out.mp4")(iter(frames))
+    with av.open(str(tmp_path / "out.mp4")) as file:
+        assert [picture.time for picture in file.decode(video=0)] == [0, 10, 20]

@@ -163,3 +163,11 @@ def test_a_snapshot_taken_while_pictures_come_fits_together():
             assert status.alarm is (AlarmState.QUIET if status.frames % 2 else AlarmState.ALARM)
     assert seen[-1].frames == 2000
     assert [status.frames for status in seen] == sorted(status.frames for status in seen)
+
+
+def test_a_single_picture_has_no_rate():
+    clock = StepClock()
+    monitor = Monitor("north", clock=clock)
+    monitor([frame(0, arrived_ns=0)])
+    clock.step(0.001)
+    assert monitor.status().rate == 0

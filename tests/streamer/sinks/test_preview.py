@@ -244,3 +244,30 @@ def test_closing_ends_every_connection_and_a_second_time_does_nothing():
         preview.server.close()
         with pytest.raises(httpx.ConnectError):
             preview.get("/")
+
+
+def test_closing_does_not_wait_for_who_never_asks_anything(preview):
+    with contextlib.closing(socket.create_connection(("127.0.0.1", preview.port))) as idle:
+        idle.sendall(b"GET / HT")
+        preview.get("/status")  # Connections are taken in order: the idle one is held now.
+        preview.stop.set()
+        idle.settimeout(5)
+        assert idle.recv(1) == b""
+
+
+def test_an_old_picture_costs_a_viewer_one_card_a_second(preview):
+    preview.show(200)
+    preview.clock.step(5)
+    version, card = preview.camera().jpeg(0, timeout_s=0)
+    later, again = preview.camera().jpeg(version, timeout_s=0)
+    assert version > 0, "the next call waits for something newer"
+    assert later == version
+    assert card
+    assert again
+
+
+def test_an_address_that_is_none_is_refused_in_words(preview):
+    with contextlib.closing(socket.create_connection(("127.0.0.1", preview.port))) as raw:
+        raw.settimeout(LIMIT_S)
+        raw.sendall(b"GET http://[/ HTTP/1.0\r\n\r\n")
+        assert b" 400 " in raw.recv(100)

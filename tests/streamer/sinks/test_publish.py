@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 
 from streamer.errors import SinkError
-from streamer.picture import Picture
+from streamer.picture import ColorTags, Picture
 from streamer.sinks.publish import PublishSettings, PublishSink
 from streamer.sinks.wire import read_picture, write_frame
 from tests.support.frames import frame
@@ -226,7 +226,7 @@ def test_the_publisher_ends_by_itself_when_the_program_was_killed(sent):
 @pytest.mark.parametrize("size", [(96, 128), (97, 129), (1, 1)])
 @pytest.mark.parametrize("full_range", [False, True])
 def test_a_picture_is_the_same_after_the_pipe(size, full_range):
-    canvas = Picture.blank(size, full_range=full_range).canvas()
+    canvas = Picture.blank(size, color=ColorTags(1, 1, 1, full_range)).canvas()
     for plane in (canvas.planes.y, canvas.planes.u, canvas.planes.v):
         plane[:] = np.random.default_rng(plane.size).integers(0, 256, plane.shape)
     picture, pipe = canvas.picture(), io.BytesIO()
