@@ -15,15 +15,19 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import IO, Any, Final
 
+import structlog
+
 from streamer.errors import SinkError
 from streamer.frame import Frame
 
 from .wire import write_frame
 
+_log = structlog.get_logger(__name__)
+
 _LAST_WORD_S: Final = 15.0
 """What the publisher gets to end by itself: an opening attempt and its last packets."""
 
-_STANDSTILL_S: Final = 30.0
+_STANDSTILL_S: Final = 12.0
 """Opening an address holds the publisher up for 5 s at most; longer, and it is broken."""
 
 
@@ -66,6 +70,14 @@ class PublishSink:
         Raises:
             SinkError: The publisher ended, which it does only when it cannot go on.
         """
+        while not self._hand_over(frames):
+            _log.warning(
+                "publisher stood still and is started anew",
+                camera=self._settings.camera, to=self._settings.shown_as, after_s=_STANDSTILL_S,
+            )  # fmt: skip
+
+    def _hand_over(self, frames: Iterator[Frame]) -> bool:
+        """Feed one publisher; returns whether *frames* ended rather than its patience."""
         publisher = subprocess.Popen(
             [sys.executable, "-m", "streamer.sinks.publisher"], stdin=subprocess.PIPE
         )
@@ -77,10 +89,8 @@ class PublishSink:
                 write_frame(pipe, frame)
             pipe.close()  # The publisher ends when its input does.
         except TimeoutError:
-            publisher.kill()
-            raise SinkError(
-                f"{self._settings.camera}: the publisher stood still for {_STANDSTILL_S:.0f} s"
-            ) from None
+            publisher.kill()  # E.g. a server that takes the connection and never answers.
+            return False
         except BrokenPipeError:
             status = publisher.wait(_LAST_WORD_S)
             raise SinkError(
@@ -88,6 +98,7 @@ class PublishSink:
             ) from None
         finally:
             _end(publisher)
+        return True
 
 
 class _BoundedPipe(io.RawIOBase):
