@@ -22,6 +22,12 @@ class SmokeMap:
     motion: NDArray[np.float32] | None = None
     """Change since a second ago, of the map's size, 1 as the whole picture; `None` if unknown."""
 
+    view: NDArray[np.float32] | None = None
+    """What the camera's view was known by at that moment; `None` for cameras that move."""
+
+    compared: bool = False
+    """Whether the network had a background to compare the picture with."""
+
 
 class AlarmState(enum.Enum):
     """What a camera's alarm thinks of the view."""

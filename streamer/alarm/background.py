@@ -4,31 +4,17 @@ The same view a while ago holds all that is always there: masts, glare, a hazy r
 old enough that a growing plume is not in it yet, so pictures wait before they become part of it.
 """
 
-import math
 from collections import deque
 from typing import Final, cast
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
+
+from .view import View
 
 Rgb = NDArray[np.uint8]
 
 _NS: Final = 1_000_000_000
-_TINY: Final = (24, 40)
-"""(height, width) at which views are compared: details and noise are averaged away."""
-
-_MOVED: Final = 0.8
-"""Squared distance of the edges of two views, as vectors of length one, above which the camera has
-moved: a correlation of about 0.5. Same view under other light stays above 0.8, another view comes
-below 0.4."""
-
-_FAINT: Final = 6.0
-"""Strength of edges below which a view has none to be known by: fog, a dark night. Noise of three
-levels has 4, a landscape 35 to 95."""
-
-_FOLLOW_S: Final = 50.0
-"""Time constant with which the remembered view follows the light, so that noon and dusk are one."""
 
 
 class Background:
@@ -50,8 +36,10 @@ class Background:
         self._waiting: deque[tuple[int, Rgb]] = deque()
         self._kept: deque[Rgb] = deque(maxlen=slots)
         self._median: Rgb | None = None
-        self._view: NDArray[np.float32] | None = None
-        self._viewed_ns = 0
+        self._number = 0
+        self.view = View()
+        """What the camera shows; a background is of one view only."""
+
         self.hold = False
         """While set, nothing new becomes background: smoke is suspected in it."""
 
@@ -73,18 +61,12 @@ class Background:
         return self._median
 
     def _forget_if_moved(self, pts_ns: int, image: Rgb) -> None:
-        view = _edges(image)
-        if self._view is None:
-            self._view = view
-        elif float(np.square(view - self._view).sum()) > _MOVED:
+        number = self.view.at(pts_ns, image)
+        if number != self._number:
+            self._number = number
             self._waiting.clear()
             self._kept.clear()
             self._median = None
-            self._view = view
-        else:
-            share = 1 - math.exp((self._viewed_ns - pts_ns) / (_FOLLOW_S * _NS))
-            self._view += np.float32(share) * (view - self._view)
-        self._viewed_ns = pts_ns
 
 
 def _median(pictures: list[Rgb]) -> Rgb:
@@ -92,15 +74,3 @@ def _median(pictures: list[Rgb]) -> Rgb:
         return pictures[0]
     stack = pictures if len(pictures) % 2 else pictures[1:]
     return cast("Rgb", np.median(np.stack(stack), axis=0).astype(np.uint8))
-
-
-def _edges(image: Rgb) -> NDArray[np.float32]:
-    """Where the view has edges: a vector of length one, shorter when they are faint."""
-    half = cv2.resize(image, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA)
-    grey = cv2.cvtColor(half, cv2.COLOR_RGB2GRAY)
-    across, down = cv2.Sobel(grey, cv2.CV_32F, 1, 0), cv2.Sobel(grey, cv2.CV_32F, 0, 1)
-    # The root: one bright edge is not the view.
-    strength = cv2.sqrt(cv2.magnitude(across, down))
-    tiny = cv2.resize(strength, _TINY[::-1], interpolation=cv2.INTER_AREA)
-    tiny -= tiny.mean()
-    return cast("NDArray[np.float32]", tiny / np.float32(np.linalg.norm(tiny) + _FAINT))

@@ -11,9 +11,8 @@ from streamer.frame import Region
 
 from .zones import Zones
 
-_GROWN_TO: Final = 0.75
-"""A region grows from pixels above the threshold to pixels above this share of it: the thin rim
-of a plume belongs to it (hysteresis, Canny 1986), but a rim alone is none."""
+_OUTLINE: Final = 0.75
+"""Where the outline lies unless told: at this share of the threshold."""
 
 _MOST: Final = 32
 """Regions kept of one look, the most alarming first: a picture full of specks stays cheap."""
@@ -23,21 +22,29 @@ def find_regions(
     probability: NDArray[np.float32],
     *,
     threshold: float,
+    outline: float | None = None,
     zones: Zones | None = None,
     min_area: float = 0.0,
     motion: NDArray[np.float32] | None = None,
+    said: NDArray[np.float32] | None = None,
 ) -> tuple[Region, ...]:
     """Connected patches of smoke, the most alarming first.
 
     Args:
         probability: (height, width), 0 to 1.
         threshold: A region holds at least one pixel above this, 0 to 1.
+        outline: It grows from there to pixels above this: the thin rim of a plume belongs to it
+            (hysteresis, Canny 1986), but a rim alone is none.
         zones: Where smoke counts; everywhere when left out.
         min_area: Smaller regions are left out; a share of the picture.
         motion: Change since a second ago, of the same size, if it is known.
+        said: What the network itself said, of the same size, where *probability* is only what
+            exceeds the usual: a region is as sure as the network was.
     """
+    said = probability if said is None else said
     allowed = zones.mask(probability.shape[:2]) if zones is not None else None
-    grown = (probability > threshold * _GROWN_TO).view(np.uint8)
+    rim = threshold * _OUTLINE if outline is None else min(outline, threshold)
+    grown = (probability > rim).view(np.uint8)
     if allowed is not None:
         grown &= allowed
     if not cv2.hasNonZero(grown):
@@ -55,7 +62,8 @@ def find_regions(
         if chance.max() > threshold:
             moved = None if motion is None else float(motion[part][inside].mean())
             region = _measure(inside, chance, (x, y), pixels, probability.shape)
-            found.append(replace(region, mean=_surest(chance[inside]), motion=moved))
+            sure = _surest(said[part][inside])
+            found.append(replace(region, mean=sure, motion=moved))
     found.sort(key=lambda region: (-region.area * region.mean, region.box))
     return tuple(found[:_MOST])
 

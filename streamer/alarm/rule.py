@@ -40,7 +40,10 @@ class AlarmRule:
     """And in at least so many looks; where looks are rare, more time is looked back for them."""
 
     min_score: float = 0.55
-    """Least score that raises."""
+    """Least score that raises, once the network compares with a background."""
+
+    min_score_alone: float = 0.75
+    """The same while there is none: a network is wrong far more often about a single picture."""
 
     drift_limit: float = 0.15
     """A region whose base went this far within the time above drifts as a whole: a cloud."""
@@ -61,7 +64,7 @@ class AlarmRule:
     """Growth since the last event that is worth an update: 1 for doubled."""
 
     def __post_init__(self) -> None:
-        for name in ("keep_ratio", "persist_share", "min_score"):
+        for name in ("keep_ratio", "persist_share", "min_score", "min_score_alone"):
             if not 0 < getattr(self, name) <= 1:
                 raise ValueError(f"{name} must be above 0 and at most 1, got {getattr(self, name)}")
         for name in ("persist_s", "gap_s", "clear_after_s", "cooldown_s", "update_every_s"):
@@ -80,6 +83,8 @@ class Observation:
     """Wall time of the picture, aware UTC."""
 
     regions: tuple[Region, ...]
+    compared: bool = False
+    """Whether the network had a background to compare with."""
 
 
 @dataclass(slots=True)
@@ -105,7 +110,9 @@ class Alarm:
     """
 
     def __init__(self, camera: str, rule: AlarmRule | None = None) -> None:
-        self._camera = camera
+        self.camera = camera
+        """Its name."""
+
         self.rule = rule or AlarmRule()
         self._window_ns = round(self.rule.persist_s * _NS)
         self._tracker = Tracker(
@@ -166,7 +173,8 @@ class Alarm:
     def _changed(self, seen: Observation, tracks: list[Track]) -> Event | None:
         best = max(tracks, key=lambda track: self._score(track, seen.pts_ns), default=None)
         if self._open is None:
-            if best is None or self._score(best, seen.pts_ns) < self.rule.min_score:
+            least = self.rule.min_score if seen.compared else self.rule.min_score_alone
+            if best is None or self._score(best, seen.pts_ns) < least:
                 return None
             return self._raise(seen, best, tracks)
         if seen.regions:
@@ -218,7 +226,7 @@ class Alarm:
             self._open.seen_ns = seen.pts_ns
             return self._tell(EventKind.UPDATED, seen, best, tracks, "seen again: ")
         stamp = seen.utc.strftime("%Y%m%dT%H%M%S.%f")[:-3]
-        self._open = _Open(f"{self._camera}-{stamp}Z", -1, seen.pts_ns, 0, 0, seen.pts_ns)
+        self._open = _Open(f"{self.camera}-{stamp}Z", -1, seen.pts_ns, 0, 0, seen.pts_ns)
         return self._tell(EventKind.RAISED, seen, best, tracks, "")
 
     def _cooling(self, now_ns: int) -> bool:
@@ -246,7 +254,7 @@ class Alarm:
         alarm.sequence += 1
         quiet_s = (seen.pts_ns - alarm.seen_ns) / _NS
         event = Event(
-            alarm.alarm_id, alarm.sequence, EventKind.CLEARED, self._camera, seen.pts_ns, seen.utc,
+            alarm.alarm_id, alarm.sequence, EventKind.CLEARED, self.camera, seen.pts_ns, seen.utc,
             onset_ns=alarm.seen_ns, why=f"nothing seen for {quiet_s:.0f} s", score=0.0, regions=(),
         )  # fmt: skip
         self._last, self._open, self._ended_ns = alarm, None, seen.pts_ns
@@ -263,7 +271,7 @@ class Alarm:
         alarm.told_tracks = len(tracks)
         regions = sorted((t.last.region for t in tracks), key=lambda region: -region.area)
         return Event(
-            alarm.alarm_id, alarm.sequence, kind, self._camera, seen.pts_ns, seen.utc,
+            alarm.alarm_id, alarm.sequence, kind, self.camera, seen.pts_ns, seen.utc,
             onset_ns=best.first_ns, why=words + self._why(best, seen.pts_ns),
             score=self._score(best, seen.pts_ns), regions=tuple(regions),
         )  # fmt: skip

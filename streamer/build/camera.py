@@ -1,5 +1,6 @@
 """One camera: from its settings to a pipeline."""
 
+import contextlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +12,7 @@ from streamer.alarm.background import Background
 from streamer.alarm.event import Event
 from streamer.alarm.evidence import EvidenceFolder, Provenance, safe_name
 from streamer.alarm.rule import Alarm, AlarmRule
+from streamer.alarm.usual import Usual
 from streamer.alarm.zones import Zones
 from streamer.clock import Clock, MediaClock, Stop
 from streamer.config import CameraSettings, Config
@@ -44,6 +46,7 @@ from streamer.stages.alarm import Judge
 from streamer.stages.overlay import Overlay
 from streamer.stages.segment import Segment
 from streamer.store import Store
+from streamer.store.usual import UsualFile
 
 _NS: Final = 1_000_000_000
 _READ_AHEAD_S: Final = 20
@@ -66,6 +69,9 @@ class Site:
     store: Store | None = None
     evidence: Path | None = None
     """Root of the evidence folders; `None` keeps none."""
+
+    usual: Path | None = None
+    """Folder of what is usual at each camera; `None` keeps nothing of it."""
 
     preview: PreviewServer | None = None
     on_event: Callable[[Event], None] | None = None
@@ -98,8 +104,7 @@ def open_model(config: Config) -> SmokeModel:
         EngineError: It cannot be used here.
     """
     engine = config.engine
-    path = None if engine.model == "smoke" else Path(engine.model)
-    return open_smoke_model(path, device=engine.device, precision=engine.precision)
+    return open_smoke_model(engine.model, device=engine.device, precision=engine.precision)
 
 
 class BuiltCamera:
@@ -134,11 +139,17 @@ class BuiltCamera:
         incidents = self._incidents(ring, overlay)
         self.alarm = self._alarm(incidents)
         background = _background(settings)
+        usual, keep = self._usual(background)
         stages: dict[str, Stage] = {
             "segment": Segment(
-                site.model, interval_ns=_look_interval_ns(settings), background=background
+                site.model,
+                interval_ns=_look_interval_ns(settings),
+                background=background,
+                suspect=self._suspect(),
             ),
-            "alarm": _then(self._judge(self.alarm, incidents, background), incidents.close),
+            "alarm": _then(
+                self._judge(self.alarm, incidents, background, usual, keep), incidents.close, keep
+            ),
         }
         sinks = self._sinks()
         shown = len(sinks) > 1  # To somebody besides the monitor.
@@ -223,16 +234,51 @@ class BuiltCamera:
         if self._site.on_event is not None:
             self._site.on_event(event)
 
-    def _judge(self, alarm: Alarm, incidents: Incidents, background: Background | None) -> Judge:
+    def _threshold(self) -> float:
+        told = self._settings.alarm.threshold
+        return self._site.model.threshold if told is None else told
+
+    def _outline(self) -> float:
+        told = self._settings.alarm.outline
+        return self._site.model.outline if told is None else told
+
+    def _suspect(self) -> tuple[float, float] | None:
+        """Where the alarm's lowest threshold lies: all that can count is looked at again."""
+        if not self._settings.watch.second_look:
+            return None
+        return self._threshold() * self._settings.alarm.keep_ratio, self._outline()
+
+    def _usual(self, background: Background | None) -> tuple[Usual | None, Callable[[], None]]:
+        """What is usual here, and what keeps it; a replay begins with nothing and keeps nothing."""
+        told = self._settings.watch.usual
+        if background is None or not told.enabled:
+            return None, _nothing
+        usual = Usual(learn_s=60 * told.learn_min)
+        if self._site.usual is None:
+            return usual, _nothing
+        file = UsualFile(self._site.usual / f"{self.folder}.npz")
+        file.load_into(usual)
+        return usual, lambda: file.save(usual)
+
+    def _judge(
+        self,
+        alarm: Alarm,
+        incidents: Incidents,
+        background: Background | None,
+        usual: Usual | None,
+        keep: Callable[[], None],
+    ) -> Judge:
         settings = self._settings
-        threshold = settings.alarm.threshold
         return Judge(
             alarm,
-            threshold=self._site.model.threshold if threshold is None else threshold,
+            threshold=self._threshold(),
+            outline=self._outline(),
             zones=Zones(include=settings.zones.include, exclude=settings.zones.exclude),
             clock=self._site.clock,
             record=incidents.record,
             background=background,
+            usual=usual,
+            keep=keep,
         )
 
     def _sinks(self) -> dict[str, Sink]:
@@ -303,7 +349,7 @@ def kind(settings: CameraSettings) -> Kind:
 
 def alarm_rule(settings: CameraSettings) -> AlarmRule:
     """The rule that the settings mean; their keys are its fields."""
-    return AlarmRule(**settings.alarm.model_dump(exclude={"threshold"}))
+    return AlarmRule(**settings.alarm.model_dump(exclude={"threshold", "outline"}))
 
 
 def _background(settings: CameraSettings) -> Background | None:
@@ -383,13 +429,17 @@ def _closing(source: Source, ring: PacketRing) -> Source:
     return run
 
 
-def _then(stage: Stage, done: Callable[[], None]) -> Stage:
-    """The stage, and *done* when it has ended."""
+def _nothing() -> None:
+    """Nothing is to be done."""
+
+
+def _then(stage: Stage, *done: Callable[[], None]) -> Stage:
+    """The stage, and *done* when it has ended, one after the other."""
 
     def run(frames: Iterator[Frame]) -> Iterator[Frame]:
-        try:
+        with contextlib.ExitStack() as at_the_end:
+            for each in reversed(done):
+                at_the_end.callback(each)
             yield from stage(frames)
-        finally:
-            done()
 
     return run

@@ -76,6 +76,7 @@ def open_program(
             provenance=provenance(config, model),
             store=store,
             evidence=config.evidence_folder,
+            usual=config.usual_folder,
             preview=preview,
             on_event=on_event,
             on_state=partial(_show_status, channels),

@@ -104,8 +104,19 @@ class BackgroundSettings(Section):
     """Time between two pictures that are kept for it."""
 
 
+class UsualSettings(Section):
+    """What is usually taken for smoke at a fixed camera, learnt place by place and hour by hour."""
+
+    enabled: bool = True
+    """Whether only what exceeds it counts. Needs `background`, by which a moved view is known."""
+
+    learn_min: Annotated[float, Field(ge=1, le=10_000)] = 25
+    """Minutes in which something that always looks much like smoke becomes usual. Nothing is learnt
+    while an alarm is on."""
+
+
 class WatchSettings(Section):
-    """How often the network looks."""
+    """How often the network looks, and with what."""
 
     looks_per_second: Annotated[float, Field(ge=0.01, le=60)] = 1
     """Pictures looked at each second. If the key frames suffice, nothing else is decoded."""
@@ -113,12 +124,23 @@ class WatchSettings(Section):
     background: BackgroundSettings = BackgroundSettings()
     """The slow background of a fixed view."""
 
+    usual: UsualSettings = UsualSettings()
+    """What is usual here, and therefore no news."""
+
+    second_look: bool = True
+    """Whether what looks like smoke is looked at again in the camera's own pixels before it counts;
+    costs up to three quarters of a look while something does."""
+
 
 class AlarmSettings(Section):
     """When smoke becomes an alarm."""
 
     threshold: Share | None = None
-    """Chance of smoke above which a spot counts; null takes what the model was shipped with."""
+    """Chance of smoke that a spot must reach to count; null takes what the model came with."""
+
+    outline: Share | None = None
+    """Chance of smoke to which a spot that counts is drawn; null takes what the model came
+    with."""
 
     keep_ratio: Annotated[float, Field(gt=0, le=1)] = 0.8
     """While smoke is suspected or alarmed, the threshold is this share of itself: a plume that
@@ -139,6 +161,10 @@ class AlarmSettings(Section):
     min_score: Annotated[float, Field(gt=0, le=1)] = 0.55
     """Least score that raises an alarm. It is made of probability, persistence, growth and an
     anchored base."""
+
+    min_score_alone: Annotated[float, Field(gt=0, le=1)] = 0.75
+    """The same while there is no background to compare with: in the first minutes of a view, and
+    for cameras that move."""
 
     drift_limit: Annotated[float, Field(gt=0, le=1)] = 0.15
     """What moves on by this share of the picture within `persist_s` is a cloud."""

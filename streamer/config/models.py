@@ -35,7 +35,8 @@ class EngineSettings(Section):
     have it."""
 
     model: ModelName = "smoke"
-    """Name of a network that comes with the program, or the path of an ONNX file."""
+    """`smoke`, the better network; `smoke-fast` for many cameras on few cores, a third of the cost;
+    or the path of an ONNX file."""
 
 
 class PreviewSettings(Section):
@@ -115,6 +116,11 @@ class Config(Section):
     def recordings_folder(self) -> Path:
         """A folder per camera."""
         return self.data_dir / "recordings"
+
+    @property
+    def usual_folder(self) -> Path:
+        """What is usual, a file per camera."""
+        return self.data_dir / "usual"
 
     def digest(self) -> str:
         """SHA-256 of all settings but the secrets, for evidence: what was the camera told?

@@ -7,6 +7,7 @@ from typing import Final, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from engines.smoke.second_look import look_again
 from streamer.alarm.background import Background
 from streamer.alarm.motion import Motion
 from streamer.frame import Frame, SmokeMap
@@ -53,10 +54,17 @@ class Segment:
         model: Shared by all cameras.
         interval_ns: Media time from look to look.
         background: The camera's slow background; `None` for cameras that move.
+        suspect: Probability above which a place is looked at again, larger, before it counts, and
+            that to which it grows; `None` looks once.
     """
 
     def __init__(
-        self, model: Looker, *, interval_ns: int, background: Background | None = None
+        self,
+        model: Looker,
+        *,
+        interval_ns: int,
+        background: Background | None = None,
+        suspect: tuple[float, float] | None = None,
     ) -> None:
         if interval_ns < 1:
             raise ValueError(f"interval_ns must be at least 1, got {interval_ns}")
@@ -64,6 +72,7 @@ class Segment:
         self._timetable = _Timetable(interval_ns)
         self._keep_ns = 3 * interval_ns + _NS
         self._background = background
+        self._suspect = suspect
         self._motion = Motion()
 
     def __call__(self, frames: Iterator[Frame]) -> Iterator[Frame]:
@@ -83,6 +92,18 @@ class Segment:
         image = frame.picture.rgb(self._model.input_size)
         normal = self._background.at(frame.pts_ns, image) if self._background else None
         probability = self._model(image, normal)
+        if self._suspect is not None:
+            probability = look_again(
+                self._model,
+                probability,
+                frame.picture.rgb_part,
+                threshold=self._suspect[0],
+                outline=self._suspect[1],
+                native=frame.picture.size,
+                background=normal,
+            )
         probability.flags.writeable = False
         motion = self._motion.at(frame.pts_ns, image, probability.shape)
-        return SmokeMap(probability, frame.pts_ns, motion)
+        # In the map, because the stage that asks for it runs behind this one.
+        view = self._background.view.signature if self._background else None
+        return SmokeMap(probability, frame.pts_ns, motion, view, compared=normal is not None)

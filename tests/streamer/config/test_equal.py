@@ -34,7 +34,7 @@ def of_call(function: Any) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("settings", "part", "ours"),
     [
-        (AlarmSettings(), of_class(AlarmRule), {"threshold"}),
+        (AlarmSettings(), of_class(AlarmRule), {"threshold", "outline"}),
         (BackgroundSettings(), of_call(Background), {"enabled"}),
         (ReconnectSettings(), of_class(Backoff), set()),
         (RetrySettings(), of_class(RetryPolicy), {"give_up_after_days"}),
