@@ -36,13 +36,16 @@ class CatalogEntry:
 
 
 CATALOG: tuple[CatalogEntry, ...] = (
-    CatalogEntry(
-        name="smoke",
-        task="smoke segmentation",
-        path=smoke.SHIPPED,
-        precision="f32",
-        tolerances=smoke.TOLERANCES,
-        samples=smoke.proof_samples,
+    *(
+        CatalogEntry(
+            name=name,
+            task="smoke segmentation",
+            path=path,
+            precision="f32",
+            tolerances=smoke.TOLERANCES,
+            samples=smoke.proof_samples,
+        )
+        for name, path in smoke.SHIPPED.items()
     ),
 )
 

@@ -120,14 +120,13 @@ def _network(config: "Config") -> Iterator[Finding]:
     from engines.smoke.model import open_smoke_model
 
     engine = config.engine
-    path = None if engine.model == "smoke" else Path(engine.model)
     advice = {
         DeviceUnavailable: "set engine.device to auto, or install what it needs",
         InaccurateEngine: "set engine.precision to f32",
         ModelFileError: "mend engine.model, or install the program again",
     }
     try:
-        model = open_smoke_model(path, device=engine.device, precision=engine.precision)
+        model = open_smoke_model(engine.model, device=engine.device, precision=engine.precision)
     except EngineError as error:
         help_ = advice.get(type(error), "set engine.model to smoke")
         yield Finding("network", "fail", str(error), help_)

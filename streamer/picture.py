@@ -132,10 +132,36 @@ class Picture:
                 image = self._scaled[wanted] = self._to_rgb(wanted)
             return image
 
-    def _to_rgb(self, size: tuple[int, int]) -> NDArray[np.uint8]:
+    def rgb_part(
+        self, box: tuple[float, float, float, float], size: tuple[int, int]
+    ) -> NDArray[np.uint8]:
+        """A part of the picture at (height, width), (height, width, 3) RGB, full range, read-only.
+
+        Args:
+            box: (left, top, right, bottom) as shares of the picture, 0 to 1, not empty. Edges go
+                to the nearest even pixel, where chroma has its own.
+            size: (height, width) wanted. The result is not kept.
+        """
+        left, top, right, bottom = box
+        if not (0 <= left < right <= 1 and 0 <= top < bottom <= 1):
+            raise ValueError(f"box must lie within the picture and not be empty, got {box}")
+        x, wide = _even_span(left, right, self.width)
+        y, tall = _even_span(top, bottom, self.height)
+        whole = self.planes()
+        part = av.VideoFrame(wide, tall, "yuv420p")
+        views = _views(part)
+        np.copyto(views.y, whole.y[y : y + tall, x : x + wide])
+        half = np.s_[y // 2 : y // 2 + (tall + 1) // 2, x // 2 : x // 2 + (wide + 1) // 2]
+        np.copyto(views.u, whole.u[half])
+        np.copyto(views.v, whole.v[half])
+        return self._to_rgb(size, part)
+
+    def _to_rgb(
+        self, size: tuple[int, int], decoded: av.VideoFrame | None = None
+    ) -> NDArray[np.uint8]:
         height, width = size
         scaled = _reformat(
-            self._decoded,
+            decoded or self._decoded,
             size,
             "rgb24",
             src_colorspace=_matrix(self.color, self.height),
@@ -192,6 +218,12 @@ class Canvas:
     def picture(self) -> Picture:
         """What was drawn."""
         return Picture(self._frame)
+
+
+def _even_span(start: float, end: float, length: int) -> tuple[int, int]:
+    """First pixel, an even one, and number of pixels of a share of *length*, at least two."""
+    first = min(2 * round(start * length / 2), max(0, (length - 2) // 2 * 2))
+    return first, min(max(2, 2 * round((end * length - first) / 2)), length - first)
 
 
 def _as_planar(frame: av.VideoFrame) -> av.VideoFrame:

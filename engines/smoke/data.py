@@ -166,9 +166,23 @@ def training_rows() -> list[Row]:
             for path in sorted((folder / "images" / name).glob("*.jpg"))
         ]
     rendered = [row for row in rows if row.source == "smoke5k_synth"]
+    with (folder / "lowlight" / "sice_pairs.csv").open(newline="", encoding="utf-8") as file:
+        pairs = list(csv.DictReader(file))
+    # Photographs of 160 places, well exposed and dark: clouds, haze, walls, lamps, and no smoke.
+    exposures = {pair[name]: pair["scene"] for pair in pairs for name in ("low", "ref")}
+    rows += [
+        Row("sice_zerodce_train", folder / path, None, smoke=False, group=f"sice-{scene}")
+        for path, scene in sorted(exposures.items())
+    ]
     grouped = with_groups([row for row in rows if row.source != "smoke5k_synth"])
     # Rendered composites are for training only, whatever their group.
     return grouped + rendered
+
+
+def mislabelled() -> frozenset[str]:
+    """Names of pictures that are labelled clear and show smoke, see the list."""
+    lines = Path(__file__).with_name("mislabelled.txt").read_text(encoding="utf-8").splitlines()
+    return frozenset(line for line in lines if line and not line.startswith("#"))
 
 
 def in_part(rows: Sequence[Row], part: str) -> list[Row]:

@@ -113,6 +113,14 @@ def _ramp(length: int) -> NDArray[np.float32]:
     return cast("NDArray[np.float32]", np.minimum(1, np.minimum(at, length - at) / (0.12 * length)))
 
 
+def read_densities(path: Path) -> list[Field]:
+    """A bank that was written before; none where the file is missing."""
+    if not path.is_file():
+        return []
+    with np.load(path) as bank:
+        return [bank[name] for name in bank.files]
+
+
 def main() -> None:
     """Read the command line and write the bank."""
     parser = argparse.ArgumentParser(description=__doc__)

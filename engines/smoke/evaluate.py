@@ -1,14 +1,17 @@
-"""Measures the shipped network: `python -m engines.smoke.evaluate`.
+"""Measures the shipped networks: `python -m engines.smoke.evaluate --json`.
 
 Everything runs through the ONNX file and the engine that the program uses, at the operating point
-in the file. Three questions:
+in the file, with the second look. Each question is a section of the answer, `--only` asks one:
 
-* pictures (default): masks and false alarms on views never trained on, or on any `--index`;
-* `--background`: plumes laid into later pictures of unseen clear views, with an earlier picture of
+* `pictures`: masks and false alarms on views never trained on, or on any `--index`; far plumes;
+* `close`: stills of close smoke with an image label only;
+* `background`: plumes laid into later pictures of unseen clear views, with an earlier picture of
   the view as background and without;
-* `--clips`: what a temporal rule would be given on the development clips.
+* `growing`: fires that start in pictures of unseen clear views: how small one is found, and when;
+* `clips`: the program itself, `streamer replay`, on the development clips: alarm or not, when.
 
 `--choose` names the operating point on the development views; nothing reported is used for it.
+`--sheets FOLDER` draws the twenty worst pictures of each kind.
 """
 
 # ruff: noqa: PLR2004  limits of what is measured stand where they act
@@ -17,11 +20,9 @@ from __future__ import annotations
 import argparse
 import json
 from collections import defaultdict
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-import av
 import cv2
 import numpy as np
 
@@ -29,203 +30,181 @@ from engines.smoke.data import (
     Row,
     data_folder,
     in_part,
+    mislabelled,
     read_index,
     read_still,
     same_view,
     training_rows,
 )
 from engines.smoke.densities import simulated
-from engines.smoke.model import SHIPPED, SmokeModel, open_smoke_model
-from engines.smoke.synthesis import air_of, lay, stand
+from engines.smoke.laying import air_of, lay
+from engines.smoke.look import look
+from engines.smoke.measures import (
+    SIZES,
+    Calibration,
+    Seen,
+    compare,
+    figures,
+    intervals,
+    iou,
+    ratio,
+    regions,
+)
+from engines.smoke.model import SmokeModel, open_smoke_model
+from engines.smoke.sequences import measure_clips, measure_growing
+from engines.smoke.sheets import Sheets
+from engines.smoke.synthesis import stand
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
 
     from numpy.typing import NDArray
 
-SIZES = {"under_0.2": (0.0, 0.002), "0.2_to_1": (0.002, 0.01), "over_1": (0.01, 1.01)}
-"""Plumes by share of the picture, in per cent in the name."""
-LEAST_REGION = 0.0002
-"""Share of the picture from which connected pixels count as a region: 60 pixels of 640x480."""
-LEAST_OVERLAP = 0.1
-"""Share of a drawn plume that regions must cover for it to count as found."""
-DRAWS = 1000
-"""Bootstrap draws over groups."""
-LOOK_WIDTH_PX = 640
+    Rgb = NDArray[np.uint8]
+    Map = NDArray[np.float32]
+
+CLOSE_SOURCE = "fszhang_cls"
+THRESHOLDS = tuple(np.arange(0.2, 0.96, 0.05).round(2).tolist())
+OUTLINES = (0.1, 0.15, 0.2, 0.3, 0.4, 0.5)
+"""From which the operating point is chosen."""
+SECTIONS = ("pictures", "close", "background", "growing", "clips")
 
 
-@dataclass(frozen=True, slots=True)
-class Seen:
-    """One picture, compared."""
-
-    group: str
-    """Its camera view."""
-    share: float | None
-    """Share of the picture that is smoke; None for a clear one."""
-    both: int
-    """Pixels rightly called smoke."""
-    said: int
-    """Pixels called smoke."""
-    truth: int
-    """Pixels that are smoke."""
-    called: bool
-    """Whether any region was big enough to call the picture smoke."""
-    found: bool
-    """Whether the regions cover enough of the plume."""
-
-
-def look_size(shape: tuple[int, ...]) -> tuple[int, int]:
-    """(height, width) of a look: 640 wide, the picture's shape kept, in whole strides."""
-    return max(32, round(shape[0] * LOOK_WIDTH_PX / shape[1] / 32) * 32), LOOK_WIDTH_PX
-
-
-def scaled(image: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:
-    """A picture at (height, width)."""
-    smooth = cv2.INTER_AREA if image.shape[1] > size[1] else cv2.INTER_LINEAR
-    return cast("NDArray[np.uint8]", cv2.resize(image, size[::-1], interpolation=smooth))
-
-
-def regions(
-    mask: NDArray[np.float32], threshold: float
-) -> tuple[NDArray[np.bool_], list[dict[str, float]]]:
-    """Pixels in regions that count, and each region's area share, mean and peak; largest first."""
-    _, labels, boxes, _ = cv2.connectedComponentsWithStats((mask >= threshold).astype(np.uint8))
-    keep = np.zeros(mask.shape, bool)
-    found = []
-    for label in range(1, len(boxes)):
-        area = int(boxes[label, cv2.CC_STAT_AREA])
-        if area < LEAST_REGION * mask.size:
-            continue
-        inside = labels == label
-        keep |= inside
-        values = mask[inside]
-        found.append(
-            {"area": area / mask.size, "mean": float(values.mean()), "peak": float(values.max())}
-        )
-    return keep, sorted(found, key=lambda region: -region["area"])
-
-
-def compare(
-    probability: NDArray[np.float32],
-    mask: NDArray[np.uint8] | None,
-    *,
-    threshold: float,
-    group: str,
-) -> Seen:
-    """Compare a map of probabilities with a drawn mask of any size, or with a clear picture."""
-    keep, found = regions(probability, threshold)
-    if mask is None:
-        return Seen(group, None, 0, int(keep.sum()), 0, bool(found), found=False)
-    truth = mask > 127
-    wide = cv2.resize(probability, mask.shape[::-1], interpolation=cv2.INTER_LINEAR) >= threshold
-    covered = (
-        cv2.resize(keep.astype(np.uint8), mask.shape[::-1], interpolation=cv2.INTER_NEAREST) > 0
-    )
-    return Seen(
-        group=group,
-        share=float(truth.mean()),
-        both=int((wide & truth).sum()),
-        said=int(wide.sum()),
-        truth=int(truth.sum()),
-        called=bool(found),
-        found=bool((covered & truth).sum() >= LEAST_OVERLAP * max(truth.sum(), 1)),
-    )
-
-
-def figures(seen: Sequence[Seen]) -> dict[str, float | None]:
-    """The figures of a set of pictures; None where nothing in it speaks to one."""
-    smoke = [one for one in seen if one.share is not None]
-    clear = [one for one in seen if one.share is None]
-    result: dict[str, float | None] = {
-        "iou": _iou(smoke),
-        "f1": _ratio(2 * sum(s.both for s in smoke), sum(s.said + s.truth for s in smoke)),
-        "recall": _ratio(sum(s.found for s in smoke), len(smoke)),
-        "clear_false_positive_rate": _ratio(sum(s.called for s in clear), len(clear)),
-    }
-    for name, (low, high) in SIZES.items():
-        these = [s for s in smoke if s.share is not None and low <= s.share < high]
-        result[f"recall_{name}"] = _ratio(sum(s.found for s in these), len(these))
-        result[f"iou_{name}"] = _iou(these)
-    return result
-
-
-def _iou(seen: Sequence[Seen]) -> float | None:
-    both = sum(one.both for one in seen)
-    return _ratio(both, sum(one.said + one.truth for one in seen) - both)
-
-
-def _ratio(part: float, whole: float) -> float | None:
-    return part / whole if whole else None
-
-
-def intervals(seen: Sequence[Seen]) -> dict[str, tuple[float, float]]:
-    """95 % intervals of the figures, by drawing views, not pictures, with replacement."""
-    by_group: dict[str, list[Seen]] = defaultdict(list)
-    for one in seen:
-        by_group[one.group].append(one)
-    groups = list(by_group.values())
-    random = np.random.default_rng(1)
-    drawn: dict[str, list[float]] = defaultdict(list)
-    for _ in range(DRAWS if len(groups) > 1 else 0):
-        picked = random.integers(len(groups), size=len(groups))
-        for name, value in figures([one for index in picked for one in groups[index]]).items():
-            if value is not None:
-                drawn[name].append(value)
-    return {
-        name: (float(np.quantile(values, 0.025)), float(np.quantile(values, 0.975)))
-        for name, values in drawn.items()
-    }
-
-
-def look_at(
-    model: SmokeModel, rows: Sequence[Row]
-) -> Iterator[tuple[Row, NDArray[np.float32], Any]]:
-    """Each row that can be judged, the network's map of it, and its mask where it has one."""
+def measure_pictures(
+    model: SmokeModel, rows: Sequence[Row], sheets: Sheets | None = None
+) -> dict[str, Any]:
+    """Figures on pictures with masks and on clear ones, each alone, without background."""
+    seen, once, wrong = list[Seen](), list[Seen](), mislabelled()
+    honest = list[Seen]()
+    pixels, labels = Calibration(), Calibration()
     for row in rows:
         if row.smoke and row.mask is None:
             continue
         still = read_still(row, max_width=10_000)
-        yield row, model(scaled(still.image, look_size(still.image.shape))), still.mask
-
-
-def measure_pictures(model: SmokeModel, rows: Sequence[Row]) -> dict[str, Any]:
-    """Figures on pictures with masks and on clear ones, each alone, without background."""
-    seen = [
-        compare(probability, mask, threshold=model.threshold, group=row.group or row.path.name)
-        for row, probability, mask in look_at(model, rows)
-    ]
-    numbers = figures(seen)
+        said = look(model, still.image)
+        group = row.group or row.path.name
+        for maps, into in ((said.probability, seen), (said.looked.mask, once)):
+            into.append(_compare(model, maps, still.mask, group))
+        if row.path.name not in wrong:
+            honest.append(seen[-1])
+        pixels.add(said.looked.mask, _truth(still.mask, said.looked.mask.shape))
+        labels.add(np.array([said.looked.picture]), np.array([row.smoke]))
+        if sheets is not None:
+            sheets.add(row.path.name, still.image, said.probability, still.mask, seen[-1])
+    numbers, spread = figures(seen), intervals(seen)
     return {
         **{name: value for name, value in numbers.items() if not _by_size(name)},
         "recall_by_size": {name: numbers[f"recall_{name}"] for name in SIZES},
         "iou_by_size": {name: numbers[f"iou_{name}"] for name in SIZES},
-        "intervals": intervals(seen),
+        "intervals": spread,
+        "without_mislabelled": _called(honest),
+        "without_second_look": figures(once),
+        "by_group": _by_group(seen),
+        "calibration": {"pixels": pixels.figures(), "pictures": labels.figures()},
         "groups": len({one.group for one in seen}),
         "smoke_pictures": sum(one.share is not None for one in seen),
         "clear_pictures": sum(one.share is None for one in seen),
-        "engine": model.backend,
-        "threshold": model.threshold,
     }
+
+
+def _truth(mask: NDArray[np.uint8] | None, shape: tuple[int, ...]) -> NDArray[np.bool_]:
+    if mask is None:
+        return np.zeros(shape, bool)
+    return cv2.resize(mask, shape[::-1], interpolation=cv2.INTER_AREA) > 127
 
 
 def _by_size(name: str) -> bool:
     return name.partition("_")[2] in SIZES
 
 
-def choose_threshold(model: SmokeModel, rows: Sequence[Row]) -> list[dict[str, Any]]:
-    """Figures at many thresholds; the operating point is the one of the best `score`.
+def _by_group(seen: Sequence[Seen]) -> dict[str, dict[str, Any]]:
+    groups: dict[str, list[Seen]] = defaultdict(list)
+    for one in seen:
+        groups[one.group].append(one)
+    return {
+        name: {
+            "pictures": len(group),
+            "iou": iou(group),
+            "found": sum(one.found for one in group),
+            "smoke": sum(one.share is not None for one in group),
+            "clear_called": sum(one.called for one in group if one.share is None),
+        }
+        for name, group in sorted(groups.items())
+    }
 
-    The score is F1 of the pixels plus recall minus clear pictures called smoke: a missed plume and
-    a false alarm weigh the same.
+
+def measure_close(model: SmokeModel, rows: Sequence[Row]) -> dict[str, Any]:
+    """Stills of close smoke and of the same places without it: called smoke or not."""
+    called: dict[bool, list[bool]] = {True: [], False: []}
+    for row in rows:
+        said = look(model, read_still(row, max_width=10_000).image)
+        called[row.smoke].append(bool(regions(said.probability, model.threshold, model.outline)[1]))
+    return {
+        "recall": ratio(sum(called[True]), len(called[True])),
+        "clear_false_positive_rate": ratio(sum(called[False]), len(called[False])),
+        "smoke_pictures": len(called[True]),
+        "clear_pictures": len(called[False]),
+    }
+
+
+def choose_levels(
+    model: SmokeModel, far: Sequence[Row], close: Sequence[Row]
+) -> list[dict[str, Any]]:
+    """Figures at many thresholds and outlines; the operating point is that of the best `score`.
+
+    The score is F1 of the pixels, plus recall, minus the mean of far and close clear pictures that
+    are called smoke: a missed plume and a false alarm weigh the same.
     """
-    maps = [(row.group, probability, mask) for row, probability, mask in look_at(model, rows)]
+    stills = [
+        (row, still, look(model, still.image, levels=(1.0, 1.0)).looked)
+        for row in (*far, *close)
+        if row.mask is not None or not row.smoke
+        for still in [read_still(row, max_width=10_000)]
+    ]
     table = []
-    for threshold in np.arange(0.2, 0.96, 0.05):
-        seen = [compare(p, m, threshold=float(threshold), group=g) for g, p, m in maps]
-        line = figures(seen)
-        score = (line["f1"] or 0) + (line["recall"] or 0) - (line["clear_false_positive_rate"] or 0)
-        table.append({"threshold": round(float(threshold), 2), "score": score, **line})
+    for outline in OUTLINES:
+        for threshold in [each for each in THRESHOLDS if each >= outline]:
+            levels = (threshold, outline)
+            seen: dict[bool, list[Seen]] = {True: [], False: []}
+            for row, still, first in stills:
+                said = look(model, still.image, levels=levels, first=first).probability
+                near = row.source == CLOSE_SOURCE
+                seen[near].append(_compare(model, said, still.mask, row.group, levels))
+            line = figures(seen[False])
+            near_rate = figures(seen[True])["clear_false_positive_rate"]
+            rates = [
+                each for each in (line["clear_false_positive_rate"], near_rate) if each is not None
+            ]
+            false = float(np.mean(rates)) if rates else 0.0
+            score = (line["f1"] or 0) + (line["recall"] or 0) - false
+            table.append(
+                {
+                    "threshold": threshold,
+                    "outline": outline,
+                    "score": score,
+                    **line,
+                    "close_false_positive_rate": near_rate,
+                }
+            )
     return sorted(table, key=lambda entry: -float(cast("float", entry["score"])))
+
+
+def _called(seen: Sequence[Seen]) -> dict[str, float | int | None]:
+    """Clear pictures called smoke, and how many there are."""
+    clear = [one for one in seen if one.share is None]
+    rate = ratio(sum(one.called for one in clear), len(clear))
+    return {"clear_false_positive_rate": rate, "clear_pictures": len(clear)}
+
+
+def _compare(
+    model: SmokeModel,
+    probability: Map,
+    mask: NDArray[np.uint8] | None,
+    group: str,
+    levels: tuple[float, float] | None = None,
+) -> Seen:
+    threshold, outline = levels or (model.threshold, model.outline)
+    return compare(probability, mask, threshold=threshold, outline=outline, group=group)
 
 
 def measure_background(model: SmokeModel, rows: Sequence[Row]) -> dict[str, Any]:
@@ -234,6 +213,7 @@ def measure_background(model: SmokeModel, rows: Sequence[Row]) -> dict[str, Any]
         read_still(row) for row in rows if not row.smoke and row.source == "hpwren_aiformankind"
     ]
     twins = same_view(stills)
+    wrong = mislabelled()
     plumes = list(simulated(24, seed=2))  # none of these were trained on: training has seed 1
     random = np.random.default_rng(3)
     outcomes: dict[str, list[Seen]] = defaultdict(list)
@@ -241,7 +221,6 @@ def measure_background(model: SmokeModel, rows: Sequence[Row]) -> dict[str, Any]
         if not twins[index]:
             continue
         background = stills[int(random.choice(twins[index]))].image
-        size = look_size(still.image.shape)
         share = float(np.exp(random.uniform(np.log(0.001), np.log(0.02))))
         depth = stand(
             plumes[int(random.integers(len(plumes)))], still.image, random, share=share, close=False
@@ -255,81 +234,27 @@ def measure_background(model: SmokeModel, rows: Sequence[Row]) -> dict[str, Any]
         for name, image, truth in cases:
             if truth is not None and (alpha.max() < 0.3 or (truth > 0).mean() < 0.001):
                 continue
-            for mode, other in (("with", scaled(background, size)), ("without", None)):
-                probability = model(scaled(image, size), other)
-                outcomes[f"{mode}_{name}"].append(
-                    compare(probability, truth, threshold=model.threshold, group=still.row.group)
-                )
+            for mode, other in (("with", background), ("without", None)):
+                probability = look(model, image, other).probability
+                seen = _compare(model, probability, truth, still.row.group)
+                outcomes[f"{mode}_{name}"].append(seen)
+                if truth is None and still.row.path.name not in wrong:
+                    outcomes[f"{mode}_honest"].append(seen)
     return {
         mode: {
-            "recall": _ratio(
+            "recall": ratio(
                 sum(s.found for s in outcomes[f"{mode}_smoke"]), len(outcomes[f"{mode}_smoke"])
             ),
-            "iou": _iou(outcomes[f"{mode}_smoke"]),
-            "clear_false_positive_rate": _ratio(
+            "iou": iou(outcomes[f"{mode}_smoke"]),
+            "clear_false_positive_rate": ratio(
                 sum(s.called for s in outcomes[f"{mode}_clear"]), len(outcomes[f"{mode}_clear"])
             ),
+            "without_mislabelled": _called(outcomes[f"{mode}_honest"]),
+            "plumes": len(outcomes[f"{mode}_smoke"]),
             "pairs": len(outcomes[f"{mode}_clear"]),
         }
         for mode in ("with", "without")
     }
-
-
-def measure_clips(
-    model: SmokeModel, rows: Sequence[Row], *, looks_per_second: float
-) -> list[dict[str, Any]]:
-    """What each clip gives a rule, alone and with the clip's first picture as background."""
-    result = []
-    for row in rows:
-        pictures = list(clip_looks(row.path, looks_per_second=looks_per_second))
-        size = look_size(pictures[0].shape)
-        for background in (None, scaled(pictures[0], size)):
-            largest = [
-                (
-                    regions(model(scaled(picture, size), background), model.threshold)[1]
-                    or [_NOTHING]
-                )[0]
-                for picture in pictures
-            ]
-            result.append(
-                {
-                    "clip": row.path.name,
-                    "smoke": row.smoke,
-                    "background": background is not None,
-                    "looks": len(largest),
-                    "share_of_looks": float(np.mean([region["area"] > 0 for region in largest])),
-                    **{
-                        f"{name}_{kind}": float(value)
-                        for name in ("area", "mean", "peak")
-                        for kind, value in zip(
-                            ("median", "max"),
-                            (
-                                np.median([region[name] for region in largest]),
-                                max(region[name] for region in largest),
-                            ),
-                            strict=True,
-                        )
-                    },
-                }
-            )
-    return result
-
-
-_NOTHING = {"area": 0.0, "mean": 0.0, "peak": 0.0}
-
-
-def clip_looks(path: Path, *, looks_per_second: float) -> Iterator[NDArray[np.uint8]]:
-    """Pictures of a clip at a steady rate."""
-    with av.open(path) as clip:
-        stream = clip.streams.video[0]
-        rate = float(stream.average_rate or 25)
-        # A rate that no camera has: the clip was made of single pictures, five for a second.
-        step = (rate if rate < 240 else 5.0) / looks_per_second
-        due = 0.0
-        for number, frame in enumerate(clip.decode(stream)):
-            if number >= due:
-                due += step
-                yield cast("NDArray[np.uint8]", frame.to_ndarray(format="rgb24"))
 
 
 def clip_rows() -> list[Row]:
@@ -346,34 +271,74 @@ def judged_rows(part: str) -> list[Row]:
     return [row for row in in_part(training_rows(), part) if row.source in sources]
 
 
+def close_rows(part: str) -> list[Row]:
+    """Close-range stills of one side of the split."""
+    return [row for row in in_part(training_rows(), part) if row.source == CLOSE_SOURCE]
+
+
 def main() -> None:
     """Read the command line, measure, print."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--model", type=Path, default=SHIPPED)
+    parser.add_argument("--model", default="smoke", help="a shipped one by name, or a path")
     parser.add_argument("--precision", choices=["f32", "bf16"], default="f32")
     parser.add_argument(
         "--index", type=Path, help="a CSV like the development index; all of it is measured"
     )
-    parser.add_argument("--background", action="store_true")
-    parser.add_argument("--clips", action="store_true")
+    parser.add_argument("--only", choices=SECTIONS, action="append", help="may be given repeatedly")
     parser.add_argument("--choose", action="store_true")
-    parser.add_argument("--looks-per-second", type=float, default=1.0)
+    parser.add_argument("--sheets", type=Path, help="folder for the sheets of the worst pictures")
     parser.add_argument("--json", action="store_true", help="one JSON object and nothing else")
     a = parser.parse_args()
     model = open_smoke_model(a.model, precision=a.precision)
-    result: dict[str, Any]
     if a.choose:
-        result = {"thresholds": choose_threshold(model, judged_rows("development"))}
-    elif a.background:
-        result = {"background": measure_background(model, judged_rows("validation"))}
-    elif a.clips:
-        result = {"clips": measure_clips(model, clip_rows(), looks_per_second=a.looks_per_second)}
+        result: dict[str, Any] = {
+            "levels": choose_levels(model, judged_rows("development"), close_rows("development"))
+        }
     else:
-        rows = read_index(a.index) if a.index else judged_rows("validation")
-        result = measure_pictures(model, rows)
+        sheets = Sheets() if a.sheets else None
+        sections = a.only or (["pictures"] if a.index else list(SECTIONS))
+        result = measure(
+            model,
+            sections,
+            index=a.index,
+            engine=str(Path(a.model).resolve()) if "/" in a.model else a.model,
+            sheets=sheets,
+        )
+        if sheets is not None:
+            sheets.write(a.sheets)
     print(json.dumps(result) if a.json else _table(result))
+
+
+def measure(
+    model: SmokeModel,
+    sections: Sequence[str],
+    *,
+    index: Path | None,
+    engine: str,
+    sheets: Sheets | None = None,
+) -> dict[str, Any]:
+    """The answer: the pictures' figures, and each other section under its name."""
+    result: dict[str, Any] = {
+        "model": model.name,
+        "digest": model.digest,
+        "engine": model.backend,
+        "threshold": model.threshold,
+        "outline": model.outline,
+    }
+    if "pictures" in sections:
+        rows = read_index(index) if index else judged_rows("validation")
+        result |= measure_pictures(model, rows, sheets)
+    if "close" in sections:
+        result["close"] = measure_close(model, close_rows("validation"))
+    if "background" in sections:
+        result["background"] = measure_background(model, judged_rows("validation"))
+    if "growing" in sections:
+        result["growing"] = measure_growing(model, judged_rows("validation"))
+    if "clips" in sections:
+        result["clips"] = measure_clips(model, clip_rows(), engine=engine)
+    return result
 
 
 def _table(result: dict[str, Any]) -> str:

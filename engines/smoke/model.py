@@ -6,13 +6,14 @@ network, so a call costs the network and two copies of its output.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from engines.engine import Device, Engine, Precision, open_engine
-from engines.errors import DeviceUnavailable, ModelMismatch
+from engines.errors import DeviceUnavailable, ModelFileError, ModelMismatch
 from engines.proof import Tolerance, prove_once
 
 if TYPE_CHECKING:
@@ -21,8 +22,10 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-SHIPPED = Path(__file__).with_name("smoke.onnx")
-"""The network this project ships."""
+SHIPPED: Mapping[str, Path] = {
+    name: Path(__file__).with_name(f"{name}.onnx") for name in ("smoke", "smoke-fast")
+}
+"""The networks this project ships: the better one, and one for many cameras on few cores."""
 STRIDE = 32
 """Height and width must be multiples of this."""
 MASK_STRIDE = 2
@@ -34,7 +37,20 @@ TOLERANCES: Mapping[Precision, Tolerance] = {
 }
 """How far from the reference each precision may be, in probability."""
 _INPUTS = {"image": "uint8", "background": "uint8", "has_background": "float32"}
-_OUTPUTS = {"mask": "float32", "picture": "float32"}
+_OUTPUTS = {"mask": "float32", "picture": "float32", "evidence": "float32"}
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Look:
+    """What a network says of one picture."""
+
+    mask: NDArray[np.float32]
+    """(h/2, w/2), the chance of smoke at each place, 0 to 1."""
+    picture: float
+    """The chance that the picture shows smoke at all, 0 to 1."""
+    evidence: NDArray[np.float32]
+    """(h/s, w/s), 0 to 1: where the chance above comes from, its class activation map (Zhou et al.,
+    arXiv 1512.04150); s is 16, of the fast network 32."""
 
 
 class SmokeModel:
@@ -54,10 +70,13 @@ class SmokeModel:
         """What runs it, with version, device and precision."""
         try:
             self.threshold: float = float(engine.spec.metadata["threshold"])
-            """Probability from which a pixel counts as smoke, as fixed on development views."""
+            """Probability that smoke reaches somewhere, as fixed on development views."""
+            self.outline: float = float(engine.spec.metadata["outline"])
+            """Probability to which it is drawn from there."""
         except (KeyError, ValueError):
             raise ModelMismatch(
-                f"{self.name}: expected the operating point in the file's metadata as 'threshold'"
+                f"{self.name}: expected the operating point in the file's metadata as 'threshold' "
+                "and 'outline'"
             ) from None
 
     @staticmethod
@@ -68,14 +87,15 @@ class SmokeModel:
     def __call__(
         self, image: NDArray[np.uint8], background: NDArray[np.uint8] | None = None
     ) -> NDArray[np.float32]:
+        """The mask of `look`."""
+        return self.look(image, background).mask
+
+    def look(self, image: NDArray[np.uint8], background: NDArray[np.uint8] | None = None) -> Look:
         """Look at one picture.
 
         Args:
             image: (h, w, 3) RGB, at `input_size` or another multiple of `STRIDE`.
             background: the same view without what is new in it, of the same shape, if known.
-
-        Returns:
-            (h/2, w/2), the chance of smoke, 0 to 1.
 
         Raises:
             ModelMismatch: a shape or type does not fit.
@@ -88,8 +108,7 @@ class SmokeModel:
         outputs = self._engine.infer(
             {"image": image[None], "background": normal[None], "has_background": flag}
         )
-        mask: NDArray[np.float32] = outputs["mask"][0]
-        return mask
+        return Look(outputs["mask"][0], float(outputs["picture"][0]), outputs["evidence"][0])
 
     def close(self) -> None:
         """Give back what the engine holds."""
@@ -97,16 +116,16 @@ class SmokeModel:
 
 
 def open_smoke_model(
-    path: Path | None = None,
+    model: str | Path = "smoke",
     *,
     device: Device = "auto",
     precision: Precision | None = None,
     prove: bool = True,
 ) -> SmokeModel:
-    """Open the shipped smoke network, or another with the same inputs and outputs.
+    """Open a shipped smoke network, or another with the same inputs and outputs.
 
     Args:
-        path: an ONNX file; None for the shipped one.
+        model: a name in `SHIPPED`, or the path of an ONNX file.
         device: see `engines.engine.open_engine`.
         precision: None for f32, which means the same on every CPU; bf16 is about twice as fast.
         prove: compare it with the reference first, once for each machine; see `engines.proof`.
@@ -117,18 +136,29 @@ def open_smoke_model(
         DeviceUnavailable: no such device or precision here.
         InaccurateEngine: it differs from the reference by more than `TOLERANCES`.
     """
-    file, chosen = path or SHIPPED, precision or "f32"
+    file, chosen = _file(model), precision or "f32"
     if chosen not in TOLERANCES:
         raise DeviceUnavailable(f"the smoke network runs in {', '.join(TOLERANCES)}, not {chosen}")
     engine = open_engine(file, device=device, precision=chosen)
     try:
-        model = SmokeModel(engine)
+        opened = SmokeModel(engine)
         if prove:
             prove_once(engine, file, proof_samples(), TOLERANCES[chosen])
     except BaseException:
         engine.close()
         raise
-    return model
+    return opened
+
+
+def _file(model: str | Path) -> Path:
+    if isinstance(model, str) and "/" not in model and not model.endswith(".onnx"):
+        if model not in SHIPPED:
+            raise ModelFileError(
+                f"no smoke network is called {model!r}: there are {', '.join(SHIPPED)}, "
+                "or give the path of an ONNX file"
+            )
+        return SHIPPED[model]
+    return Path(model)
 
 
 def proof_samples() -> Sequence[Mapping[str, NDArray[Any]]]:

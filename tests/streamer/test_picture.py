@@ -3,6 +3,7 @@
 import threading
 
 import av
+import cv2
 import numpy as np
 import pytest
 
@@ -90,3 +91,26 @@ def test_one_picture_serves_many_threads():
     for thread in threads:
         thread.join()
     assert all(image is got[0] for image in got)
+
+
+@pytest.mark.parametrize("size", [(360, 640), (359, 641)])
+def test_a_part_is_what_stands_there(size):
+    image = np.random.default_rng(1).integers(0, 256, (18, 32, 3), dtype=np.uint8)
+    picture = Picture.from_rgb(cv2.resize(image, size[::-1]))
+    height, width = size
+    box = (160 / width, 90 / height, 480 / width, 270 / height)
+    part = picture.rgb_part(box, (180, 320))
+    apart = np.abs(part.astype(int) - picture.rgb()[90:270, 160:480])
+    # Beside an odd edge swscale places chroma by another rule.
+    assert apart.mean() < (0.5 if width % 2 == 0 else 3)
+    assert not part.flags.writeable
+    assert picture.rgb_part((0, 0, 1, 1), (96, 160)).shape == (96, 160, 3)
+    assert picture.rgb_part((0.9999, 0.9999, 1, 1), (32, 32)).shape == (32, 32, 3)
+
+
+@pytest.mark.parametrize(
+    "box", [(0.5, 0, 0.5, 1), (0, 0.6, 1, 0.5), (-0.1, 0, 1, 1), (0, 0, 1.1, 1)]
+)
+def test_a_part_outside_of_the_picture_is_refused(box):
+    with pytest.raises(ValueError, match="within the picture"):
+        Picture.blank((48, 64)).rgb_part(box, (32, 32))

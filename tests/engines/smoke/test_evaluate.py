@@ -7,25 +7,28 @@ import numpy as np
 import pytest
 
 from engines.smoke.data import read_index
-from engines.smoke.evaluate import (
-    choose_threshold,
-    compare,
-    figures,
-    intervals,
-    look_size,
-    measure_pictures,
-    regions,
-)
+from engines.smoke.evaluate import choose_levels, measure, measure_pictures
+from engines.smoke.look import look_size
+from engines.smoke.measures import Calibration, compare, figures, flicker, intervals, regions
+from engines.smoke.model import Look
+from engines.smoke.sheets import Sheets
 
 
 class Oracle:
     """Says smoke where the picture is white, and knows nothing else."""
 
     threshold = 0.5
+    outline = 0.4
     backend = "oracle"
+    name = "oracle"
+    digest = "0"
 
     def __call__(self, image, background=None):
         return (image[::2, ::2].min(2) > 200).astype(np.float32) * 0.9
+
+    def look(self, image, background=None):
+        mask = self(image)
+        return Look(mask, float(mask.max()), mask[::16, ::16])
 
 
 def blob(share=0.01, *, size=(480, 640)):
@@ -37,7 +40,7 @@ def blob(share=0.01, *, size=(480, 640)):
 
 def test_a_perfect_map_is_perfect():
     mask = blob()
-    seen = compare(mask[::2, ::2] / np.float32(255), mask, threshold=0.5, group="a")
+    seen = compare(mask[::2, ::2] / np.float32(255), mask, threshold=0.5, outline=0.5, group="a")
     assert seen.found
     assert seen.both == pytest.approx(seen.truth, rel=0.03)
 
@@ -45,10 +48,10 @@ def test_a_perfect_map_is_perfect():
 def test_specks_are_no_region():
     probability = np.zeros((240, 320), np.float32)
     probability[10:12, 10:12] = 1
-    keep, found = regions(probability, 0.5)
+    keep, found = regions(probability, 0.5, 0.5)
     assert not keep.any()
     assert found == []
-    assert not compare(probability, None, threshold=0.5, group="a").called
+    assert not compare(probability, None, threshold=0.5, outline=0.5, group="a").called
 
 
 def test_regions_come_largest_first_with_their_probabilities():
@@ -56,7 +59,7 @@ def test_regions_come_largest_first_with_their_probabilities():
     probability[:10, :10] = 0.6
     probability[50:70, 50:70] = 0.7
     probability[55, 55] = 0.9
-    _, (large, small) = regions(probability, 0.5)
+    _, (large, small) = regions(probability, 0.5, 0.5)
     assert large == {
         "area": 0.04,
         "mean": pytest.approx(0.7005, abs=1e-4),
@@ -68,8 +71,8 @@ def test_regions_come_largest_first_with_their_probabilities():
 def test_smoke_somewhere_else_is_a_miss_and_a_false_alarm_on_a_clear_picture():
     wrong = np.zeros((240, 320), np.float32)
     wrong[200:230, 10:40] = 0.9
-    assert not compare(wrong, blob(), threshold=0.5, group="a").found
-    assert compare(wrong, None, threshold=0.5, group="a").called
+    assert not compare(wrong, blob(), threshold=0.5, outline=0.5, group="a").found
+    assert compare(wrong, None, threshold=0.5, outline=0.5, group="a").called
 
 
 def test_figures_pool_pixels_and_sort_plumes_by_size():
@@ -78,8 +81,10 @@ def test_figures_pool_pixels_and_sort_plumes_by_size():
         mask = blob(share)
         good = share != 0.005
         probability = mask[::2, ::2] / np.float32(255) * good
-        seen.append(compare(probability, mask, threshold=0.5, group=str(share)))
-    seen.append(compare(np.zeros((240, 320), np.float32), None, threshold=0.5, group="clear"))
+        seen.append(compare(probability, mask, threshold=0.5, outline=0.5, group=str(share)))
+    seen.append(
+        compare(np.zeros((240, 320), np.float32), None, threshold=0.5, outline=0.5, group="clear")
+    )
     result = figures(seen)
     assert result["recall"] == pytest.approx(2 / 3)
     assert result["recall_under_0.2"] == result["recall_over_1"] == 1
@@ -122,7 +127,8 @@ def index(tmp_path):
 
 
 def test_any_index_can_be_measured_and_the_answer_has_the_agreed_keys(index):
-    result = json.loads(json.dumps(measure_pictures(Oracle(), read_index(index))))
+    measured = measure(Oracle(), ["pictures"], index=index, engine="oracle")
+    result = json.loads(json.dumps(measured))
     assert result["iou"] > 0.95
     assert result["f1"] > 0.97
     assert result["recall_by_size"] == {"under_0.2": None, "0.2_to_1": 1.0, "over_1": None}
@@ -133,6 +139,39 @@ def test_any_index_can_be_measured_and_the_answer_has_the_agreed_keys(index):
 
 
 def test_the_operating_point_is_the_best_of_a_table(index):
-    best, *rest = choose_threshold(Oracle(), read_index(index))
+    best, *rest = choose_levels(Oracle(), read_index(index), [])
     assert best["threshold"] < 0.9
     assert all(best["score"] >= line["score"] for line in rest)
+
+
+def test_calibration_compares_what_is_said_with_what_is():
+    honest, boastful = Calibration(), Calibration()
+    said = np.repeat(np.float32([0.25, 0.75]), 400).reshape(20, 40)
+    truth = np.zeros((20, 40), bool)
+    truth[:5, :20] = True  # a quarter of the lower half of what is said
+    truth.ravel()[:] = np.concatenate([np.arange(400) % 4 == 0, np.arange(400) % 4 > 0])
+    honest.add(said, truth)
+    boastful.add(np.where(said > 0.5, 0.99, 0.99), truth)
+    assert honest.figures()["expected_error"] == pytest.approx(0, abs=1e-6)
+    assert boastful.figures()["expected_error"] == pytest.approx(0.49, abs=1e-3)
+    assert honest.figures()["brier"] < boastful.figures()["brier"]
+    assert sum(count for _, _, count in honest.figures()["steps"]) == 800
+
+
+def test_flicker_is_the_share_of_the_outline_that_comes_and_goes():
+    still = np.zeros((8, 8), bool)
+    still[2:4, 2:4] = True
+    assert flicker([still, still, still]) == 0
+    assert flicker([still, ~still]) == 1
+    assert flicker([np.zeros((8, 8), bool)] * 3) is None
+
+
+def test_the_worst_pictures_are_drawn(tmp_path, index):
+    sheets = Sheets()
+    rows = read_index(index)
+    blind = Oracle()
+    blind.threshold = 0.95  # misses all
+    measure_pictures(blind, rows, sheets)
+    (path,) = sheets.write(tmp_path / "sheets")
+    assert path.name == "missed.png"
+    assert cv2.imread(str(path)).shape == (192, 1024, 3)

@@ -88,7 +88,7 @@ def test_eight_threads_get_what_one_gets(model):
 
 
 def test_the_map_is_what_the_reference_says(model):
-    reference = open_reference(SHIPPED)
+    reference = open_reference(SHIPPED["smoke"])
     for sample in proof_samples():
         flag = sample["has_background"][0]
         mask = model(sample["image"][0], sample["background"][0] if flag else None)
@@ -122,14 +122,14 @@ def test_a_network_for_something_else_does_not_fit(tmp_path):
 
 def test_a_file_without_an_operating_point_does_not_fit(tmp_path):
     path = tmp_path / "smoke.onnx"
-    path.write_bytes(SHIPPED.read_bytes() + metadata("threshold", "high"))
+    path.write_bytes(SHIPPED["smoke"].read_bytes() + metadata("threshold", "high"))
     with pytest.raises(ModelMismatch, match="threshold"):
         open_smoke_model(path, prove=False)
 
 
 def test_a_damaged_copy_is_a_damaged_file(tmp_path):
     path = tmp_path / "smoke.onnx"
-    path.write_bytes(SHIPPED.read_bytes()[:-1000])
+    path.write_bytes(SHIPPED["smoke"].read_bytes()[:-1000])
     with pytest.raises(ModelFileError, match="ends early"):
         open_smoke_model(path)
 
@@ -141,3 +141,23 @@ def test_an_unknown_precision_is_refused_with_the_known_ones():
 
 def test_input_size_is_the_class_default():
     assert SmokeModel.input_size == (384, 640)
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_every_shipped_network_opens_by_its_name_and_explains_itself(name):
+    model = open_smoke_model(name, device="cpu", prove=False)
+    try:
+        said = model.look(picture())
+        assert model.name == name
+        assert 0 <= said.picture <= 1
+        assert said.evidence.ndim == 2
+        assert said.evidence.min() >= 0
+        assert said.evidence.max() <= 1
+        assert said.picture <= said.evidence.max() + 1e-3, "the picture's score comes from the map"
+    finally:
+        model.close()
+
+
+def test_an_unknown_name_lists_the_known_ones():
+    with pytest.raises(ModelFileError, match="there are smoke, smoke-fast"):
+        open_smoke_model("smokey")

@@ -1,0 +1,78 @@
+"""One look at a picture of any size, as the program does it: the network, then the second look."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, cast
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from engines.smoke.second_look import look_again, part_of_picture
+
+if TYPE_CHECKING:
+    from engines.smoke.model import Look, SmokeModel
+
+Rgb = NDArray[np.uint8]
+"""(h, w, 3)."""
+Map = NDArray[np.float32]
+"""(h, w), 0 to 1."""
+
+LOOK_WIDTH_PX = 640
+
+
+def look_size(shape: tuple[int, ...]) -> tuple[int, int]:
+    """(height, width) of a look: 640 wide, the picture's shape kept, in whole strides."""
+    return max(32, round(shape[0] * LOOK_WIDTH_PX / shape[1] / 32) * 32), LOOK_WIDTH_PX
+
+
+def scaled(image: Rgb, size: tuple[int, int]) -> Rgb:
+    """A picture at (height, width)."""
+    smooth = cv2.INTER_AREA if image.shape[1] > size[1] else cv2.INTER_LINEAR
+    return cast("Rgb", cv2.resize(image, size[::-1], interpolation=smooth))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Looked:
+    """One picture through the network, as the program sees it."""
+
+    probability: Map
+    """(h/2, w/2), after the second look."""
+    looked: Look
+    """What the network said before it."""
+
+
+def look(
+    model: SmokeModel,
+    image: Rgb,
+    background: Rgb | None = None,
+    *,
+    levels: tuple[float, float] | None = None,
+    first: Look | None = None,
+) -> Looked:
+    """Look at a picture of any size once, and again at what is suspect.
+
+    Args:
+        model: Looks.
+        image: (h, w, 3) RGB.
+        background: The same view without what is new in it.
+        levels: Probability above which a place is suspect, and to which it grows; the model's own
+            when left out.
+        first: The first look, if it was taken already.
+    """
+    size = look_size(image.shape)
+    normal = None if background is None else scaled(background, size)
+    if first is None:
+        first = model.look(scaled(image, size), normal)
+    threshold, outline = levels or (model.threshold, model.outline)
+    again = look_again(
+        model,
+        first.mask,
+        lambda box, wanted: part_of_picture(image, box, wanted),
+        native=image.shape[:2],
+        background=normal,
+        threshold=threshold,
+        outline=outline,
+    )
+    return Looked(again, first)
