@@ -22,6 +22,7 @@ THREADS = {
     "streamer/notify/dispatcher.py": "one thread a channel: a dead receiver delays nobody else",
     "streamer/bench/link.py": "the two ends of the link it measures",
     "streamer/bench/cameras.py": "one thread a pipeline, started and stopped by hand",
+    "engines/timing.py": "every core at work while it is timed",
     "streamer/bench/rtsp.py": "the pipeline runs while the camera is timed",
 }
 """Files that create threads, each with its reason."""

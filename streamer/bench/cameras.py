@@ -23,7 +23,12 @@ from streamer.store import Store
 
 from .material import clip, folder, resident_mb
 
-_STEPS: Final = (8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128)
+_STEPS: Final = {
+    "smoke": (8, 12, 16, 20, 24, 28, 32, 40, 48, 64, 80, 96, 112, 128),
+    "smoke-fast": (8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128),
+}
+"""Cameras of each round, by network."""
+
 _WARM_S: Final = 6.0
 """Opening, measuring the distance of key frames, filling the rings."""
 
@@ -63,11 +68,18 @@ class _Round:
 
 
 def measure() -> Mapping[str, Any]:
-    """`cameras` that are watched in time, `mb_per_camera`, and what broke with more."""
+    """`cameras` that are watched in time, `mb_per_camera`, and what broke with more.
+
+    With `smoke`; under `smoke-fast` the same with that.
+    """
+    return {**_figures("smoke"), "smoke-fast": _figures("smoke-fast")}
+
+
+def _figures(network: str) -> dict[str, Any]:
     path = str(clip(height=1080, seconds=30))
     rounds: list[_Round] = []
-    for count in _STEPS:
-        rounds.append(_in_a_process_of_its_own(path, count))
+    for count in _STEPS[network]:
+        rounds.append(_in_a_process_of_its_own(path, count, network))
         if rounds[-1].broke:
             break
     held = [one for one in rounds if not one.broke]
@@ -86,17 +98,17 @@ def measure() -> Mapping[str, Any]:
     }
 
 
-def _in_a_process_of_its_own(path: str, count: int) -> _Round:
+def _in_a_process_of_its_own(path: str, count: int, network: str) -> _Round:
     """One round whose memory is not what an earlier round left behind."""
     done = subprocess.run(
-        [sys.executable, "-m", __name__, path, str(count)],
+        [sys.executable, "-m", __name__, path, str(count), network],
         stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, check=True, timeout=_LONGEST_S,
     )  # fmt: skip
     return _Round(**json.loads(done.stdout))
 
 
-def _round(path: str, count: int) -> _Round:
-    config = _config(path, count)
+def _round(path: str, count: int, network: str) -> _Round:
+    config = _config(path, count, network)
     model = open_model(config)
     with Store(folder() / "events.sqlite") as store:
         site = Site(
@@ -151,18 +163,18 @@ def _looks(cameras: Sequence[BuiltCamera]) -> int:
     return sum(camera.monitor.status().frames for camera in cameras)
 
 
-def _config(path: str, count: int) -> Config:
+def _config(path: str, count: int, network: str) -> Config:
     one = {
         "source": {"address": path, "pace": True, "loop": True},
         "latency_budget_ms": _BUDGET_MS,
         "outputs": {"preview": False},
     }
     return Config.model_validate(
-        {"data_dir": str(folder()), "preview": {"enabled": False},
+        {"data_dir": str(folder()), "preview": {"enabled": False}, "engine": {"model": network},
          "cameras": {f"camera-{number}": one for number in range(count)}}
     )  # fmt: skip
 
 
 if __name__ == "__main__":
     log.set_up(level="error", style="people")
-    sys.stdout.write(json.dumps(asdict(_round(sys.argv[1], int(sys.argv[2])))))
+    sys.stdout.write(json.dumps(asdict(_round(sys.argv[1], int(sys.argv[2]), sys.argv[3]))))

@@ -65,7 +65,7 @@ def measure() -> Mapping[str, Any]:
 
 def _measure(url: str, camera: "subprocess.Popen[str]") -> Mapping[str, Any]:
     clock = SystemClock()
-    model = open_smoke_model()
+    model = open_smoke_model("smoke-fast")  # the one that looks at every frame of 25 a second
     shown: list[tuple[int, int]] = []
 
     def out(frames: Iterator[Frame]) -> None:

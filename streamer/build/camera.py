@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Final
 
 from engines.smoke.model import SmokeModel, open_smoke_model
+from engines.smoke.second_look import WINDOW
 from streamer import __version__
 from streamer.alarm.background import Background
 from streamer.alarm.event import Event
@@ -104,7 +105,10 @@ def open_model(config: Config) -> SmokeModel:
         EngineError: It cannot be used here.
     """
     engine = config.engine
-    return open_smoke_model(engine.model, device=engine.device, precision=engine.precision)
+    model = open_smoke_model(engine.model, device=engine.device, precision=engine.precision)
+    if any(camera.watch.second_look for camera in config.cameras.values()):
+        model.prepare(WINDOW)  # Else the first suspect would wait for it.
+    return model
 
 
 class BuiltCamera:

@@ -35,8 +35,8 @@ class EngineSettings(Section):
     have it."""
 
     model: ModelName = "smoke"
-    """`smoke`, the better network; `smoke-fast` for many cameras on few cores, a third of the cost;
-    or the path of an ONNX file."""
+    """`smoke`, the better network; `smoke-fast` for many cameras on few cores, two fifths of the
+    cost; or the path of an ONNX file."""
 
 
 class PreviewSettings(Section):
