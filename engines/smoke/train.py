@@ -150,6 +150,7 @@ def taught(target: Tensor, smoke: Tensor, teacher: Logits) -> Tensor:
 def measure(network: nn.Module, stills: Sequence[Still]) -> dict[str, float]:
     """Pooled IoU, recall by size and clear pictures called smoke, at 0.5, without background."""
     network.eval()
+    device = next(network.parameters()).device
     inter = union = 0.0
     found: dict[str, list[bool]] = {"small": [], "middle": [], "large": [], "clear": []}
     for still in stills:
@@ -160,8 +161,8 @@ def measure(network: nn.Module, stills: Sequence[Still]) -> dict[str, float]:
             cv2.resize(still.image, (width, height), interpolation=cv2.INTER_AREA)
         )
         with torch.no_grad():
-            logits = network(prepare(image[None], image[None], torch.zeros(1)))
-        said = (logits.mask[0, 0] > 0).numpy()
+            logits = network(prepare(image[None], image[None], torch.zeros(1)).to(device))
+        said = (logits.mask[0, 0] > 0).cpu().numpy()
         if still.mask is None:
             found["clear"].append(int(said.sum()) >= 8)
             continue
@@ -186,26 +187,33 @@ class Training:
     """A run: network, its moving average, optimiser, and where it stands."""
 
     def __init__(
-        self, recipe: Recipe, folder: Path, *, begin: Path | None, teacher: Path | None
+        self,
+        recipe: Recipe,
+        folder: Path,
+        *,
+        begin: Path | None,
+        teacher: Path | None,
+        device: str = "cpu",
     ) -> None:
         torch.manual_seed(recipe.seed)
         self.recipe, self.folder, self.step, self.best = recipe, folder, 0, -math.inf
         network = NETWORKS[recipe.network]()
         if isinstance(network, TwoPathNetwork):
             network.deep.begin_with(trunk_weights())
-        self.network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.device = torch.device(device)
+        self.network = network.to(self.device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.average = copy.deepcopy(self.network)
         self.optimiser = torch.optim.AdamW(_groups(network, recipe.rate), weight_decay=1e-2)
-        self.teacher = read_network(teacher) if teacher is not None else None
+        self.teacher = read_network(teacher).to(self.device) if teacher is not None else None
         self._path = folder / "checkpoint.pt"
         if self._path.is_file():
-            state = torch.load(self._path, weights_only=True)
+            state = torch.load(self._path, map_location=self.device, weights_only=True)
             self.network.load_state_dict(state["network"])
             self.average.load_state_dict(state["average"])
             self.optimiser.load_state_dict(state["optimiser"])
             self.step, self.best = state["step"], state["best"]
         elif begin is not None:
-            weights = torch.load(begin, weights_only=True)["average"]
+            weights = torch.load(begin, map_location=self.device, weights_only=True)["average"]
             self.network.load_state_dict(weights)
             self.average.load_state_dict(weights)
 
@@ -235,7 +243,9 @@ class Training:
 
     def learn(self, batch: Sequence[Tensor]) -> dict[str, float]:
         """One step."""
-        image, background, flag, target, known, smoke = batch
+        image, background, flag, target, known, smoke = (
+            each.to(self.device, non_blocking=True) for each in batch
+        )
         rise = min(1.0, (self.step + 1) / 200)
         fall = 0.5 * (1 + math.cos(math.pi * self.step / self.recipe.steps))
         for group in self.optimiser.param_groups:
@@ -296,7 +306,7 @@ def trunk_weights() -> dict[str, Tensor]:
 
 def read_network(checkpoint: Path) -> nn.Module:
     """The averaged network of a checkpoint, ready to be asked."""
-    state = torch.load(checkpoint, weights_only=True)
+    state = torch.load(checkpoint, map_location="cpu", weights_only=True)
     network = NETWORKS[state["name"]]()
     network.load_state_dict(state["average"])
     return network.to(memory_format=torch.channels_last).eval()  # type: ignore[call-overload,no-any-return]
@@ -366,6 +376,7 @@ def train(
     densities: Path,
     check: int,
     workers: int,
+    device: str,
 ) -> None:
     """Train until `recipe.steps`, going on from the folder's checkpoint if there is one."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -386,13 +397,14 @@ def train(
         seed=recipe.seed,
         kinds=recipe.kinds,
     )
-    run = Training(recipe, folder, begin=begin, teacher=teacher)
+    run = Training(recipe, folder, begin=begin, teacher=teacher, device=device)
     left = recipe.steps - run.step
     loader = DataLoader(
         Stream(maker, first=run.step * recipe.batch, count=left * recipe.batch),
         batch_size=recipe.batch,
         num_workers=workers,
         prefetch_factor=4 if workers else None,
+        pin_memory=device != "cpu",
     )
     facts = {"data": digest_of(ours), "code": code_digest()}
     log = folder / "log.jsonl"
@@ -438,6 +450,7 @@ def main() -> None:
     parser.add_argument("--densities", type=Path, default=Path("runs/densities.npz"))
     parser.add_argument("--check", type=int, default=1000, help="measure after so many steps")
     parser.add_argument("--workers", type=int, default=min(2, os.cpu_count() or 1))
+    parser.add_argument("--device", default="cpu", help="cpu, cuda or cuda:N; bf16 on either")
     a = parser.parse_args()
     height, width = a.size
     recipe = Recipe(
@@ -458,6 +471,7 @@ def main() -> None:
         densities=a.densities,
         check=a.check,
         workers=a.workers,
+        device=a.device,
     )
 
 

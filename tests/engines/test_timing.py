@@ -17,4 +17,3 @@ def test_every_call_is_made_as_often_from_every_core():
     assert made["one"] == made["other"]
     assert made["one"] % (4 * CALLS) == 0
     assert all(ms > 0 for ms in taken.values())
-
