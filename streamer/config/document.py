@@ -96,7 +96,10 @@ def _syntax_problem(file: str, error: YAMLError, text: str) -> Problem:
         return Problem(file, line, "", "a tab; indent with spaces")
     what = error.problem if isinstance(error, MarkedYAMLError) else None
     # Names of aliases and tags are left out: an unquoted password may be taken for one.
-    what = re.sub(r"'[^']{2,}'", "", what or "a character that YAML forbids").strip()
+    what = re.sub(r"'[^']{2,}'", "", what or "a character that YAML forbids")
+    if re.search("alias|anchor|tag", what):  # They may hold quotes themselves.
+        what = re.split("['\"]", what)[0]
+    what = what.strip()
     return Problem(
         file, line, "", f"not valid YAML: {what}; text with special characters needs quotes"
     )
