@@ -2,10 +2,10 @@
 
 `TwoPathNetwork` is the shipped `smoke`, after the Deep Smoke Segmentation Network (Yuan et al.,
 arXiv 1809.00774): a deep path that knows what things are, a shallow path that sees detail and what
-is new, and a small network that fuses them. `FastNetwork` is `smoke-fast`, a U-Net that never
-computes at full resolution. `PlainNetwork` is the floor that both are measured against.
+is new, and a small network that fuses them. `FastNetwork` is `smoke-fast`, the same in little.
+`PlainNetwork` is the floor that both are measured against.
 
-All take the same seven planes, see `prepare`, and return mask logits at half size, picture logits
+All take the same `Planes` and return mask logits at half size, picture logits
 and the map of evidence that these are the mean and peak of: a class activation map (Zhou et al.,
 arXiv 1512.04150). Masks unfold from cells by sub-pixel convolution (Shi et al., arXiv 1609.05158).
 
@@ -28,8 +28,17 @@ STRIDE = 32
 """Height and width must be multiples of this."""
 MASK_STRIDE = 2
 """The mask is this many times smaller than the picture on either side."""
-PLANES = 7
-"""Of prepared input: picture, difference, flag."""
+
+
+class Planes(NamedTuple):
+    """Prepared input of n pictures; see `prepare`."""
+
+    picture: Tensor
+    """(n, 3, h, w), -1 to 1."""
+    difference: Tensor
+    """(n, 3, h, w), picture less background; nothing where there is none."""
+    flag: Tensor
+    """(n, 1, 1, 1), 1 with a background, 0 without."""
 
 
 class Logits(NamedTuple):
@@ -61,6 +70,26 @@ class ConvNorm(nn.Sequential):
             nn.BatchNorm2d(outputs),
             *([nn.ReLU(inplace=True)] if active else []),
         )
+
+
+class FirstConv(nn.Module):
+    """3x3 of stride 2 over `Planes`, normalisation, ReLU.
+
+    What a convolution over their concatenation would be, but concatenating seven planes of full
+    size took longer than convolving them.
+    """
+
+    def __init__(self, outputs: int) -> None:
+        super().__init__()
+        self.picture = nn.Conv2d(3, outputs, 3, 2, 1, bias=False)
+        self.difference = nn.Conv2d(3, outputs, 3, 2, 1, bias=False)
+        self.flag = nn.Parameter(torch.zeros(outputs, 1, 1))
+        self.norm = nn.BatchNorm2d(outputs)
+
+    def forward(self, planes: Planes) -> Tensor:
+        """To (n, outputs, h/2, w/2)."""
+        y = self.picture(planes.picture) + self.difference(planes.difference)
+        return functional.relu(self.norm(y + planes.flag * self.flag))
 
 
 class PlainBlock(nn.Module):
@@ -157,7 +186,7 @@ class InvertedResidual(nn.Module):
 
 
 class Trunk(nn.Module):
-    """EfficientNet-lite0 (arXiv 1905.11946) without its last stage and its classifier.
+    """The first stages of EfficientNet-lite0 (arXiv 1905.11946).
 
     It begins with weights that know a million photographs: five hundred views of smoke could not
     teach what clouds, ridges, roofs and lamps are.
@@ -173,7 +202,7 @@ class Trunk(nn.Module):
         (4, 192, 6, 5, 2),
     )
 
-    def __init__(self) -> None:
+    def __init__(self, stages: int = len(STAGES)) -> None:
         super().__init__()
         channels = 32
         self.stem = nn.Sequential(
@@ -182,7 +211,7 @@ class Trunk(nn.Module):
             nn.ReLU6(inplace=True),
         )
         self.stages = nn.ModuleList()
-        for blocks, outputs, expansion, kernel, stride in self.STAGES:
+        for blocks, outputs, expansion, kernel, stride in self.STAGES[:stages]:
             stage = nn.Sequential()
             for number in range(blocks):
                 stage.append(
@@ -196,11 +225,29 @@ class Trunk(nn.Module):
                 )
                 channels = outputs
             self.stages.append(stage)
+        for part in (self.stem, self.stages[0], self.stages[1]):
+            part.requires_grad_(requires_grad=False)
 
-    def early(self, picture: Tensor) -> Tensor:
-        """(n, 3, h, w), -1 to 1, to (n, 24, h/4, w/4): edges and colours, never trained further."""
-        y: Tensor = self.stages[1](self.stages[0](self.stem(picture)))
-        return y
+    def early(self, picture: Tensor, *, half: bool = False) -> Tensor:
+        """Edges and colours, never trained further.
+
+        Args:
+            picture: (n, 3, h, w), -1 to 1.
+            half: look at it at half its size.
+
+        Returns:
+            (n, 24, h/4, w/4), or of h/8 and w/8.
+        """
+        convolution: nn.Conv2d
+        convolution, norm, activate = self.stem  # type: ignore[assignment]
+        if half:
+            # Mean of 2x2 and convolution in one.
+            kernel = convolution.weight.repeat_interleave(2, 2).repeat_interleave(2, 3) / 4
+            y = functional.conv2d(picture, kernel, stride=4, padding=2)
+        else:
+            y = convolution(picture)
+        edges: Tensor = self.stages[1](self.stages[0](activate(norm(y))))
+        return edges
 
     def begin_with(self, weights: Mapping[str, Tensor]) -> None:
         """Take over the classifier's weights, which stand in the order of the layers.
@@ -225,9 +272,7 @@ class TwoPathNetwork(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.deep = Trunk()
-        self.fine = nn.Sequential(
-            ConvNorm(PLANES, 16, stride=2), ConvNorm(16, 32, stride=2), PlainBlock(32)
-        )
+        self.fine = nn.Sequential(FirstConv(16), ConvNorm(16, 32, stride=2), PlainBlock(32))
         # What is new enters the deep path once edges have become things.
         self.news = ConvNorm(32, 40, stride=2, active=False)
         self.gate = SceneGate(192)
@@ -239,8 +284,6 @@ class TwoPathNetwork(nn.Module):
         self.up_quarter, self.at_quarter = (ConvNorm(c, 32, kernel=1) for c in (48, 24))
         self.fuse = nn.Sequential(ConvNorm(64, 32), PlainBlock(32))
         self.mask_head = _mask_head(32)
-        for part in (self.deep.stem, self.deep.stages[0], self.deep.stages[1]):
-            part.requires_grad_(requires_grad=False)
 
     def train(self, mode: bool = True) -> TwoPathNetwork:  # noqa: FBT001, FBT002  torch's own
         """As torch has it; the deep path keeps the statistics it came with."""
@@ -248,10 +291,10 @@ class TwoPathNetwork(nn.Module):
         self.deep.eval()
         return self
 
-    def forward(self, x: Tensor) -> Logits:
-        """Look at prepared input, (n, 7, h, w)."""
-        quarter = self.deep.early(x[:, :3])
-        fine = self.fine(x)
+    def forward(self, planes: Planes) -> Logits:
+        """Look at prepared planes."""
+        quarter = self.deep.early(planes.picture)
+        fine = self.fine(planes)
         eighth = self.deep.stages[2](quarter) + self.news(fine)
         sixteenth = self.deep.stages[4](self.deep.stages[3](eighth))
         deepest = self.gate(self.deep.stages[5](sixteenth))
@@ -264,43 +307,43 @@ class TwoPathNetwork(nn.Module):
 
 
 class FastNetwork(nn.Module):
-    """`smoke-fast`: plain 3x3 blocks where plumes live, wide depthwise ones where scenes do."""
+    """`smoke-fast`: the same two paths, the deep one shorter and at half size.
 
-    def __init__(self, widths: tuple[int, int, int, int, int] = (24, 32, 48, 80, 112)) -> None:
+    What things are is seen as well in fewer cells; small plumes are the fine path's.
+    """
+
+    def __init__(self) -> None:
         super().__init__()
-        half, quarter, eighth, sixteenth, deepest = widths
-        self.stem = nn.Sequential(
-            ConvNorm(PLANES, half, stride=2), ConvNorm(half, quarter, stride=2), PlainBlock(quarter)
-        )
-        self.to_eighth = nn.Sequential(
-            ConvNorm(quarter, eighth, stride=2), PlainBlock(eighth), PlainBlock(eighth)
-        )
-        self.to_sixteenth = nn.Sequential(
-            ConvNorm(eighth, sixteenth, stride=2), WideBlock(sixteenth), WideBlock(sixteenth)
-        )
-        self.to_deepest = nn.Sequential(
-            ConvNorm(sixteenth, deepest, kernel=5, stride=2, groups=8),
-            WideBlock(deepest),
-            WideBlock(deepest),
-            SceneGate(deepest),
-        )
-        self.picture_head = nn.Conv2d(deepest, 1, 1)
-        self.up_sixteenth = ConvNorm(deepest, sixteenth, kernel=1)
-        self.mix_sixteenth = WideBlock(sixteenth)
-        self.up_eighth = ConvNorm(sixteenth, eighth, kernel=1)
-        self.mix_eighth = PlainBlock(eighth)
-        self.up_quarter = ConvNorm(eighth, quarter, kernel=1)
-        self.mix_quarter = PlainBlock(quarter)
-        self.mask_head = _mask_head(quarter)
+        self.deep = Trunk(stages=4)
+        self.fine = nn.Sequential(FirstConv(24), ConvNorm(24, 32, stride=2), PlainBlock(32))
+        self.to_eighth, self.at_eighth = ConvNorm(32, 48, stride=2), ConvNorm(24, 48, kernel=1)
+        self.mix_details = PlainBlock(48)
+        self.news = ConvNorm(48, 40, stride=2, active=False)
+        self.gate = SceneGate(80)
+        self.picture_head = nn.Conv2d(80, 1, 1)
+        self.up_sixteenth, self.at_sixteenth = (ConvNorm(c, 64, kernel=1) for c in (80, 40))
+        self.mix_sixteenth = WideBlock(64)
+        self.up_eighth = ConvNorm(64, 48, kernel=1)
+        self.mix_eighth = PlainBlock(48)
+        self.up_quarter = ConvNorm(48, 32, kernel=1)
+        self.mix_quarter = PlainBlock(32)
+        self.mask_head = _mask_head(32)
 
-    def forward(self, x: Tensor) -> Logits:
-        """Look at prepared input, (n, 7, h, w)."""
-        quarter = self.stem(x)
-        eighth = self.to_eighth(quarter)
-        sixteenth = self.to_sixteenth(eighth)
-        deepest = self.to_deepest(sixteenth)
+    def train(self, mode: bool = True) -> FastNetwork:  # noqa: FBT001, FBT002  torch's own
+        """As torch has it; the deep path keeps the statistics it came with."""
+        super().train(mode)
+        self.deep.eval()
+        return self
+
+    def forward(self, planes: Planes) -> Logits:
+        """Look at prepared planes."""
+        quarter = self.fine(planes)
+        things = self.deep.early(planes.picture, half=True)
+        eighth = self.mix_details(self.to_eighth(quarter) + self.at_eighth(things))
+        sixteenth = self.deep.stages[2](things) + self.news(eighth)
+        deepest = self.gate(self.deep.stages[3](sixteenth))
         evidence = self.picture_head(deepest)
-        y = self.mix_sixteenth(sixteenth + _double(self.up_sixteenth(deepest)))
+        y = self.mix_sixteenth(self.at_sixteenth(sixteenth) + _double(self.up_sixteenth(deepest)))
         y = self.mix_eighth(eighth + _double(self.up_eighth(y)))
         y = self.mix_quarter(quarter + _double(self.up_quarter(y)))
         return Logits(_unfold(self.mask_head(y)), _pool(evidence), evidence)
@@ -323,10 +366,12 @@ class PlainNetwork(nn.Module):
         self.mask_head = nn.Conv2d(channels, 1, 1)
         self.picture_head = nn.Conv2d(widths[-1], 1, 1)
 
-    def forward(self, x: Tensor) -> Logits:
-        """Look at prepared input, (n, 7, h, w), of which it takes the picture alone."""
+    def forward(self, planes: Planes) -> Logits:
+        """Look at prepared planes, of which it takes the picture alone."""
         # At half size: it is asked for no finer mask, and sees as far as it can.
-        y = functional.avg_pool2d(x[:, :3], MASK_STRIDE)
+        y = functional.avg_pool2d(planes.picture, MASK_STRIDE)
+        # An input that nothing looks at would be missing in the exported file.
+        y = y + 0 * (planes.difference[:, :1, :1, :1] + planes.flag)
         skips = []
         for number, block in enumerate(self.down):
             y = block(y if number == 0 else functional.max_pool2d(y, 2))
@@ -373,16 +418,15 @@ class DeployedNetwork(nn.Module):
         )
 
 
-def prepare(image: Tensor, background: Tensor, has_background: Tensor) -> Tensor:
-    """Bytes (n, h, w, 3) to the network's seven planes: picture, difference, flag."""
+def prepare(image: Tensor, background: Tensor, has_background: Tensor) -> Planes:
+    """Bytes (n, h, w, 3) to what the networks take."""
     frame = image.float()
     flag = has_background.reshape(-1, 1, 1, 1)
     # Differences are small: four times a picture's scale, so that a faint plume weighs as much
     # as an edge.
     difference = (frame - background.float()) * (flag * (4 / 255))
-    plane = flag.expand(-1, frame.shape[1], frame.shape[2], 1)
-    # Channels stay last until the end: joining them this way is four times as fast.
-    return torch.cat([frame * (2 / 255) - 1, difference, plane], 3).permute(0, 3, 1, 2)
+    # Channels stay last in memory, as convolutions on CPUs want them.
+    return Planes((frame * (2 / 255) - 1).permute(0, 3, 1, 2), difference.permute(0, 3, 1, 2), flag)
 
 
 def _double(x: Tensor) -> Tensor:

@@ -36,7 +36,7 @@ from engines.smoke.data import (
     training_rows,
 )
 from engines.smoke.densities import read_densities
-from engines.smoke.network import MASK_STRIDE, NETWORKS, Logits, TwoPathNetwork, prepare
+from engines.smoke.network import MASK_STRIDE, NETWORKS, Logits, Planes, Trunk, prepare
 from engines.smoke.synthesis import KINDS, Sample, SampleMaker
 
 if TYPE_CHECKING:
@@ -161,7 +161,8 @@ def measure(network: nn.Module, stills: Sequence[Still]) -> dict[str, float]:
             cv2.resize(still.image, (width, height), interpolation=cv2.INTER_AREA)
         )
         with torch.no_grad():
-            logits = network(prepare(image[None], image[None], torch.zeros(1)).to(device))
+            planes = prepare(image[None], image[None], torch.zeros(1))
+            logits = network(Planes(*(each.to(device) for each in planes)))
         said = (logits.mask[0, 0] > 0).cpu().numpy()
         if still.mask is None:
             found["clear"].append(int(said.sum()) >= 8)
@@ -198,8 +199,8 @@ class Training:
         torch.manual_seed(recipe.seed)
         self.recipe, self.folder, self.step, self.best = recipe, folder, 0, -math.inf
         network = NETWORKS[recipe.network]()
-        if isinstance(network, TwoPathNetwork):
-            network.deep.begin_with(trunk_weights())
+        if (trunk := _trunk_of(network)) is not None:
+            trunk.begin_with(trunk_weights())
         self.device = torch.device(device)
         self.network = network.to(self.device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.average = copy.deepcopy(self.network)
@@ -251,13 +252,13 @@ class Training:
         for group in self.optimiser.param_groups:
             group["lr"] = group["highest"] * rise * max(fall, 0.005)
         self.network.train()
-        x = prepare(image, background, flag)
+        planes = prepare(image, background, flag)
         wanted = target.float() / 255
-        with torch.autocast(x.device.type, dtype=torch.bfloat16):
-            said = self.network(x)
+        with torch.autocast(self.device.type, dtype=torch.bfloat16):
+            said = self.network(planes)
             if self.teacher is not None:
                 with torch.no_grad():
-                    wanted = taught(wanted, smoke, self.teacher(x))
+                    wanted = taught(wanted, smoke, self.teacher(planes))
         loss, parts = loss_of(said, wanted, known, smoke)
         self.optimiser.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
@@ -281,13 +282,19 @@ class Training:
 
 def _groups(network: nn.Module, rate: float) -> list[dict[str, Any]]:
     """Parameters with their highest learning rates."""
-    trunk = list(network.deep.parameters()) if isinstance(network, TwoPathNetwork) else []
-    known = {id(parameter) for parameter in trunk}
-    rest = [parameter for parameter in network.parameters() if id(parameter) not in known]
-    groups = [{"params": rest, "highest": rate}]
-    if trunk:
-        groups.append({"params": [p for p in trunk if p.requires_grad], "highest": rate / 3})
-    return groups
+    trunk = _trunk_of(network)
+    if trunk is None:
+        return [{"params": list(network.parameters()), "highest": rate}]
+    theirs = {id(parameter) for parameter in trunk.parameters()}
+    rest = [parameter for parameter in network.parameters() if id(parameter) not in theirs]
+    return [
+        {"params": rest, "highest": rate},
+        {"params": [p for p in trunk.parameters() if p.requires_grad], "highest": rate / 3},
+    ]
+
+
+def _trunk_of(network: nn.Module) -> Trunk | None:
+    return next((part for part in network.modules() if isinstance(part, Trunk)), None)
 
 
 def _save(state: dict[str, Any], path: Path) -> None:

@@ -52,7 +52,7 @@ def batches(count, *, first=0):
 
 
 def test_a_few_steps_lower_the_loss_and_leave_a_checkpoint(tmp_path):
-    recipe = Recipe("smoke-fast", steps=60, batch=4, height=64, width=96)
+    recipe = Recipe("plain-unet", steps=60, batch=4, height=64, width=96)
     run = Training(recipe, tmp_path, begin=None, teacher=None)
     (batch,) = batches(1)
     losses = [run.learn(batch)["loss"] for _ in range(12)]
@@ -107,7 +107,7 @@ def test_the_best_are_kept_and_a_teacher_is_read_from_them(tmp_path):
     run.keep_if_best(0.4, code="b")
     assert torch.load(tmp_path / "best.pt", weights_only=True)["code"] == "a"
     student = Training(
-        Recipe("smoke-fast", steps=60, batch=4, height=64, width=96),
+        Recipe("plain-unet", steps=60, batch=4, height=64, width=96),
         tmp_path / "student",
         begin=None,
         teacher=tmp_path / "best.pt",
