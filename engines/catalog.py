@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from engines.engine import Device, Precision, open_engine
 from engines.errors import EngineError
+from engines.lowlight import model as lowlight
 from engines.proof import Proof, Tolerance, prove
 from engines.smoke import model as smoke
 
@@ -46,6 +47,14 @@ CATALOG: tuple[CatalogEntry, ...] = (
             samples=smoke.proof_samples,
         )
         for name, path in smoke.SHIPPED.items()
+    ),
+    CatalogEntry(
+        name="lowlight",
+        task="low-light enhancement",
+        path=lowlight.SHIPPED,
+        precision="f32",
+        tolerances=lowlight.TOLERANCES,
+        samples=lowlight.proof_samples,
     ),
 )
 

@@ -1,0 +1,287 @@
+"""Holds down the noise of a dark picture before light is added: over time where nothing moves.
+
+A recursive filter over time first, `kept += (new - kept) * share`, whose share falls where a place
+stands still and is all where it moves. What moves is told by sums over 5x5 pixels, in which noise
+averages out. Then, where time could not help, a guided filter (He et al., Guided Image Filtering,
+2013) over space: luma guides itself and chroma, whose noise comes in large blots.
+
+What comes out has fractions of a byte: a curve that makes ten steps of one would show each.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
+
+import cv2
+import numpy as np
+
+from engines.lowlight.curves import FineYuv
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from engines.lowlight.curves import Yuv
+
+    Plane = NDArray[np.uint8]
+    Fine = NDArray[np.float32]
+
+QUIETEST = 0.5
+"""No picture has less: rounding to bytes makes 0.29, compression the rest."""
+LONGEST = 12
+"""Where nothing moves, a new picture counts for one of so many: noise falls to about a fifth."""
+STANDS, MOVES = 2.2, 4.0
+"""Change of a 5x5 sum, in what noise alone changes it by, up to which a place stands still, and
+from which it moves."""
+FLAT = 1.1
+"""Structure of so many deviations, times the gain, is half kept by the filter over space: what is
+lifted more must be calmer before."""
+BLOTS_LEFT = 0.4
+"""Share of the variance of blots that time does not take away: compression repeats them."""
+CHROMA_NOISE = 1.5
+"""Deviation that chroma has at least: compression leaves a dark picture few steps of it."""
+CHROMA_FLAT = 0.75
+"""The same as `FLAT` for chroma."""
+CHROMA_LOST = 4.0
+"""Colours that differ by so many deviations from what luma makes likely are half kept."""
+RADIUS = 1
+"""Of its windows, at half size for luma and at quarter size for chroma."""
+
+QUIET = 0.15
+"""Share of a picture that surely has no texture."""
+DOUBTED = 0.3
+"""Share that is believed of what looks like noise in a single picture."""
+DEAD = 0.02
+"""Deviation of a block below which nothing was recorded there."""
+
+_SIDE = 5
+_FRACTION_BITS = 6
+_UNIT = 32
+"""A change of one deviation, in the bytes by which shares are looked up."""
+_ALL = 256
+
+
+class Noise(NamedTuple):
+    """What kind of noise a picture has."""
+
+    deviation: float
+    """Standard deviation in bytes of luma."""
+    blots: float
+    """0 for grain to 1 for blots, which compression makes of grain."""
+
+    def toward(self, other: Noise, share: float) -> Noise:
+        """This one moved towards another by a share, 0 to 1."""
+        return Noise(
+            *(mine + (theirs - mine) * share for mine, theirs in zip(self, other, strict=True))
+        )
+
+
+@dataclass(slots=True)
+class _Past:
+    kept: NDArray[np.int16]
+    """(h, w), in 64ths of a byte."""
+    sums: NDArray[np.int16]
+    """(h, w), of 5x5 pixels of it."""
+
+
+class Denoiser:
+    """The memory of one stream."""
+
+    def __init__(self) -> None:
+        self._past: list[_Past | None] = [None, None, None]
+
+    def reset(self) -> None:
+        """Forget the past: another scene begins."""
+        self._past = [None, None, None]
+
+    def __call__(self, planes: Yuv, noise: Noise, *, gain: float = 1.0) -> FineYuv:
+        """Planes with less noise, of the same sizes.
+
+        Args:
+            planes: The next picture.
+            noise: Its noise; chroma of 4:2:0 has about as much.
+            gain: What differences are multiplied by afterwards.
+        """
+        deviation = max(noise.deviation, QUIETEST)
+        (y, share), (u, _), (v, _) = (
+            self._over_time(at, plane, deviation) for at, plane in enumerate(planes)
+        )
+        flat = FLAT * gain * deviation
+        chroma = max(deviation, CHROMA_NOISE)
+        return _over_space(
+            FineYuv(y, u, v),
+            share,
+            flat,
+            CHROMA_FLAT * gain * chroma,
+            CHROMA_LOST * chroma,
+            BLOTS_LEFT * noise.blots,
+        )
+
+    def _over_time(self, at: int, plane: Plane, noise: float) -> tuple[Fine, NDArray[np.uint8]]:
+        """The plane with its past, and the share of the new picture in it, 0 to 255."""
+        sums = cast(
+            "NDArray[np.int16]", cv2.boxFilter(plane, cv2.CV_16S, (_SIDE, _SIDE), normalize=False)
+        )
+        new = np.left_shift(plane, _FRACTION_BITS, dtype=np.int16)
+        past = self._past[at]
+        if past is None or past.kept.shape != plane.shape:
+            self._past[at] = _Past(new, sums)
+            return plane.astype(np.float32), np.full(plane.shape, 255, np.uint8)
+        # Noise of a sum of 25 is five times that of one pixel; what was kept has little of its own.
+        change = cv2.subtract(sums, past.sums)
+        steps = cv2.convertScaleAbs(change, alpha=_UNIT / (_SIDE * noise))
+        share = cv2.LUT(steps, _SHARES)
+        kept = cv2.add(past.kept, cv2.multiply(cv2.subtract(new, past.kept), share, scale=1 / _ALL))
+        # Sums of what was kept, not of what came: a slow change must be noticed as well.
+        rounded = cv2.convertScaleAbs(kept, alpha=1 / (1 << _FRACTION_BITS))
+        kept_sums = cv2.boxFilter(rounded, cv2.CV_16S, (_SIDE, _SIDE), normalize=False)
+        self._past[at] = _Past(
+            cast("NDArray[np.int16]", kept), cast("NDArray[np.int16]", kept_sums)
+        )
+        fine = np.multiply(kept, np.float32(1 / (1 << _FRACTION_BITS)), dtype=np.float32)
+        return fine, cv2.LUT(steps, _SHARES_IN_BYTES).astype(np.uint8, copy=False)
+
+
+def _shares() -> NDArray[np.float64]:
+    """Share of the new picture by change in `_UNIT`ths of a deviation."""
+    change = np.arange(256) / _UNIT
+    moving = np.clip((change - STANDS) / (MOVES - STANDS), 0, 1)
+    smooth = moving * moving * (3 - 2 * moving)
+    share: NDArray[np.float64] = 1 / LONGEST + (1 - 1 / LONGEST) * smooth
+    return share
+
+
+_SHARES = np.rint(_ALL * _shares()).astype(np.int16)
+_SHARES_IN_BYTES = np.rint(255 * _shares()).astype(np.uint8)
+
+
+def _over_space(  # noqa: PLR0917  three strengths and what they are of
+    planes: FineYuv,
+    share: NDArray[np.uint8],
+    flat: float,
+    flat_chroma: float,
+    blots: float,
+    least: float,
+) -> FineYuv:
+    """Flat places made flat: a guided filter whose strength follows the noise that is left.
+
+    Structure of *flat* bytes is half kept where there was no past; elsewhere as much less as time
+    left of the noise's variance, and *least* of it at least. In chroma it is *flat_chroma*, and a
+    colour that differs by *blots* from what luma makes likely is half kept.
+    """
+    y, u, v = planes
+    half = u.shape[::-1]
+    guide = _resized(y, half)
+    left = cast("Fine", cv2.resize(share, half, interpolation=cv2.INTER_AREA).astype(np.float32))
+    # A recursive filter leaves share / (2 - share) of the variance; averaging 2x2 a quarter of it.
+    left = np.maximum(left / (510 - left), least)
+    level = left * np.float32(flat**2 / 4)
+    mean = _mean(guide, RADIUS)
+    keep, base = _line(mean, _mean(guide * guide, RADIUS) - mean * mean, mean, None, level, RADIUS)
+    size = y.shape[::-1]
+    y = cv2.add(cv2.multiply(_resized(keep, size), y), _resized(base, size))  # type: ignore[assignment]
+    quarter = (max(1, half[0] // 2), max(1, half[1] // 2))
+    small, level = (
+        _resized(guide, quarter),
+        _resized(left, quarter) * np.float32(flat_chroma**2 / 16),
+    )
+    lost = left * np.float32(blots**2)
+    mean = _mean(small, RADIUS)
+    spread = _mean(small * small, RADIUS) - mean * mean
+    chroma = []
+    for plane in (u, v):
+        c = _resized(plane, quarter)
+        c_mean = _mean(c, RADIUS)
+        shared = _mean(small * c, RADIUS) - mean * c_mean
+        keep, base = _line(mean, spread, c_mean, shared, level, RADIUS)
+        chroma.append(
+            _with_detail(_resized(keep, half) * guide + _resized(base, half), plane, lost)
+        )
+    return FineYuv(y, *chroma)
+
+
+def _with_detail(calm: Fine, plane: Fine, level: Fine) -> Fine:
+    """What the filter took away, put back where noise of variance *level* cannot have made it."""
+    taken = plane - calm
+    square = taken * taken
+    return calm + taken * cast("Fine", square / (square + level))
+
+
+def _line(  # noqa: PLR0917  the terms of one formula
+    mean: Fine, spread: Fine, wanted: Fine, shared: Fine | None, level: Fine, radius: int
+) -> tuple[Fine, Fine]:
+    """The line from guide to picture that fits each window best, averaged over windows."""
+    over: Fine = np.maximum(spread, 0) + level + np.float32(1e-3)
+    slope = (spread if shared is None else shared) / over
+    return _mean(slope, radius), _mean(wanted - slope * mean, radius)
+
+
+def _mean(plane: Fine, radius: int) -> Fine:
+    side = 2 * radius + 1
+    return cast("Fine", cv2.blur(plane, (side, side)))
+
+
+def _resized(plane: Fine, size: tuple[int, int]) -> Fine:
+    """Smaller by area, larger by lines; (width, height)."""
+    smaller = size[0] < plane.shape[1]
+    way = cv2.INTER_AREA if smaller else cv2.INTER_LINEAR
+    return cast("Fine", cv2.resize(plane, size, interpolation=way))
+
+
+def noise_of(luma: Plane, before: Plane | None = None) -> Noise:
+    """The noise of a picture, from luma alone.
+
+    Args:
+        luma: (h, w).
+        before: The picture before it, if known. Without it texture that is everywhere cannot be
+            told from noise, and little of what looks like it is believed; with it, what changes
+            where nothing moves is noise, and no more.
+
+    The Laplacian's absolute mean (Immerkaer, Fast Noise Variance Estimation, 1996) in blocks of 24
+    strips: the quietest count, because texture looks like noise and noise is everywhere. At half
+    size too: blots look smooth from pixel to pixel.
+    """
+    height, width = luma.shape
+    if height < _STRIP or width < 2 * _BLOCK:
+        return Noise(0.0, 0.0)
+    fine, coarse, changes = [], [], []
+    for top in np.linspace(0, height - _STRIP, 24).astype(int):
+        part = luma[top : top + _STRIP]
+        half = cv2.resize(part, (width // 2, _STRIP // 2), interpolation=cv2.INTER_AREA)
+        fine.append(_grain(part))
+        coarse.append(2 * _grain(cast("Plane", half)))
+        if before is not None:
+            changes.append(_change(part, before[top : top + _STRIP]))
+    pixels, blots = (_quietest(np.concatenate(each)) for each in (fine, coarse))
+    most = float(np.median(np.concatenate(changes))) if changes else DOUBTED * max(pixels, blots)
+    return Noise(min(max(pixels, blots), most), max(0.0, 1 - pixels / blots) if blots > 0 else 0.0)
+
+
+def _change(strip: Plane, before: Plane) -> NDArray[np.float64]:
+    """Deviation of noise in each block, by what became different."""
+    return _in_blocks(cv2.absdiff(strip, before)) * (math.sqrt(math.pi / 2) / math.sqrt(2))
+
+
+def _grain(strip: Plane) -> NDArray[np.float64]:
+    """Deviation of noise in each block of a strip."""
+    edges = np.abs(cv2.filter2D(strip, cv2.CV_16S, _LAPLACIAN)[1:-1, 1:-1])
+    return _in_blocks(edges) * (math.sqrt(math.pi / 2) / 6)
+
+
+def _in_blocks(strip: NDArray[Any]) -> NDArray[np.float64]:
+    """Means over the columns of a strip, `_BLOCK` at a time."""
+    blocks = strip.shape[1] // _BLOCK
+    each = strip[:, : blocks * _BLOCK].reshape(strip.shape[0], blocks, _BLOCK)
+    means: NDArray[np.float64] = each.mean((0, 2), dtype=np.float64)
+    return means
+
+
+def _quietest(blocks: NDArray[np.float64]) -> float:
+    # Where a picture is clipped to black there is no noise to see.
+    alive = blocks[blocks > DEAD]
+    return float(np.quantile(alive, QUIET)) if len(alive) > len(blocks) * QUIET else 0.0
+
+
+_LAPLACIAN = np.array([[1, -2, 1], [-2, 4, -2], [1, -2, 1]], np.float32)
+_STRIP, _BLOCK = 18, 16

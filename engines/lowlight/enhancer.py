@@ -1,0 +1,299 @@
+"""Makes one stream visible, steadily: decides when, denoises, and applies slowly moving curves.
+
+Planes and seconds in, planes out; for live pictures and for files alike. A day picture comes back
+as the very same planes. Curves follow the light with a time constant, so that a lamp or a passing
+car does not make the picture breathe; at a cut, or when a camera switches its infrared filter,
+they begin anew at once.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol, cast
+
+import cv2
+import numpy as np
+
+from engines.lowlight.denoise import Denoiser, Noise, noise_of
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from engines.lowlight.curves import Adjustment, Yuv
+
+DARK, LIGHT = 50.0, 62.0
+"""Median luma, 0 to 255, below which enhancing begins, and above which it ends."""
+NOISE_COUNTS = 4.0
+"""Each byte of noise makes a picture count as so much darker: the sensor's gain is up."""
+NOISIEST = 6.0
+"""More noise than this counts no further."""
+CERTAIN_S = 1.0
+"""The light must have been so for so long; a scene's first picture decides at once."""
+FADE_S = 1.0
+"""Time in which enhancing comes and goes."""
+FOLLOW_S = 1.5
+"""Time constant with which curves follow the light, and the measured noise its measurement."""
+LOOK_EVERY_S = 0.2
+"""The network looks so often."""
+MOST_STRENGTH = 1.5
+STEADY_S = 1.0
+"""Time constant with which the brightness of what is shown may change."""
+UNSTEADY = 1.08
+"""By no more than this factor is brightness held back: beyond it, the light did change."""
+
+_EVERY = 16
+"""What is measured of every picture is measured at every so many pixels: 8,000 of 1080p."""
+_GREY = 128
+
+
+class Model(Protocol):
+    """What says how bright; `LowLightModel` is one."""
+
+    thumbnail_size: tuple[int, int]
+
+    def __call__(self, thumbnail: NDArray[np.uint8], noise: float, /) -> Adjustment: ...  # noqa: D102
+
+
+@dataclass(slots=True)
+class _Scene:
+    """What is shown, and what is done to it."""
+
+    luma: NDArray[np.uint8]
+    """Of the last picture."""
+    noise: Noise
+    gain: float
+    """By which most of the picture's differences grow."""
+    wanted: Adjustment
+    """What the network said last."""
+    done: Adjustment
+    """What is done: on its way to what is wanted."""
+    looked_s: float
+    seen_s: float
+    brightness: float
+    """Of what is shown, 0 to 1; follows what it would be."""
+    alone: bool = True
+    """Whether there was but one picture."""
+    held: float = 1.0
+    """Factor that keeps it there: a lamp's flicker and an iris that hunts are lifted as well."""
+
+
+class Enhancer:
+    """One stream. Belongs to one thread.
+
+    Args:
+        model: Shared by all streams.
+        strength: How much of it, 0 to `MOST_STRENGTH`; 1 is what the network says.
+        denoise: Whether noise is held down first.
+        always: Enhance whatever the light.
+    """
+
+    def __init__(
+        self, model: Model, *, strength: float = 1.0, denoise: bool = True, always: bool = False
+    ) -> None:
+        if not 0 <= strength <= MOST_STRENGTH:
+            raise ValueError(f"strength must be 0 to {MOST_STRENGTH}, got {strength}")
+        self._model = model
+        self._strength = strength
+        self._denoiser = Denoiser() if denoise else None
+        self._switch = _Switch(always=always)
+        self._cuts = _Cuts()
+        self._scene: _Scene | None = None
+
+    @property
+    def on(self) -> bool:
+        """Whether the last picture was changed."""
+        return self._scene is not None
+
+    def __call__(self, planes: Yuv, seconds: float, *, full_range: bool) -> Yuv:
+        """The next picture; the very same planes where nothing is to be done.
+
+        Args:
+            planes: 8-bit 4:2:0.
+            seconds: Media time; never falls.
+            full_range: Whether luma uses 0 to 255 rather than 16 to 235.
+        """
+        if self._cuts.between(planes):
+            self._switch.begin_anew()
+            self._scene = None
+        share = self._switch.share(planes, seconds, full_range=full_range)
+        if share == 0 or self._strength == 0:
+            self._scene = None
+            return planes
+        scene = self._follow(planes, seconds, full_range=full_range)
+        done = scene.done.at_strength(self._strength * share).scaled(scene.held)
+        if self._denoiser is None:
+            return done.apply(planes, full_range=full_range)
+        # Fades in with the light.
+        noise = scene.noise._replace(deviation=scene.noise.deviation * share)
+        calm = self._denoiser(planes, noise, gain=scene.gain)
+        return done.apply(calm, full_range=full_range)
+
+    def _follow(self, planes: Yuv, seconds: float, *, full_range: bool) -> _Scene:
+        """The scene, moved on towards what the network wants now."""
+        luma = _histogram(planes.y, full_range=full_range)
+        scene = self._scene
+        if scene is None:
+            if self._denoiser is not None:
+                self._denoiser.reset()
+            noise = noise_of(planes.y)
+            wanted, gain = self._look(planes, noise, full_range=full_range)
+            brightness = wanted.brightness_of(luma)
+            scene = _Scene(planes.y, noise, gain, wanted, wanted, seconds, seconds, brightness)
+            self._scene = scene
+            return scene
+        before, scene.luma = scene.luma, planes.y
+        if scene.alone or not 0 <= seconds - scene.looked_s < LOOK_EVERY_S:
+            # The second picture tells noise from texture: what the first one told is forgotten.
+            part = 1.0 if scene.alone else _share(seconds - scene.looked_s, FOLLOW_S)
+            scene.alone = False
+            scene.noise = scene.noise.toward(noise_of(planes.y, before), part)
+            scene.wanted, scene.gain = self._look(planes, scene.noise, full_range=full_range)
+            scene.looked_s = seconds
+        passed = seconds - scene.seen_s
+        scene.seen_s = seconds
+        scene.done = scene.done.toward(scene.wanted, _share(passed, FOLLOW_S))
+        would = scene.done.brightness_of(luma)
+        scene.brightness += (would - scene.brightness) * _share(passed, STEADY_S)
+        scene.brightness = min(max(scene.brightness, would / UNSTEADY), would * UNSTEADY)
+        scene.held = scene.brightness / max(would, 1e-3)
+        return scene
+
+    def _look(self, planes: Yuv, noise: Noise, *, full_range: bool) -> tuple[Adjustment, float]:
+        """What the network wants, and what most differences would be multiplied by."""
+        thumbnail = thumbnail_of(planes, self._model.thumbnail_size, full_range=full_range)
+        wanted = self._model(thumbnail, noise.deviation)
+        return wanted, max(1.0, self._strength * wanted.gain_of(thumbnail[..., 1]))
+
+
+def _share(passed_s: float, constant_s: float) -> float:
+    """Of the way to go, after so long."""
+    return 1 - math.exp(-max(0.0, passed_s) / constant_s)
+
+
+def _shown(luma: NDArray[np.uint8], *, full_range: bool) -> NDArray[np.uint8]:
+    """Luma as full range."""
+    return luma if full_range else cv2.LUT(luma, _FULL)  # type: ignore[return-value]
+
+
+def _histogram(luma: NDArray[np.uint8], *, full_range: bool) -> NDArray[np.float32]:
+    """(256,), share of each byte of full-range luma, of all pixels: samples would flicker."""
+    counts = cv2.calcHist([luma], [0], None, [256], [0, 256]).ravel() / luma.size
+    if full_range:
+        return cast("NDArray[np.float32]", counts)
+    return np.bincount(_FULL, weights=counts, minlength=256).astype(np.float32)
+
+
+_FULL = np.clip((np.arange(256) - 16) * 255 / 219, 0, 255).round().astype(np.uint8)
+
+
+class _Switch:
+    """Dark or not, with hysteresis; and how far the fade has come."""
+
+    def __init__(self, *, always: bool) -> None:
+        self._always = always
+        self._dark: bool | None = None
+        self._doubted_s: float | None = None
+        self._share = 0.0
+        self._before_s: float | None = None
+        self._luma: NDArray[np.uint8] | None = None
+
+    def begin_anew(self) -> None:
+        """The next picture decides at once."""
+        self._dark = self._doubted_s = self._luma = None
+
+    def share(self, planes: Yuv, seconds: float, *, full_range: bool) -> float:
+        """Of enhancing that the next picture gets, 0 to 1."""
+        if self._always:
+            return 1.0
+        passed = 0.0 if self._before_s is None else max(0.0, seconds - self._before_s)
+        self._before_s = seconds
+        light = self._light(planes, full_range=full_range)
+        if self._dark is None:
+            self._dark = light < DARK
+            self._share = float(self._dark)
+            return self._share
+        if light < DARK if not self._dark else light > LIGHT:
+            self._doubted_s = seconds if self._doubted_s is None else self._doubted_s
+            if seconds - self._doubted_s >= CERTAIN_S:
+                self._dark, self._doubted_s = not self._dark, None
+        else:
+            self._doubted_s = None
+        step = passed / FADE_S
+        self._share = min(1.0, self._share + step) if self._dark else max(0.0, self._share - step)
+        return self._share
+
+    def _light(self, planes: Yuv, *, full_range: bool) -> float:
+        """Median luma, 0 to 255, less what noise counts."""
+        before, self._luma = self._luma, planes.y
+        shown = float(np.percentile(_shown(_samples(planes.y), full_range=full_range), 50))
+        # In daylight noise decides nothing, and measuring it would take longer than all the rest.
+        if not DARK <= shown < LIGHT + NOISE_COUNTS * NOISIEST:
+            return shown
+        return shown - NOISE_COUNTS * min(noise_of(planes.y, before).deviation, NOISIEST)
+
+
+class _Cuts:
+    """Whether another scene begins, or the same one in another kind of light."""
+
+    CHANGED = 0.2
+    """Of the brightness that there is, must have changed."""
+    ALIKE = 0.6
+    """Correlation of two pictures' brightness from which they show the same scene."""
+    COLOUR = 5.0
+    """Mean distance from grey, in bytes, that comes or goes with an infrared filter."""
+    FLOOR = 6.0
+    """Bytes of brightness below which a share of it is noise."""
+    NOISE = 1.5
+    """Structure of so many bytes is noise as well."""
+
+    def __init__(self) -> None:
+        self._before: tuple[tuple[int, ...], NDArray[np.float32], float] | None = None
+
+    def between(self, planes: Yuv) -> bool:
+        """Whether there is a cut between the picture before and this one."""
+        tiny = _tiny(planes.y)
+        colour = sum(
+            float(np.abs(_samples(plane).astype(np.int16) - _GREY).mean())
+            for plane in (planes.u, planes.v)
+        )
+        before, self._before = self._before, (planes.y.shape, tiny, colour)
+        if before is None:
+            return False
+        size, past, past_colour = before
+        if size != planes.y.shape:
+            return True
+        light = float(tiny.mean() + past.mean()) / 2 + self.FLOOR
+        if float(np.abs(tiny - past).mean()) < self.CHANGED * light:
+            return abs(colour - past_colour) > self.COLOUR
+        shared = float(((tiny - tiny.mean()) * (past - past.mean())).mean())
+        # Of pictures without structure nothing tells that they are of two scenes.
+        alike = (shared + self.NOISE**2) / (float(tiny.std() * past.std()) + self.NOISE**2)
+        return alike < self.ALIKE or abs(colour - past_colour) > self.COLOUR
+
+
+def _samples(plane: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """A plane at every so many pixels; of a small one, enough."""
+    step = max(1, min(_EVERY, min(plane.shape) // _EVERY))
+    return plane[step // 2 :: step, step // 2 :: step]
+
+
+def _tiny(luma: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """(9, 16), in which noise has averaged out."""
+    small = cv2.resize(_samples(luma), (16, 9), interpolation=cv2.INTER_AREA)
+    return cast("NDArray[np.float32]", small.astype(np.float32))
+
+
+def thumbnail_of(planes: Yuv, size: tuple[int, int], *, full_range: bool) -> NDArray[np.uint8]:
+    """The whole picture at (height, width), (h, w, 3) RGB."""
+    y, u, v = (
+        cv2.resize(plane, size[::-1], interpolation=cv2.INTER_AREA).astype(np.float32)
+        for plane in planes
+    )
+    if not full_range:
+        y = (y - 16) * np.float32(255 / 219)
+        u, v = (_GREY + (plane - _GREY) * np.float32(255 / 224) for plane in (u, v))
+    u, v = u - _GREY, v - _GREY
+    # ITU-R BT.601; at this size, and for judging light, BT.709 would say the same.
+    rgb = np.stack([y + 1.402 * v, y - 0.344136 * u - 0.714136 * v, y + 1.772 * u], 2)
+    return cast("NDArray[np.uint8]", np.clip(np.rint(rgb), 0, 255).astype(np.uint8))

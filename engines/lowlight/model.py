@@ -1,0 +1,113 @@
+"""How is a dark picture made visible? A thumbnail in, an `Adjustment` out.
+
+What the program calls; needs neither torch nor the training code.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from engines.engine import Device, Engine, Precision, open_engine
+from engines.errors import ModelMismatch
+from engines.lowlight.curves import Adjustment
+from engines.proof import Tolerance, prove_once
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from numpy.typing import NDArray
+
+SHIPPED = Path(__file__).with_name("lowlight.onnx")
+"""The network this project ships."""
+STRIDE = 8
+"""Height and width of a thumbnail must be multiples of this."""
+TOLERANCES: Mapping[Precision, Tolerance] = {"f32": Tolerance(largest=0.02, mean=0.001)}
+"""How far from the reference it may be; the largest numbers are gains, up to 8."""
+_INPUTS = {"thumbnail": "uint8", "noise": "float32"}
+_OUTPUTS = dict.fromkeys(("curves", "gains", "exposure", "balance"), "float32")
+
+
+class LowLightModel:
+    """The low-light network on one device. Safe to call from many threads at once."""
+
+    thumbnail_size: tuple[int, int] = (96, 160)
+    """(height, width) it is made for; other multiples of `STRIDE` work."""
+
+    def __init__(self, engine: Engine) -> None:
+        engine.spec.require(inputs=_INPUTS, outputs=_OUTPUTS)
+        self._engine = engine
+        self.name: str = engine.spec.name
+        self.digest: str = engine.spec.digest
+        self.backend: str = engine.backend
+
+    def __call__(self, thumbnail: NDArray[np.uint8], noise: float) -> Adjustment:
+        """What is to be done to a picture.
+
+        Args:
+            thumbnail: (h, w, 3) RGB of the whole picture.
+            noise: Deviation of the full picture's noise in bytes, see `denoise.noise_of`.
+
+        Raises:
+            ModelMismatch: A shape or type does not fit.
+        """
+        height, width = thumbnail.shape[:2]
+        if (
+            thumbnail.dtype != np.uint8
+            or thumbnail.shape[2:] != (3,)
+            or height % STRIDE
+            or width % STRIDE
+        ):
+            raise ModelMismatch(
+                f"thumbnail: expected (height, width, 3) uint8 in multiples of {STRIDE}, "
+                f"got {thumbnail.shape} {thumbnail.dtype}"
+            )
+        said = self._engine.infer(
+            {"thumbnail": thumbnail[None], "noise": np.array([noise], np.float32)}
+        )
+        u, v = said["balance"][0].tolist()
+        return Adjustment(said["curves"][0], said["gains"][0], said["exposure"][0], (u, v))
+
+    def close(self) -> None:
+        """Give back what the engine holds."""
+        self._engine.close()
+
+
+def open_lowlight_model(
+    path: Path | None = None, *, device: Device = "auto", prove: bool = True
+) -> LowLightModel:
+    """Open the shipped low-light network, or another with the same inputs and outputs.
+
+    It always runs in f32: it is so small that nothing is won by less.
+
+    Raises:
+        EngineError: The file, the device or the outcome is not what it should be.
+    """
+    file = path or SHIPPED
+    engine = open_engine(file, device=device, precision="f32")
+    try:
+        model = LowLightModel(engine)
+        if prove:
+            prove_once(engine, file, proof_samples(), TOLERANCES["f32"])
+    except BaseException:
+        engine.close()
+        raise
+    return model
+
+
+def proof_samples() -> Sequence[Mapping[str, NDArray[Any]]]:
+    """Thumbnails to prove an engine with: black, a dim street with a lamp, daylight."""
+    random = np.random.default_rng(21)
+    height, width = LowLightModel.thumbnail_size
+    rows, columns = np.mgrid[0:height, 0:width].astype(np.float32)
+    lamp = 200 * np.exp(-((columns - 40) ** 2 + (rows - 30) ** 2) / 60)
+    dim = 12 + 10 * (rows > height / 2) + lamp
+    day = 200 - 90 * rows / height + 20 * np.sin(columns / 9)
+    samples = []
+    for scene, noise in ((np.zeros_like(rows), 0.0), (dim, 3.0), (day, 0.5)):
+        grain = random.normal(0, noise, (height, width, 3))
+        image = np.clip(scene[..., None] * [1.0, 0.95, 0.85] + grain, 0, 255).astype(np.uint8)
+        samples.append({"thumbnail": image[None], "noise": np.array([noise], np.float32)})
+    return samples

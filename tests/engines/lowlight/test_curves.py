@@ -1,0 +1,113 @@
+"""Curves on planes: what must stay, what must rise, and in which order."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from engines.lowlight.curves import Adjustment, Yuv
+from tests.engines.lowlight.scenes import IDENTITY, lifting, planes, street
+
+EVERY_BYTE = np.arange(256, dtype=np.uint8).repeat(4).reshape(32, 32)
+
+
+@pytest.mark.parametrize("full_range", [True, False])
+def test_the_identity_changes_nothing(full_range):
+    nothing = lifting(0.5, exposure=0)
+    before = planes(EVERY_BYTE, chroma=(90, 200))
+    after = nothing.apply(before, full_range=full_range)
+    for one, other in zip(before, after, strict=True):
+        assert one.dtype == other.dtype
+        np.testing.assert_array_equal(one, other)
+
+
+@given(power=st.floats(0.2, 1), exposure=st.floats(0, 1), full_range=st.booleans())
+def test_what_was_brighter_stays_brighter(power, exposure, full_range):
+    after = lifting(power, exposure=exposure).apply(planes(EVERY_BYTE), full_range=full_range)
+    assert (np.diff(after.y.ravel().astype(int)) >= 0).all()
+    assert (after.y >= EVERY_BYTE).all()
+
+
+def test_foot_and_headroom_of_limited_range_stay():
+    after = lifting(0.3).apply(planes(EVERY_BYTE), full_range=False).y.ravel()
+    before = EVERY_BYTE.ravel()
+    outside = (before < 16) | (before > 235)
+    np.testing.assert_array_equal(after[outside], before[outside])
+    assert after[before == 16].tolist() == [16] * 4
+    assert after[before == 235].tolist() == [235] * 4
+    assert (after[~outside] >= 16).all()
+    assert (after[~outside] <= 235).all()
+
+
+def test_a_curve_does_to_full_range_what_it_says():
+    after = lifting(0.5).apply(planes(EVERY_BYTE), full_range=True).y.ravel()
+    want = np.rint(255 * IDENTITY**0.5)[EVERY_BYTE.ravel()]
+    np.testing.assert_array_equal(after, want)
+
+
+def test_exposure_says_where():
+    adjustment = lifting(0.4)
+    adjustment.exposure[:, :10] = 0
+    before = planes(np.full((120, 200), 60))
+    after = adjustment.apply(before, full_range=True).y
+    assert (after[:, :90] == 60).all()
+    assert (after[:, 110:] > 120).all()
+    assert (np.diff(after[60].astype(int)) >= 0).all()
+
+
+def test_chroma_goes_away_from_grey_and_grey_stays_grey():
+    before = Yuv(
+        np.full((8, 8), 80, np.uint8),
+        np.full((4, 4), 128, np.uint8),
+        np.full((4, 4), 118, np.uint8),
+    )
+    after = lifting(0.5).apply(before, full_range=True)
+    assert (after.u == 128).all()
+    assert (after.v == 108).all()
+
+
+@pytest.mark.parametrize("size", [(1, 1), (3, 5), (31, 64), (64, 33)])
+def test_odd_sizes_keep_their_sizes(size):
+    before = planes(np.full(size, 40))
+    after = lifting(0.5).apply(before, full_range=True)
+    assert [plane.shape for plane in after] == [plane.shape for plane in before]
+
+
+def test_fractions_of_a_byte_come_out_as_steps_between():
+    fine = np.linspace(20, 21, 40, dtype=np.float32).reshape(1, 40).repeat(4, 0)
+    grey = np.full((2, 20), 128, np.float32)
+    after = lifting(0.33).apply(Yuv(fine, grey, grey), full_range=True).y
+    assert len(np.unique(after)) > 2
+
+
+@given(share=st.floats(0, 1))
+def test_a_mixture_lies_between(share):
+    one, other = lifting(0.9, exposure=0.2), lifting(0.3, exposure=0.8)
+    mixed = one.toward(other, share)
+    for name in ("curves", "gains", "exposure"):
+        low = np.minimum(getattr(one, name), getattr(other, name)) - 1e-6
+        high = np.maximum(getattr(one, name), getattr(other, name)) + 1e-6
+        assert ((getattr(mixed, name) >= low) & (getattr(mixed, name) <= high)).all()
+
+
+@given(strength=st.floats(0, 1.5))
+def test_strength_never_breaks_a_curve(strength):
+    curves = lifting(0.3).at_strength(strength).curves
+    assert (np.diff(curves, axis=1) >= 0).all()
+    assert curves.min() >= 0
+    assert curves.max() <= 1
+
+
+def test_no_strength_is_nothing():
+    np.testing.assert_allclose(lifting(0.3).at_strength(0).curves[1], IDENTITY, atol=1e-6)
+
+
+def test_brightness_is_foretold():
+    luma = street(0.2).astype(np.uint8)
+    adjustment = lifting(0.5)
+    shares = (np.bincount(luma.ravel(), minlength=256) / luma.size).astype(np.float32)
+    after = adjustment.apply(planes(luma), full_range=True).y
+    assert adjustment.brightness_of(shares) == pytest.approx(after.mean() / 255, abs=2e-3)
+    held = adjustment.scaled(0.9)
+    assert isinstance(held, Adjustment)
+    assert held.brightness_of(shares) == pytest.approx(0.9 * after.mean() / 255, abs=2e-3)

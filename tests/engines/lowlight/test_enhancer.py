@@ -1,0 +1,195 @@
+"""When a stream is enhanced, how it comes and goes, and that it does not breathe."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from engines.lowlight.curves import Yuv
+from engines.lowlight.enhancer import CERTAIN_S, DARK, FADE_S, LIGHT, Enhancer, thumbnail_of
+from tests.engines.lowlight.scenes import Model, lifting, planes, street
+
+RATE = 25
+
+
+def shown(enhancer, pictures, *, start=0.0, rate=RATE):
+    """Mean luma of each picture as it comes out."""
+    return [
+        float(enhancer(picture, start + number / rate, full_range=False).y.mean())
+        for number, picture in enumerate(pictures)
+    ]
+
+
+def flat(luma):
+    """A picture whose median luma is so much of full range."""
+    return planes(np.full((144, 256), 16 + luma * 219 / 255))
+
+
+@given(light=st.floats(0.55, 1), seconds=st.lists(st.floats(0, 100), min_size=1, max_size=5))
+def test_a_day_picture_is_the_very_same(light, seconds):
+    enhancer = Enhancer(Model())
+    for second in sorted(seconds):
+        day = planes(street(light))
+        assert enhancer(day, second, full_range=False) is day
+    assert not enhancer.on
+
+
+def test_a_dark_stream_is_bright_from_its_first_picture():
+    model = Model()
+    dark = planes(street(0.1))
+    after = Enhancer(model)(dark, 0.0, full_range=False)
+    assert after.y.mean() > 2 * dark.y.mean()
+    assert model.asked == 1
+
+
+def test_light_around_the_threshold_does_not_switch():
+    enhancer = Enhancer(Model())
+    middle = (DARK + LIGHT) / 2
+    for number in range(200):
+        enhancer(flat(middle + (-4 if number % 2 else 4)), number / RATE, full_range=False)
+        assert not enhancer.on
+
+
+def test_a_short_shadow_does_not_switch():
+    enhancer = Enhancer(Model())
+    few = int(0.8 * CERTAIN_S * RATE)
+    pictures = [flat(LIGHT + 20)] * 10 + [flat(DARK - 3)] * few + [flat(LIGHT + 20)] * 30
+    for number, picture in enumerate(pictures):
+        assert enhancer(picture, number / RATE, full_range=False) is picture
+
+
+def test_dusk_fades_in_and_dawn_fades_out():
+    enhancer = Enhancer(Model())
+    span = round((CERTAIN_S + FADE_S + 0.5) * RATE)
+    dusk = shown(enhancer, [flat(LIGHT)] * 5 + [flat(DARK - 3)] * span)
+    assert enhancer.on
+    assert max(np.diff(dusk[6:])) < 0.15 * (dusk[-1] - dusk[6])
+    dawn = shown(enhancer, [flat(LIGHT + 3)] * (span + 5), start=100)
+    assert not enhancer.on
+    assert dawn[-1] == pytest.approx(float(flat(LIGHT + 3).y.mean()), abs=0.01)
+
+
+def test_noise_counts_as_darkness():
+    light = DARK + 8
+    random = np.random.default_rng(1)
+    for noise in (0, 6):
+        enhancer = Enhancer(Model())
+        for number in range(2 * RATE):
+            shown = flat(light)
+            grain = np.rint(shown.y + random.normal(0, noise, shown.y.shape))
+            shown = shown._replace(y=np.clip(grain, 16, 235).astype(np.uint8))
+            enhancer(shown, number / RATE, full_range=False)
+        assert enhancer.on == (noise > 0)
+
+
+def test_a_cut_begins_anew_at_once():
+    model = Model(power=0.8)
+    enhancer = Enhancer(model)
+    shown(enhancer, [planes(street(0.1))] * 10)
+    model.power = 0.3
+    another = planes(street(0.15)[:, ::-1].copy()[::-1])
+    after = enhancer(another, 10 / RATE, full_range=False)
+    want = lifting(0.3).apply(another, full_range=False)
+    assert after.y.mean() == pytest.approx(float(want.y.mean()), rel=0.02)
+
+
+def test_without_a_cut_curves_follow_slowly():
+    model = Model(power=0.8)
+    enhancer = Enhancer(model, denoise=False)
+    dark = planes(street(0.1))
+    before = shown(enhancer, [dark] * 10)
+    model.power = 0.3
+    after = shown(enhancer, [dark] * 200, start=10 / RATE)
+    assert after[0] == pytest.approx(before[-1], rel=0.05)
+    assert max(abs(np.diff(after))) < 0.1 * (after[-1] - before[-1])
+    want = float(lifting(0.3).apply(dark, full_range=False).y.mean())
+    assert after[-1] == pytest.approx(want, rel=0.03)
+
+
+def test_an_infrared_filter_begins_anew():
+    model = Model()
+    enhancer = Enhancer(model)
+    scene = street(0.15)
+    shown(enhancer, [planes(scene, chroma=(118, 140))] * 3)
+    asked = model.asked
+    enhancer(planes(scene), 3 / RATE, full_range=False)
+    assert model.asked == asked + 1
+
+
+def test_the_flicker_of_a_lamp_is_not_lifted():
+    lamp = [planes(street(0.1 * (1 + 0.03 * (-1) ** number))) for number in range(100)]
+    steady = shown(Enhancer(Model(), denoise=False), lamp)
+    adjustment = lifting(0.5)
+    plain = [float(adjustment.apply(picture, full_range=False).y.mean()) for picture in lamp]
+    assert np.std(steady[30:]) < 0.2 * np.std(plain[30:])
+
+
+def test_noise_is_not_lifted_with_the_light():
+    pictures = [planes(street(0.12, noise=2.5, seed=number)) for number in range(25)]
+    noise = {}
+    for denoise in (False, True):
+        enhancer = Enhancer(Model(0.45), denoise=denoise)
+        for number, picture in enumerate(pictures):
+            last = enhancer(picture, number / RATE, full_range=False)
+        noise[denoise] = float(np.std(last.y[100:140, 20:100] - last.y[100:140, 20:100].mean()))
+    assert noise[True] < 0.4 * noise[False]
+
+
+def test_no_strength_is_the_very_same():
+    dark = planes(street(0.1))
+    assert Enhancer(Model(), strength=0)(dark, 0.0, full_range=False) is dark
+
+
+def test_strength_says_how_much():
+    dark = planes(street(0.1))
+    light = [
+        float(Enhancer(Model(), strength=strength)(dark, 0.0, full_range=False).y.mean())
+        for strength in (0.3, 0.6, 1.0, 1.3)
+    ]
+    assert light == sorted(light)
+
+
+@pytest.mark.parametrize("strength", [-0.1, 1.6, float("nan")])
+def test_a_strength_out_of_range_is_refused(strength):
+    with pytest.raises(ValueError, match="strength must be 0 to"):
+        Enhancer(Model(), strength=strength)
+
+
+def test_the_network_is_asked_a_few_times_a_second():
+    model = Model()
+    shown(Enhancer(model), [planes(street(0.1))] * 100)
+    assert 15 <= model.asked <= 21
+
+
+@pytest.mark.parametrize("size", [(2, 2), (3, 5), (17, 9), (90, 160)])
+def test_any_size(size):
+    enhancer = Enhancer(Model())
+    for number in range(3):
+        after = enhancer(planes(np.full(size, 22)), number / RATE, full_range=True)
+        assert after.y.shape == size
+
+
+def test_a_size_that_changes_is_a_cut():
+    model = Model()
+    enhancer = Enhancer(model)
+    enhancer(planes(street(0.1)), 0.0, full_range=False)
+    enhancer(planes(street(0.1, size=(90, 160))), 0.04, full_range=False)
+    assert model.asked == 2
+
+
+def test_time_that_stands_still_or_jumps_does_no_harm():
+    enhancer = Enhancer(Model())
+    for second in (0.0, 0.0, 0.0, 500.0, 500.0, 500.04):
+        after = enhancer(planes(street(0.1)), second, full_range=False)
+        assert after.y.mean() > 40
+
+
+def test_a_thumbnail_has_the_colours_of_the_picture():
+    red = Yuv(
+        *(
+            np.full(size, value, np.uint8)
+            for size, value in (((90, 160), 81), ((45, 80), 90), ((45, 80), 240))
+        )
+    )
+    thumbnail = thumbnail_of(red, (96, 160), full_range=False)
+    np.testing.assert_allclose(thumbnail.reshape(-1, 3).mean(0), [254, 0, 0], atol=3)

@@ -1,0 +1,96 @@
+"""The list of pairs, the split, and the one command that measures."""
+
+import json
+import subprocess
+import sys
+
+import av
+import cv2
+import numpy as np
+import pytest
+
+from engines.lowlight import evaluate
+from engines.lowlight.data import in_part, part_of, read_pairs, read_picture
+from engines.lowlight.picture import darkened, to_rgb
+from tests.engines.lowlight.scenes import Model, planes, street
+
+
+@pytest.fixture
+def pairs(tmp_path):
+    """Two pairs of two scenes, listed in a folder beside that of the pictures."""
+    (tmp_path / "pictures").mkdir()
+    (tmp_path / "lists").mkdir()
+    lines = ["low,ref,scene"]
+    for number in range(2):
+        day = to_rgb(planes(street(1 - 0.2 * number)))
+        for name, picture in (
+            ("ref", day),
+            ("low", darkened(day, np.random.default_rng(number), light=0.1)),
+        ):
+            cv2.imwrite(str(tmp_path / "pictures" / f"{name}{number}.png"), picture[..., ::-1])
+        lines.append(f"pictures/low{number}.png,pictures/ref{number}.png,s{number}")
+    path = tmp_path / "lists" / "pairs.csv"
+    path.write_text("\n".join(lines))
+    return path
+
+
+def test_pictures_are_found_beside_the_list_or_beside_its_folder(pairs):
+    first, second = read_pairs(pairs)
+    assert (first.scene, second.scene) == ("s0", "s1")
+    assert read_picture(first.low).mean() < read_picture(first.ref).mean()
+
+
+def test_a_missing_picture_is_named(pairs):
+    pairs.write_text(pairs.read_text().replace("low1", "gone"))
+    with pytest.raises(OSError, match=r"cannot find the picture pictures/gone\.png"):
+        read_pairs(pairs)
+
+
+def test_something_that_is_no_picture_is_named(tmp_path):
+    (tmp_path / "x.png").write_text("no")
+    with pytest.raises(OSError, match=r"cannot read the picture .*x\.png"):
+        read_picture(tmp_path / "x.png")
+
+
+def test_the_split_is_by_scene_and_the_same_everywhere(pairs):
+    parts = [part_of(str(number)) for number in range(1000)]
+    shares = [parts.count(part) / 1000 for part in ("train", "development", "validation")]
+    assert shares == pytest.approx([0.6, 0.15, 0.25], abs=0.04)
+    assert [part_of(scene) for scene in ("1", "2", "3", "40")] == [
+        part_of(scene) for scene in ("1", "2", "3", "40")
+    ]
+    everything = read_pairs(pairs)
+    assert sorted(
+        pair.scene
+        for part in ("train", "development", "validation")
+        for pair in in_part(everything, part)
+    ) == ["s0", "s1"]
+
+
+def test_one_command_measures_any_list(pairs, tmp_path):
+    sheet = tmp_path / "sheet.png"
+    done = subprocess.run(
+        [sys.executable, "-m", "engines.lowlight.evaluate",
+         "--pairs", pairs, "--json", "--sheet", sheet],
+        capture_output=True, text=True, check=True, timeout=120,
+    )  # fmt: skip
+    (line,) = done.stdout.splitlines()
+    result = json.loads(line)
+    assert result["pairs"] == result["scenes"] == 2
+    assert {"raw", "auto_gamma", "clahe"} <= set(result["baselines"])
+    assert result["psnr"] > result["baselines"]["raw"]["psnr"] + 3
+    assert 0 < result["baselines"]["raw"]["ssim"] < result["ssim"] < 1
+    assert cv2.imread(str(sheet)).shape[0] == 440
+
+
+def test_streams_are_compared_with_gamma_that_is_smoothed_as_ours(monkeypatch, tmp_path):
+    frames = [to_rgb(planes(street(0.1, noise=2, seed=number))) for number in range(12)]
+    monkeypatch.setattr(evaluate, "_sources", lambda: iter([("street", frames)]))
+    result = evaluate.measure_video(Model())["street"]
+    evaluate.clip(Model(), tmp_path / "clip.mp4")
+    with av.open(str(tmp_path / "clip.mp4")) as shown:
+        assert [(f.width, f.height) for f in shown.decode(video=0)] == [(1920, 360)] * 12
+    for method in ("ours", "auto_gamma"):
+        assert result[method]["brightness"] > 50
+        assert all(np.isfinite(list(result[method].values())))
+    assert result["ours"]["noise_gain"] < result["auto_gamma"]["noise_gain"]

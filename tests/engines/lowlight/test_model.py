@@ -1,0 +1,107 @@
+"""The shipped low-light network: what goes in, what comes out, that darkness is lifted."""
+
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+
+from engines.errors import ModelMismatch
+from engines.lowlight.enhancer import thumbnail_of
+from engines.lowlight.model import LowLightModel, open_lowlight_model
+from engines.lowlight.picture import darkened, enhance_picture, to_planes, to_rgb
+from engines.smoke.model import SHIPPED
+from tests.engines.lowlight.scenes import planes, street
+
+
+@pytest.fixture(scope="module")
+def model():
+    model = open_lowlight_model(device="cpu", prove=False)
+    yield model
+    model.close()
+
+
+def thumbnail(light):
+    return thumbnail_of(planes(street(light)), LowLightModel.thumbnail_size, full_range=False)
+
+
+def test_it_says_what_it_is(model):
+    assert model.name == "lowlight"
+    assert len(model.digest) == 64
+    assert model.backend.endswith(" cpu f32")
+
+
+def test_what_it_says_can_be_applied(model):
+    said = model(thumbnail(0.1), 2.0)
+    levels = len(said.curves)
+    assert said.curves.shape == said.gains.shape == (levels, 256)
+    assert said.exposure.shape == (12, 20)
+    assert said.exposure.min() >= 0
+    assert said.exposure.max() <= 1
+    assert said.curves.min() >= 0
+    assert said.curves.max() <= 1 + 1e-6
+    assert (np.diff(said.curves, axis=1) >= -1e-6).all()
+    assert said.gains.min() > 0
+
+
+def test_the_darker_it_is_the_more_light_is_added(model):
+    gains = [
+        model(thumbnail(light), 1.0).gain_of(thumbnail(light)[..., 1]) for light in (0.5, 0.2, 0.07)
+    ]
+    assert gains == sorted(gains)
+    assert gains[-1] > 2 * gains[0]
+
+
+def test_a_dark_street_becomes_visible(model):
+    day = to_rgb(planes(street(1.0).astype(np.uint8)))
+    night = darkened(day, np.random.default_rng(1), noise=1.0)
+    lit = enhance_picture(model, night)
+    assert night.mean() < 45
+    assert 80 < lit.mean() < 180
+    assert abs(lit.astype(float) - day).mean() < 0.5 * abs(night.astype(float) - day).mean()
+
+
+def test_black_stays_dark_and_white_stays_white(model):
+    black = np.zeros((96, 160, 3), np.uint8)
+    assert enhance_picture(model, black).mean() < 60
+    assert enhance_picture(model, black + 255).mean() > 235
+
+
+def test_many_threads_may_ask_at_once(model):
+    pictures = [thumbnail(light) for light in (0.05, 0.1, 0.3, 0.6)] * 8
+    alone = [model(picture, 1.0).curves for picture in pictures]
+    with ThreadPoolExecutor(4) as pool:
+        together = list(pool.map(lambda picture: model(picture, 1.0).curves, pictures))
+    for one, other in zip(alone, together, strict=True):
+        np.testing.assert_allclose(one, other, atol=1e-5)
+
+
+MISFITS = {
+    "not a multiple": np.zeros((97, 160, 3), np.uint8),
+    "grey": np.zeros((96, 160), np.uint8),
+    "four channels": np.zeros((96, 160, 4), np.uint8),
+    "float": np.zeros((96, 160, 3), np.float32),
+}
+
+
+@pytest.mark.parametrize("picture", MISFITS.values(), ids=MISFITS)
+def test_what_does_not_fit_is_refused_in_words(model, picture):
+    with pytest.raises(ModelMismatch, match="thumbnail: expected"):
+        model(picture, 1.0)
+
+
+def test_another_kind_of_network_is_refused():
+    with pytest.raises(ModelMismatch):
+        open_lowlight_model(SHIPPED["smoke-fast"], device="cpu")
+
+
+@pytest.mark.parametrize("size", [(96, 160), (97, 161)])
+def test_planes_and_back_is_the_same_picture(size):
+    ramp = (
+        np.linspace(30, 220, size[1])
+        .astype(np.uint8)[None, :, None]
+        .repeat(size[0], 0)
+        .repeat(3, 2)
+    )
+    back = to_rgb(to_planes(ramp))
+    assert back.shape == (96, 160, 3)
+    np.testing.assert_allclose(back, ramp[:96, :160], atol=3)

@@ -1,0 +1,196 @@
+"""Curves are curves, training goes on where it stopped, and what it made is exported as it is."""
+
+import json
+
+import numpy as np
+import pytest
+
+pytestmark = pytest.mark.train
+torch = pytest.importorskip("torch", reason="training needs torch")
+pytest.importorskip("onnx", reason="exporting needs onnx")
+
+import cv2  # noqa: E402  torch decides first whether any of it runs
+
+from engines.lowlight import data, losses, train  # noqa: E402
+from engines.lowlight.curves import Adjustment, Yuv  # noqa: E402
+from engines.lowlight.export import export  # noqa: E402
+from engines.lowlight.model import open_lowlight_model, proof_samples  # noqa: E402
+from engines.lowlight.network import (  # noqa: E402
+    POINTS,
+    DeployedNetwork,
+    LowLightNetwork,
+    enhance,
+    splines,
+    to_rgb,
+    to_yuv,
+)
+from engines.lowlight.picture import darkened  # noqa: E402
+from engines.lowlight.picture import to_rgb as planes_to_rgb  # noqa: E402
+from tests.engines.lowlight.scenes import planes, street  # noqa: E402
+
+
+@pytest.fixture(autouse=True)
+def _seeded_and_alone():
+    torch.manual_seed(3)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+def test_splines_add_up_and_hold_the_straight_line():
+    made = splines()
+    at = np.arange(256) / 255
+    np.testing.assert_allclose(made.values.sum(1), 1, atol=1e-9)
+    np.testing.assert_allclose(made.values @ made.identity, at, atol=1e-6)
+    np.testing.assert_allclose(made.slopes @ made.identity, 1, atol=1e-6)
+
+
+def test_the_slope_of_a_spline_is_its_slope():
+    made = splines()
+    points = np.sort(np.random.default_rng(1).uniform(0, 1, POINTS))
+    curve = made.values @ points
+    middle = (curve[2:] - curve[:-2]) * 255 / 2
+    np.testing.assert_allclose(middle, (made.slopes @ points)[1:-1], atol=0.05)
+    assert (np.diff(curve) >= 0).all()
+
+
+def said_of(light=0.1):
+    picture = torch.from_numpy(street(light) / 255).float().expand(1, 3, -1, -1)
+    network = LowLightNetwork().eval()
+    thumbnail = torch.nn.functional.interpolate(picture, size=(96, 160), mode="area")
+    return picture, network(thumbnail, torch.zeros(1))
+
+
+def test_curves_rise_whatever_the_weights():
+    network = LowLightNetwork().eval()
+    with torch.no_grad():
+        for parameter in network.parameters():
+            parameter.normal_(0, 0.3)
+        said = network(torch.rand(4, 3, 96, 160), torch.rand(4) * 0.02)
+    assert (said.curves.diff(dim=2) >= -1e-6).all()
+    assert ((said.curves >= 0) & (said.curves <= 1 + 1e-5)).all()
+    assert ((said.exposure >= 0) & (said.exposure <= 1)).all()
+
+
+def test_training_applies_curves_as_the_program_does():
+    picture, said = said_of()
+    with torch.no_grad():
+        trained = enhance(picture, said)
+    adjustment = Adjustment(
+        *(part[0].detach().numpy() for part in (said.curves, said.gains)),
+        said.exposure[0, 0].detach().numpy(),
+    )
+    luma = np.rint(picture[0, 0].numpy() * 255).astype(np.uint8)
+    grey = np.full((72, 128), 128, np.uint8)
+    shown = adjustment.apply(Yuv(luma, grey, grey), full_range=True).y
+    np.testing.assert_allclose(trained[0, 0].numpy() * 255, shown, atol=2.5)
+
+
+def test_yuv_and_back():
+    picture = torch.rand(2, 3, 8, 8)
+    assert torch.allclose(to_rgb(*to_yuv(picture)), picture, atol=1e-5)
+
+
+@pytest.fixture
+def scenes(tmp_path, monkeypatch):
+    """Six scenes of two exposures, as the training data has them."""
+    pairs = []
+    for number in range(6):
+        day = planes_to_rgb(planes(street(1 - 0.1 * number, seed=number)))
+        ref = tmp_path / f"ref{number}.png"
+        cv2.imwrite(str(ref), day)
+        for light in (0.05, 0.2):
+            low = tmp_path / f"low{number}-{light}.png"
+            cv2.imwrite(str(low), darkened(day, np.random.default_rng(number), light=light))
+            pairs.append(data.Pair(low, ref, f"s{number}"))
+    monkeypatch.setattr(train, "training_pairs", lambda: pairs)
+    monkeypatch.setattr(train, "SIZE", 64)
+    return pairs
+
+
+def test_batches_follow_from_their_number(scenes):
+    recipe = train.Recipe(batch=2)
+    batches = train.Batches(scenes, recipe)
+    for one, other in zip(batches.batch(7), train.Batches(scenes, recipe).batch(7), strict=True):
+        assert torch.equal(one, other)
+    assert not torch.equal(batches.batch(7)[0], batches.batch(8)[0])
+    low, ref, noise = batches.batch(1)
+    assert low.shape == ref.shape == (2, 3, 64, 64)
+    assert noise.shape == (2,)
+
+
+def test_a_run_that_is_killed_goes_on_as_if_it_had_not_been(scenes, tmp_path):
+    short = train.Recipe(steps=103, batch=1, final=True)  # a checkpoint is made every 100
+    train.train(short, tmp_path / "whole", check=100)
+    stopped = tmp_path / "stopped"
+    asked = train.Batches.batch
+
+    def until_it_is_killed(self, number):
+        if number == 102:
+            raise KeyboardInterrupt
+        return asked(self, number)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(train.Batches, "batch", until_it_is_killed)
+        with pytest.raises(KeyboardInterrupt):
+            train.train(short, stopped, check=100)
+    train.train(short, stopped, check=100)
+    one, other = (
+        torch.load(folder / "checkpoint.pt", weights_only=True)
+        for folder in (tmp_path / "whole", stopped)
+    )
+    assert one["step"] == other["step"] == 103
+    assert one["code"] == train.code_digest()
+    for name, tensor in one["average"].items():
+        assert torch.allclose(tensor, other["average"][name], atol=1e-5), name
+
+
+def test_the_loss_falls_and_terms_can_be_left_out(scenes, tmp_path):
+    recipe = train.Recipe(steps=120, batch=2, rate=3e-3, without=("contrast",), final=True)
+    train.train(recipe, tmp_path, check=100)
+    lines = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
+    assert lines[-1]["distance"] < lines[0]["distance"]
+    assert set(train.WEIGHTS) <= set(lines[0])
+
+
+def test_every_term_is_least_where_it_should_be():
+    light = torch.full((1, 3, 64, 64), 0.5)
+    dark, red = light * 0.1, light * torch.tensor([1, 0.3, 0.3])[:, None, None]
+    assert losses.distance(light, light) == 0
+    assert losses.structure(light, light) == pytest.approx(0, abs=1e-5)
+    assert losses.exposed(light) < losses.exposed(dark)
+    assert losses.grey_world(light) < losses.grey_world(red)
+    ramp = torch.linspace(0, 0.5, 64).expand(1, 3, 64, 64)
+    assert losses.spatial(ramp * 2, ramp) == pytest.approx(0, abs=1e-9)
+    assert losses.spatial(light, ramp) > 0
+    flat, bumpy = torch.zeros(1, 1, 12, 20), torch.rand(1, 1, 12, 20)
+    assert losses.smooth(flat) < losses.smooth(bumpy)
+    regions = torch.ones(1, 1, 12, 20)
+    assert losses.regional(flat, regions) < losses.regional(bumpy, regions)
+    assert losses.steady(flat, flat) < losses.steady(flat, bumpy)
+
+
+def mean_colour(pictures):
+    return pictures.mean((2, 3))
+
+
+def test_contrast_wants_to_be_nearer_to_the_good_than_to_the_bad():
+    good, bad = torch.full((2, 3, 8, 8), 0.5), torch.full((2, 3, 8, 8), 0.05)
+    near = losses.contrast(mean_colour, good * 1.05, good, bad)
+    far = losses.contrast(mean_colour, bad * 1.2, good, bad)
+    assert near == 0
+    assert far > 0.3
+
+
+def test_what_is_exported_says_what_pytorch_says(tmp_path):
+    network = LowLightNetwork().eval()
+    path = tmp_path / "lowlight.onnx"
+    assert export(network, path, metadata={"name": "lowlight", "version": "0"}) < 1e-3
+    model = open_lowlight_model(path, device="cpu", prove=False)
+    sample = proof_samples()[1]
+    said = model(sample["thumbnail"][0], float(sample["noise"][0]))
+    with torch.no_grad():
+        want = DeployedNetwork(network)(*map(torch.from_numpy, sample.values()))
+    np.testing.assert_allclose(said.curves, want[0][0].numpy(), atol=1e-3)
+    model.close()
