@@ -52,6 +52,12 @@ _ENCODER_FRAMES: Final[Mapping[str, int]] = {
 }
 """Pictures that x264 keeps with each preset: peak memory measured at 1080p, plus a tenth."""
 
+_DENOISE_BYTES: Final = 50
+"""A pixel of a dark picture that is made visible, its past included: measured, at the worst."""
+
+_LIFT_BYTES: Final = 20
+"""A pixel of a dark picture whose tones are lifted for a look: measured, and the new picture."""
+
 _PROCESS_BYTES: Final = 60_000_000
 """A Python process that can encode: measured, what the publishing process begins with."""
 
@@ -199,10 +205,12 @@ def _memory(camera: "CameraSettings", size: Size, sinks: list[str]) -> dict[str,
     network = NETWORK_SIZE[0] * NETWORK_SIZE[1] * 3
     # The network's picture and its map, at half the size in float32, stay with the frame.
     frame = picture + network + network // 3
-    waiting = LINK_CAPACITY * (len(_STAGES) + len(sinks))
-    # Each part works on one more; the overlay on two, the old picture and the new one; the
-    # source holds the one it hands over.
-    worked_on = 1 + len(_STAGES) + 1 + len(sinks)
+    enhanced = camera.enhance.enabled and len(sinks) > 1
+    stages = len(_STAGES) + enhanced
+    waiting = LINK_CAPACITY * (stages + len(sinks))
+    # Each part works on one more; those that draw and enhance on two, the old picture and the new
+    # one; the source holds the one it hands over.
+    worked_on = 1 + stages + 1 + enhanced + len(sinks)
     ring = int(camera.clip.ring_max_mb * 1e6)
     memory = {
         "frames": (waiting + worked_on) * frame,
@@ -219,6 +227,10 @@ def _memory(camera: "CameraSettings", size: Size, sinks: list[str]) -> dict[str,
         waiting_for_age = math.ceil(background.min_age_s / background.step_s) + 1
         # Those that wait, those in the median, the median, and as much again while it is made.
         memory["background"] = network * (waiting_for_age + 2 * (_BACKGROUND_SLOTS + 1))
+    if enhanced or camera.watch.lift_dark:
+        memory["enhance"] = (
+            size[0] * size[1] * (_DENOISE_BYTES * enhanced + _LIFT_BYTES * camera.watch.lift_dark)
+        )
     if camera.outputs.file:
         memory["file"] = _ENCODER_FRAMES[camera.outputs.file.preset] * picture
     if camera.outputs.publish:

@@ -103,6 +103,9 @@ class Frame:
     synthetic: bool = False
     """Made by interpolation. Shown and stored, never used as evidence."""
 
+    enhanced: bool = False
+    """Made brighter by the enhance stage. Shown and stored, never used as evidence."""
+
     smoke: SmokeMap | None = None
     """Set by the segment stage."""
 

@@ -99,6 +99,22 @@ class Picture:
         frame.color_range = int(ColorRange.JPEG if color.full_range else ColorRange.MPEG)
         return cls(frame)
 
+    @classmethod
+    def of_planes(cls, planes: Planes, color: ColorTags) -> "Picture":
+        """A picture from planes, which are copied.
+
+        Raises:
+            ValueError: Chroma does not have half the size of luma.
+        """
+        height, width = planes.y.shape
+        picture = cls.blank((height, width), color=color)
+        views = _views(picture.video_frame())
+        for view, plane in ((views.y, planes.y), (views.u, planes.u), (views.v, planes.v)):
+            if view.shape != plane.shape:
+                raise ValueError(f"expected a plane of {view.shape}, got {plane.shape}")
+            np.copyto(view, plane)
+        return picture
+
     @property
     def size(self) -> tuple[int, int]:
         """(height, width), the order of arrays."""

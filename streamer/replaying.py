@@ -10,10 +10,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
-from engines.smoke.model import SmokeModel
-
 from .alarm.event import Event, EventKind
-from .build.camera import BuiltCamera, Site, provenance
+from .build.camera import BuiltCamera, Site
+from .build.models import Models, provenance
 from .clock import MediaClock
 from .config import CameraSettings, Config
 from .config.camera import FileOutput, OutputSettings, RecordSettings
@@ -45,7 +44,7 @@ def replay(
     config: Config,
     camera: str,
     *,
-    model: SmokeModel,
+    models: Models,
     on_event: Callable[[Event], None],
     evidence: Path | None = None,
     overlay: Path | None = None,
@@ -58,7 +57,7 @@ def replay(
         file: A video, or a folder of images.
         config: Holds the camera.
         camera: Whose settings are used.
-        model: The network.
+        models: The networks.
         on_event: Told of every event, in order.
         evidence: Root for evidence; `None` keeps none.
         overlay: Video of the pictures that were looked at, drawn on; `None` makes none.
@@ -80,8 +79,8 @@ def replay(
     site = Site(
         config=config,
         clock=clock,
-        model=model,
-        provenance=provenance(config, model),
+        models=models,
+        provenance=provenance(config, models.smoke),
         evidence=evidence,
         on_event=tell,
     )

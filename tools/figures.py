@@ -16,7 +16,7 @@ def table() -> str:
     get = {name: entry["figures"] for name, entry in kept.items()}
     machine = kept["overhead"]["machine"]
     cameras, rtsp, overload = get["cameras"], get["rtsp"]["rtsp_ms"], get["overload"]
-    engines = get["engines"]
+    engines, night = get["engines"], get["night"]
     rows = [
         ("a look of `smoke` at 640x384, f32; bf16",
          f"{engines['smoke_f32_ms']:.1f} ms; {engines['smoke_bf16_ms']:.1f} ms"),
@@ -43,6 +43,11 @@ def table() -> str:
         ],
         ("RTSP 720p25, `smoke-fast` on every frame, sent to overlay out: p50, p95, p99",
          f"{rtsp['p50']:.0f}, {rtsp['p95']:.0f}, {rtsp['p99']:.0f} ms"),
+        ("dark pictures made visible, 1080p; 720p",
+         f"{night['1080p_fps']:.0f}; {night['720p_fps']:.0f} pictures a second"),
+        ("deciding that a picture of 1080p is light enough", f"{night['day_ms']} ms"),
+        ("dark 720p25 camera, made visible and encoded: p99 age; dropped",
+         f"{night['live_p99_ms']:.0f} ms; {night['live_dropped']} of {night['live_pictures']}"),
         ("replay of 1080p at one look a second",
          f"{get['replay']['replay_speed']} times real time"),
     ]  # fmt: skip

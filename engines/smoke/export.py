@@ -117,6 +117,7 @@ def main() -> None:
     parser.add_argument("--output", type=Path, help="where it is shipped, if left out")
     parser.add_argument("--threshold", type=float, required=True, help="fixed on development views")
     parser.add_argument("--outline", type=float, required=True, help="likewise")
+    parser.add_argument("--threshold-dark", type=float, required=True, help="by `night`, likewise")
     a = parser.parse_args()
     state = torch.load(a.checkpoint, weights_only=True)
     network = read_network(a.checkpoint)
@@ -125,6 +126,7 @@ def main() -> None:
         "version": VERSION,
         "threshold": f"{a.threshold:.3f}",
         "outline": f"{a.outline:.3f}",
+        "threshold_dark": f"{a.threshold_dark:.3f}",
         "steps": str(state["step"]),
         "training_code": state["code"],
         "training_data": state["data"],

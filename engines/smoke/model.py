@@ -73,6 +73,9 @@ class SmokeModel:
             """Probability that smoke reaches somewhere, as fixed on development views."""
             self.outline: float = float(engine.spec.metadata["outline"])
             """Probability to which it is drawn from there."""
+            dark = float(engine.spec.metadata.get("threshold_dark", self.threshold))
+            self.threshold_dark: float = dark
+            """The same where a dark picture's tones were lifted; see `night.py`."""
         except (KeyError, ValueError):
             raise ModelMismatch(
                 f"{self.name}: expected the operating point in the file's metadata as 'threshold' "
@@ -89,17 +92,29 @@ class SmokeModel:
         return size[0] // MASK_STRIDE, size[1] // MASK_STRIDE
 
     def __call__(
-        self, image: NDArray[np.uint8], background: NDArray[np.uint8] | None = None
+        self,
+        image: NDArray[np.uint8],
+        background: NDArray[np.uint8] | None = None,
+        *,
+        dark: bool = False,
     ) -> NDArray[np.float32]:
         """The mask of `look`."""
-        return self.look(image, background).mask
+        return self.look(image, background, dark=dark).mask
 
-    def look(self, image: NDArray[np.uint8], background: NDArray[np.uint8] | None = None) -> Look:
+    def look(
+        self,
+        image: NDArray[np.uint8],
+        background: NDArray[np.uint8] | None = None,
+        *,
+        dark: bool = False,
+    ) -> Look:
         """Look at one picture.
 
         Args:
             image: (h, w, 3) RGB, at `input_size` or another multiple of `STRIDE`.
             background: the same view without what is new in it, of the same shape, if known.
+            dark: it was dark and its tones were lifted, so that the network is less sure: the mask
+                is stretched to have `threshold` where it has `threshold_dark`.
 
         Raises:
             ModelMismatch: a shape or type does not fit.
@@ -112,7 +127,11 @@ class SmokeModel:
         outputs = self._engine.infer(
             {"image": image[None], "background": normal[None], "has_background": flag}
         )
-        return Look(outputs["mask"][0], float(outputs["picture"][0]), outputs["evidence"][0])
+        mask = outputs["mask"][0]
+        if dark and self.threshold_dark != self.threshold:
+            known = (0, self.threshold_dark, 1), (0, self.threshold, 1)
+            mask = np.interp(mask, *known).astype(np.float32)
+        return Look(mask, float(outputs["picture"][0]), outputs["evidence"][0])
 
     def close(self) -> None:
         """Give back what the engine holds."""

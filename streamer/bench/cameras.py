@@ -15,7 +15,8 @@ from dataclasses import asdict, dataclass
 from typing import Any, Final
 
 from streamer import log
-from streamer.build.camera import BuiltCamera, Site, open_model, provenance
+from streamer.build.camera import BuiltCamera, Site
+from streamer.build.models import open_models, provenance
 from streamer.clock import SystemClock
 from streamer.config import Config
 from streamer.pipeline import Pipeline
@@ -109,13 +110,12 @@ def _in_a_process_of_its_own(path: str, count: int, network: str) -> _Round:
 
 def _round(path: str, count: int, network: str) -> _Round:
     config = _config(path, count, network)
-    model = open_model(config)
-    with Store(folder() / "events.sqlite") as store:
+    with open_models(config) as models, Store(folder() / "events.sqlite") as store:
         site = Site(
             config=config,
             clock=SystemClock(),
-            model=model,
-            provenance=provenance(config, model),
+            models=models,
+            provenance=provenance(config, models.smoke),
             store=store,
             evidence=folder(),
         )
@@ -140,7 +140,6 @@ def _round(path: str, count: int, network: str) -> _Round:
             pipeline.stop()
         for thread in threads:
             thread.join()
-    model.close()
     return result
 
 

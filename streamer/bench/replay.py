@@ -3,7 +3,7 @@
 import statistics
 from collections.abc import Mapping
 
-from streamer.build.camera import open_model
+from streamer.build.models import open_models
 from streamer.config import from_source
 from streamer.replaying import replay
 
@@ -17,14 +17,11 @@ def measure() -> Mapping[str, float]:
     """`replay_speed`: 1080p25 H.264 with a key frame a second, at one look a second."""
     path = str(clip(height=1080, seconds=_SECONDS))
     config = from_source(path).config
-    model = open_model(config)
-    try:
+    with open_models(config) as models:
         runs = [
-            replay(path, config, "camera", model=model, on_event=lambda _: None)
+            replay(path, config, "camera", models=models, on_event=lambda _: None)
             for _ in range(_ROUNDS + 1)
         ][1:]
-    finally:
-        model.close()
     return {
         "replay_speed": round(statistics.median(run.speed for run in runs), 1),
         "looks": runs[0].frames,

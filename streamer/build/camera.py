@@ -6,9 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from engines.smoke.model import SmokeModel, open_smoke_model
-from engines.smoke.second_look import WINDOW
-from streamer import __version__
+from engines.lowlight.enhancer import Enhancer
 from streamer.alarm.background import Background
 from streamer.alarm.event import Event
 from streamer.alarm.evidence import EvidenceFolder, Provenance, safe_name
@@ -44,10 +42,13 @@ from streamer.sources.reconnect import Backoff, Reconnecting, SourceState
 from streamer.sources.snapshot import SnapshotSource
 from streamer.sources.video import VideoSource
 from streamer.stages.alarm import Judge
+from streamer.stages.enhance import Brighten, Enhance
 from streamer.stages.overlay import Overlay
 from streamer.stages.segment import Segment
 from streamer.store import Store
 from streamer.store.usual import UsualFile
+
+from .models import Models
 
 _NS: Final = 1_000_000_000
 _READ_AHEAD_S: Final = 20
@@ -63,7 +64,7 @@ class Site:
 
     config: Config
     clock: Clock
-    model: SmokeModel
+    models: Models
     provenance: Provenance
     """What every piece of evidence says of the program: model, configuration, version."""
 
@@ -84,31 +85,6 @@ class Site:
     def channels_of(self, camera: CameraSettings) -> tuple[str, ...]:
         """Names of the channels that are told of this camera's alarms."""
         return tuple(self.config.notify) if camera.notify is None else camera.notify
-
-
-def provenance(config: Config, model: SmokeModel) -> Provenance:
-    """What decides, by name, version and digest."""
-    return Provenance(
-        program=f"streamer {__version__}",
-        model=model.name,
-        model_digest=model.digest,
-        backend=model.backend,
-        threshold=model.threshold,
-        config_digest=config.digest(),
-    )
-
-
-def open_model(config: Config) -> SmokeModel:
-    """The network that the configuration names.
-
-    Raises:
-        EngineError: It cannot be used here.
-    """
-    engine = config.engine
-    model = open_smoke_model(engine.model, device=engine.device, precision=engine.precision)
-    if any(camera.watch.second_look for camera in config.cameras.values()):
-        model.prepare(WINDOW)  # Else the first suspect would wait for it.
-    return model
 
 
 class BuiltCamera:
@@ -146,10 +122,11 @@ class BuiltCamera:
         usual, keep = self._usual(background)
         stages: dict[str, Stage] = {
             "segment": Segment(
-                site.model,
+                site.models.smoke,
                 interval_ns=_look_interval_ns(settings),
                 background=background,
                 suspect=self._suspect(),
+                brighten=self._brighten(),
             ),
             "alarm": _then(
                 self._judge(self.alarm, incidents, background, usual, keep), incidents.close, keep
@@ -157,6 +134,11 @@ class BuiltCamera:
         }
         sinks = self._sinks()
         shown = len(sinks) > 1  # To somebody besides the monitor.
+        if shown and site.models.lowlight is not None and settings.enhance.enabled:
+            # Behind the alarm: evidence is what the camera sent.
+            told = settings.enhance
+            enhancer = Enhancer(site.models.lowlight, strength=told.strength, denoise=told.denoise)
+            stages["enhance"] = Enhance(Brighten(enhancer))
         if shown:
             stages["overlay"] = overlay
         workers: dict[str, Worker] = {"clips": incidents.write_clips}
@@ -240,17 +222,23 @@ class BuiltCamera:
 
     def _threshold(self) -> float:
         told = self._settings.alarm.threshold
-        return self._site.model.threshold if told is None else told
+        return self._site.models.smoke.threshold if told is None else told
 
     def _outline(self) -> float:
         told = self._settings.alarm.outline
-        return self._site.model.outline if told is None else told
+        return self._site.models.smoke.outline if told is None else told
 
     def _suspect(self) -> tuple[float, float] | None:
         """Where the alarm's lowest threshold lies: all that can count is looked at again."""
         if not self._settings.watch.second_look:
             return None
         return self._threshold() * self._settings.alarm.keep_ratio, self._outline()
+
+    def _brighten(self) -> Brighten | None:
+        """What lifts dark pictures for the network; noise stays: with it went faint plumes."""
+        if self._site.models.lowlight is None or not self._settings.watch.lift_dark:
+            return None
+        return Brighten(Enhancer(self._site.models.lowlight, denoise=False))
 
     def _usual(self, background: Background | None) -> tuple[Usual | None, Callable[[], None]]:
         """What is usual here, and what keeps it; a replay begins with nothing and keeps nothing."""

@@ -19,8 +19,9 @@ from streamer.sinks.preview import PreviewServer
 from streamer.sources.reconnect import SourceState
 from streamer.store import Store
 
-from .camera import BuiltCamera, Site, open_model, provenance
+from .camera import BuiltCamera, Site
 from .channels import open_channels
+from .models import open_models, provenance
 
 _log = structlog.get_logger(__name__)
 
@@ -53,8 +54,7 @@ def open_program(
     """
     clock = SystemClock()
     with ExitStack() as opened:
-        model = open_model(config)
-        opened.callback(model.close)
+        models = opened.enter_context(open_models(config))
         store = opened.enter_context(Store(config.events_file))
         cameras: list[BuiltCamera] = []
         in_alarm = {recorded.event.camera for recorded in store.open_alarms()}
@@ -72,8 +72,8 @@ def open_program(
         site = Site(
             config=config,
             clock=clock,
-            model=model,
-            provenance=provenance(config, model),
+            models=models,
+            provenance=provenance(config, models.smoke),
             store=store,
             evidence=config.evidence_folder,
             usual=config.usual_folder,

@@ -24,7 +24,7 @@ def demo(
 ) -> None:
     """Make a clip of a starting fire, watch it, and show alarm, evidence and overlay."""
     from engines.smoke.clip import make_clip
-    from streamer.build.camera import open_model
+    from streamer.build.models import open_models
     from streamer.config import from_source
     from streamer.replaying import replay
 
@@ -35,22 +35,19 @@ def demo(
     truth = make_clip(clip, seed=seed)
     evidence = Path(tempfile.mkdtemp(prefix="evidence-", dir=out))
     config = _quick_to_know_the_view(from_source(str(clip), name="demo").config)
-    model = open_model(config)
     events: list[Event] = []
-    say.note(f"watching it with {model.name} on {model.backend}")
-    try:
+    with open_models(config) as models:
+        say.note(f"watching it with {models.smoke.name} on {models.smoke.backend}")
         replay(
             str(clip),
             config,
             "demo",
-            model=model,
+            models=models,
             on_event=lambda event: _note(events, event),
             evidence=evidence,
             overlay=overlay,
             every_frame=True,
         )
-    finally:
-        model.close()
     folder = _proven(events, truth.onset_s or 0.0, evidence, overlay)
     raised = events[0]
     record = {

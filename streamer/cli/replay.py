@@ -31,27 +31,25 @@ def replay(
     ] = None,
 ) -> None:
     """Run a recording through detection and alarm; the same input gives the same events."""
-    from streamer.build.camera import open_model
+    from streamer.build.models import open_models
     from streamer.replaying import EPOCH
     from streamer.replaying import replay as run
 
     loaded = configuration(config or [], source=None if config else file)
     settings = _with_frame_rate(loaded.config, frame_rate)
     out = output.current()
-    model = open_model(settings)
-    try:
+    chosen = _chosen(settings, camera)
+    with open_models(settings) as models:
         summary = run(
             file,
             settings,
-            _chosen(settings, camera),
-            model=model,
+            chosen,
+            models=models,
             on_event=show_event,
             evidence=evidence,
             overlay=overlay,
             start=EPOCH if start is None else start.replace(tzinfo=UTC),
         )
-    finally:
-        model.close()
     record = {
         "kind": "summary",
         "frames": summary.frames,

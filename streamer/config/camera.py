@@ -127,9 +127,26 @@ class WatchSettings(Section):
     usual: UsualSettings = UsualSettings()
     """What is usual here, and therefore no news."""
 
+    lift_dark: bool = True
+    """Whether the tones of dark pictures are lifted before the network looks: at night it then
+    finds twice the plumes. What is shown and kept as evidence stays as the camera sent it."""
+
     second_look: bool = True
     """Whether what looks like smoke is looked at again in the camera's own pixels before it counts;
     costs up to three quarters of a look while something does."""
+
+
+class EnhanceSettings(Section):
+    """Makes dark pictures visible to people: what is shown, published and written to files."""
+
+    enabled: bool = False
+    """Whether dark pictures are enhanced. By day pictures stay as they are, bit for bit."""
+
+    strength: Annotated[float, Field(ge=0, le=1.5)] = 1
+    """How much of it; 1 is what the network suggests."""
+
+    denoise: bool = True
+    """Whether noise is held down, too; it would be lifted with the light."""
 
 
 class AlarmSettings(Section):
@@ -285,6 +302,9 @@ class CameraDefaults(Section):
 
     watch: WatchSettings = WatchSettings()
     """How often the network looks."""
+
+    enhance: EnhanceSettings = EnhanceSettings()
+    """Makes dark pictures visible to people: what is shown, published and written to files."""
 
     alarm: AlarmSettings = AlarmSettings()
     """When smoke becomes an alarm."""

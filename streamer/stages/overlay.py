@@ -74,4 +74,6 @@ class Overlay:
             words += f"  {age_ms:.0f} ms old"
         if frame.synthetic:
             words += "  SYNTHETIC"
+        if frame.enhanced:
+            words += "  ENHANCED"
         painter.text(words, (margin, painter.height), WHITE, scale=0.8)

@@ -1,16 +1,18 @@
 """The segment stage: asks the network where there is smoke, once an interval."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import partial
 from typing import Final, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from engines.smoke.second_look import look_again
+from engines.smoke.second_look import Network, look_again
 from streamer.alarm.background import Background
 from streamer.alarm.motion import Motion
 from streamer.frame import Frame, SmokeMap
+from streamer.picture import Picture
 
 _NS: Final = 1_000_000_000
 _EARLY: Final = 0.05
@@ -43,7 +45,12 @@ class Looker(Protocol):
     input_size: tuple[int, int]
 
     def __call__(  # noqa: D102  described by the class
-        self, image: NDArray[np.uint8], background: NDArray[np.uint8] | None = None, /
+        self,
+        image: NDArray[np.uint8],
+        background: NDArray[np.uint8] | None = None,
+        /,
+        *,
+        dark: bool = False,
     ) -> NDArray[np.float32]: ...
 
 
@@ -56,6 +63,8 @@ class Segment:
         background: The camera's slow background; `None` for cameras that move.
         suspect: Probability above which a place is looked at again, larger, before it counts, and
             that to which it grows; `None` looks once.
+        brighten: Gives the picture to look at, another one if it was dark; `None` looks at what
+            the camera sent.
     """
 
     def __init__(
@@ -65,6 +74,7 @@ class Segment:
         interval_ns: int,
         background: Background | None = None,
         suspect: tuple[float, float] | None = None,
+        brighten: Callable[[Frame], Picture] | None = None,
     ) -> None:
         if interval_ns < 1:
             raise ValueError(f"interval_ns must be at least 1, got {interval_ns}")
@@ -73,6 +83,7 @@ class Segment:
         self._keep_ns = 3 * interval_ns + _NS
         self._background = background
         self._suspect = suspect
+        self._brighten = brighten
         self._motion = Motion()
 
     def __call__(self, frames: Iterator[Frame]) -> Iterator[Frame]:
@@ -89,17 +100,20 @@ class Segment:
             yield frame if old else replace(frame, smoke=last)
 
     def _look(self, frame: Frame) -> SmokeMap:
-        image = frame.picture.rgb(self._model.input_size)
+        picture = frame.picture if self._brighten is None else self._brighten(frame)
+        lifted = picture is not frame.picture
+        model: Network = partial(self._model, dark=True) if lifted else self._model
+        image = picture.rgb(self._model.input_size)
         normal = self._background.at(frame.pts_ns, image) if self._background else None
-        probability = self._model(image, normal)
+        probability = model(image, normal)
         if self._suspect is not None:
             probability = look_again(
-                self._model,
+                model,
                 probability,
-                frame.picture.rgb_part,
+                picture.rgb_part,
                 threshold=self._suspect[0],
                 outline=self._suspect[1],
-                native=frame.picture.size,
+                native=picture.size,
                 background=normal,
             )
         probability.flags.writeable = False

@@ -161,3 +161,16 @@ def test_every_shipped_network_opens_by_its_name_and_explains_itself(name):
 def test_an_unknown_name_lists_the_known_ones():
     with pytest.raises(ModelFileError, match="there are smoke, smoke-fast"):
         open_smoke_model("smokey")
+
+
+def test_dark_chances_are_put_on_the_scale_of_day(model, monkeypatch):
+    image = picture()
+    plain = model(image)
+    monkeypatch.setattr(model, "threshold", 0.6)
+    monkeypatch.setattr(model, "threshold_dark", 0.3)
+    dark = model(image, dark=True)
+    assert dark.dtype == np.float32
+    np.testing.assert_allclose(dark, np.interp(plain, (0, 0.3, 1), (0, 0.6, 1)), atol=1e-6)
+    np.testing.assert_array_equal(model(image), plain)
+    monkeypatch.setattr(model, "threshold_dark", 0.6)
+    np.testing.assert_array_equal(model(image, dark=True), plain)

@@ -9,6 +9,7 @@ import pytest
 from streamer.alarm.evidence import Provenance
 from streamer.alarm.usual import Usual
 from streamer.build.camera import BuiltCamera, Site
+from streamer.build.models import Models
 from streamer.clock import SystemClock
 from streamer.config import load
 from streamer.replaying import replay
@@ -59,7 +60,7 @@ def watched(config, camera) -> Path:
     site = Site(
         config=config,
         clock=SystemClock(),
-        model=Network(),
+        models=Models(Network()),
         provenance=PROVENANCE,
         usual=config.usual_folder,
     )
@@ -85,6 +86,6 @@ def test_a_replay_neither_reads_nor_writes_a_memory(config, pictures, monkeypatc
     restored = []
     monkeypatch.setattr(Usual, "restore", lambda usual, state: restored.append(state))
     events = []
-    replay(str(pictures), config, "north", model=Network(), on_event=events.append)
+    replay(str(pictures), config, "north", models=Models(Network()), on_event=events.append)
     assert file.read_bytes() == kept
     assert not restored

@@ -162,9 +162,9 @@ def test_doctor_and_verify_find_that_the_shipped_network_works_here() -> None:
 
 def test_the_networks_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["engines", "list", "--json"]) == Exit.OK
-    record, fast = map(json.loads, capsys.readouterr().out.splitlines())
+    record, fast, lowlight = map(json.loads, capsys.readouterr().out.splitlines())
     assert (record["kind"], record["name"]) == ("engine", "smoke")
-    assert fast["name"] == "smoke-fast"
+    assert (fast["name"], lowlight["name"]) == ("smoke-fast", "lowlight")
     assert len(record["digest"]) == 64
     assert main(["engines", "list"]) == Exit.OK
     assert record["digest"][:12] in capsys.readouterr().out

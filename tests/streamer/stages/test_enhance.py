@@ -1,0 +1,127 @@
+"""The enhance stage: dark pictures come out lit and marked, all else as it went in."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from engines.lowlight.enhancer import Enhancer
+from engines.lowlight.model import open_lowlight_model
+from streamer.alarm.background import Background
+from streamer.frame import AlarmState, Frame, SmokeMap, Verdict
+from streamer.picture import ColorTags, Picture, Planes
+from streamer.stages.enhance import Brighten, Enhance
+from streamer.stages.segment import Segment
+from tests.engines.lowlight.scenes import Model, street
+
+NS = 1_000_000_000
+
+
+HD = ColorTags(1, 1, 1)
+
+
+def picture(light, *, color=HD):
+    luma = np.rint(street(light)).astype(np.uint8)
+    grey = np.full((72, 128), 128, np.uint8)
+    return Picture.of_planes(Planes(luma, grey, grey), color)
+
+
+def frames(*pictures):
+    return [
+        Frame(picture=each, pts_ns=number * NS // 25, arrived_ns=number, number=number)
+        for number, each in enumerate(pictures)
+    ]
+
+
+def enhance(shown):
+    return list(Enhance(Brighten(Enhancer(Model())))(iter(shown)))
+
+
+def test_day_goes_on_as_the_very_same_frames():
+    day = frames(*[picture(0.9)] * 5)
+    assert all(one is other for one, other in zip(enhance(day), day, strict=True))
+
+
+def test_night_comes_out_lit_and_marked_and_the_old_picture_stays():
+    night = frames(*[picture(0.1)] * 5)
+    before = night[0].picture.luma().copy()
+    after = enhance(night)
+    assert all(frame.enhanced for frame in after)
+    assert all(frame.picture.luma().mean() > 1.5 * before.mean() for frame in after)
+    np.testing.assert_array_equal(night[0].picture.luma(), before)
+
+
+def test_times_numbers_and_what_was_found_go_with_it():
+    (dark,) = frames(picture(0.1))
+    smoke = SmokeMap(np.zeros((4, 4), np.float32), dark.pts_ns)
+    told = replace(dark, smoke=smoke, verdict=Verdict(AlarmState.QUIET, 0), synthetic=True)
+    (after,) = enhance([told])
+    assert after.smoke is smoke
+    assert after.verdict is told.verdict
+    assert after.synthetic
+    assert (after.pts_ns, after.arrived_ns, after.number) == (0, 0, 0)
+
+
+@pytest.mark.parametrize("color", [HD, ColorTags(5, 1, 6, full_range=True)])
+def test_colours_keep_their_meaning(color):
+    (after,) = enhance(frames(picture(0.1, color=color)))
+    assert after.picture.color == color
+
+
+def test_the_stage_ends_with_its_input():
+    assert enhance([]) == []
+
+
+class Network:
+    """Notes what it was shown."""
+
+    input_size = (64, 96)
+
+    def __init__(self):
+        self.shown = []
+
+    def __call__(self, image, background=None, *, dark=False):
+        self.shown.append((float(image.mean()), dark))
+        return np.zeros((32, 48), np.float32)
+
+
+def looks(network, shown, *, lift=True):
+    brighten = Brighten(Enhancer(Model(), denoise=False)) if lift else None
+    segment = Segment(network, interval_ns=1, background=Background(), brighten=brighten)
+    return list(segment(iter(shown)))
+
+
+def test_the_network_is_shown_dark_pictures_lit_and_is_told_so():
+    raw, lit = Network(), Network()
+    night = frames(*[picture(0.1)] * 3)
+    looks(raw, night, lift=False)
+    after = looks(lit, night)
+    assert all(not dark for _, dark in raw.shown)
+    assert all(dark for _, dark in lit.shown)
+    assert lit.shown[0][0] > 1.5 * raw.shown[0][0]
+    assert [frame.picture for frame in after] == [frame.picture for frame in night]
+    assert not any(frame.enhanced for frame in after)
+
+
+def test_the_network_is_shown_day_as_it_is():
+    raw, lit = Network(), Network()
+    day = frames(*[picture(0.9)] * 3)
+    looks(raw, day, lift=False)
+    looks(lit, day)
+    assert raw.shown == lit.shown
+
+
+def test_the_shipped_network_lights_a_street():
+    model = open_lowlight_model(device="cpu", prove=False)
+    night = frames(*[picture(0.08)] * 3)
+    after = list(Enhance(Brighten(Enhancer(model)))(iter(night)))
+    assert after[-1].picture.luma().mean() > 2 * night[-1].picture.luma().mean()
+    model.close()
+
+
+def test_planes_that_do_not_belong_together_are_refused():
+    with pytest.raises(ValueError, match=r"expected a plane of \(72, 128\)"):
+        Picture.of_planes(
+            Planes(np.zeros((144, 256), np.uint8), *[np.zeros((2, 2), np.uint8)] * 2),
+            ColorTags(),
+        )
