@@ -52,11 +52,9 @@ _ENCODER_FRAMES: Final[Mapping[str, int]] = {
 }
 """Pictures that x264 keeps with each preset: peak memory measured at 1080p, plus a tenth."""
 
-_DENOISE_BYTES: Final = 50
-"""A pixel of a dark picture that is made visible, its past included: measured, at the worst."""
-
-_LIFT_BYTES: Final = 20
-"""A pixel of a dark picture whose tones are lifted for a look: measured, and the new picture."""
+_ENHANCE_BYTES: Final = 54
+"""A pixel of a dark picture that is made visible, with its past and the picture before it: 39
+measured, the new picture, and a tenth."""
 
 _PROCESS_BYTES: Final = 60_000_000
 """A Python process that can encode: measured, what the publishing process begins with."""
@@ -227,10 +225,8 @@ def _memory(camera: "CameraSettings", size: Size, sinks: list[str]) -> dict[str,
         waiting_for_age = math.ceil(background.min_age_s / background.step_s) + 1
         # Those that wait, those in the median, the median, and as much again while it is made.
         memory["background"] = network * (waiting_for_age + 2 * (_BACKGROUND_SLOTS + 1))
-    if enhanced or camera.watch.lift_dark:
-        memory["enhance"] = (
-            size[0] * size[1] * (_DENOISE_BYTES * enhanced + _LIFT_BYTES * camera.watch.lift_dark)
-        )
+    if brighten := enhanced + camera.watch.lift_dark:
+        memory["enhance"] = brighten * _ENHANCE_BYTES * size[0] * size[1]
     if camera.outputs.file:
         memory["file"] = _ENCODER_FRAMES[camera.outputs.file.preset] * picture
     if camera.outputs.publish:

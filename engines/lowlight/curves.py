@@ -24,6 +24,8 @@ _GAIN_UNIT = 32
 """Chroma gains are held in bytes, in these parts of one."""
 _LIMITED_LOW, _LIMITED_SPAN = 16, 219
 """Luma of limited range (ITU-R BT.709)."""
+_NEAR_WHITE = 0.1
+"""What lies nearer to white than this goes less of the way when all becomes darker."""
 _IDENTITY = (np.arange(256) / 255).astype(np.float32)
 
 
@@ -59,6 +61,15 @@ class Adjustment:
     balance: tuple[float, float] = (0.0, 0.0)
     """Added to chroma u and v, in bytes."""
 
+    @classmethod
+    def nothing(cls, levels: int, shape: tuple[int, ...]) -> Adjustment:
+        """One that leaves a picture as it is, with so many curves and a map of this shape."""
+        return cls(
+            np.tile(_IDENTITY, (levels, 1)),
+            np.ones((levels, 256), np.float32),
+            np.zeros(shape, np.float32),
+        )
+
     def toward(self, other: Adjustment, share: float) -> Adjustment:
         """This one moved towards another by a share, 0 to 1."""
         part = np.float32(share)
@@ -74,28 +85,24 @@ class Adjustment:
 
     def at_strength(self, strength: float) -> Adjustment:
         """So much of it: 0 is nothing, 1 all, more than 1 more."""
-        nothing = Adjustment(
-            np.broadcast_to(_IDENTITY, self.curves.shape),
-            np.ones_like(self.gains),
-            self.exposure,
-        )
-        more = nothing.toward(self, strength)
+        nothing = Adjustment.nothing(len(self.curves), self.exposure.shape)
+        more = replace(nothing, exposure=self.exposure).toward(self, strength)
         # Beyond all of it, what was steep may fall.
         curves = np.maximum.accumulate(np.clip(more.curves, 0, 1), axis=1)
         return Adjustment(curves, np.clip(more.gains, 0, 8), more.exposure, more.balance)
 
     def scaled(self, factor: float) -> Adjustment:
-        """Brighter by a factor, or darker."""
-        by = np.float32(factor)
+        """Brighter by a factor, or darker; white stays white."""
+        by = 1 + (factor - 1) * np.clip((1 - self.curves) / _NEAR_WHITE, 0, 1).astype(np.float32)
         return replace(self, curves=np.minimum(self.curves * by, 1), gains=self.gains * by)
 
     def brightness_of(self, histogram: NDArray[np.float32]) -> float:
         """Mean, 0 to 1, that a picture will have, by the shares of its full-range luma, (256,)."""
         return float(self._middle(self.curves) @ histogram)
 
-    def gain_of(self, luma: Plane) -> float:
-        """Mean of what differences in a picture are multiplied by; full-range luma, any size."""
-        return float(self._middle(self.gains)[luma].mean())
+    def gain_of(self, histogram: NDArray[np.float32]) -> float:
+        """Mean of what differences are multiplied by in a picture of such luma."""
+        return float(self._middle(self.gains) @ histogram)
 
     def _middle(self, table: Table) -> Table:
         """The row at the mean exposure."""
@@ -132,9 +139,8 @@ def _tables(adjustment: Adjustment, *, full_range: bool) -> tuple[Plane, Plane]:
             np.stack([np.interp(at, levels, row) for row in table]) for table in (curves, gains)
         )
         curves = _LIMITED_LOW + curves * (_LIMITED_SPAN / 255)
-        # Foot- and headroom stay: nothing is clipped that was not clipped before.
-        outside = shown != at
-        curves[:, outside] = levels[outside]
+        # Foot- and headroom go on from there: a step would make specks of noise around black.
+        curves += (shown - at) * (_LIMITED_SPAN / 255)
     return (
         np.rint(np.clip(curves, 0, 255)).astype(np.uint8),
         np.rint(np.clip(gains * _GAIN_UNIT, 0, 255)).astype(np.uint8),
@@ -142,6 +148,8 @@ def _tables(adjustment: Adjustment, *, full_range: bool) -> tuple[Plane, Plane]:
 
 
 def _look_up(table: Plane, plane: Plane | Fine, rows: NDArray[np.float32]) -> Plane:
+    # At the table's very edge a look-up would take three times as long.
+    table = cast("Plane", cv2.copyMakeBorder(table, 0, 2, 0, 2, cv2.BORDER_REPLICATE))
     at = cv2.resize(rows, plane.shape[::-1], interpolation=cv2.INTER_LINEAR)
     levels = plane.astype(np.float32, copy=False)
     looked = cv2.remap(table, levels, at, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)

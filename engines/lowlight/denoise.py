@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import cache
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import cv2
@@ -89,11 +90,13 @@ class Denoiser:
     """The memory of one stream."""
 
     def __init__(self) -> None:
-        self._past: list[_Past | None] = [None, None, None]
+        self.reset()
 
     def reset(self) -> None:
         """Forget the past: another scene begins."""
-        self._past = [None, None, None]
+        self._past: list[_Past | None] = [None, None, None]
+        self._pictures = 0
+        self._left: Fine | None = None
 
     def __call__(self, planes: Yuv, noise: Noise, *, gain: float = 1.0) -> FineYuv:
         """Planes with less noise, of the same sizes.
@@ -104,78 +107,95 @@ class Denoiser:
             gain: What differences are multiplied by afterwards.
         """
         deviation = max(noise.deviation, QUIETEST)
-        (y, share), (u, _), (v, _) = (
-            self._over_time(at, plane, deviation) for at, plane in enumerate(planes)
+        if self._left is not None and self._left.shape != planes.u.shape:
+            self.reset()
+        self._pictures += 1
+        shares = _shares(min(self._pictures, LONGEST))
+        steps = self._changes(0, planes.y, deviation)
+        y = self._over_time(0, planes.y, steps, shares)
+        u, v = (
+            self._over_time(at, plane, self._changes(at, plane, deviation), shares)
+            for at, plane in ((1, planes.u), (2, planes.v))
         )
-        flat = FLAT * gain * deviation
+        left = self._noise_left(steps, shares, planes.u.shape)
         chroma = max(deviation, CHROMA_NOISE)
         return _over_space(
             FineYuv(y, u, v),
-            share,
-            flat,
-            CHROMA_FLAT * gain * chroma,
-            CHROMA_LOST * chroma,
-            BLOTS_LEFT * noise.blots,
+            np.maximum(left, BLOTS_LEFT * noise.blots),
+            flat=FLAT * gain * deviation,
+            flat_chroma=CHROMA_FLAT * gain * chroma,
+            blots=CHROMA_LOST * chroma,
         )
 
-    def _over_time(self, at: int, plane: Plane, noise: float) -> tuple[Fine, NDArray[np.uint8]]:
-        """The plane with its past, and the share of the new picture in it, 0 to 255."""
-        sums = cast(
-            "NDArray[np.int16]", cv2.boxFilter(plane, cv2.CV_16S, (_SIDE, _SIDE), normalize=False)
-        )
-        new = np.left_shift(plane, _FRACTION_BITS, dtype=np.int16)
+    def _changes(self, at: int, plane: Plane, deviation: float) -> Plane | None:
+        """How far each place is from its past, in `_UNIT`ths of a deviation; None without one."""
         past = self._past[at]
-        if past is None or past.kept.shape != plane.shape:
-            self._past[at] = _Past(new, sums)
-            return plane.astype(np.float32), np.full(plane.shape, 255, np.uint8)
+        if past is None:
+            return None
+        sums = cv2.boxFilter(plane, cv2.CV_16S, (_SIDE, _SIDE), normalize=False)
         # Noise of a sum of 25 is five times that of one pixel; what was kept has little of its own.
         change = cv2.subtract(sums, past.sums)
-        steps = cv2.convertScaleAbs(change, alpha=_UNIT / (_SIDE * noise))
-        share = cv2.LUT(steps, _SHARES)
-        kept = cv2.add(past.kept, cv2.multiply(cv2.subtract(new, past.kept), share, scale=1 / _ALL))
+        return cast("Plane", cv2.convertScaleAbs(change, alpha=_UNIT / (_SIDE * deviation)))
+
+    def _over_time(
+        self, at: int, plane: Plane, steps: Plane | None, shares: NDArray[np.float64]
+    ) -> Fine:
+        """The plane with its past."""
+        new = np.left_shift(plane, _FRACTION_BITS, dtype=np.int16)
+        past, kept = self._past[at], new
+        if past is not None and steps is not None:
+            share = cv2.LUT(steps, np.rint(_ALL * shares).astype(np.int16))
+            step = cv2.multiply(cv2.subtract(new, past.kept), share, scale=1 / _ALL)
+            kept = cast("NDArray[np.int16]", cv2.add(past.kept, step))
         # Sums of what was kept, not of what came: a slow change must be noticed as well.
         rounded = cv2.convertScaleAbs(kept, alpha=1 / (1 << _FRACTION_BITS))
-        kept_sums = cv2.boxFilter(rounded, cv2.CV_16S, (_SIDE, _SIDE), normalize=False)
-        self._past[at] = _Past(
-            cast("NDArray[np.int16]", kept), cast("NDArray[np.int16]", kept_sums)
-        )
-        fine = np.multiply(kept, np.float32(1 / (1 << _FRACTION_BITS)), dtype=np.float32)
-        return fine, cv2.LUT(steps, _SHARES_IN_BYTES).astype(np.uint8, copy=False)
+        sums = cv2.boxFilter(rounded, cv2.CV_16S, (_SIDE, _SIDE), normalize=False)
+        self._past[at] = _Past(kept, cast("NDArray[np.int16]", sums))
+        return np.multiply(kept, np.float32(1 / (1 << _FRACTION_BITS)), dtype=np.float32)
+
+    def _noise_left(
+        self, steps: Plane | None, shares: NDArray[np.float64], shape: tuple[int, ...]
+    ) -> Fine:
+        """Share of the noise's variance that time has left at each place, at half size.
+
+        A past of one picture has all its noise, however little of the next one is added: behind
+        what moved by, and when a scene begins.
+        """
+        if steps is None or self._left is None:
+            self._left = np.ones(shape, np.float32)
+            return self._left
+        small = cv2.resize(steps, shape[::-1], interpolation=cv2.INTER_AREA)
+        share = cv2.LUT(small, shares.astype(np.float32))
+        self._left = cast("Fine", (1 - share) ** 2 * self._left + share * share)
+        return self._left
 
 
-def _shares() -> NDArray[np.float64]:
-    """Share of the new picture by change in `_UNIT`ths of a deviation."""
+@cache
+def _shares(pictures: int) -> NDArray[np.float64]:
+    """Share of the new picture by change in `_UNIT`ths of a deviation, where so many are known."""
     change = np.arange(256) / _UNIT
     moving = np.clip((change - STANDS) / (MOVES - STANDS), 0, 1)
     smooth = moving * moving * (3 - 2 * moving)
-    share: NDArray[np.float64] = 1 / LONGEST + (1 - 1 / LONGEST) * smooth
+    share: NDArray[np.float64] = 1 / pictures + (1 - 1 / pictures) * smooth
     return share
 
 
-_SHARES = np.rint(_ALL * _shares()).astype(np.int16)
-_SHARES_IN_BYTES = np.rint(255 * _shares()).astype(np.uint8)
-
-
-def _over_space(  # noqa: PLR0917  three strengths and what they are of
-    planes: FineYuv,
-    share: NDArray[np.uint8],
-    flat: float,
-    flat_chroma: float,
-    blots: float,
-    least: float,
+def _over_space(
+    planes: FineYuv, left: Fine, *, flat: float, flat_chroma: float, blots: float
 ) -> FineYuv:
     """Flat places made flat: a guided filter whose strength follows the noise that is left.
 
-    Structure of *flat* bytes is half kept where there was no past; elsewhere as much less as time
-    left of the noise's variance, and *least* of it at least. In chroma it is *flat_chroma*, and a
-    colour that differs by *blots* from what luma makes likely is half kept.
+    Args:
+        planes: After the filter over time.
+        left: Share of the noise's variance that it left, (ceil(h/2), ceil(w/2)).
+        flat: Structure of so many bytes is half kept where all of the noise is left.
+        flat_chroma: The same for chroma.
+        blots: A colour that differs by so many bytes from what luma makes likely is half kept.
     """
     y, u, v = planes
     half = u.shape[::-1]
     guide = _resized(y, half)
-    left = cast("Fine", cv2.resize(share, half, interpolation=cv2.INTER_AREA).astype(np.float32))
-    # A recursive filter leaves share / (2 - share) of the variance; averaging 2x2 a quarter of it.
-    left = np.maximum(left / (510 - left), least)
+    # Averaging 2x2 leaves a quarter of the variance.
     level = left * np.float32(flat**2 / 4)
     mean = _mean(guide, RADIUS)
     keep, base = _line(mean, _mean(guide * guide, RADIUS) - mean * mean, mean, None, level, RADIUS)

@@ -9,7 +9,7 @@ they begin anew at once.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Protocol, cast
 
 import cv2
@@ -26,12 +26,12 @@ DARK, LIGHT = 50.0, 62.0
 """Median luma, 0 to 255, below which enhancing begins, and above which it ends."""
 NOISE_COUNTS = 4.0
 """Each byte of noise makes a picture count as so much darker: the sensor's gain is up."""
-NOISIEST = 6.0
-"""More noise than this counts no further."""
+NOISIEST = 2.5
+"""More noise than this counts no further: it may be texture that moves."""
 CERTAIN_S = 1.0
 """The light must have been so for so long; a scene's first picture decides at once."""
-FADE_S = 1.0
-"""Time in which enhancing comes and goes."""
+FADE_S, FEWEST = 1.0, 5
+"""Time in which enhancing comes and goes, and the fewest pictures."""
 FOLLOW_S = 1.5
 """Time constant with which curves follow the light, and the measured noise its measurement."""
 LOOK_EVERY_S = 0.2
@@ -41,6 +41,13 @@ STEADY_S = 1.0
 """Time constant with which the brightness of what is shown may change."""
 UNSTEADY = 1.08
 """By no more than this factor is brightness held back: beyond it, the light did change."""
+
+STRANGE = 1.3
+"""A look whose picture would be brighter or darker by this factor must be borne out by the next
+one: lightning is over by then."""
+COLOURED = 3.0
+"""Mean spread of red, green and blue, in bytes, from which colours are balanced in full: what an
+infrared lamp lights has none."""
 
 _EVERY = 16
 """What is measured of every picture is measured at every so many pixels: 8,000 of 1080p."""
@@ -59,11 +66,9 @@ class Model(Protocol):
 class _Scene:
     """What is shown, and what is done to it."""
 
-    luma: NDArray[np.uint8]
-    """Of the last picture."""
+    histogram: NDArray[np.float32]
+    """Of the last picture's full-range luma."""
     noise: Noise
-    gain: float
-    """By which most of the picture's differences grow."""
     wanted: Adjustment
     """What the network said last."""
     done: Adjustment
@@ -72,10 +77,11 @@ class _Scene:
     seen_s: float
     brightness: float
     """Of what is shown, 0 to 1; follows what it would be."""
-    alone: bool = True
-    """Whether there was but one picture."""
+    pictures: int = 1
+    strange: bool = False
+    """Whether the network's last word was left aside."""
     held: float = 1.0
-    """Factor that keeps it there: a lamp's flicker and an iris that hunts are lifted as well."""
+    """Factor that keeps the brightness: a lamp's flicker and an iris that hunts are lifted too."""
 
 
 class Enhancer:
@@ -99,6 +105,7 @@ class Enhancer:
         self._switch = _Switch(always=always)
         self._cuts = _Cuts()
         self._scene: _Scene | None = None
+        self._before: NDArray[np.uint8] | None = None
 
     @property
     def on(self) -> bool:
@@ -109,61 +116,78 @@ class Enhancer:
         """The next picture; the very same planes where nothing is to be done.
 
         Args:
-            planes: 8-bit 4:2:0.
+            planes: 8-bit 4:2:0. Luma is kept until the next picture comes, and must not change.
             seconds: Media time; never falls.
             full_range: Whether luma uses 0 to 255 rather than 16 to 235.
         """
-        if self._cuts.between(planes):
+        if self._strength == 0:
+            return planes
+        if self._cuts.between(planes, seconds):
             self._switch.begin_anew()
-            self._scene = None
-        share = self._switch.share(planes, seconds, full_range=full_range)
-        if share == 0 or self._strength == 0:
+            self._scene = self._before = None
+        before, self._before = self._before, planes.y
+        share = self._switch.share(planes.y, before, seconds, full_range=full_range)
+        if share == 0:
             self._scene = None
             return planes
-        scene = self._follow(planes, seconds, full_range=full_range)
-        done = scene.done.at_strength(self._strength * share).scaled(scene.held)
+        scene = self._follow(planes, before, seconds, full_range=full_range)
+        done = scene.done.at_strength(self._strength * share)
+        done = done.scaled(1 + (scene.held - 1) * share)
         if self._denoiser is None:
             return done.apply(planes, full_range=full_range)
         # Fades in with the light.
         noise = scene.noise._replace(deviation=scene.noise.deviation * share)
-        calm = self._denoiser(planes, noise, gain=scene.gain)
-        return done.apply(calm, full_range=full_range)
+        gain = max(1.0, done.gain_of(scene.histogram))
+        return done.apply(self._denoiser(planes, noise, gain=gain), full_range=full_range)
 
-    def _follow(self, planes: Yuv, seconds: float, *, full_range: bool) -> _Scene:
+    def _follow(
+        self, planes: Yuv, before: NDArray[np.uint8] | None, seconds: float, *, full_range: bool
+    ) -> _Scene:
         """The scene, moved on towards what the network wants now."""
-        luma = _histogram(planes.y, full_range=full_range)
+        histogram = _histogram(planes.y, full_range=full_range)
         scene = self._scene
         if scene is None:
             if self._denoiser is not None:
                 self._denoiser.reset()
-            noise = noise_of(planes.y)
-            wanted, gain = self._look(planes, noise, full_range=full_range)
-            brightness = wanted.brightness_of(luma)
-            scene = _Scene(planes.y, noise, gain, wanted, wanted, seconds, seconds, brightness)
-            self._scene = scene
-            return scene
-        before, scene.luma = scene.luma, planes.y
-        if scene.alone or not 0 <= seconds - scene.looked_s < LOOK_EVERY_S:
-            # The second picture tells noise from texture: what the first one told is forgotten.
-            part = 1.0 if scene.alone else _share(seconds - scene.looked_s, FOLLOW_S)
-            scene.alone = False
+            noise = noise_of(planes.y, before)
+            wanted = self._look(planes, noise, full_range=full_range)
+            brightness = wanted.brightness_of(histogram)
+            self._scene = _Scene(histogram, noise, wanted, wanted, seconds, seconds, brightness)
+            return self._scene
+        scene.histogram = histogram
+        scene.pictures += 1
+        # The second picture tells noise from texture: what the first one told is forgotten.
+        second = scene.pictures == 2  # noqa: PLR2004
+        if second or not 0 <= seconds - scene.looked_s < LOOK_EVERY_S:
+            part = 1.0 if second else _share(seconds - scene.looked_s, FOLLOW_S)
             scene.noise = scene.noise.toward(noise_of(planes.y, before), part)
-            scene.wanted, scene.gain = self._look(planes, scene.noise, full_range=full_range)
+            self._heed(scene, self._look(planes, scene.noise, full_range=full_range))
             scene.looked_s = seconds
         passed = seconds - scene.seen_s
         scene.seen_s = seconds
         scene.done = scene.done.toward(scene.wanted, _share(passed, FOLLOW_S))
-        would = scene.done.brightness_of(luma)
+        would = scene.done.brightness_of(histogram)
         scene.brightness += (would - scene.brightness) * _share(passed, STEADY_S)
         scene.brightness = min(max(scene.brightness, would / UNSTEADY), would * UNSTEADY)
         scene.held = scene.brightness / max(would, 1e-3)
         return scene
 
-    def _look(self, planes: Yuv, noise: Noise, *, full_range: bool) -> tuple[Adjustment, float]:
-        """What the network wants, and what most differences would be multiplied by."""
+    @staticmethod
+    def _heed(scene: _Scene, said: Adjustment) -> None:
+        """Take over what the network said, unless nothing but this one look speaks for it."""
+        now, then = (each.brightness_of(scene.histogram) for each in (said, scene.wanted))
+        strange = not 1 / STRANGE < (now + 0.01) / (then + 0.01) < STRANGE
+        if not strange or scene.strange:
+            scene.wanted = said
+        scene.strange = strange and not scene.strange
+
+    def _look(self, planes: Yuv, noise: Noise, *, full_range: bool) -> Adjustment:
+        """What the network wants."""
         thumbnail = thumbnail_of(planes, self._model.thumbnail_size, full_range=full_range)
-        wanted = self._model(thumbnail, noise.deviation)
-        return wanted, max(1.0, self._strength * wanted.gain_of(thumbnail[..., 1]))
+        said = self._model(thumbnail, noise.deviation)
+        spread = thumbnail.max(2).astype(np.int16) - thumbnail.min(2)
+        colour = min(1.0, float(spread.mean()) / COLOURED)
+        return replace(said, balance=(said.balance[0] * colour, said.balance[1] * colour))
 
 
 def _share(passed_s: float, constant_s: float) -> float:
@@ -192,45 +216,61 @@ class _Switch:
 
     def __init__(self, *, always: bool) -> None:
         self._always = always
-        self._dark: bool | None = None
-        self._doubted_s: float | None = None
         self._share = 0.0
         self._before_s: float | None = None
-        self._luma: NDArray[np.uint8] | None = None
+        self.begin_anew()
 
     def begin_anew(self) -> None:
         """The next picture decides at once."""
-        self._dark = self._doubted_s = self._luma = None
+        self._dark: bool | None = None
+        self._doubted_s: float | None = None
+        self._noise, self._measured_s = 0.0, -math.inf
 
-    def share(self, planes: Yuv, seconds: float, *, full_range: bool) -> float:
+    def share(
+        self,
+        luma: NDArray[np.uint8],
+        before: NDArray[np.uint8] | None,
+        seconds: float,
+        *,
+        full_range: bool,
+    ) -> float:
         """Of enhancing that the next picture gets, 0 to 1."""
         if self._always:
             return 1.0
         passed = 0.0 if self._before_s is None else max(0.0, seconds - self._before_s)
         self._before_s = seconds
-        light = self._light(planes, full_range=full_range)
+        light = self._light(luma, before, seconds, full_range=full_range)
         if self._dark is None:
             self._dark = light < DARK
             self._share = float(self._dark)
             return self._share
-        if light < DARK if not self._dark else light > LIGHT:
-            self._doubted_s = seconds if self._doubted_s is None else self._doubted_s
+        if light > LIGHT if self._dark else light < DARK:
+            self._doubted_s = min(seconds, seconds if self._doubted_s is None else self._doubted_s)
             if seconds - self._doubted_s >= CERTAIN_S:
                 self._dark, self._doubted_s = not self._dark, None
         else:
             self._doubted_s = None
-        step = passed / FADE_S
+        step = min(passed / FADE_S, 1 / FEWEST)
         self._share = min(1.0, self._share + step) if self._dark else max(0.0, self._share - step)
         return self._share
 
-    def _light(self, planes: Yuv, *, full_range: bool) -> float:
+    def _light(
+        self,
+        luma: NDArray[np.uint8],
+        before: NDArray[np.uint8] | None,
+        seconds: float,
+        *,
+        full_range: bool,
+    ) -> float:
         """Median luma, 0 to 255, less what noise counts."""
-        before, self._luma = self._luma, planes.y
-        shown = float(np.percentile(_shown(_samples(planes.y), full_range=full_range), 50))
+        shown = float(np.percentile(_shown(_samples(luma), full_range=full_range), 50))
         # In daylight noise decides nothing, and measuring it would take longer than all the rest.
         if not DARK <= shown < LIGHT + NOISE_COUNTS * NOISIEST:
             return shown
-        return shown - NOISE_COUNTS * min(noise_of(planes.y, before).deviation, NOISIEST)
+        if not 0 <= seconds - self._measured_s < LOOK_EVERY_S:
+            self._noise = min(noise_of(luma, before).deviation, NOISIEST)
+            self._measured_s = seconds
+        return shown - NOISE_COUNTS * self._noise
 
 
 class _Cuts:
@@ -247,10 +287,14 @@ class _Cuts:
     NOISE = 1.5
     """Structure of so many bytes is noise as well."""
 
+    RARELY_S = 10.0
+    """A filter switches no more often: what does is a police car's lamp, or a fire."""
+
     def __init__(self) -> None:
+        self._switched_s = -math.inf
         self._before: tuple[tuple[int, ...], NDArray[np.float32], float] | None = None
 
-    def between(self, planes: Yuv) -> bool:
+    def between(self, planes: Yuv, seconds: float) -> bool:
         """Whether there is a cut between the picture before and this one."""
         tiny = _tiny(planes.y)
         colour = sum(
@@ -265,11 +309,19 @@ class _Cuts:
             return True
         light = float(tiny.mean() + past.mean()) / 2 + self.FLOOR
         if float(np.abs(tiny - past).mean()) < self.CHANGED * light:
-            return abs(colour - past_colour) > self.COLOUR
+            return self._filtered(colour - past_colour, seconds)
         shared = float(((tiny - tiny.mean()) * (past - past.mean())).mean())
         # Of pictures without structure nothing tells that they are of two scenes.
         alike = (shared + self.NOISE**2) / (float(tiny.std() * past.std()) + self.NOISE**2)
-        return alike < self.ALIKE or abs(colour - past_colour) > self.COLOUR
+        return alike < self.ALIKE or self._filtered(colour - past_colour, seconds)
+
+    def _filtered(self, change: float, seconds: float) -> bool:
+        """Whether an infrared filter came or went, by the change of colour."""
+        if abs(change) <= self.COLOUR:
+            return False
+        rare = not 0 <= seconds - self._switched_s < self.RARELY_S
+        self._switched_s = seconds
+        return rare
 
 
 def _samples(plane: NDArray[np.uint8]) -> NDArray[np.uint8]:

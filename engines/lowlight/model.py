@@ -44,7 +44,7 @@ class LowLightModel:
         self.backend: str = engine.backend
 
     def __call__(self, thumbnail: NDArray[np.uint8], noise: float) -> Adjustment:
-        """What is to be done to a picture.
+        """What is to be done to a picture; nothing, if the network says no numbers.
 
         Args:
             thumbnail: (h, w, 3) RGB of the whole picture.
@@ -67,6 +67,9 @@ class LowLightModel:
         said = self._engine.infer(
             {"thumbnail": thumbnail[None], "noise": np.array([noise], np.float32)}
         )
+        if not all(np.isfinite(said[name]).all() for name in _OUTPUTS):
+            # A picture as it is can be watched; a black one cannot.
+            return Adjustment.nothing(said["curves"].shape[1], said["exposure"].shape[1:])
         u, v = said["balance"][0].tolist()
         return Adjustment(said["curves"][0], said["gains"][0], said["exposure"][0], (u, v))
 

@@ -24,8 +24,9 @@ LEVELS = 4
 """Curves of a picture; exposure goes from the first to the last."""
 POINTS = 10
 """Control points of a curve; closer in the dark, where curves bend."""
-POWERS = (1.0, 0.7, 0.5, 0.33)
-"""What the curves are before anything is learnt."""
+POWERS = (1.0, 0.6, 0.36, 0.2)
+"""What the curves are before a picture bends them, all alike: a place is lifted more or less, but
+never by a curve of another kind."""
 BINS = 24
 """Of the histogram the network is told; even steps of the root of luma."""
 FORGOTTEN = 0.25
@@ -121,7 +122,7 @@ class LowLightNetwork(nn.Module):
             nn.Dropout(FORGOTTEN),
         )
         self.place = nn.Sequential(Block(width), nn.Conv2d(width, 1, 3, 1, 1))
-        self.curves = nn.Linear(width, LEVELS * (POINTS + 1))
+        self.curves = nn.Linear(width, POINTS + 1)
         self.balance = nn.Linear(width, 2)
         for head in (self.curves, self.balance):
             nn.init.normal_(head.weight, std=1e-3)
@@ -154,9 +155,7 @@ class LowLightNetwork(nn.Module):
         place = self.place(functional.relu(x + scene[:, :, None, None]))
         # A little blur: exposure is light on a scene, not paint on its edges.
         place = functional.avg_pool2d(functional.pad(place, (1, 1, 1, 1), mode="replicate"), 3, 1)
-        steps = torch.softmax(
-            self.get_buffer("steps") + self.curves(scene).unflatten(1, (LEVELS, POINTS + 1)), 2
-        )
+        steps = torch.softmax(self.get_buffer("steps") + self.curves(scene)[:, None], 2)
         # The last step is what a curve stays below white.
         points = steps[:, :, :POINTS].cumsum(2)
         return Said(

@@ -235,10 +235,10 @@ class BuiltCamera:
         return self._threshold() * self._settings.alarm.keep_ratio, self._outline()
 
     def _brighten(self) -> Brighten | None:
-        """What lifts dark pictures for the network; noise stays: with it went faint plumes."""
+        """What lifts dark pictures for the network."""
         if self._site.models.lowlight is None or not self._settings.watch.lift_dark:
             return None
-        return Brighten(Enhancer(self._site.models.lowlight, denoise=False))
+        return Brighten(Enhancer(self._site.models.lowlight))
 
     def _usual(self, background: Background | None) -> tuple[Usual | None, Callable[[], None]]:
         """What is usual here, and what keeps it; a replay begins with nothing and keeps nothing."""

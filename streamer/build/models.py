@@ -1,15 +1,20 @@
 """The networks that all cameras of a program share."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 
+import structlog
+
+from engines.errors import EngineError
 from engines.lowlight.model import LowLightModel, open_lowlight_model
 from engines.smoke.model import SmokeModel, open_smoke_model
 from engines.smoke.second_look import WINDOW
 from streamer import __version__
 from streamer.alarm.evidence import Provenance
-from streamer.config import Config
+from streamer.config import CameraSettings, Config
+
+_log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,17 +33,32 @@ def open_models(config: Config) -> Iterator[Models]:
     Raises:
         EngineError: One cannot be used here.
     """
-    engine, cameras = config.engine, config.cameras.values()
+    engine = config.engine
+    cameras = [camera for camera in config.cameras.values() if camera.enabled]
     with ExitStack() as opened:
         smoke = open_smoke_model(engine.model, device=engine.device, precision=engine.precision)
         opened.callback(smoke.close)
         if any(camera.watch.second_look for camera in cameras):
             smoke.prepare(WINDOW)  # Else the first suspect would wait for it.
-        lowlight = None
-        if any(camera.enhance.enabled or camera.watch.lift_dark for camera in cameras):
-            lowlight = open_lowlight_model(device=engine.device)
+        lowlight = _lowlight(config, cameras)
+        if lowlight is not None:
             opened.callback(lowlight.close)
         yield Models(smoke, lowlight)
+
+
+def _lowlight(config: Config, cameras: Sequence[CameraSettings]) -> LowLightModel | None:
+    """The low-light network, if it is needed. Who asked for it does not go without."""
+    shown = any(camera.enhance.enabled for camera in cameras)
+    if not shown and not any(camera.watch.lift_dark for camera in cameras):
+        return None
+    try:
+        return open_lowlight_model(device=config.engine.device)
+    except EngineError as error:
+        if shown:
+            raise
+        # A fire watch begins, whatever becomes of what helps it at night.
+        _log.warning("dark pictures are looked at as they are", why=str(error))
+        return None
 
 
 def provenance(config: Config, model: SmokeModel) -> Provenance:

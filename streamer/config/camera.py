@@ -128,8 +128,8 @@ class WatchSettings(Section):
     """What is usual here, and therefore no news."""
 
     lift_dark: bool = True
-    """Whether the tones of dark pictures are lifted before the network looks: at night it then
-    finds twice the plumes. What is shown and kept as evidence stays as the camera sent it."""
+    """Whether dark pictures are made lighter before the network looks: it then finds several times
+    as many plumes at night. What is shown and kept as evidence stays as the camera sent it."""
 
     second_look: bool = True
     """Whether what looks like smoke is looked at again in the camera's own pixels before it counts;

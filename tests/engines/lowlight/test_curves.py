@@ -28,11 +28,16 @@ def test_what_was_brighter_stays_brighter(power, exposure, full_range):
     assert (after.y >= EVERY_BYTE).all()
 
 
-def test_foot_and_headroom_of_limited_range_stay():
+def test_foot_and_headroom_of_limited_range_go_on_without_a_step():
     after = lifting(0.3).apply(planes(EVERY_BYTE), full_range=False).y.ravel()
     before = EVERY_BYTE.ravel()
     outside = (before < 16) | (before > 235)
     np.testing.assert_array_equal(after[outside], before[outside])
+    lifted = lifting(0.5)
+    lifted.curves[:] = 0.2 + 0.7 * lifted.curves  # black becomes grey, white a little less
+    steps = np.diff(lifted.apply(planes(EVERY_BYTE), full_range=False).y.ravel()[::4].astype(int))
+    assert steps[:15].max() <= 1
+    assert steps[236:].max() <= 1
     assert after[before == 16].tolist() == [16] * 4
     assert after[before == 235].tolist() == [235] * 4
     assert (after[~outside] >= 16).all()
@@ -111,3 +116,5 @@ def test_brightness_is_foretold():
     held = adjustment.scaled(0.9)
     assert isinstance(held, Adjustment)
     assert held.brightness_of(shares) == pytest.approx(0.9 * after.mean() / 255, abs=2e-3)
+    assert held.curves[:, -1].tolist() == [1, 1]
+    assert (np.diff(held.curves, axis=1) >= 0).all()

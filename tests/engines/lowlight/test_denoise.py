@@ -125,3 +125,24 @@ def test_a_new_scene_has_no_past():
     denoiser.reset()
     after = denoiser(planes(np.full((96, 160), 43)), GRAIN)
     np.testing.assert_allclose(after.y, 43, atol=0.01)
+
+
+def test_noise_does_not_come_back_where_something_passed():
+    ground = np.full((96, 160), 60.0)
+    denoiser, left = Denoiser(), []
+    for number in range(40):
+        scene = ground.copy()
+        if 25 <= number < 30:
+            scene[30:60, 60:100] = 160
+        after = denoiser(noisy(scene, number), GRAIN, gain=3)
+        left.append(float(after.y[36:54, 66:94].std()))
+    begun = left[0]  # by the filter over space alone
+    assert max(left[31:]) < 1.3 * begun
+
+
+def test_a_scene_that_begins_has_no_more_noise_in_its_second_picture():
+    denoiser, left = Denoiser(), []
+    for number in range(6):
+        after = denoiser(noisy(np.full((96, 160), 60.0), number), GRAIN, gain=3)
+        left.append(float(after.y.std()))
+    assert max(left[1:]) <= 1.1 * left[0]

@@ -1,5 +1,7 @@
 """When a stream is enhanced, how it comes and goes, and that it does not breathe."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -193,3 +195,70 @@ def test_a_thumbnail_has_the_colours_of_the_picture():
     )
     thumbnail = thumbnail_of(red, (96, 160), full_range=False)
     np.testing.assert_allclose(thumbnail.reshape(-1, 3).mean(0), [254, 0, 0], atol=3)
+
+
+class Seeing:
+    """Lifts every picture to the same brightness, as a network would."""
+
+    thumbnail_size = (96, 160)
+
+    def __call__(self, thumbnail, noise):
+        mean = max(float(thumbnail.mean()) / 255, 0.01)
+        return lifting(float(np.clip(np.log(0.45) / np.log(mean), 0.2, 1)))
+
+
+def test_lightning_leaves_no_trace():
+    night = street(0.08)
+    enhancer = Enhancer(Seeing(), denoise=False)
+    before = shown(enhancer, [planes(night)] * 40)
+    shown(enhancer, [planes(street(0.9))] * 2, start=40 / RATE)
+    after = shown(enhancer, [planes(night)] * 40, start=42 / RATE)
+    assert min(after) > 0.9 * before[-1]
+
+
+def test_dawn_ends_without_a_jump():
+    light = np.concatenate([np.full(50, 0.12), np.linspace(0.12, 0.75, 200), np.full(60, 0.75)])
+    enhancer = Enhancer(Seeing(), denoise=False)
+    means = shown(enhancer, [planes(street(float(each))) for each in light])
+    assert not enhancer.on
+    assert np.abs(np.diff(means[10:])).max() < 4
+
+
+def test_at_one_look_a_second_it_still_fades():
+    dusk = [flat(LIGHT)] * 3 + [flat(DARK - 3)] * 12
+    means = shown(Enhancer(Model(0.4)), dusk, rate=1)
+    whole = means[-1] - means[2]
+    assert np.diff(means).max() < 0.3 * whole
+
+
+def test_infrared_stays_grey():
+    class Tinted(Model):
+        def __call__(self, thumbnail, noise):
+            return replace(super().__call__(thumbnail, noise), balance=(-6.0, 4.0))
+
+    grey, coloured = (planes(street(0.15), chroma=chroma) for chroma in ((128, 128), (118, 138)))
+    after = Enhancer(Tinted())(grey, 0.0, full_range=False)
+    assert (after.u == 128).all()
+    assert (after.v == 128).all()
+    tinted = Enhancer(Tinted())(coloured, 0.0, full_range=False)
+    plain = Enhancer(Model())(coloured, 0.0, full_range=False)
+    assert tinted.u.mean() == pytest.approx(plain.u.mean() - 6, abs=1)
+
+
+def test_a_blue_lamp_that_flashes_is_no_filter_that_switches():
+    model = Model()
+    enhancer = Enhancer(model)
+    scene = street(0.15)
+    for number in range(100):
+        chroma = (138, 124) if number // 6 % 2 else (128, 128)
+        enhancer(planes(scene, chroma=chroma), number / RATE, full_range=False)
+    assert model.asked <= 24
+
+
+def test_texture_that_moves_by_day_is_day():
+    enhancer = Enhancer(Model())
+    random = np.random.default_rng(1)
+    texture = np.clip(68 + random.normal(0, 6, (144, 600)), 16, 235)
+    for number in range(3 * RATE):
+        moved = planes(texture[:, 4 * number : 4 * number + 256])
+        assert enhancer(moved, number / RATE, full_range=True) is moved
