@@ -1,6 +1,7 @@
 """The enhance stage: dark pictures come out lit and marked, all else as it went in."""
 
 from dataclasses import replace
+from datetime import UTC, datetime
 
 import numpy as np
 import pytest
@@ -8,9 +9,11 @@ import pytest
 from engines.lowlight.enhancer import Enhancer
 from engines.lowlight.model import open_lowlight_model
 from streamer.alarm.background import Background
+from streamer.clock import MediaClock
 from streamer.frame import AlarmState, Frame, SmokeMap, Verdict
 from streamer.picture import ColorTags, Picture, Planes
 from streamer.stages.enhance import Brighten, Enhance
+from streamer.stages.overlay import Overlay
 from streamer.stages.segment import Segment
 from tests.engines.lowlight.scenes import Model, street
 
@@ -125,3 +128,12 @@ def test_planes_that_do_not_belong_together_are_refused():
             Planes(np.zeros((144, 256), np.uint8), *[np.zeros((2, 2), np.uint8)] * 2),
             ColorTags(),
         )
+
+
+def test_an_overlay_says_that_a_picture_is_enhanced():
+    (frame,) = frames(Picture.from_rgb(np.full((360, 640, 3), 60, np.uint8)))
+    overlay = Overlay("gate", clock=MediaClock(datetime(2026, 1, 1, tzinfo=UTC)))
+    plain, said = (overlay.draw(replace(frame, enhanced=each)).luma() for each in (False, True))
+    changed = np.argwhere(plain != said)
+    assert len(changed) > 50
+    assert changed[:, 0].min() > 300  # in the line with the time, at the bottom
