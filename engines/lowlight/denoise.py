@@ -202,10 +202,8 @@ def _over_space(
     size = y.shape[::-1]
     y = cv2.add(cv2.multiply(_resized(keep, size), y), _resized(base, size))  # type: ignore[assignment]
     quarter = (max(1, half[0] // 2), max(1, half[1] // 2))
-    small, level = (
-        _resized(guide, quarter),
-        _resized(left, quarter) * np.float32(flat_chroma**2 / 16),
-    )
+    small = _resized(guide, quarter)
+    level = _resized(left, quarter) * np.float32(flat_chroma**2 / 16)
     lost = left * np.float32(blots**2)
     mean = _mean(small, RADIUS)
     spread = _mean(small * small, RADIUS) - mean * mean

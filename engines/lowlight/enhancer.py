@@ -246,7 +246,8 @@ class _Switch:
             self._share = float(self._dark)
             return self._share
         if light > LIGHT if self._dark else light < DARK:
-            self._doubted_s = min(seconds, seconds if self._doubted_s is None else self._doubted_s)
+            if self._doubted_s is None or seconds < self._doubted_s:
+                self._doubted_s = seconds
             if seconds - self._doubted_s >= CERTAIN_S:
                 self._dark, self._doubted_s = not self._dark, None
         else:

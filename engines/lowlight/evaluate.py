@@ -60,6 +60,7 @@ def measure_pairs(model: LowLightModel, pairs: Sequence[Pair]) -> dict[str, Any]
     """PSNR, SSIM and perceptual distance of each method; ours at the top level as well."""
     methods: dict[str, Callable[[Rgb], Rgb]] = {
         OURS: lambda picture: enhance_picture(model, picture),
+        "ours_noise_left": lambda picture: enhance_picture(model, picture, denoise=False),
         **all_peers(),
     }
     rows: dict[str, list[tuple[float, float, float]]] = {name: [] for name in methods}

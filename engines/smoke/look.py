@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Protocol, cast
 
 import cv2
 import numpy as np
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from engines.smoke.second_look import look_again, part_of_picture
 
 if TYPE_CHECKING:
-    from engines.smoke.model import Look, SmokeModel
+    from engines.smoke.model import Look
 
 Rgb = NDArray[np.uint8]
 """(h, w, 3)."""
@@ -33,6 +33,17 @@ def scaled(image: Rgb, size: tuple[int, int]) -> Rgb:
     return cast("Rgb", cv2.resize(image, size[::-1], interpolation=smooth))
 
 
+class Network(Protocol):
+    """What looks; `SmokeModel` is one."""
+
+    threshold: float
+    outline: float
+
+    def look(self, image: Rgb, background: Rgb | None = None, /) -> Look: ...  # noqa: D102
+
+    def __call__(self, image: Rgb, background: Rgb | None = None, /) -> Map: ...  # noqa: D102
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Looked:
     """One picture through the network, as the program sees it."""
@@ -44,7 +55,7 @@ class Looked:
 
 
 def look(
-    model: SmokeModel,
+    model: Network,
     image: Rgb,
     background: Rgb | None = None,
     *,
