@@ -5,6 +5,7 @@ that what is kept and what is proven to be kept cannot come apart.
 """
 
 import hashlib
+import itertools
 import struct
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -15,7 +16,7 @@ from typing import Any, Final, Literal
 import av
 import av.error
 import numpy as np
-from av.packet import Packet
+from av.packet import Packet  # noqa: TC002  one place for imports
 from av.sidedata.sidedata import Type as SideDataType
 from av.stream import Disposition
 from numpy.typing import NDArray
@@ -27,6 +28,8 @@ Kind = Literal["video", "audio", "subtitle", "data", "attachment"]
 
 _ATTEMPTS: Final = 400
 """Packets of the main video that are decoded in search of a first picture: beyond a long GOP."""
+
+_SECOND: Final = Fraction(1)
 
 _HAS_OWN_CLOCK: Final = frozenset({"mpegts", "mpeg", "rtp", "asf"})
 """Formats that start anywhere: where they begin means nothing, and is taken as zero."""
@@ -216,8 +219,6 @@ class _Tally:
         self.durations: list[int] = []
         self.keys: list[bool] = []
         self.payload: bytes | None = None
-        self.hidden = 0
-        """Packets that an edit list leaves out."""
 
     def add(self, packet: "Packet[Any]") -> None:
         payload = bytes(packet)
@@ -279,11 +280,8 @@ class _Taking:
             except av.error.FFmpegError as error:
                 return error.strerror or str(error)
             tally = self.tallies.get(packet.stream_index)
-            if packet.size == 0 or tally is None:
-                continue  # The end's own mark; a stream that appears in mid-file.
-            if packet.is_discard:
-                tally.hidden += 1
-                continue
+            if packet.size == 0 or packet.is_discard or tally is None:
+                continue  # The end's mark; hidden by an edit list; of a stream not known before.
             if packet.is_corrupt:
                 return "a damaged packet"
             tally.add(packet)
@@ -389,8 +387,8 @@ class _Taking:
         return tuple(
             Chapter(
                 number=chapter["id"],
-                begin=chapter["start"] * chapter["time_base"] - self.origin,
-                end=chapter["end"] * chapter["time_base"] - self.origin,
+                begin=chapter["start"] * (chapter["time_base"] or _SECOND) - self.origin,
+                end=chapter["end"] * (chapter["time_base"] or _SECOND) - self.origin,
                 tags=dict(chapter["metadata"]),
             )
             for chapter in self.container.chapters()
@@ -399,11 +397,12 @@ class _Taking:
     def _broken(self, error: str | None, streams: tuple[StreamFacts, ...]) -> str | None:
         if error is not None:
             return f"reading stopped at {error.lower()}"
-        for facts in streams:
-            tally = self.tallies[facts.index]
-            found, declared = facts.packets + tally.hidden, tally.stream.frames
-            if 0 < found < declared - 1 and "mov" in self.container.format.name:
-                return f"{facts}: {declared} packets are declared, {found} are there"
+        size = self.path.stat().st_size
+        for tally in self.tallies.values():
+            entries = tally.stream.index_entries
+            last = entries[-1] if "mov" in self.container.format.name and len(entries) else None
+            if last is not None and last.pos + last.size > size:
+                return "the file ends before what its index lists"
         ends = [stream.end for stream in streams if stream.end is not None]
         declared_end = Fraction(self.container.duration or 0, av.time_base)
         start = Fraction(self.container.start_time or 0, av.time_base) - self.origin
@@ -423,27 +422,31 @@ def codec_name(stream: Any) -> str:
 
 
 def _rising(times: list[int]) -> bool:
-    return all(after > before for before, after in zip(times, times[1:], strict=False))
+    return all(after > before for before, after in itertools.pairwise(times))
+
+
+def _side_data(picture: av.VideoFrame | None, kind: SideDataType) -> bytes | None:
+    if picture is None:
+        return None
+    return next((bytes(data) for data in picture.side_data if data.type == kind), None)
 
 
 def _display_matrix(picture: av.VideoFrame | None) -> tuple[int, ...] | None:
-    data = picture.side_data.get(SideDataType.DISPLAYMATRIX) if picture else None
-    return struct.unpack("=9i", bytes(data)[:36]) if data is not None else None
+    data = _side_data(picture, SideDataType.DISPLAYMATRIX)
+    return struct.unpack("=9i", data[:36]) if data is not None else None
 
 
 def _dynamic_range(picture: av.VideoFrame | None) -> HighDynamicRange:
     """From AVMasteringDisplayMetadata and AVContentLightMetadata (libavutil)."""
-    if picture is None:
-        return HighDynamicRange(None, None)
-    mastering = picture.side_data.get(SideDataType.MASTERING_DISPLAY_METADATA)
-    light = picture.side_data.get(SideDataType.CONTENT_LIGHT_LEVEL)
+    mastering = _side_data(picture, SideDataType.MASTERING_DISPLAY_METADATA)
+    light = _side_data(picture, SideDataType.CONTENT_LIGHT_LEVEL)
     numbers: tuple[Fraction, ...] | None = None
     if mastering is not None:
-        raw = struct.unpack("=22i", bytes(mastering)[:88])
+        raw = struct.unpack("=22i", mastering[:88])
         if raw[20] and raw[21]:  # Primaries and luminance are both said.
             pairs = zip(raw[0:20:2], raw[1:20:2], strict=True)
             numbers = tuple(Fraction(top, bottom or 1) for top, bottom in pairs)
-    levels = struct.unpack("=2I", bytes(light)[:8]) if light is not None else None
+    levels = struct.unpack("=2I", light[:8]) if light is not None else None
     return HighDynamicRange(numbers, levels)
 
 
