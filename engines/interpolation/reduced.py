@@ -1,0 +1,142 @@
+"""The reduced picture that motion is searched in, and the way back to the planes.
+
+Planes of any size and subsampling in, one (h, w, 3) uint8 picture of luma and colour difference
+out; h and w are multiples of `STRIDE`. A point (x, y) of the reduced picture is the point
+(k(x + 1/2) - 1/2, ...) of a plane that is k times as large.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import cv2
+import numpy as np
+
+from engines.errors import ModelMismatch
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+
+    Plane = NDArray[Any]
+    Picture = NDArray[np.uint8]
+
+STRIDE = 16
+"""Height and width of a reduced picture are multiples of this."""
+SMALLEST = 64
+"""Of either side of a reduced picture: the flow search wants a pyramid."""
+LARGEST_PX = 512
+"""Of the longer side, before it is rounded up to `STRIDE`."""
+WHOLE_PX = 320
+"""Pictures no longer than this are not reduced at all."""
+SMALLEST_PICTURE_PX, LARGEST_PICTURE_PX = 16, 8192
+MOST_PLANES = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """How planes and their reduced picture lie to each other."""
+
+    shapes: tuple[tuple[int, int], ...]
+    """(height, width) of each plane."""
+    depth: int
+    """Bits of a sample."""
+    rgb: bool
+    """Whether the planes are green, blue, red instead of luma and chroma."""
+    step: int
+    """How many pixels of the first plane make one of the reduced picture; a power of two."""
+    size: tuple[int, int]
+    """(height, width) of the reduced picture, with what is added at the right and the bottom."""
+
+    def factors(self, plane: int) -> tuple[float, float]:
+        """How many times as large as the reduced picture a plane is: (down, across)."""
+        (height, width), (rows, columns) = self.shapes[0], self.shapes[plane]
+        return (
+            self.step / max(1, round(height / rows)),
+            self.step / max(1, round(width / columns)),
+        )
+
+
+def layout_of(planes: Sequence[Plane], *, depth: int, rgb: bool) -> Layout:
+    """Check the planes of a picture and say how they are reduced.
+
+    Raises:
+        ModelMismatch: Number, type, depth or size of the planes is not what can be worked on.
+    """
+    if not 1 <= len(planes) <= MOST_PLANES or (rgb and len(planes) < 3):  # noqa: PLR2004
+        raise ModelMismatch(
+            f"expected 1 to {MOST_PLANES} planes (3 or 4 of red, green and blue), got {len(planes)}"
+        )
+    if not 8 <= depth <= 16:  # noqa: PLR2004
+        raise ModelMismatch(f"expected a depth of 8 to 16 bits, got {depth}")
+    kind = np.uint8 if depth == 8 else np.uint16  # noqa: PLR2004
+    for plane in planes:
+        if plane.ndim != 2 or plane.dtype != kind:  # noqa: PLR2004
+            raise ModelMismatch(
+                f"expected planes (height, width) {np.dtype(kind).name} at {depth} bits, "
+                f"got {plane.shape} {plane.dtype}"
+            )
+    height, width = planes[0].shape
+    short, long = min(height, width), max(height, width)
+    if short < SMALLEST_PICTURE_PX or long > LARGEST_PICTURE_PX:
+        raise ModelMismatch(
+            f"expected a picture of {SMALLEST_PICTURE_PX} to {LARGEST_PICTURE_PX} pixels a side, "
+            f"got {width}x{height}"
+        )
+    for rows, columns in (plane.shape for plane in planes[1:]):
+        if not (height <= rows * 4 + 3 and width <= columns * 4 + 3):
+            raise ModelMismatch(f"a plane of {columns}x{rows} does not fit {width}x{height}")
+        if rows > height or columns > width:
+            raise ModelMismatch(f"a plane of {columns}x{rows} is larger than {width}x{height}")
+    step = 1
+    if long > WHOLE_PX:
+        while long / step > LARGEST_PX:
+            step *= 2
+        step = max(step, 2)
+    size = _round_up(-(-height // step)), _round_up(-(-width // step))
+    return Layout(tuple((p.shape[0], p.shape[1]) for p in planes), depth, rgb, step, size)
+
+
+def _round_up(side: int) -> int:
+    return max(SMALLEST, -(-side // STRIDE) * STRIDE)
+
+
+def reduced(planes: Sequence[Plane], layout: Layout) -> Picture:
+    """The reduced picture: (h, w, 3) luma and colour difference, grey where there is no colour."""
+    parts = [_reduced_plane(planes[i], i, layout) for i in range(min(3, len(planes)))]
+    if layout.rgb:
+        green, blue, red = parts
+        return np.ascontiguousarray(cv2.cvtColor(cv2.merge([red, green, blue]), _TO_YUV))
+    if len(parts) < 3:  # noqa: PLR2004  luma alone
+        grey = np.full_like(parts[0], 128)
+        parts = [parts[0], grey, grey]
+    return cv2.merge(parts)  # type: ignore[no-any-return]
+
+
+_TO_YUV = cv2.COLOR_RGB2YUV
+
+
+def _reduced_plane(plane: Plane, number: int, layout: Layout) -> Picture:
+    height, width = layout.size
+    down, across = layout.factors(number)
+    if down < 1 or across < 1:
+        small = cv2.resize(plane, None, fx=1 / across, fy=1 / down, interpolation=cv2.INTER_LINEAR)
+        down = across = 1
+    else:
+        rows, columns = plane.shape
+        over_y, over_x = -rows % int(down), -columns % int(across)
+        if over_y or over_x:
+            plane = cv2.copyMakeBorder(plane, 0, over_y, 0, over_x, cv2.BORDER_REPLICATE)
+        small = plane
+        if (down, across) != (1, 1):
+            new = (plane.shape[1] // int(across), plane.shape[0] // int(down))
+            small = cv2.resize(plane, new, interpolation=cv2.INTER_AREA)
+    if layout.depth > 8:  # noqa: PLR2004
+        small = cv2.convertScaleAbs(small, alpha=1 / (1 << (layout.depth - 8)))
+    small = small[:height, :width]
+    if small.shape != (height, width):
+        below, right = height - small.shape[0], width - small.shape[1]
+        small = cv2.copyMakeBorder(small, 0, below, 0, right, cv2.BORDER_REPLICATE)
+    return small
