@@ -1,0 +1,5 @@
+"""Recordings of every kind."""
+
+from .corpus import recordings
+
+__all__ = ["recordings"]

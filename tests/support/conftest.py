@@ -1,0 +1,5 @@
+"""The corpus tests itself."""
+
+from .corpus import recordings
+
+__all__ = ["recordings"]

@@ -1,0 +1,453 @@
+"""Recordings of every kind that people have, made on the spot, with what is true of each.
+
+`RECORDINGS` is the list. A test asks the fixture `recordings` for a file by name; each is made
+once in a run. What the pictures show is in `corpus_pictures`, how files are written in
+`corpus_writing`, and those that are wrong on purpose in `corpus_special`.
+"""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+from fractions import Fraction
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import pytest
+from av.stream import Disposition
+from numpy.typing import NDArray
+
+from . import corpus_pictures, corpus_special
+from .corpus_writing import (
+    DEFAULT,
+    FONT,
+    Attachment,
+    Bytes,
+    Chapter,
+    Cover,
+    Film,
+    Sound,
+    Texts,
+    Track,
+    jpeg,
+    write,
+)
+
+MILLISECOND: Final = Fraction(1, 1000)
+_MOV: Final = Fraction(1, 90000)
+_CLOCKS: Final = {".mkv": MILLISECOND, ".webm": MILLISECOND, ".ts": _MOV}
+"""What times are rounded to; other containers here keep them as they are."""
+
+_KINDS: Final = {Film: "video", Sound: "audio", Texts: "subtitle", Bytes: "data", Cover: "video"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recording:
+    """A file, how it is made, and what is true of it."""
+
+    file: str
+    about: str
+    make: Callable[[Path], object]
+    film: Film | None = None
+    """Its main video, if it has one that can be read."""
+
+    kinds: tuple[str, ...] = ()
+    """Of its streams, in order, as FFmpeg lists them."""
+
+    shift: Fraction = Fraction(0)
+    """Seconds added to all times by its container."""
+
+    frames: int | None = None
+    """Frames that can be had; None where that is up to the reader, as in a cut file."""
+
+    broken: bool = False
+    """Whether it is not a whole recording."""
+
+    slow: bool = False
+
+    @property
+    def times(self) -> tuple[Fraction, ...]:
+        """Presentation time of each frame in seconds, as the container keeps it."""
+        if self.film is None:
+            return ()
+        clock = _CLOCKS.get(Path(self.file).suffix)
+        exact = (time + self.shift for time in self.film.times)
+        return tuple(exact) if clock is None else tuple(_on(clock, time) for time in exact)
+
+    @property
+    def numbers(self) -> tuple[int, ...]:
+        """What each frame shows."""
+        return tuple(map(self.film.shown, range(len(self.film.times)))) if self.film else ()
+
+
+def _on(clock: Fraction, time: Fraction) -> Fraction:
+    """*time* on the grid of *clock*, a half rounded up as FFmpeg does."""
+    return ((time / clock + Fraction(1, 2)) // 1) * clock
+
+
+def steady(count: int, rate: Fraction | int, *, start: Fraction = Fraction(0)) -> list[Fraction]:
+    """Times of *count* pictures at a constant rate."""
+    return [start + Fraction(number) / rate for number in range(count)]
+
+
+def uneven(count: int, clock: Fraction) -> list[Fraction]:
+    """Times that come as a telephone writes them: mostly thirtieths, late ones, one long pause."""
+    gaps = [33, 33, 34, 33, 67, 17, 33, 50, 33, 33, 400 if count > 20 else 33, 41]
+    times = [Fraction(0)]
+    for number in range(count - 1):
+        times.append(times[-1] + Fraction(gaps[number % len(gaps)], 1000))
+    return [(time / clock + Fraction(1, 2)) // 1 * clock for time in times]
+
+
+def _at(rate: Fraction, count: int = 60, **more: Any) -> Film:
+    return Film(times=steady(count, rate), clock=1 / rate, **more)
+
+
+P25, P24, P30, P60 = Fraction(25), *(Fraction(top, 1001) for top in (24000, 30000, 60000))
+"""Pictures a second."""
+
+_ENGLISH = {"language": "eng", "title": "Original"}
+_GERMAN = {"language": "deu", "title": "Synchronfassung"}
+_COMMENTARY = {"language": "eng", "title": "Commentary"}
+_COMMENT = int(Disposition.comment)
+_TAGS = {"title": "Corpus", "artist": "Nobody", "date": "2019-04-01", "comment": "It's only a test"}
+_CHAPTERS = (Chapter(0, 900, "Départ"), Chapter(900, 1500, "Middle"), Chapter(1500, 2400, "End"))
+COVER = Attachment("cover.jpg", "image/jpeg", jpeg())
+_HDR_X265 = (
+    "hdr10=1:repeat-headers=1:max-cll=1000,400:"
+    "master-display=G(13250,34500)B(7500,3000)R(34000,16000)WP(15635,16450)L(10000000,50)"
+)
+_BT709 = (1, 1, 1, 1)
+_BT601_FULL = (5, 6, 5, 2)
+_HDR10 = {
+    "codec": "libx265",
+    "pixel_format": "yuv420p10le",
+    "color": (9, 16, 9, 1),  # BT.2020, PQ, not constant luminance, limited.
+    "x265": _HDR_X265,
+}
+_OPEN_X264 = {"x264-params": "open-gop=1:bframes=3:b-adapt=0"}
+_OPEN_X265 = "open-gop=1:bframes=3:b-adapt=0:keyint=12:min-keyint=12"
+_INTERLACED = {"flags": "+ilme+ildct", "x264-params": "tff=1"}
+
+
+def _three(delay: Fraction, third: str) -> tuple[Sound, Sound, Sound]:
+    """Three sounds: two that begin with the film and one that comes *delay* seconds later."""
+    return (
+        Sound(seconds=2.4, tags=_ENGLISH, layout="stereo"),
+        Sound(seconds=2.4, tags=_GERMAN, codec="ac3", disposition=0, pitch=400, bit_rate=96000),
+        Sound(
+            seconds=1.9,
+            start=delay,
+            tags=_COMMENTARY,
+            codec=third,
+            disposition=_COMMENT,
+            pitch=500,
+        ),
+    )
+
+
+def _alpha(place: int, number: int) -> NDArray[np.uint8]:
+    image = corpus_pictures.picture(number, width=160, height=120)
+    ramp = np.tile(np.linspace(255, 128, 160, dtype=np.uint8), (120, 1))
+    return np.dstack([image, np.roll(ramp, place, axis=1)])
+
+
+def _large(place: int, number: int) -> NDArray[np.uint8]:
+    small = corpus_pictures.picture(number, width=480, height=270)
+    return np.repeat(np.repeat(small, 16, axis=0), 16, axis=1)
+
+
+def _whole(
+    file: str,
+    about: str,
+    *tracks: Track,
+    slow: bool = False,
+    shift: Fraction = Fraction(0),
+    **more: Any,
+) -> Recording:
+    """A recording with nothing wrong; *more* as for `write`."""
+    film = next((track for track in tracks if isinstance(track, Film)), None)
+    attachments: Iterable[Attachment] = more.get("attachments", ())
+    kinds = [_KINDS[type(track)] for track in tracks]
+    # FFmpeg shows a picture that is attached as a video; an MP4's chapters as a stream of data.
+    kinds += ["video" if one.kind.startswith("image/") else "attachment" for one in attachments]
+    if more.get("chapters") and file.endswith((".mp4", ".mov")):
+        kinds.insert(len(kinds) - sum(isinstance(track, Cover) for track in tracks), "data")
+    if film and "timecode" in film.tags:
+        kinds.append("data")
+    frames = len(film.times) if film else 0
+    return Recording(
+        file=file,
+        about=about,
+        make=lambda path: write(path, *tracks, **more),
+        film=film,
+        kinds=tuple(kinds),
+        frames=frames,
+        shift=shift,
+        slow=slow,
+    )
+
+
+_LATER = Fraction(7, 5)
+"""Seconds at which the pictures of a recording with an offset begin."""
+
+_CUT_FILM = Film(times=steady(60, P25), clock=1 / P25, cuts=(17, 18, 40), width=192)
+_REPEATS = [n - n // 5 for n in range(48)] + [38] * 6 + list(range(39, 45))
+"""Every fifth picture comes twice, as from film to video; then one stands still for a while."""
+
+_PLAIN = _at(P25, color=_BT709)
+_TINY = {"width": 64, "height": 48}
+
+_MP2 = Sound(codec="mp2", bit_rate=64000)
+_BOTH = ("video", "audio")
+_BEFORE_WRAP = {"output_ts_offset": str(2**33 / 90000 - 1)}
+"""A second before the clock of a transport stream begins anew."""
+
+
+def _cut(*tracks: Track, keep: float) -> Callable[[Path], Path]:
+    return corpus_special.cut_short(lambda path: write(path, *tracks), keep=keep)
+
+
+def _broken(
+    file: str,
+    about: str,
+    make: Callable[[Path], Path],
+    kinds: tuple[str, ...] = (),
+    *,
+    frames: int | None = None,
+) -> Recording:
+    return Recording(file=file, about=about, make=make, kinds=kinds, frames=frames, broken=True)
+
+
+_ALL: Final = (
+    _whole("film.mp4", "23.976 a second", _at(P24, b_frames=2), Sound(seconds=2.5)),
+    _whole("film.mkv", "23.976 a second, rounded to milliseconds", _at(P24), Sound(seconds=2.5)),
+    _whole("ntsc.mp4", "29.97 a second", _at(P30, color=(6, 6, 6, 1)), Sound(seconds=2)),
+    _whole("fast.mp4", "59.94 a second", _at(P60, 120, b_frames=2, color=_BT709)),
+    _whole("fast.mkv", "59.94 a second, rounded to milliseconds", _at(P60, 120)),
+    _whole("plain.mkv", "25 a second, the simplest there is", _PLAIN, Sound(seconds=2.4)),
+    _whole("vfr.mp4", "an uneven rate", Film(times=uneven(60, _MOV), clock=_MOV, b_frames=2)),
+    _whole("vfr.mkv", "an uneven rate", Film(times=uneven(60, MILLISECOND), clock=MILLISECOND)),
+    _whole("hdr10.mkv", "10 bit, BT.2020, PQ, in the stream", _at(P24, 48, **_HDR10)),
+    Recording(
+        file="hdr10.mp4",
+        about="10 bit, BT.2020, PQ; its brightness in the container too",
+        make=lambda path: corpus_special.with_brightness(
+            write(path, _at(P24, 48, **_HDR10), Sound())
+        ),
+        film=_at(P24, 48, **_HDR10),
+        kinds=("video", "audio"),
+        frames=48,
+    ),
+    _whole("anamorphic.mp4", "pixels of 16:15", _at(P25, aspect=Fraction(16, 15))),
+    _whole(
+        "anamorphic.webm",
+        "pixels of 16:15 that only the container knows",
+        _at(P25, codec="libvpx-vp9", aspect=Fraction(16, 15)),
+    ),
+    _whole("phone.mp4", "turned for display", _at(P30, turned=90, color=_BT601_FULL), Sound()),
+    _whole("tracks.mkv", "three sounds", _PLAIN, *_three(Fraction(1, 2), "libopus")),
+    _whole("tracks.mp4", "three sounds", _PLAIN, *_three(Fraction(1, 2), "aac")),
+    _whole(
+        "subtitles.mkv",
+        "subtitles in two forms with a font",
+        _PLAIN,
+        Texts(codec="ass", tags=_GERMAN, disposition=int(Disposition.forced)),
+        Texts(codec="subrip", tags={"language": "fra"}),
+        attachments=(FONT,),
+    ),
+    _whole("subtitles.mp4", "subtitles", _PLAIN, Texts(codec="mov_text", tags={"language": "fra"})),
+    _whole("chapters.mkv", "chapters and tags", _PLAIN, chapters=_CHAPTERS, tags=_TAGS),
+    _whole("chapters.mp4", "chapters and tags", _PLAIN, chapters=_CHAPTERS, tags=_TAGS),
+    _whole("cover.mkv", "a cover picture", _PLAIN, Sound(), attachments=(COVER,)),
+    _whole("cover.mp4", "a cover picture", _PLAIN, Sound(), Cover()),
+    _whole(
+        "everything.mkv",
+        "all that Matroska holds",
+        _at(P24, b_frames=3, color=_BT709, aspect=Fraction(16, 15)),
+        *_three(Fraction(3, 10), "libopus"),
+        Texts(codec="ass", tags=_GERMAN),
+        Texts(codec="subrip", tags={"language": "fra"}, disposition=DEFAULT),
+        attachments=(FONT, COVER),
+        chapters=_CHAPTERS,
+        tags=_TAGS,
+    ),
+    _whole(
+        "everything.mp4",
+        "all that MP4 holds",
+        _at(P24, b_frames=3, color=_BT709, aspect=Fraction(16, 15), turned=180),
+        *_three(Fraction(3, 10), "aac"),
+        Texts(codec="mov_text", tags={"language": "fra"}),
+        Cover(),
+        chapters=_CHAPTERS,
+        tags=_TAGS,
+    ),
+    _whole(
+        "late.mkv",
+        "pictures begin after the sound",
+        Film(times=steady(50, P25, start=_LATER), clock=1 / P25),
+        Sound(seconds=3.4),
+    ),
+    _whole(
+        "late.mp4",
+        "pictures begin after the sound",
+        Film(times=steady(50, P25, start=_LATER), clock=1 / P25, b_frames=2),
+        Sound(seconds=3.4),
+    ),
+    _whole("early.mp4", "the sound begins after the pictures", _PLAIN, Sound(start=Fraction(3, 8))),
+    _whole("b-frames.mp4", "B frames", _at(P25, b_frames=3, options={"x264-params": "b-adapt=0"})),
+    _whole("open-gop.mkv", "pictures lean on later ones", _at(P25, gop=12, options=_OPEN_X264)),
+    _whole(
+        "open-gop.mp4",
+        "pictures lean on later ones, HEVC",
+        _at(P25, gop=12, b_frames=3, codec="libx265", x265=_OPEN_X265),
+    ),
+    Recording(
+        file="two-hours.mp4",
+        about="two hours, to see times drift",
+        make=corpus_special.two_hours,
+        film=Film(times=steady(corpus_special.TWO_HOURS, P24), clock=1 / P24, gop=240, **_TINY),
+        kinds=("video", "audio"),
+        frames=corpus_special.TWO_HOURS,
+        slow=True,
+    ),
+    _whole(
+        "timecode.mov",
+        "a time code as a stream of data",
+        replace(_PLAIN, tags={"timecode": "10:00:00:00"}),
+        Sound(),
+    ),
+    _whole(
+        "data.ts",
+        "a stream of data (KLV), all times later by the sound's delay",
+        _PLAIN,
+        _MP2,
+        Bytes(
+            codec="klv", payloads=[(Fraction(n, 5), b"\x06\x0e+4" + bytes([n])) for n in range(9)]
+        ),
+        shift=Fraction(902, 90000),
+    ),
+    _whole("vp9.webm", "VP9 and Opus", _at(P30, codec="libvpx-vp9"), Sound(codec="libopus")),
+    _whole(
+        "prores.mov",
+        "4:2:2, 10 bit, sound as it is",
+        _at(P25, 30, codec="prores_ks", pixel_format="yuv422p10le", color=_BT709),
+        Sound(codec="pcm_s16le", layout="stereo", seconds=1.2),
+    ),
+    _whole(
+        "alpha.mov",
+        "ProRes 4444 that can be seen through",
+        _at(P25, 30, codec="prores_ks", pixel_format="yuva444p10le", draw=_alpha),
+    ),
+    _whole(
+        "alpha.webm",
+        "VP9 that can be seen through",
+        _at(P25, 30, codec="libvpx-vp9", pixel_format="yuva420p", draw=_alpha),
+    ),
+    _whole(
+        "animation.mov",
+        "QuickTime Animation that can be seen through",
+        _at(P25, 30, codec="qtrle", pixel_format="argb", draw=_alpha),
+    ),
+    _whole("gray.mkv", "no colour", _at(P25, pixel_format="gray")),
+    _whole("full-chroma.mp4", "4:4:4", _at(P25, pixel_format="yuv444p", color=_BT709)),
+    _whole("half-chroma.mp4", "4:2:2", _at(P25, pixel_format="yuv422p")),
+    _whole("rgb.mkv", "RGB, 10 bit", _at(P25, 30, codec="ffv1", pixel_format="gbrp10le")),
+    _whole("rgb.mp4", "RGB in H.264", _at(P25, 30, codec="libx264rgb", pixel_format="rgb24")),
+    _whole(
+        "interlaced.mp4",
+        "two fields a picture",
+        _at(P25, options=_INTERLACED, interlaced=True, width=180, height=144),
+    ),
+    _whole("odd.webm", "an odd size", _at(P25, 30, codec="libvpx-vp9", width=321, height=241)),
+    _whole(
+        "odd.mp4", "an odd size, 4:4:4", _at(P25, pixel_format="yuv444p", width=321, height=241)
+    ),
+    _whole("one.mp4", "one frame", _at(P25, 1)),
+    _whole("one.mkv", "one frame", _at(P25, 1)),
+    _whole(
+        "large.mp4",
+        "one picture of 8K",
+        _at(P25, 1, width=7680, height=4320, draw=_large, options={"preset": "ultrafast"}),
+        slow=True,
+    ),
+    _whole("cuts.mp4", "cuts, two of them neighbours", _CUT_FILM),
+    _whole("repeats.mp4", "repeated frames", _at(P30, len(_REPEATS), numbers=_REPEATS)),
+    _whole("no-suffix", "a name that says nothing", _PLAIN, Sound(), container="mp4"),
+    Recording(
+        file="wrap.ts",
+        about="its clock of 33 bits begins anew in the middle",
+        make=lambda path: write(path, _PLAIN, _MP2, options=_BEFORE_WRAP),
+        film=_PLAIN,
+        kinds=("video", "audio"),
+        frames=60,
+        shift=-Fraction(1),
+    ),
+    Recording(
+        file="raw.h264",
+        about="no container and so no times",
+        make=lambda path: write(path, _at(P25, b_frames=2)),
+        film=_at(P25, b_frames=2),
+        kinds=("video",),
+        frames=60,
+    ),
+    _whole(
+        "old.avi",
+        "times of decoding only",
+        _at(P25, codec="mpeg4", b_frames=2),
+        _MP2,
+    ),
+    _whole(
+        "encrypted.mp4",
+        "nobody here has its key",
+        _at(P25),
+        options={
+            "encryption_scheme": "cenc-aes-ctr",
+            "encryption_key": corpus_special.KEY,
+            "encryption_kid": "a7e61c373e219033c21091fa607bf3b8",
+        },
+    ),
+    _whole("sound.m4a", "sound only", Sound()),
+    _broken("zero.mp4", "no frame at all", corpus_special.header_only, ("video",), frames=0),
+    _broken("zero.mkv", "no frame at all", corpus_special.header_only, frames=0),
+    _broken("no-index.mp4", "cut short, so without its index", _cut(_PLAIN, Sound(), keep=0.7)),
+    _broken("cut.mkv", "cut short in a packet", _cut(_PLAIN, Sound(), keep=0.7), _BOTH),
+    _broken("cut.ts", "cut short in a packet", _cut(_PLAIN, _MP2, keep=0.7003), _BOTH),
+    _broken("text.mp4", "no recording", corpus_special.no_recording, frames=0),
+)
+
+RECORDINGS: Final = {recording.file: recording for recording in _ALL}
+"""Every kind of recording by the name of its file."""
+
+
+class Corpus:
+    """Makes recordings when they are first asked for, and keeps them."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def __getitem__(self, file: str) -> Path:
+        """The recording of that name, ready to be read; not to be written to."""
+        path = self._folder / file
+        if not path.exists():
+            self._folder.mkdir(parents=True, exist_ok=True)
+            # Made under its own name, for that chooses the container, but in another folder: one
+            # that could not be finished is not taken for one that was.
+            making = self._folder / "making"
+            making.mkdir(exist_ok=True)
+            RECORDINGS[file].make(making / file)
+            (making / file).replace(path)
+        return path
+
+
+@pytest.fixture(scope="session")
+def recordings(tmp_path_factory: pytest.TempPathFactory) -> Corpus:
+    """Every recording by name: `recordings["vfr.mp4"]` is its path."""
+    return Corpus(tmp_path_factory.getbasetemp() / "corpus")
+
+
+def named(recordings: Iterable[Recording]) -> list[Any]:
+    """Parameters of a test, one for each recording, marked where one takes long to make."""
+    return [
+        pytest.param(one, id=one.file, marks=[pytest.mark.slow] if one.slow else [])
+        for one in recordings
+    ]
