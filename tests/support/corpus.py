@@ -5,6 +5,7 @@ once in a run. What the pictures show is in `corpus_pictures`, how files are wri
 `corpus_writing`, and those that are wrong on purpose in `corpus_special`.
 """
 
+import shutil
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from fractions import Fraction
@@ -63,6 +64,8 @@ class Recording:
     """Whether it is not a whole recording."""
 
     slow: bool = False
+    program: bool = False
+    """Whether the ffmpeg program is needed to make it."""
 
     @property
     def times(self) -> tuple[Fraction, ...]:
@@ -239,10 +242,16 @@ _ALL: Final = (
         frames=48,
     ),
     _whole("anamorphic.mp4", "pixels of 16:15", _at(P25, aspect=Fraction(16, 15))),
-    _whole(
-        "anamorphic.webm",
-        "pixels of 16:15 that only the container knows",
-        _at(P25, codec="libvpx-vp9", aspect=Fraction(16, 15)),
+    Recording(
+        file="anamorphic.webm",
+        about="pixels of 16:15 that only the container knows",
+        make=lambda path: corpus_special.with_aspect(
+            write(path, _at(P25, codec="libvpx-vp9")), "64:45"
+        ),
+        film=_at(P25),
+        kinds=("video",),
+        frames=60,
+        program=True,
     ),
     _whole("phone.mp4", "turned for display", _at(P30, turned=90, color=_BT601_FULL), Sound()),
     _whole("tracks.mkv", "three sounds", _PLAIN, *_three(Fraction(1, 2), "libopus")),
@@ -348,7 +357,8 @@ _ALL: Final = (
         "QuickTime Animation that can be seen through",
         _at(P25, 30, codec="qtrle", pixel_format="argb", draw=_alpha),
     ),
-    _whole("gray.mkv", "no colour", _at(P25, pixel_format="gray")),
+    _whole("gray.mkv", "no colour", _at(P25, codec="ffv1", pixel_format="gray")),
+    _whole("gray.mp4", "no colour; decoders make one up", _at(P25, pixel_format="gray")),
     _whole("full-chroma.mp4", "4:4:4", _at(P25, pixel_format="yuv444p", color=_BT709)),
     _whole("half-chroma.mp4", "4:2:2", _at(P25, pixel_format="yuv422p")),
     _whole("rgb.mkv", "RGB, 10 bit", _at(P25, 30, codec="ffv1", pixel_format="gbrp10le")),
@@ -428,6 +438,8 @@ class Corpus:
     def __getitem__(self, file: str) -> Path:
         """The recording of that name, ready to be read; not to be written to."""
         path = self._folder / file
+        if RECORDINGS[file].program and shutil.which("ffmpeg") is None:
+            pytest.skip("the ffmpeg program is not installed")
         if not path.exists():
             self._folder.mkdir(parents=True, exist_ok=True)
             # Made under its own name, for that chooses the container, but in another folder: one
@@ -448,6 +460,10 @@ def recordings(tmp_path_factory: pytest.TempPathFactory) -> Corpus:
 def named(recordings: Iterable[Recording]) -> list[Any]:
     """Parameters of a test, one for each recording, marked where one takes long to make."""
     return [
-        pytest.param(one, id=one.file, marks=[pytest.mark.slow] if one.slow else [])
+        pytest.param(
+            one,
+            id=one.file,
+            marks=[pytest.mark.slow] * one.slow + [pytest.mark.system] * one.program,
+        )
         for one in recordings
     ]

@@ -1,6 +1,7 @@
 """Recordings that need more than writing: changed afterwards, cut short, very long, or none."""
 
 import struct
+import subprocess
 from collections.abc import Callable, Iterator
 from fractions import Fraction
 from pathlib import Path
@@ -71,6 +72,15 @@ def with_brightness(path: Path) -> Path:
     )
     boxes = _box(b"mdcv", mastering) + _box(b"clli", struct.pack(">2H", 1000, 400))
     path.write_bytes(_with_boxes(path.read_bytes(), boxes))
+    return path
+
+
+def with_aspect(path: Path, shape: str) -> Path:
+    """Say in the container alone which *shape* the picture has, such as `16:9`."""
+    plain = path.rename(path.with_name(f"plain-{path.name}"))
+    command = ["ffmpeg", "-v", "error", "-i", plain, "-c", "copy", "-aspect", shape, path]
+    subprocess.run(command, check=True)
+    plain.unlink()
     return path
 
 
