@@ -428,7 +428,8 @@ def _rising(times: list[int]) -> bool:
 def _side_data(picture: av.VideoFrame | None, kind: SideDataType) -> bytes | None:
     if picture is None:
         return None
-    return next((bytes(data) for data in picture.side_data if data.type == kind), None)
+    side_data: Any = picture.side_data  # A mapping by its type, but it gives its values in turn.
+    return next((bytes(data) for data in side_data if data.type == kind), None)
 
 
 def _display_matrix(picture: av.VideoFrame | None) -> tuple[int, ...] | None:

@@ -85,10 +85,14 @@ class PartFile:
         """The position."""
         return self._position
 
-    def publish(self) -> None:
-        """Bring everything to the disk, then give the file its name, replacing an older one."""
+    def sync(self) -> None:
+        """Bring everything to the disk; nothing more is written."""
         os.fsync(self._handle)
         self._close()
+
+    def publish(self) -> None:
+        """Bring everything to the disk, then give the file its name, replacing an older one."""
+        self.sync()
         self.part.replace(self.path)
         sync_folder(self.path.parent)
 

@@ -1,0 +1,139 @@
+"""One conversion: from what is asked for to a proven file."""
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from engines.interpolation.changes import relation
+
+from engines.engine import Device
+from engines.interpolation.model import Interpolator, open_interpolator
+from engines.lowlight.enhancer import Enhancer
+from engines.lowlight.model import LowLightModel, open_lowlight_model
+from streamer.convert.chunks import Chunk
+from streamer.convert.inventory import take
+from streamer.convert.job import ChunkStages, Job, Progress, StagesOf
+from streamer.convert.journal import ChunkCounts
+from streamer.convert.plan import ConvertOptions, Plan, plan
+from streamer.convert.verify import Expectation, Report, verify
+from streamer.pipeline import Stage
+from streamer.stages.enhance import Brighten, Enhance
+from streamer.stages.retime import Retime
+
+
+@dataclass(frozen=True, slots=True)
+class Networks:
+    """Open networks, for all conversions of a run."""
+
+    interpolation: Interpolator | None = None
+    lowlight: LowLightModel | None = None
+
+    def digests(self) -> Mapping[str, str]:
+        """What decides over the result, by name."""
+        there = (self.interpolation, self.lowlight)
+        return {network.name: network.digest for network in there if network is not None}
+
+
+@contextmanager
+def open_networks(asked: ConvertOptions, *, device: Device) -> Iterator[Networks]:
+    """The networks that a conversion needs; closed at the end of the block.
+
+    Raises:
+        EngineError: One cannot be used here.
+    """
+    between = (asked.factor or 1) > 1 or asked.rate is not None or asked.speed < 1
+    with ExitStack() as opened:
+        interpolation = lowlight = None
+        if between and asked.factor != 1:
+            interpolation = open_interpolator(device=device)
+            opened.callback(interpolation.close)
+        if asked.enhance:
+            lowlight = open_lowlight_model(device=device)
+            opened.callback(lowlight.close)
+        yield Networks(interpolation, lowlight)
+
+
+def stages_of(planned: Plan, networks: Networks) -> StagesOf:
+    """What makes the stages of each chunk of a conversion."""
+
+    def stages(chunk: Chunk) -> ChunkStages:
+        before: dict[str, Stage] = {}
+        if networks.lowlight is not None:
+            before["enhance"] = Enhance(Brighten(Enhancer(networks.lowlight)))
+        retime = Retime(
+            planned.retiming,
+            planned.form,
+            interpolator=networks.interpolation if planned.retiming.interpolates else None,
+            compare=relation if planned.asked.cuts else None,
+            across=planned.asked.repeats == "across",
+            window_ns=(chunk.begin_ns, chunk.end_ns),
+        )
+        return ChunkStages(before, retime, {})
+
+    return stages
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Converted:
+    """What came of a conversion."""
+
+    plan: Plan
+    counts: ChunkCounts
+    resumed: bool
+    report: Report
+    seconds: float
+
+
+def make_plan(source: Path, output: Path, asked: ConvertOptions) -> Plan:
+    """Look at a recording and decide what will be done.
+
+    Raises:
+        StreamerError: It cannot be converted as asked.
+    """
+    return plan(take(source), output, asked)
+
+
+def convert(
+    planned: Plan,
+    networks: Networks,
+    *,
+    jobs: int,
+    report: Callable[[Progress], None],
+) -> Converted:
+    """Convert a recording, prove that nothing was lost, and only then give the result its name.
+
+    Raises:
+        StreamerError: It failed; the next run goes on with what is done.
+    """
+    import time
+
+    started = time.monotonic()
+    job = Job(
+        planned,
+        stages_of(planned, networks),
+        engines=networks.digests(),
+        jobs=jobs,
+        report=report,
+    )
+    counts = job.run()
+    proof = verify(
+        planned.inventory.path,
+        planned.output.with_name(f"{planned.output.name}.part"),
+        expected=expectation(planned),
+    )
+    if proof.ok:
+        job.publish()
+    return Converted(planned, counts, job.resumed, proof, time.monotonic() - started)
+
+
+def expectation(planned: Plan) -> Expectation:
+    """What must be true of the conversion."""
+    asked = planned.asked
+    return Expectation(
+        factor=None if planned.retiming.rate else planned.retiming.factor,
+        speed=asked.speed,
+        rate=asked.rate,
+        altered=asked.enhance or asked.overlay,
+        dropped_streams=tuple(index for index, _ in planned.left_out),
+    )

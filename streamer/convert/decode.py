@@ -1,0 +1,234 @@
+"""The source of one chunk: its pictures, and as many around them as the stages need."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Any, Final
+
+import av
+import av.error
+import numpy as np
+from av.codec.hwaccel import HWAccel
+from av.container import InputContainer
+from av.stream import Discard
+
+from streamer.clock import Stop
+from streamer.errors import SourceRejected, Trouble
+from streamer.frame import Frame
+from streamer.picture import Picture
+from streamer.planar import Planarizer
+
+from .chunks import Chunk, nanoseconds
+from .inventory import Inventory, VideoFacts, open_recording
+
+_EARLIER: Final = (Fraction(0), Fraction(2), Fraction(15))
+"""Seconds before a chunk at which decoding is begun in turn, until its first picture comes out:
+an index may be coarse, and MPEG-TS has none. After the last, from the very beginning."""
+
+
+@dataclass(frozen=True, slots=True)
+class DecodeOptions:
+    """How pictures are had from packets."""
+
+    pixel_format: str
+    """Planar; what the stages and the encoder get."""
+
+    deinterlace: bool = False
+    hwaccel: str | None = None
+    """FFmpeg's name of what decodes, such as `cuda`; `None` for the processor."""
+
+    threads: int = 0
+    """Of the decoder; 0 for as many as there are cores."""
+
+
+class ChunkSource:
+    """Yields a chunk's frames, times by the recording's clock. One call; belongs to one thread.
+
+    Args:
+        inventory: Of the recording.
+        chunk: The piece wanted.
+        options: How to decode.
+        lead_ns: Time before the chunk from which on frames are wanted, for stages with a memory.
+        follow: Frames wanted after its end.
+    """
+
+    def __init__(
+        self,
+        inventory: Inventory,
+        chunk: Chunk,
+        options: DecodeOptions,
+        *,
+        lead_ns: int = 0,
+        follow: int = 0,
+    ) -> None:
+        assert inventory.video is not None
+        self._inventory = inventory
+        self._video: VideoFacts = inventory.video
+        self._chunk = chunk
+        self._options = options
+        self._lead_ns = lead_ns
+        self._follow = follow
+        self._origin = round(inventory.origin / self._video.time_base)
+        self.damaged = 0
+        """Packets that could not be decoded and pictures that the decoder called corrupt."""
+
+        self.pictures = 0
+        """Frames of the chunk itself that were yielded."""
+
+    def __call__(self, stop: Stop) -> Iterator[Frame]:
+        """Decode.
+
+        Raises:
+            SourceRejected: Nothing of the chunk can be decoded.
+        """
+        planarize = Planarizer(self._options.pixel_format)
+        follow = self._follow
+        for frame, at_ns, number in self._placed():
+            if stop.is_set():
+                return
+            if at_ns >= self._chunk.end_ns and not self._chunk.last:
+                if follow == 0:
+                    break
+                follow -= 1
+            elif at_ns >= self._chunk.begin_ns:
+                self.pictures += 1
+            yield Frame(Picture(planarize(frame)), at_ns, at_ns, number)
+        if self.pictures == 0:
+            at = self._chunk.begin_ns / 1e9
+            raise SourceRejected(
+                f"{self._inventory.path}: nothing can be decoded from {at:.3f} s on",
+                trouble=Trouble.DAMAGED,
+            )
+
+    def _placed(self) -> Iterator[tuple[av.VideoFrame, int, int]]:
+        """Frames from the lead on, each with its time and its number in the recording."""
+        times, base = self._video.times, self._video.time_base
+        if self._video.times_are != "known":
+            for number, frame in enumerate(self._from_beginning()):
+                # A decoder that gives more pictures than there are packets: nothing says when.
+                if number < len(times):
+                    yield frame, nanoseconds(int(times[number]), base), number
+            return
+        begin = self._chunk.begin_ns - self._lead_ns
+        last = None
+        for frame in self._found(begin):
+            if frame.pts is None:
+                self.damaged += 1
+                continue
+            ticks = frame.pts - self._origin
+            at_ns = nanoseconds(ticks, base)
+            if at_ns < begin or (last is not None and ticks <= last):
+                continue
+            last = ticks
+            yield frame, at_ns, int(np.searchsorted(times, ticks))
+
+    def _found(self, begin_ns: int) -> Iterator[av.VideoFrame]:
+        """Frames from at or before *begin_ns* on."""
+        first = self._video.times[0]
+        wanted = max(
+            Fraction(begin_ns, 1_000_000_000) / self._video.time_base, Fraction(int(first))
+        )
+        if self._chunk.number == 0:
+            yield from self._from_beginning()
+            return
+        for earlier in _EARLIER:
+            with open_recording(self._inventory.path) as container:
+                frames = self._seek(container, wanted - earlier / self._video.time_base)
+                frame = next(frames, None)
+                # Half a tick: the beginning is rounded to nanoseconds.
+                if frame is None or frame.pts is None or frame.pts - self._origin > wanted + 0.5:
+                    continue
+                yield frame
+                yield from frames
+                return
+        yield from self._from_beginning()
+
+    def _seek(self, container: InputContainer, ticks: Fraction) -> Iterator[av.VideoFrame]:
+        stream = container.streams[self._video.stream.index]
+        try:
+            container.seek(int(ticks) + self._origin, stream=stream)
+        except av.error.FFmpegError:
+            return
+        yield from self._decode(container)
+
+    def _from_beginning(self) -> Iterator[av.VideoFrame]:
+        with open_recording(self._inventory.path) as container:
+            yield from self._decode(container)
+
+    def _decode(self, container: InputContainer) -> Iterator[av.VideoFrame]:
+        frames = self._sound(self._packets(container))
+        if not self._options.deinterlace:
+            yield from frames
+            return
+        yield from deinterlaced(frames)
+
+    def _sound(self, frames: Iterator[av.VideoFrame]) -> Iterator[av.VideoFrame]:
+        for frame in frames:
+            if frame.is_corrupt:
+                self.damaged += 1
+            else:
+                yield frame
+
+    def _packets(self, container: InputContainer) -> Iterator[av.VideoFrame]:
+        stream: Any = container.streams[self._video.stream.index]
+        for other in container.streams:
+            other.discard = Discard.default if other is stream else Discard.all
+        context = stream.codec_context
+        if self._options.hwaccel:
+            accelerated = av.codec.CodecContext.create(
+                context.codec, "r", hwaccel=HWAccel(self._options.hwaccel)
+            )
+            accelerated.extradata = context.extradata
+            context = accelerated
+        context.thread_type = "AUTO"
+        context.thread_count = self._options.threads
+        packets = container.demux(stream)
+        while True:
+            try:
+                packet = next(packets)
+            except StopIteration:
+                return
+            except av.error.FFmpegError:
+                self.damaged += 1
+                packet = None
+            try:
+                yield from context.decode(packet)
+            except av.error.EOFError:
+                return
+            except av.error.FFmpegError:
+                self.damaged += 1
+            if packet is None:
+                return
+
+
+def deinterlaced(frames: Iterator[av.VideoFrame]) -> Iterator[av.VideoFrame]:
+    """Whole pictures made of fields, one for each frame, by FFmpeg's bwdif."""
+    first = next(frames, None)
+    if first is None:
+        return
+    graph = av.filter.Graph()
+    buffer = graph.add_buffer(
+        width=first.width,
+        height=first.height,
+        format=first.format,
+        time_base=first.time_base,
+    )
+    graph.link_nodes(
+        buffer, graph.add("bwdif", "mode=send_frame:deint=all"), graph.add("buffersink")
+    ).configure()
+    graph.push(first)
+    for frame in frames:
+        graph.push(frame)
+        yield from _ready(graph)
+    graph.push(None)
+    yield from _ready(graph)
+
+
+def _ready(graph: av.filter.Graph) -> Iterator[av.VideoFrame]:
+    while True:
+        try:
+            frame = graph.pull()
+        except (av.error.BlockingIOError, av.error.EOFError):
+            return
+        assert isinstance(frame, av.VideoFrame)
+        yield frame

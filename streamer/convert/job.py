@@ -1,0 +1,255 @@
+"""One conversion: chunks side by side, put together, and given its name."""
+
+import hashlib
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from dataclasses import asdict, dataclass
+from typing import Any, Final, Protocol
+
+from streamer import __version__
+from streamer.errors import Cancelled
+from streamer.frame import Frame
+from streamer.pipeline import Pipeline, Stage, file_links
+from streamer.recording.part_file import sync_folder
+
+from .chunks import Chunk
+from .decode import ChunkSource
+from .encode import ChunkEncoder
+from .journal import ChunkCounts, FinishedChunk, Journal, identity
+from .mux import Assembly
+from .plan import Plan
+
+_LARGE: Final = 1920 * 1200
+"""Pixels above which fewer pictures wait between the parts: memory, not cores, is short then."""
+
+
+class Retimer(Protocol):
+    """The stage that counts what became of the intervals; `streamer.stages.retime.Retime`."""
+
+    cuts: int
+    repeats: int
+
+    def __call__(self, frames: Iterator[Frame], /) -> Iterator[Frame]: ...  # noqa: D102
+
+
+@dataclass(frozen=True, slots=True)
+class ChunkStages:
+    """What happens to the pictures of a chunk."""
+
+    before: Mapping[str, Stage]
+    """On the pictures of the recording."""
+
+    retime: Retimer
+    after: Mapping[str, Stage]
+    """On all that are shown."""
+
+
+StagesOf = Callable[[Chunk], ChunkStages]
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far a conversion is."""
+
+    done: int
+    """Pictures of the recording that were taken, those of earlier runs among them."""
+
+    total: int
+    resumed: int
+    """Of those done, by earlier runs."""
+
+    seconds: float
+    """Since this run began."""
+
+    busy: Mapping[str, float]
+    """Share of the time in which each part worked rather than waited, 0 to 1."""
+
+
+class Job:
+    """Converts one recording.
+
+    Args:
+        plan: What to do.
+        stages: Makes the stages of a chunk.
+        engines: Digest of each network that has a part in the result.
+        jobs: Chunks side by side.
+        report: Told now and then how far it is.
+    """
+
+    def __init__(
+        self,
+        plan: Plan,
+        stages: StagesOf,
+        *,
+        engines: Mapping[str, str],
+        jobs: int,
+        report: Callable[[Progress], None],
+    ) -> None:
+        self._plan = plan
+        self._stages = stages
+        self._jobs = jobs
+        self._report = report
+        self._journal = Journal(plan.output, _description(plan, engines))
+        self._guard = threading.Lock()
+        self._running: dict[int, Pipeline] = {}  # Guarded by _guard.
+        self._stopped = False  # Guarded by _guard.
+        self._taken: dict[int, _Counted] = {}
+
+    def run(self) -> ChunkCounts:
+        """Convert all chunks that are not done and put them together as `<output>.part`.
+
+        Raises:
+            StreamerError: What went wrong; what is done stays for the next run.
+            KeyboardInterrupt: As above.
+        """
+        finished = self._journal.open()
+        earlier = sum(chunk.counts.pictures for chunk in finished.values())
+        rest = [chunk for chunk in self._plan.chunks if chunk.number not in finished]
+        started = time.monotonic()
+        with ThreadPoolExecutor(self._jobs, thread_name_prefix="chunk") as pool:
+            futures = {pool.submit(self._convert, chunk) for chunk in rest}
+            try:
+                while futures:
+                    done, futures = wait(futures, timeout=0.25, return_when=FIRST_COMPLETED)
+                    for future in done:
+                        chunk = future.result()
+                        finished[chunk.number] = chunk
+                    self._tell(earlier, started)
+            except BaseException:
+                self._stop(futures)
+                raise
+        chunks = [finished[chunk.number] for chunk in self._plan.chunks]
+        _fit_together(chunks)
+        Assembly(self._plan.inventory, self._plan.coding, self._plan.copied).write(
+            self._plan.output, chunks
+        )
+        return sum((chunk.counts for chunk in chunks), ChunkCounts())
+
+    def publish(self) -> None:
+        """Give the conversion its name, and clear away what it was made of."""
+        part = self._plan.output.with_name(f"{self._plan.output.name}.part")
+        part.replace(self._plan.output)
+        sync_folder(self._plan.output.parent)
+        self._journal.remove()
+
+    @property
+    def resumed(self) -> bool:
+        """Whether a part was done before."""
+        return self._journal.resumed
+
+    def _convert(self, chunk: Chunk) -> FinishedChunk:
+        plan = self._plan
+        source = ChunkSource(
+            plan.inventory,
+            chunk,
+            plan.decoding,
+            lead_ns=plan.lead_ns,
+            follow=1 if plan.retiming.interpolates else 0,
+        )
+        stages = self._stages(chunk)
+        writer = self._journal.writer(chunk.number)
+        counted = self._taken[chunk.number] = _Counted(source)
+        try:
+            encoder = ChunkEncoder(plan.coding, writer)
+            large = plan.video.width * plan.video.height > _LARGE
+            pipeline = Pipeline(
+                f"chunk-{chunk.number}",
+                source,
+                {**stages.before, "retime": stages.retime, **stages.after},
+                {"encode": encoder},
+                make_link=file_links(capacity=1 if large else 4),
+            )
+            self._run(chunk.number, pipeline)
+            counts = ChunkCounts(
+                pictures=source.pictures,
+                shown=encoder.shown,
+                synthetic=encoder.synthetic,
+                cuts=stages.retime.cuts,
+                repeats=stages.retime.repeats,
+                enhanced=encoder.enhanced,
+                damaged=source.damaged,
+            )
+            finished = writer.finish(encoder.extradata, counts)
+        finally:
+            writer.close()
+        counted.done = True
+        return finished
+
+    def _run(self, number: int, pipeline: Pipeline) -> None:
+        with self._guard:
+            if self._stopped:
+                raise Cancelled
+            self._running[number] = pipeline
+        try:
+            pipeline.run()
+        except ExceptionGroup as group:
+            raise _cause(group) from group
+        finally:
+            with self._guard:
+                del self._running[number]
+                stopped = self._stopped
+        if stopped:  # It ended early, and quietly.
+            raise Cancelled
+
+    def _stop(self, futures: "set[Future[FinishedChunk]]") -> None:
+        for future in futures:
+            future.cancel()
+        with self._guard:
+            self._stopped = True
+            running = list(self._running.values())
+        for pipeline in running:
+            pipeline.stop()
+
+    def _tell(self, earlier: int, started: float) -> None:
+        taken = sum(counted.source.pictures for counted in list(self._taken.values()))
+        self._report(
+            Progress(
+                done=earlier + taken,
+                total=len(self._plan.video.times),
+                resumed=earlier,
+                seconds=time.monotonic() - started,
+                busy={},
+            )
+        )
+
+
+@dataclass(slots=True)
+class _Counted:
+    source: ChunkSource
+    done: bool = False
+
+
+def _description(plan: Plan, engines: Mapping[str, str]) -> dict[str, Any]:
+    """Everything the result depends on, in words that JSON has."""
+    asked = {name: str(value) for name, value in asdict(plan.asked).items()}
+    return {
+        "version": __version__,
+        "input": identity(plan.inventory.path),
+        "asked": asked,
+        "coding": hashlib.sha256(repr(plan.coding).encode()).hexdigest(),
+        "chunks": [[chunk.begin_ns, chunk.end_ns] for chunk in plan.chunks],
+        "engines": dict(engines),
+    }
+
+
+def _fit_together(chunks: Sequence[FinishedChunk]) -> None:
+    """Check that one decoder can play all chunks in a row."""
+    first = chunks[0].extradata
+    assert all(chunk.extradata == first for chunk in chunks), "an encoder changed its settings"
+
+
+def _cause(group: BaseExceptionGroup[BaseException]) -> BaseException:
+    """What went wrong first: the error that is ours, rather than its echoes."""
+    leaves = list(_leaves(group))
+    ours = [one for one in leaves if type(one).__module__.startswith(("streamer", "engines"))]
+    return (ours or leaves)[0]
+
+
+def _leaves(error: BaseException) -> Iterator[BaseException]:
+    if isinstance(error, BaseExceptionGroup):
+        for inner in error.exceptions:
+            yield from _leaves(inner)
+    else:
+        yield error

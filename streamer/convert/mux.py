@@ -1,0 +1,275 @@
+"""Puts a conversion together: the coded chunks, and everything else of the recording as it was."""
+
+import errno
+import heapq
+import io
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import Any, Final
+
+import av
+import av.error
+from av.container import OutputContainer
+from av.packet import Packet
+from av.video.stream import VideoStream
+
+from streamer.errors import SinkError
+from streamer.recording.part_file import PartFile, storage_error
+
+from .encode import Coding
+from .inventory import Inventory, StreamFacts, VideoFacts, open_recording
+from .journal import CodedPicture, FinishedChunk
+
+MUXERS: Final[Mapping[str, str]] = {
+    ".mp4": "mp4", ".m4v": "mp4", ".mov": "mov", ".mkv": "matroska", ".webm": "webm",
+}  # fmt: skip
+"""FFmpeg's muxer for each suffix of a file that can be written."""
+
+_TAGS: Final = {"hevc": "hvc1"}
+"""In MP4 and MOV; FFmpeg's own choice is `hev1`, which Apple's players refuse."""
+
+_REWRITTEN: Final = frozenset({"encoder", "major_brand", "minor_version", "compatible_brands"})
+"""Tags of a container that its muxer writes anew: they speak of it, not of the recording."""
+
+_OF_THE_STREAM: Final = frozenset({"encoder", "vendor_id", "DURATION"})
+"""Tags of a stream that are no longer true once it is encoded anew."""
+
+_NAMED: Final = frozenset(
+    {"title", "artist", "album_artist", "album", "date", "comment", "genre", "copyright",
+     "description", "synopsis", "show", "composer", "lyrics", "track", "disc", "creation_time",
+     "timecode", "keywords", "grouping", "compilation", "episode_id", "network", "media_type",
+     "hd_video", "gapless_playback"}
+)  # fmt: skip
+"""Tags that MP4 has names of its own for, as FFmpeg's muxer writes them."""
+
+_STATISTICS: Final = ("BPS", "NUMBER_OF_", "_STATISTICS", "DURATION")
+"""Beginnings of what Matroska's tools note about a stream that they wrote."""
+
+
+@dataclass(frozen=True, slots=True)
+class Copied:
+    """A stream that goes into the conversion as it is."""
+
+    facts: StreamFacts
+    scale: Fraction = Fraction(1)
+    """What its times are multiplied by."""
+
+
+def unstorable(stream: Any, suffix: str) -> str | None:
+    """Why a stream of an open recording cannot be stored in such a file; `None` if it can."""
+    muxer = MUXERS[suffix]
+    if stream.type == "attachment":
+        return None if muxer == "matroska" else f"{suffix} has no attachments"
+    if stream.type == "data" and stream.codec_context is None and muxer != "mov":
+        return f"{suffix} has no place for this kind of data"
+    try:
+        with av.open(io.BytesIO(), "w", format=muxer) as scratch:
+            scratch.add_stream_from_template(stream, opaque=True)
+    except (ValueError, av.error.FFmpegError):
+        return f"{suffix} cannot hold it"
+    return None
+
+
+class Assembly:
+    """Writes the conversion of one recording. Belongs to one thread.
+
+    Args:
+        inventory: Of the recording.
+        coding: What the encoder was told.
+        copied: The streams to copy.
+        chapters: Whether to keep them; their times are scaled too.
+    """
+
+    def __init__(self, inventory: Inventory, coding: Coding, copied: Sequence[Copied]) -> None:
+        assert inventory.video is not None
+        self._inventory = inventory
+        self._video: VideoFacts = inventory.video
+        self._coding = coding
+        self._copied = {one.facts.index: one for one in copied}
+        self._scale = 1 / coding.retiming.speed
+
+    def write(self, output: Path, chunks: Sequence[FinishedChunk]) -> Path:
+        """Write the conversion as `<output>.part`, and say where that is.
+
+        Raises:
+            SinkError: The container refuses.
+            StorageError: The disk does not take it.
+        """
+        file = PartFile(output)
+        try:
+            self._mux(file, MUXERS[output.suffix.lower()], chunks)
+            file.sync()
+        except OSError as error:
+            file.give_up()
+            if isinstance(error, av.error.FFmpegError) and error.errno != errno.ENOSPC:
+                reason = (error.strerror or str(error)).lower()
+                raise SinkError(f"{output.suffix} does not take it: {reason}") from error
+            raise storage_error(output, error) from error
+        except BaseException:
+            file.give_up()
+            raise
+        return file.part
+
+    def _mux(self, file: PartFile, muxer: str, chunks: Sequence[FinishedChunk]) -> None:
+        with ExitStack() as opened:
+            recording = opened.enter_context(open_recording(self._inventory.path))
+            options = {"movflags": "use_metadata_tags"} if self._own_tags(muxer) else {}
+            output = opened.enter_context(av.open(file, "w", format=muxer, options=options))
+            output.metadata.update(
+                {name: value for name, value in self._inventory.tags.items()
+                 if name not in _REWRITTEN}
+            )  # fmt: skip
+            targets = self._streams(recording, output, muxer, chunks[0].extradata)
+            self._chapters(output)
+            output.start_encoding()
+            pictures = self._pictures(chunks, targets[self._video.stream.index])
+            others = self._others(recording, targets)
+            for packet in _in_order(pictures, others):
+                output.mux(packet)
+
+    def _own_tags(self, muxer: str) -> bool:
+        """Whether there are tags for which MP4 has no names: then all are stored by their own."""
+        tags = set(self._inventory.tags) - _REWRITTEN
+        return muxer in ("mp4", "mov") and bool(tags - _NAMED)
+
+    def _streams(
+        self, recording: Any, output: OutputContainer, muxer: str, extradata: bytes
+    ) -> dict[int, Any]:
+        """A stream of the output for each that is kept, in the recording's order."""
+        targets: dict[int, Any] = {}
+        for stream in recording.streams:
+            facts = next(one for one in self._inventory.streams if one.index == stream.index)
+            if stream.index == self._video.stream.index:
+                target = self._video_stream(recording, output, muxer, extradata)
+                dropped: frozenset[str] = _OF_THE_STREAM
+            elif stream.index in self._copied:
+                target = output.add_stream_from_template(stream, opaque=True)
+                if stream.type == "video":
+                    target.codec_context.sample_aspect_ratio = stream.sample_aspect_ratio
+                dropped = frozenset()
+            else:
+                continue
+            target.disposition = int(facts.disposition)
+            target.metadata.update(
+                {name: value for name, value in facts.tags.items()
+                 if name not in dropped and not name.startswith(_STATISTICS)}
+            )  # fmt: skip
+            targets[stream.index] = target
+        return targets
+
+    def _video_stream(
+        self, recording: Any, output: OutputContainer, muxer: str, extradata: bytes
+    ) -> Any:
+        coding, source = self._coding, recording.streams[self._video.stream.index]
+        if self._video.stream.codec == coding.spec.format:
+            # What the container says of the picture beside the codec comes along: HDR10, rotation.
+            stream = output.add_stream_from_template(source, opaque=True)
+        else:
+            # PyAV sets up a stream for packets that are coded already only from another stream.
+            # This one belongs to a container that is never written.
+            with av.open(io.BytesIO(), "w", format=muxer) as scratch:
+                template = scratch.add_stream(coding.spec.codec, rate=coding.rate)
+                assert isinstance(template, VideoStream)
+                stream = output.add_stream_from_template(template, opaque=True)
+            stream.set_display_matrix(self._video.display_matrix)
+        context = stream.codec_context
+        told = coding.context()
+        for name in ("width", "height", "pix_fmt", "sample_aspect_ratio", "framerate",
+                     "colorspace", "color_primaries", "color_trc", "color_range"):  # fmt: skip
+            setattr(context, name, getattr(told, name))
+        context.extradata = extradata or None
+        if muxer in ("mp4", "mov") and coding.spec.format in _TAGS:
+            context.codec_tag = _TAGS[coding.spec.format]
+        stream.time_base = coding.time_base
+        return stream
+
+    def _chapters(self, output: OutputContainer) -> None:
+        unit = Fraction(1, 1_000_000_000)
+        output.set_chapters(
+            [
+                {
+                    "id": chapter.number,
+                    "start": round(chapter.begin * self._scale / unit),
+                    "end": round(chapter.end * self._scale / unit),
+                    "time_base": unit,
+                    "metadata": dict(chapter.tags),
+                }
+                for chapter in self._inventory.chapters
+            ]
+        )
+
+    def _pictures(self, chunks: Iterable[FinishedChunk], stream: Any) -> "Iterator[Packet[Any]]":
+        times = decoding_times([one for chunk in chunks for one in chunk.pictures])
+        ends = _durations(
+            sorted(one.pts for chunk in chunks for one in chunk.pictures),
+            round(self._video.end * self._scale / self._coding.time_base),
+        )
+        at = iter(times)
+        for chunk in chunks:
+            for picture, payload in chunk.payloads():
+                packet = Packet(payload)
+                packet.stream, packet.time_base = stream, self._coding.time_base
+                packet.pts, packet.dts = picture.pts, next(at)
+                packet.duration = ends[picture.pts]
+                packet.is_keyframe = picture.keyframe
+                yield packet
+
+    def _others(self, recording: Any, targets: Mapping[int, Any]) -> "Iterator[Packet[Any]]":
+        wanted = [stream for stream in recording.streams if stream.index in self._copied]
+        if not wanted:
+            return
+        packets = recording.demux(*wanted)
+        while True:
+            try:
+                packet = next(packets)
+            except (StopIteration, av.error.FFmpegError):  # What is missing was said before.
+                return
+            if packet.size == 0 or packet.is_discard or (packet.pts is None and packet.dts is None):
+                continue
+            copied = self._copied[packet.stream_index]
+            base = copied.facts.time_base
+            shift, scale = round(self._inventory.origin / base), copied.scale
+            packet.pts = _moved(packet.pts, shift, scale)
+            packet.dts = _moved(packet.dts, shift, scale)
+            if scale != 1:
+                packet.duration = round((packet.duration or 0) * scale)
+            packet.time_base = base
+            packet.stream = targets[packet.stream_index]
+            yield packet
+
+
+def _moved(ticks: int | None, shift: int, scale: Fraction) -> int | None:
+    return None if ticks is None else round((ticks - shift) * scale)
+
+
+def decoding_times(pictures: Sequence[CodedPicture]) -> list[int]:
+    """When each packet is to be decoded, in ticks: rising, and never after it is shown.
+
+    Chunks come from encoders that know nothing of each other, so their own decoding times would
+    overlap. Each packet is decoded at the time of the picture that is shown as many places before
+    as the deepest reordering needs; the first ones as long before the beginning.
+    """
+    shown = sorted(picture.pts for picture in pictures)
+    place = {pts: number for number, pts in enumerate(shown)}
+    delay = max((number - place[one.pts] for number, one in enumerate(pictures)), default=0)
+    step = (shown[-1] - shown[0]) // max(1, len(shown) - 1) if len(shown) > 1 else 1
+    early = [shown[0] - max(1, step) * (delay - number) for number in range(delay)] if shown else []
+    return [*early, *shown][: len(pictures)]
+
+
+def _durations(shown: Sequence[int], end: int) -> dict[int, int]:
+    ends = [*shown[1:], end]
+    return {pts: max(1, after - pts) for pts, after in zip(shown, ends, strict=True)}
+
+
+def _in_order(*streams: "Iterator[Packet[Any]]") -> "Iterator[Packet[Any]]":
+    """Packets of several streams by their decoding times."""
+    return heapq.merge(*streams, key=_seconds)
+
+
+def _seconds(packet: "Packet[Any]") -> Fraction:
+    ticks = packet.dts if packet.dts is not None else packet.pts
+    return (ticks or 0) * packet.time_base

@@ -1,0 +1,322 @@
+"""What a conversion will do, decided before anything is done; or why it is refused, in one line."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import Final, Literal
+
+from streamer.errors import SinkError, SourceRejected, Trouble
+from streamer.picture import ColorTags
+from streamer.planar import Layout, layout, planar_form
+from streamer.retiming import NS, Retiming
+
+from .chunks import Chunk, nanoseconds, plan_chunks
+from .decode import DecodeOptions
+from .encode import Coding
+from .encoders import (
+    ENCODERS,
+    EncoderSpec,
+    Quality,
+    default_encoder,
+    holds_dynamic_range,
+    options,
+)
+from .inventory import Inventory, VideoFacts, open_recording
+from .mux import MUXERS, Copied, unstorable
+
+_WARM_UP_NS: Final = 2 * NS
+"""Enhancement looks back this long: its filters and curves have settled by then."""
+
+_LARGEST: Final = 16_384
+"""Pixels of a side: what encoders and players end at."""
+
+
+@dataclass(frozen=True, slots=True)
+class ConvertOptions:
+    """What a user asks for."""
+
+    factor: int | None = None
+    """Pictures for each one; `None` for as many as keep the rate at another speed, else one."""
+
+    rate: Fraction | None = None
+    """Constant pictures a second of the conversion, in place of a factor."""
+
+    speed: Fraction = Fraction(1)
+    enhance: bool = False
+    overlay: bool = False
+    encoder: str | None = None
+    quality: Quality = "good"
+    effort: str | None = None
+    level: float | None = None
+    pixel_format: str | None = None
+    deinterlace: bool = False
+    audio: Literal["copy", "stretch", "drop"] | None = None
+    """`None` copies, and leaves sound out at another speed."""
+
+    leave_out: tuple[int, ...] = ()
+    """Streams that are not wanted, by their number."""
+
+    cuts: bool = True
+    repeats: Literal["across", "keep"] = "across"
+    hwaccel: str | None = None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Plan:
+    """What will be done."""
+
+    inventory: Inventory
+    output: Path
+    asked: ConvertOptions
+    retiming: Retiming
+    coding: Coding
+    form: Layout
+    decoding: DecodeOptions
+    chunks: tuple[Chunk, ...]
+    copied: tuple[Copied, ...]
+    stretched: tuple[int, ...]
+    """Audio streams that are made longer or shorter."""
+
+    left_out: tuple[tuple[int, str], ...]
+    """Streams that are not kept, each with why."""
+
+    notes: tuple[str, ...]
+    """What a person should know."""
+
+    @property
+    def video(self) -> VideoFacts:
+        """The main video."""
+        assert self.inventory.video is not None
+        return self.inventory.video
+
+    @property
+    def lead_ns(self) -> int:
+        """Time before a chunk that its stages must have seen."""
+        return _WARM_UP_NS if self.asked.enhance else 0
+
+    @property
+    def pictures(self) -> int:
+        """How many the conversion will show."""
+        if self.retiming.rate is None:
+            return len(self.video.times) * self.retiming.factor
+        length = self.video.end - self.video.begin
+        return round(length * self.retiming.rate)
+
+
+def plan(inventory: Inventory, output: Path, asked: ConvertOptions) -> Plan:
+    """Decide everything.
+
+    Raises:
+        SourceRejected: The recording cannot be converted as asked.
+        SinkError: The output or its encoder cannot be as asked.
+    """
+    video = _convertible(inventory, asked)
+    suffix = output.suffix.lower()
+    if suffix not in MUXERS:
+        known = ", ".join(MUXERS)
+        raise SinkError(f"{output}: what is written is told by the name; it may end in {known}")
+    pixel_format = _pixel_format(inventory, asked)
+    spec = _encoder(inventory, suffix, pixel_format, asked)
+    retiming = _retiming(video, asked)
+    kept, left_out, stretched = _streams(inventory, suffix, asked)
+    color = video.color
+    coding = Coding(
+        spec=spec,
+        options=options(
+            spec, asked.quality, effort=asked.effort, level=asked.level,
+            dynamic_range=video.dynamic_range if _says_something(video) else None,
+        ),
+        width=video.width,
+        height=video.height,
+        pixel_format=pixel_format,
+        aspect=video.aspect,
+        color=ColorTags(color.matrix, color.primaries, color.transfer, color.full_range),
+        retiming=retiming,
+        time_base=retiming.time_base(video.time_base),
+        rate=retiming.output_rate(video.rate),
+    )  # fmt: skip
+    return Plan(
+        inventory=inventory,
+        output=output,
+        asked=asked,
+        retiming=retiming,
+        coding=coding,
+        form=layout(pixel_format),
+        decoding=DecodeOptions(
+            pixel_format, deinterlace=asked.deinterlace and video.interlaced, hwaccel=asked.hwaccel
+        ),
+        chunks=plan_chunks(video),
+        copied=kept,
+        stretched=stretched,
+        left_out=left_out,
+        notes=tuple(_notes(inventory, video)),
+    )
+
+
+def _refused(
+    inventory: Inventory, why: str, trouble: Trouble = Trouble.UNKNOWN_CODEC
+) -> SourceRejected:
+    return SourceRejected(f"{inventory.path}: {why}", trouble=trouble)
+
+
+def _convertible(inventory: Inventory, asked: ConvertOptions) -> VideoFacts:
+    video = inventory.video
+    if inventory.encrypted:
+        raise _refused(inventory, "is encrypted; it must be decrypted first")
+    if video is None:
+        kinds = {stream.kind for stream in inventory.streams if not stream.cover}
+        declared = "video" in kinds
+        why = "has a video stream without a single picture" if declared else "has no video"
+        raise _refused(inventory, why, Trouble.NO_VIDEO)
+    if not video.pixel_format:
+        raise _refused(inventory, f"no picture of its {video.stream.codec} video can be decoded")
+    if max(video.width, video.height) > _LARGEST:
+        raise _refused(inventory, f"pictures of {video.width}x{video.height} are too large")
+    if video.interlaced and not asked.deinterlace:
+        raise _refused(
+            inventory,
+            "is interlaced, each picture holds two moments; --deinterlace makes one of them",
+        )
+    return video
+
+
+def _pixel_format(inventory: Inventory, asked: ConvertOptions) -> str:
+    """What pictures are decoded to, worked on and encoded from."""
+    video = inventory.video
+    assert video is not None
+    wanted = asked.pixel_format or planar_form(video.pixel_format)
+    try:
+        form = layout(wanted)
+    except ValueError as error:
+        advice = "" if asked.pixel_format else "; --pixel-format yuv420p converts it"
+        raise _refused(inventory, f"{error}{advice}") from error
+    if (asked.enhance or asked.overlay) and wanted not in ("yuv420p", "yuvj420p"):
+        what = "--enhance" if asked.enhance else "--overlay"
+        raise SinkError(
+            f"{inventory.path}: {what} works on 8-bit 4:2:0 and this is {wanted}; "
+            "add --pixel-format yuv420p to lose the rest"
+        )
+    return form.name
+
+
+def _encoder(
+    inventory: Inventory, suffix: str, pixel_format: str, asked: ConvertOptions
+) -> EncoderSpec:
+    video = inventory.video
+    assert video is not None
+    name = asked.encoder or default_encoder(suffix, pixel_format)
+    spec = ENCODERS.get(name)
+    if spec is None:
+        raise SinkError(f"no encoder is called {name!r}; there are: {', '.join(ENCODERS)}")
+    if not spec.available:
+        raise SinkError(f"{name} is not part of this FFmpeg; choose another --encoder")
+    if suffix not in spec.containers and suffix != ".m4v":
+        fitting = ", ".join(one.name for one in ENCODERS.values() if suffix in one.containers)
+        raise SinkError(f"{suffix} does not hold what {name} writes; it holds {fitting}")
+    if pixel_format not in spec.formats():
+        able = ", ".join(
+            one.name for one in ENCODERS.values()
+            if pixel_format in one.formats() and suffix in one.containers
+        )  # fmt: skip
+        raise SinkError(
+            f"{inventory.path}: its pictures are {pixel_format}, which {name} cannot store in "
+            f"{suffix}; choose --encoder {able or 'ffv1 and a name in .mkv'}, "
+            "or lose something with --pixel-format yuv420p"
+        )
+    _check_size(inventory, spec, pixel_format)
+    if _says_something(video) and not holds_dynamic_range(spec):
+        raise SinkError(
+            f"{inventory.path}: is HDR10, and {name} cannot say so; "
+            "choose --encoder x265 or svt-av1"
+        )
+    return spec
+
+
+def _check_size(inventory: Inventory, spec: EncoderSpec, pixel_format: str) -> None:
+    video = inventory.video
+    assert video is not None
+    halved_down, halved_right = layout(pixel_format).shift
+    odd = (halved_right and video.width % 2) or (halved_down and video.height % 2)
+    if odd and spec.format in ("h264", "hevc", "av1"):
+        raise SinkError(
+            f"{inventory.path}: is {video.width}x{video.height}, and {spec.name} stores "
+            f"{pixel_format} in even sizes only; choose --encoder vp9 or ffv1, or "
+            "--pixel-format yuv444p"
+        )
+
+
+def _says_something(video: VideoFacts) -> bool:
+    return video.dynamic_range.mastering is not None or video.dynamic_range.light is not None
+
+
+def _retiming(video: VideoFacts, asked: ConvertOptions) -> Retiming:
+    if asked.factor is not None and asked.rate is not None:
+        raise SinkError("give either a factor or a rate, not both")
+    factor = asked.factor
+    if factor is None:
+        slower = 1 / asked.speed
+        factor = max(1, round(slower)) if asked.rate is None else 1
+    try:
+        return Retiming(
+            factor=factor,
+            rate=asked.rate / asked.speed if asked.rate else None,
+            speed=asked.speed,
+            origin_ns=nanoseconds(int(video.times[0]), video.time_base),
+        )
+    except ValueError as error:
+        raise SinkError(str(error)) from error
+
+
+def _streams(
+    inventory: Inventory, suffix: str, asked: ConvertOptions
+) -> tuple[tuple[Copied, ...], tuple[tuple[int, str], ...], tuple[int, ...]]:
+    """What is copied, what is left out and why, and what sound is stretched."""
+    assert inventory.video is not None
+    kept: list[Copied] = []
+    out: list[tuple[int, str]] = []
+    stretched: list[int] = []
+    cannot: list[str] = []
+    wrong = set(asked.leave_out) - {one.index for one in inventory.others()}
+    if wrong:
+        raise SinkError(f"{inventory.path}: has no stream {min(wrong)} that could be left out")
+    with open_recording(inventory.path) as recording:
+        for facts in inventory.others():
+            audio = asked.audio or ("copy" if asked.speed == 1 else "drop")
+            if facts.index in asked.leave_out:
+                out.append((facts.index, "as asked"))
+            elif facts.kind == "audio" and audio == "drop":
+                out.append((facts.index, "sound at another speed; --audio stretch keeps it"
+                            if asked.audio is None else "as asked"))  # fmt: skip
+            elif (
+                facts.kind == "data"
+                and inventory.chapters
+                and facts.tags.get("handler_name") == "SubtitleHandler"
+            ):
+                out.append(
+                    (facts.index, "it holds the chapters' names, which are kept as chapters")
+                )
+            elif facts.kind == "audio" and audio == "stretch":
+                stretched.append(facts.index)
+            elif (why := unstorable(recording.streams[facts.index], suffix)) is not None:
+                cannot.append(f"{facts}: {why}")
+            else:
+                scale = Fraction(1) if facts.cover or facts.kind == "audio" else 1 / asked.speed
+                kept.append(Copied(facts, scale))
+    if cannot:
+        raise SinkError(
+            f"{inventory.path}: {'; '.join(cannot)}. A name in .mkv holds the most; "
+            "--leave-out NUMBER does without"
+        )
+    return tuple(kept), tuple(out), tuple(stretched)
+
+
+def _notes(inventory: Inventory, video: VideoFacts) -> Sequence[str]:
+    notes = []
+    if inventory.broken is not None:
+        notes.append(
+            f"the recording is not whole ({inventory.broken}): all that is there is converted"
+        )
+    if video.times_are == "guessed":
+        notes.append(f"no times are stored: taken as {float(video.rate):g} pictures a second")
+    return notes
