@@ -1,5 +1,6 @@
 """One conversion: from what is asked for to a proven file."""
 
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -16,8 +17,9 @@ from streamer.convert.inventory import take
 from streamer.convert.job import ChunkStages, Job, Progress, StagesOf
 from streamer.convert.journal import ChunkCounts
 from streamer.convert.plan import ConvertOptions, Plan, plan
+from streamer.convert.preview import save, strip
 from streamer.convert.verify import Expectation, Report, verify
-from streamer.pipeline import Stage
+from streamer.pipeline import Stage  # noqa: TC001  one place for imports
 from streamer.stages.enhance import Brighten, Enhance
 from streamer.stages.retime import Retime
 
@@ -106,16 +108,8 @@ def convert(
     Raises:
         StreamerError: It failed; the next run goes on with what is done.
     """
-    import time
-
     started = time.monotonic()
-    job = Job(
-        planned,
-        stages_of(planned, networks),
-        engines=networks.digests(),
-        jobs=jobs,
-        report=report,
-    )
+    job = _job(planned, networks, jobs, report)
     counts = job.run()
     proof = verify(
         planned.inventory.path,
@@ -125,6 +119,30 @@ def convert(
     if proof.ok:
         job.publish()
     return Converted(planned, counts, job.resumed, proof, time.monotonic() - started)
+
+
+def rehearse(planned: Plan, networks: Networks, jobs: int, pictures: int) -> float:
+    """Seconds that a conversion will take, from converting some *pictures* for nothing."""
+    return _job(planned, networks, jobs, lambda _: None).rehearse(pictures)
+
+
+def preview(planned: Plan, networks: Networks, path: Path) -> None:
+    """Write some pictures before and after as a PNG.
+
+    Raises:
+        OSError: It cannot be written.
+    """
+    save(strip(planned, stages_of(planned, networks)), path)
+
+
+def _job(planned: Plan, networks: Networks, jobs: int, report: Callable[[Progress], None]) -> Job:
+    return Job(
+        planned,
+        stages_of(planned, networks),
+        engines=networks.digests(),
+        jobs=jobs,
+        report=report,
+    )
 
 
 def expectation(planned: Plan) -> Expectation:

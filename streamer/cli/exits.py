@@ -32,6 +32,9 @@ class Exit(enum.IntEnum):
     DEVICE = 5
     """A model or the device that should run it cannot be used."""
 
+    INCOMPLETE = 6
+    """Converted up to where the recording was cut short, or without what was damaged in it."""
+
     INTERRUPTED = 130
     """Ended by Ctrl-C before it was done; the shell's own number for it."""
 

@@ -1,11 +1,13 @@
 """One conversion: chunks side by side, put together, and given its name."""
 
 import hashlib
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 from typing import Any, Final, Protocol
 
 from streamer import __version__
@@ -14,10 +16,11 @@ from streamer.frame import Frame
 from streamer.pipeline import Pipeline, Stage, file_links
 from streamer.recording.part_file import sync_folder
 
-from .chunks import Chunk
+from .busy import Busy, watched_sink, watched_source, watched_stage
+from .chunks import Chunk, nanoseconds
 from .decode import ChunkSource
 from .encode import ChunkEncoder
-from .journal import ChunkCounts, FinishedChunk, Journal, identity
+from .journal import ChunkCounts, ChunkWriter, FinishedChunk, Journal, identity
 from .mux import Assembly
 from .plan import Plan
 
@@ -64,7 +67,7 @@ class Progress:
     """Since this run began."""
 
     busy: Mapping[str, float]
-    """Share of the time in which each part worked rather than waited, 0 to 1."""
+    """Seconds in which each part worked rather than waited, in all chunks together."""
 
 
 class Job:
@@ -95,7 +98,7 @@ class Job:
         self._guard = threading.Lock()
         self._running: dict[int, Pipeline] = {}  # Guarded by _guard.
         self._stopped = False  # Guarded by _guard.
-        self._taken: dict[int, _Counted] = {}
+        self._under_way: list[_UnderWay] = []  # Guarded by _guard.
 
     def run(self) -> ChunkCounts:
         """Convert all chunks that are not done and put them together as `<output>.part`.
@@ -122,10 +125,27 @@ class Job:
                 raise
         chunks = [finished[chunk.number] for chunk in self._plan.chunks]
         _fit_together(chunks)
-        Assembly(self._plan.inventory, self._plan.coding, self._plan.copied).write(
-            self._plan.output, chunks
+        plan = self._plan
+        Assembly(plan.inventory, plan.coding, plan.copied, plan.stretched).write(
+            plan.output, chunks
         )
         return sum((chunk.counts for chunk in chunks), ChunkCounts())
+
+    def rehearse(self, pictures: int) -> float:
+        """Seconds that all takes, from converting some pictures of the middle for nothing."""
+        video, chunks = self._plan.video, self._plan.chunks
+        chunk = chunks[len(chunks) // 2]
+        few = min(pictures, chunk.pictures)
+        times = [nanoseconds(int(one), video.time_base) for one in video.times[chunk.first :][:few]]
+        short = replace(chunk, end_ns=times[-1] + 1, pictures=few, last=False)
+        started = time.monotonic()
+        with tempfile.TemporaryDirectory() as folder:
+            writer = ChunkWriter(Path(folder), 0)
+            try:
+                self._through(short, writer)
+            finally:
+                writer.close()
+        return (time.monotonic() - started) * len(video.times) / few / self._jobs
 
     def publish(self) -> None:
         """Give the conversion its name, and clear away what it was made of."""
@@ -140,6 +160,13 @@ class Job:
         return self._journal.resumed
 
     def _convert(self, chunk: Chunk) -> FinishedChunk:
+        writer = self._journal.writer(chunk.number)
+        try:
+            return self._through(chunk, writer)
+        finally:
+            writer.close()
+
+    def _through(self, chunk: Chunk, writer: ChunkWriter) -> FinishedChunk:
         plan = self._plan
         source = ChunkSource(
             plan.inventory,
@@ -149,33 +176,30 @@ class Job:
             follow=1 if plan.retiming.interpolates else 0,
         )
         stages = self._stages(chunk)
-        writer = self._journal.writer(chunk.number)
-        counted = self._taken[chunk.number] = _Counted(source)
-        try:
-            encoder = ChunkEncoder(plan.coding, writer)
-            large = plan.video.width * plan.video.height > _LARGE
-            pipeline = Pipeline(
-                f"chunk-{chunk.number}",
-                source,
-                {**stages.before, "retime": stages.retime, **stages.after},
-                {"encode": encoder},
-                make_link=file_links(capacity=1 if large else 4),
-            )
-            self._run(chunk.number, pipeline)
-            counts = ChunkCounts(
-                pictures=source.pictures,
-                shown=encoder.shown,
-                synthetic=encoder.synthetic,
-                cuts=stages.retime.cuts,
-                repeats=stages.retime.repeats,
-                enhanced=encoder.enhanced,
-                damaged=source.damaged,
-            )
-            finished = writer.finish(encoder.extradata, counts)
-        finally:
-            writer.close()
-        counted.done = True
-        return finished
+        encoder = ChunkEncoder(plan.coding, writer)
+        parts = {**stages.before, "retime": stages.retime, **stages.after}
+        busy = {name: Busy() for name in ("decode", *parts, "encode")}
+        with self._guard:
+            self._under_way.append(_UnderWay(source, busy))
+        large = plan.video.width * plan.video.height > _LARGE
+        pipeline = Pipeline(
+            f"chunk-{chunk.number}",
+            watched_source(source, busy["decode"]),
+            {name: watched_stage(stage, busy[name]) for name, stage in parts.items()},
+            {"encode": watched_sink(encoder, busy["encode"])},
+            make_link=file_links(capacity=1 if large else 4),
+        )
+        self._run(chunk.number, pipeline)
+        counts = ChunkCounts(
+            pictures=source.pictures,
+            shown=encoder.shown,
+            synthetic=encoder.synthetic,
+            cuts=stages.retime.cuts,
+            repeats=stages.retime.repeats,
+            enhanced=encoder.enhanced,
+            damaged=source.damaged,
+        )
+        return writer.finish(encoder.extradata, counts)
 
     def _run(self, number: int, pipeline: Pipeline) -> None:
         with self._guard:
@@ -203,22 +227,29 @@ class Job:
             pipeline.stop()
 
     def _tell(self, earlier: int, started: float) -> None:
-        taken = sum(counted.source.pictures for counted in list(self._taken.values()))
+        with self._guard:
+            under_way = list(self._under_way)
+        busy: dict[str, float] = {}
+        for one in under_way:
+            for name, spent in one.busy.items():
+                busy[name] = busy.get(name, 0.0) + spent.seconds
         self._report(
             Progress(
-                done=earlier + taken,
+                done=earlier + sum(one.source.pictures for one in under_way),
                 total=len(self._plan.video.times),
                 resumed=earlier,
                 seconds=time.monotonic() - started,
-                busy={},
+                busy=busy,
             )
         )
 
 
-@dataclass(slots=True)
-class _Counted:
+@dataclass(frozen=True, slots=True)
+class _UnderWay:
+    """A chunk that was begun in this run."""
+
     source: ChunkSource
-    done: bool = False
+    busy: Mapping[str, Busy]
 
 
 def _description(plan: Plan, engines: Mapping[str, str]) -> dict[str, Any]:

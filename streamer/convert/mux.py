@@ -19,6 +19,7 @@ from av.video.stream import VideoStream
 from streamer.errors import SinkError
 from streamer.recording.part_file import PartFile, storage_error
 
+from . import stretch
 from .encode import Coding
 from .inventory import Inventory, StreamFacts, VideoFacts, open_recording
 from .journal import CodedPicture, FinishedChunk
@@ -80,15 +81,22 @@ class Assembly:
         inventory: Of the recording.
         coding: What the encoder was told.
         copied: The streams to copy.
-        chapters: Whether to keep them; their times are scaled too.
+        stretched: Audio streams that are made to fit another speed.
     """
 
-    def __init__(self, inventory: Inventory, coding: Coding, copied: Sequence[Copied]) -> None:
+    def __init__(
+        self,
+        inventory: Inventory,
+        coding: Coding,
+        copied: Sequence[Copied],
+        stretched: Sequence[int] = (),
+    ) -> None:
         assert inventory.video is not None
         self._inventory = inventory
         self._video: VideoFacts = inventory.video
         self._coding = coding
         self._copied = {one.facts.index: one for one in copied}
+        self._stretched = frozenset(stretched)
         self._scale = 1 / coding.retiming.speed
 
     def write(self, output: Path, chunks: Sequence[FinishedChunk]) -> Path:
@@ -127,7 +135,7 @@ class Assembly:
             output.start_encoding()
             pictures = self._pictures(chunks, targets[self._video.stream.index])
             others = self._others(recording, targets)
-            for packet in _in_order(pictures, others):
+            for packet in _in_order(pictures, others, *self._stretched_packets(targets)):
                 output.mux(packet)
 
     def _own_tags(self, muxer: str) -> bool:
@@ -150,6 +158,9 @@ class Assembly:
                 if stream.type == "video":
                     target.codec_context.sample_aspect_ratio = stream.sample_aspect_ratio
                 dropped = frozenset()
+            elif stream.index in self._stretched:
+                target = stretch.add_stream(output, stream, facts, muxer)
+                dropped = _OF_THE_STREAM
             else:
                 continue
             target.disposition = int(facts.disposition)
@@ -216,6 +227,14 @@ class Assembly:
                 packet.duration = ends[picture.pts]
                 packet.is_keyframe = picture.keyframe
                 yield packet
+
+    def _stretched_packets(self, targets: Mapping[int, Any]) -> "list[Iterator[Packet[Any]]]":
+        speed, path = self._coding.retiming.speed, self._inventory.path
+        return [
+            stretch.packets(path, facts, targets[facts.index], speed=speed)
+            for facts in self._inventory.streams
+            if facts.index in self._stretched
+        ]
 
     def _others(self, recording: Any, targets: Mapping[int, Any]) -> "Iterator[Packet[Any]]":
         wanted = [stream for stream in recording.streams if stream.index in self._copied]

@@ -1,0 +1,186 @@
+"""How `convert` shows what it will do, how far it is, and what came of it."""
+
+import time
+from contextlib import contextmanager
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any, Final
+
+from . import output
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from rich.console import RenderableType
+
+    from streamer.build.conversion import Converted
+    from streamer.convert.batch import Task
+    from streamer.convert.job import Progress
+    from streamer.convert.plan import Plan
+
+_EVERY_S: Final = 1.0
+"""Seconds between two progress records for scripts."""
+
+
+@contextmanager
+def progress(name: str) -> "Iterator[Callable[[Progress], None]]":
+    """A bar for people, on standard error; for scripts an object a second."""
+    out = output.current()
+    if out.json or out.verbosity < 0:
+        yield _Records(name) if out.json else lambda _: None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+    from rich.progress import Progress as Bar
+
+    columns = (
+        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(),
+        TextColumn("{task.fields[rate]}"), TimeRemainingColumn(),
+        TextColumn("{task.fields[parts]}"),
+    )  # fmt: skip
+    with Bar(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task(name, total=None, rate="", parts="")
+
+        def report(now: "Progress") -> None:
+            bar.update(
+                task, completed=now.done, total=now.total, rate=f"{rate(now):.1f}/s",
+                parts=_parts(now),
+            )  # fmt: skip
+
+        yield report
+
+
+def rate(now: "Progress") -> float:
+    """Pictures of the recording a second, in this run."""
+    return (now.done - now.resumed) / now.seconds if now.seconds else 0.0
+
+
+def _parts(now: "Progress") -> str:
+    """The busiest first: what limits the speed."""
+    shares = sorted(now.busy.items(), key=lambda item: -item[1])
+    return ", ".join(f"{name} {spent / now.seconds:.0%}" for name, spent in shares if now.seconds)
+
+
+class _Records:
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._last = -_EVERY_S
+
+    def __call__(self, now: "Progress") -> None:
+        at = time.monotonic()
+        if at - self._last < _EVERY_S and now.done < now.total:
+            return
+        self._last = at
+        speed = rate(now)
+        output.current().record(
+            {
+                "kind": "progress",
+                "input": self._name,
+                "done": now.done,
+                "total": now.total,
+                "pictures_per_s": round(speed, 2),
+                "eta_s": round((now.total - now.done) / speed, 1) if speed else None,
+                "busy_s": {name: round(spent, 2) for name, spent in now.busy.items()},
+            }
+        )
+
+
+def plan_record(planned: "Plan", seconds: float) -> dict[str, Any]:
+    """What would happen, for scripts."""
+    coding = planned.coding
+    return {
+        "kind": "plan",
+        "input": str(planned.inventory.path),
+        "output": str(planned.output),
+        "pictures": len(planned.video.times),
+        "shown": planned.pictures,
+        "rate": str(coding.rate),
+        "encoder": coding.spec.name,
+        "options": dict(coding.options),
+        "pixel_format": coding.pixel_format,
+        "chunks": len(planned.chunks),
+        "copied": [str(one.facts) for one in planned.copied],
+        "left_out": [{"stream": index, "why": why} for index, why in planned.left_out],
+        "notes": list(planned.notes),
+        "seconds": round(seconds, 1),
+    }
+
+
+def plan_table(planned: "Plan", seconds: float) -> "RenderableType":
+    """What would happen, for people."""
+    from rich.table import Table
+
+    video, coding = planned.video, planned.coding
+    table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
+    size = f"{video.width}x{video.height} {video.pixel_format}"
+    pictures = f"{len(video.times)} of {size}, {float(video.rate):.3f} a second"
+    coded = f"{coding.spec.name} {_settings(coding.options)} {coding.pixel_format}"
+    rows = [
+        ("from", f"{planned.inventory.path}"),
+        ("to", f"{planned.output}"),
+        ("pictures", pictures),
+        ("become", f"{planned.pictures}, {float(coding.rate):.3f} a second, {coded}"),
+        *(("kept", str(one.facts)) for one in planned.copied),
+        *(("stretched", f"stream {index}") for index in planned.stretched),
+        *(("left out", f"stream {index}: {why}") for index, why in planned.left_out),
+        *(("note", note) for note in planned.notes),
+        ("chunks", f"{len(planned.chunks)}"),
+        ("takes", f"about {_duration(seconds)}"),
+    ]
+    for row in rows:
+        table.add_row(*row)
+    return table
+
+
+def _settings(options: Any) -> str:
+    return " ".join(f"{name}={value}" for name, value in options.items() if "params" not in name)
+
+
+def _duration(seconds: float) -> str:
+    whole = round(seconds)
+    if whole < 60:  # noqa: PLR2004  a minute
+        return f"{max(1, whole)} s"
+    minutes, hours = whole // 60 % 60, whole // 3600
+    return f"{hours} h {minutes:02} min" if hours else f"{minutes} min {whole % 60:02} s"
+
+
+def record(task: "Task", done: "Converted") -> dict[str, Any]:
+    """What came of a conversion, for scripts."""
+    return {
+        "kind": "converted" if done.report.ok else "unproven",
+        "input": str(task.source),
+        "output": str(task.output),
+        **asdict(done.counts),
+        "resumed": done.resumed,
+        "seconds": round(done.seconds, 3),
+        "whole": done.plan.inventory.broken is None and not done.counts.damaged,
+        "checks": [
+            {"name": check.name, "ok": check.ok, "detail": check.detail}
+            for check in done.report.checks
+        ],
+    }
+
+
+def told(task: "Task", done: "Converted") -> str:
+    """What came of a conversion, for people."""
+    counts = done.counts
+    lines = [
+        f"{task.output}: {counts.shown} pictures from {counts.pictures} in "
+        f"{_duration(done.seconds)}" + (", gone on with" if done.resumed else "")
+    ]
+    said = (
+        (counts.synthetic, "made in between"),
+        (counts.cuts, "cuts not mixed"),
+        (counts.repeats, "repeats recognised"),
+        (counts.enhanced, "enhanced"),
+        (counts.damaged, "packets or pictures damaged and left out"),
+    )
+    words = [f"{number} {what}" for number, what in said if number]
+    if words:
+        lines.append("  " + ", ".join(words))
+    wrong = [check for check in done.report.checks if not check.ok]
+    if wrong:
+        lines += [f"  NOT PROVEN, so it stays {task.output.name}.part:"]
+        lines += [f"    {check.name}: {check.detail}" for check in wrong]
+    else:
+        lines.append(f"  proven: {len(done.report.checks)} checks")
+    return "\n".join(lines)

@@ -1,0 +1,192 @@
+"""`streamer convert`: recordings into smoother, brighter or explained ones, losing nothing."""
+
+import os
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from . import output as outputs
+from .conversions import plan_record, plan_table, progress, record, told
+from .exits import Exit, exit_code, one_line
+
+if TYPE_CHECKING:
+    from streamer.build.conversion import Networks
+    from streamer.convert.batch import Task
+    from streamer.convert.plan import ConvertOptions
+
+_REHEARSED = 48
+"""Pictures that are converted for `--dry-run` to tell how long all take."""
+
+
+def convert(
+    inputs: Annotated[
+        list[str], typer.Argument(metavar="INPUT...", help="Files, folders, patterns.")
+    ],
+    *,
+    output: Annotated[Path, typer.Option("--output", "-o", help="File, or folder for many.")],
+    factor: Annotated[
+        int | None, typer.Option(min=1, max=64, help="Pictures for each one.")
+    ] = None,
+    fps: Annotated[
+        str | None, typer.Option(help="Constant rate, such as 60 or 60000/1001.")
+    ] = None,
+    speed: Annotated[str, typer.Option(help="How fast it runs: 0.25 or 1/4 is slow motion.")] = "1",
+    enhance: Annotated[bool, typer.Option("--enhance", help="Make what is dark visible.")] = False,
+    overlay: Annotated[
+        bool, typer.Option("--overlay", help="Draw the smoke that is seen.")
+    ] = False,
+    encoder: Annotated[
+        str | None, typer.Option(help="x264, x265, svt-av1, vp9, ffv1, prores, nvenc-h264, ...")
+    ] = None,
+    quality: Annotated[Literal["draft", "good", "best"], typer.Option(help="If unsure.")] = "good",
+    preset: Annotated[str | None, typer.Option(help="How hard the encoder works.")] = None,
+    crf: Annotated[float | None, typer.Option(help="How much the encoder may lose.")] = None,
+    pixel_format: Annotated[str | None, typer.Option(help="Convert to it, e.g. yuv420p.")] = None,
+    deinterlace: Annotated[
+        bool, typer.Option("--deinterlace", help="Whole pictures of fields.")
+    ] = False,
+    audio: Annotated[
+        Literal["copy", "stretch", "drop"] | None, typer.Option(help="At another speed: drop.")
+    ] = None,
+    leave_out: Annotated[list[int] | None, typer.Option(help="A stream not to keep.")] = None,
+    cuts: Annotated[bool, typer.Option(help="Never mix the pictures around a cut.")] = True,
+    repeats: Annotated[
+        Literal["across", "keep"], typer.Option(help="What becomes of repeated pictures.")
+    ] = "across",
+    container: Annotated[str | None, typer.Option(help="Suffix of results in a folder.")] = None,
+    device: Annotated[
+        Literal["auto", "cuda", "cpu"], typer.Option(help="Of the networks.")
+    ] = "auto",
+    hwaccel: Annotated[str | None, typer.Option(help="What decodes, such as cuda.")] = None,
+    jobs: Annotated[int, typer.Option(min=0, max=64, help="Chunks side by side; 0: by cores.")] = 0,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Do again what is done.")] = False,
+    preview: Annotated[
+        Path | None, typer.Option(help="PNG of some pictures before and after.")
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would happen.")] = False,
+) -> None:
+    """Interpolate, slow down, enhance or explain recordings; everything else is kept exactly."""
+    from streamer.build.conversion import open_networks
+    from streamer.convert.batch import tasks
+    from streamer.convert.plan import ConvertOptions
+
+    asked = ConvertOptions(
+        factor=factor,
+        rate=_number(fps, "--fps") if fps else None,
+        speed=_number(speed, "--speed"),
+        enhance=enhance,
+        overlay=overlay,
+        encoder=encoder,
+        quality=quality,
+        effort=preset,
+        level=crf,
+        pixel_format=pixel_format,
+        deinterlace=deinterlace,
+        audio=audio,
+        leave_out=tuple(leave_out or ()),
+        cuts=cuts,
+        repeats=repeats,
+        hwaccel=hwaccel,
+    )
+    wanted = tasks(inputs, output, container=_suffix(container))
+    todo = _Todo(preview, overwrite=overwrite, dry_run=dry_run)
+    with open_networks(asked, device=device) as networks:
+        worst = _Run(asked, networks, jobs or _side_by_side(), todo).all(wanted)
+    if worst is not Exit.OK:
+        raise typer.Exit(int(worst))
+
+
+def _number(text: str, option: str) -> Fraction:
+    try:
+        number = Fraction(text)
+    except (ValueError, ZeroDivisionError) as error:
+        raise typer.BadParameter(
+            f"{option}: expected a number such as 0.25 or 60000/1001, got {text!r}"
+        ) from error
+    if number <= 0:
+        raise typer.BadParameter(f"{option}: must be above 0, got {text}")
+    return number
+
+
+def _suffix(container: str | None) -> str | None:
+    return None if container is None else f".{container.lower().removeprefix('.')}"
+
+
+def _side_by_side() -> int:
+    """Decoding, interpolating and encoding one chunk keep about two cores busy."""
+    return max(1, len(os.sched_getaffinity(0)) // 2)
+
+
+@dataclass(frozen=True, slots=True)
+class _Todo:
+    """What is done apart from converting."""
+
+    preview: Path | None
+    overwrite: bool
+    dry_run: bool
+
+
+class _Run:
+    """All conversions of one call."""
+
+    def __init__(
+        self, asked: "ConvertOptions", networks: "Networks", jobs: int, todo: _Todo
+    ) -> None:
+        self._asked = asked
+        self._networks = networks
+        self._jobs = jobs
+        self._todo = todo
+        self._out = outputs.current()
+
+    def all(self, wanted: "list[Task]") -> Exit:
+        """Convert one after another; one that fails does not keep the others waiting."""
+        tally = dict.fromkeys(("converted", "skipped", "incomplete", "failed"), 0)
+        worst = Exit.OK
+        for task in wanted:
+            if task.done and not self._todo.overwrite and not self._todo.dry_run:
+                tally["skipped"] += 1
+                self._out.result(
+                    {"kind": "skipped", "input": str(task.source), "output": str(task.output)},
+                    f"{task.output}: is there; --overwrite does it again",
+                )
+                continue
+            try:
+                outcome = self._one(task)
+            except Exception as error:
+                if len(wanted) == 1:
+                    raise
+                outcome = exit_code(error)
+                self._out.error(one_line(error))
+                self._out.record(
+                    {"kind": "failed", "input": str(task.source), "error": one_line(error)}
+                )
+            names = {Exit.OK: "converted", Exit.INCOMPLETE: "incomplete"}
+            tally[names.get(outcome, "failed")] += 1
+            worst = max(worst, outcome)
+        if len(wanted) > 1 and not self._todo.dry_run:
+            text = ", ".join(f"{number} {name}" for name, number in tally.items() if number)
+            self._out.result({"kind": "summary", **tally}, text or "nothing to do")
+        return worst
+
+    def _one(self, task: "Task") -> Exit:
+        from streamer.build import conversion
+
+        planned = conversion.make_plan(task.source, task.output, self._asked)
+        for note in planned.notes:
+            self._out.note(f"{task.source.name}: {note}")
+        if self._todo.preview is not None:
+            conversion.preview(planned, self._networks, self._todo.preview)
+            self._out.note(f"{self._todo.preview}: some pictures before and after")
+        if self._todo.dry_run:
+            seconds = conversion.rehearse(planned, self._networks, self._jobs, _REHEARSED)
+            self._out.result(plan_record(planned, seconds), lambda: plan_table(planned, seconds))
+            return Exit.OK
+        with progress(task.source.name) as report:
+            done = conversion.convert(planned, self._networks, jobs=self._jobs, report=report)
+        self._out.result(record(task, done), lambda: told(task, done))
+        if not done.report.ok:
+            return Exit.FAILED
+        return Exit.INCOMPLETE if planned.inventory.broken or done.counts.damaged else Exit.OK
