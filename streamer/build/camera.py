@@ -7,12 +7,9 @@ from pathlib import Path
 from typing import Final
 
 from engines.lowlight.enhancer import Enhancer
-from streamer.alarm.background import Background
 from streamer.alarm.event import Event
 from streamer.alarm.evidence import EvidenceFolder, Provenance, safe_name
-from streamer.alarm.rule import Alarm, AlarmRule
-from streamer.alarm.usual import Usual
-from streamer.alarm.zones import Zones
+from streamer.alarm.rule import Alarm
 from streamer.clock import Clock, MediaClock, Stop
 from streamer.config import CameraSettings, Config
 from streamer.frame import Frame
@@ -41,13 +38,11 @@ from streamer.sources.pattern import PatternSource
 from streamer.sources.reconnect import Backoff, Reconnecting, SourceState
 from streamer.sources.snapshot import SnapshotSource
 from streamer.sources.video import VideoSource
-from streamer.stages.alarm import Judge
 from streamer.stages.enhance import Brighten, Enhance
 from streamer.stages.overlay import Overlay
-from streamer.stages.segment import Segment
 from streamer.store import Store
-from streamer.store.usual import UsualFile
 
+from .detection import alarm_rule, detection, look_interval_ns
 from .models import Models
 
 _NS: Final = 1_000_000_000
@@ -118,19 +113,17 @@ class BuiltCamera:
         overlay = Overlay(self.name, clock=site.clock, live=self._in_real_time)
         incidents = self._incidents(ring, overlay)
         self.alarm = self._alarm(incidents)
-        background = _background(settings)
-        usual, keep = self._usual(background)
+        found = detection(
+            self.alarm,
+            settings,
+            site.models,
+            clock=site.clock,
+            record=incidents.record,
+            usual=None if site.usual is None else site.usual / f"{self.folder}.npz",
+        )
         stages: dict[str, Stage] = {
-            "segment": Segment(
-                site.models.smoke,
-                interval_ns=_look_interval_ns(settings),
-                background=background,
-                suspect=self._suspect(),
-                brighten=self._brighten(),
-            ),
-            "alarm": _then(
-                self._judge(self.alarm, incidents, background, usual, keep), incidents.close, keep
-            ),
+            "segment": found.look,
+            "alarm": _then(found.judge, incidents.close, found.keep),
         }
         sinks = self._sinks()
         shown = len(sinks) > 1  # To somebody besides the monitor.
@@ -220,59 +213,6 @@ class BuiltCamera:
         if self._site.on_event is not None:
             self._site.on_event(event)
 
-    def _threshold(self) -> float:
-        told = self._settings.alarm.threshold
-        return self._site.models.smoke.threshold if told is None else told
-
-    def _outline(self) -> float:
-        told = self._settings.alarm.outline
-        return self._site.models.smoke.outline if told is None else told
-
-    def _suspect(self) -> tuple[float, float] | None:
-        """Where the alarm's lowest threshold lies: all that can count is looked at again."""
-        if not self._settings.watch.second_look:
-            return None
-        return self._threshold() * self._settings.alarm.keep_ratio, self._outline()
-
-    def _brighten(self) -> Brighten | None:
-        """What lifts dark pictures for the network."""
-        if self._site.models.lowlight is None or not self._settings.watch.lift_dark:
-            return None
-        return Brighten(Enhancer(self._site.models.lowlight))
-
-    def _usual(self, background: Background | None) -> tuple[Usual | None, Callable[[], None]]:
-        """What is usual here, and what keeps it; a replay begins with nothing and keeps nothing."""
-        told = self._settings.watch.usual
-        if background is None or not told.enabled:
-            return None, _nothing
-        usual = Usual(learn_s=60 * told.learn_min)
-        if self._site.usual is None:
-            return usual, _nothing
-        file = UsualFile(self._site.usual / f"{self.folder}.npz")
-        file.load_into(usual)
-        return usual, lambda: file.save(usual)
-
-    def _judge(
-        self,
-        alarm: Alarm,
-        incidents: Incidents,
-        background: Background | None,
-        usual: Usual | None,
-        keep: Callable[[], None],
-    ) -> Judge:
-        settings = self._settings
-        return Judge(
-            alarm,
-            threshold=self._threshold(),
-            outline=self._outline(),
-            zones=Zones(include=settings.zones.include, exclude=settings.zones.exclude),
-            clock=self._site.clock,
-            record=incidents.record,
-            background=background,
-            usual=usual,
-            keep=keep,
-        )
-
     def _sinks(self) -> dict[str, Sink]:
         outputs, site = self._settings.outputs, self._site
         sinks: dict[str, Sink] = {"monitor": self.monitor}
@@ -304,7 +244,7 @@ class BuiltCamera:
             self._site.clock,
             tap=ring,
             live=self.live,
-            look_interval_ns=None if every_frame else _look_interval_ns(self._settings),
+            look_interval_ns=None if every_frame else look_interval_ns(self._settings),
         )
         if self.live:
             wait = self._settings.reconnect
@@ -339,28 +279,12 @@ def kind(settings: CameraSettings) -> Kind:
     return told.get(settings.source.kind) or kind_of(_address(settings))
 
 
-def alarm_rule(settings: CameraSettings) -> AlarmRule:
-    """The rule that the settings mean; their keys are its fields."""
-    return AlarmRule(**settings.alarm.model_dump(exclude={"threshold", "outline"}))
-
-
-def _background(settings: CameraSettings) -> Background | None:
-    told = settings.watch.background
-    if not told.enabled:
-        return None
-    return Background(min_age_s=told.min_age_s, step_s=told.step_s)
-
-
 def _has_packets(settings: CameraSettings) -> bool:
     return kind(settings) not in (Kind.SNAPSHOT, Kind.FOLDER, Kind.PATTERN)
 
 
 def _address(settings: CameraSettings) -> str:
     return settings.source.address.get_secret_value()
-
-
-def _look_interval_ns(settings: CameraSettings) -> int:
-    return round(_NS / settings.watch.looks_per_second)
 
 
 def _attempt(
@@ -419,10 +343,6 @@ def _closing(source: Source, ring: PacketRing) -> Source:
             ring.close()
 
     return run
-
-
-def _nothing() -> None:
-    """Nothing is to be done."""
 
 
 def _then(stage: Stage, *done: Callable[[], None]) -> Stage:
