@@ -121,6 +121,11 @@ def convert(
     return Converted(planned, counts, job.resumed, proof, time.monotonic() - started)
 
 
+def run_job(planned: Plan, networks: Networks, *, jobs: int) -> ChunkCounts:
+    """Convert without proving or publishing: what is measured."""
+    return _job(planned, networks, jobs, lambda _: None).run()
+
+
 def rehearse(planned: Plan, networks: Networks, jobs: int, pictures: int) -> float:
     """Seconds that a conversion will take, from converting some *pictures* for nothing."""
     return _job(planned, networks, jobs, lambda _: None).rehearse(pictures)

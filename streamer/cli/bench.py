@@ -9,7 +9,7 @@ import typer
 
 from . import output
 
-BENCHES: Final = ("link", "engines", "overhead", "overload", "replay", "night", "cameras", "rtsp")
+BENCHES: Final = ("link", "engines", "overhead", "overload", "replay", "night", "convert", "cameras", "rtsp")
 """Modules of `streamer.bench`, quick ones first."""
 
 

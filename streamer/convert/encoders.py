@@ -50,10 +50,19 @@ class EncoderSpec:
         """Pixel formats it takes, FFmpeg's names."""
         return _formats(self.codec)
 
+    def stored(self, planar: str) -> str | None:
+        """The format in which it takes what is worked on as *planar*; `None` if it loses some."""
+        forms = (planar, _PACKED.get(planar))
+        return next((form for form in forms if form is not None and form in self.formats()), None)
+
     @property
     def available(self) -> bool:
         """Whether FFmpeg was built with it. A card's encoder may still miss its card."""
         return bool(self.formats())
+
+
+_PACKED: Final = {"gbrp": "bgr0", "gbrap": "bgra"}
+"""Formats that hold the same as a planar one."""
 
 
 @functools.cache
@@ -137,7 +146,7 @@ ENCODERS: Final[Mapping[str, EncoderSpec]] = {
             "ffv1",
             "ffv1",
             "ffv1",
-            frozenset({".mkv", ".mov"}),
+            frozenset({".mkv"}),
             {"draft": _FFV1, "good": _FFV1, "best": _FFV1},
             effort=None,
             level=None,

@@ -34,8 +34,12 @@ _SECOND: Final = Fraction(1)
 _HAS_OWN_CLOCK: Final = frozenset({"mpegts", "mpeg", "rtp", "asf"})
 """Formats that start anywhere: where they begin means nothing, and is taken as zero."""
 
-_DECLARED_END: Final = Fraction(1)
-"""Seconds by which a recording may end before what its header says: headers round."""
+_DECLARED_END: Final = Fraction(1, 4)
+"""Seconds by which a recording may end before what its header says: headers round, and count the
+last picture's duration."""
+
+_TS_PACKET: Final = 188
+"""Bytes of an MPEG-TS packet; with four bytes of time in front on discs and in camcorders."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -403,6 +407,8 @@ class _Taking:
             last = entries[-1] if "mov" in self.container.format.name and len(entries) else None
             if last is not None and last.pos + last.size > size:
                 return "the file ends before what its index lists"
+        if "mpegts" in self.container.format.name and size % _TS_PACKET and size % (_TS_PACKET + 4):
+            return "the file ends within a packet"
         ends = [stream.end for stream in streams if stream.end is not None]
         declared_end = Fraction(self.container.duration or 0, av.time_base)
         start = Fraction(self.container.start_time or 0, av.time_base) - self.origin
@@ -456,5 +462,7 @@ def _unreadable(path: Path, error: Exception) -> SourceError:
     missing = isinstance(error, FileNotFoundError | IsADirectoryError | PermissionError)
     if isinstance(error, av.error.InvalidDataError):
         reason = "not a recording, or its index is missing because it was cut short"
+    if isinstance(error, EOFError):
+        reason = "ends before its first picture"
     trouble = Trouble.NOT_FOUND if missing else Trouble.DAMAGED
     return SourceRejected(f"{path}: {reason}", trouble=trouble)

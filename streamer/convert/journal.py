@@ -134,7 +134,7 @@ class ChunkWriter:
             self._file.flush()
             os.fsync(self._file.fileno())
             self._file.close()
-            _write_json(self._json, _record(finished))
+            write_json(self._json, _record(finished))
         except OSError as error:
             raise storage_error(self._path, error) from error
         return finished
@@ -167,11 +167,11 @@ class Journal:
         """
         job = self.folder / "job.json"
         try:
-            if self.folder.exists() and _read_json(job) != self._job:
+            if self.folder.exists() and read_json(job) != self._job:
                 shutil.rmtree(self.folder)
             if not job.exists():
                 self.folder.mkdir(parents=True, exist_ok=True)
-                _write_json(job, self._job)
+                write_json(job, self._job)
         except OSError as error:
             raise storage_error(self.folder, error) from error
         finished = {chunk.number: chunk for chunk in self._finished()}
@@ -180,7 +180,7 @@ class Journal:
 
     def _finished(self) -> Iterator[FinishedChunk]:
         for path in sorted(self.folder.glob("[0-9]*.json")):
-            record = _read_json(path)
+            record = read_json(path)
             packets = path.with_suffix(".packets")
             if record is None or not packets.exists():
                 continue
@@ -235,7 +235,7 @@ def _chunk(record: dict[str, Any], packets: Path) -> FinishedChunk:
     )
 
 
-def _read_json(path: Path) -> dict[str, Any] | None:
+def read_json(path: Path) -> dict[str, Any] | None:
     """What stands there; `None` for nothing, and for half of something."""
     try:
         value = json.loads(path.read_text())
@@ -244,7 +244,7 @@ def _read_json(path: Path) -> dict[str, Any] | None:
     return value if isinstance(value, dict) else None
 
 
-def _write_json(path: Path, value: dict[str, Any]) -> None:
+def write_json(path: Path, value: dict[str, Any]) -> None:
     """In one piece, and outliving a power cut."""
     part = path.with_suffix(".new")
     with part.open("w") as file:

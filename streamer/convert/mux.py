@@ -155,7 +155,7 @@ class Assembly:
                 dropped: frozenset[str] = _OF_THE_STREAM
             elif stream.index in self._copied:
                 target = output.add_stream_from_template(stream, opaque=True)
-                if stream.type == "video":
+                if stream.type == "video" and stream.sample_aspect_ratio:
                     target.codec_context.sample_aspect_ratio = stream.sample_aspect_ratio
                 dropped = frozenset()
             elif stream.index in self._stretched:

@@ -22,7 +22,7 @@ from .encoders import (
     holds_dynamic_range,
     options,
 )
-from .inventory import Inventory, VideoFacts, open_recording
+from .inventory import Inventory, StreamFacts, VideoFacts, open_recording
 from .mux import MUXERS, Copied, unstorable
 
 _WARM_UP_NS: Final = 2 * NS
@@ -129,7 +129,7 @@ def plan(inventory: Inventory, output: Path, asked: ConvertOptions) -> Plan:
         ),
         width=video.width,
         height=video.height,
-        pixel_format=pixel_format,
+        pixel_format=spec.stored(pixel_format) or pixel_format,
         aspect=video.aspect,
         color=ColorTags(color.matrix, color.primaries, color.transfer, color.full_range),
         retiming=retiming,
@@ -214,10 +214,10 @@ def _encoder(
     if suffix not in spec.containers and suffix != ".m4v":
         fitting = ", ".join(one.name for one in ENCODERS.values() if suffix in one.containers)
         raise SinkError(f"{suffix} does not hold what {name} writes; it holds {fitting}")
-    if pixel_format not in spec.formats():
+    if spec.stored(pixel_format) is None:
         able = ", ".join(
             one.name for one in ENCODERS.values()
-            if pixel_format in one.formats() and suffix in one.containers
+            if one.stored(pixel_format) and suffix in one.containers
         )  # fmt: skip
         raise SinkError(
             f"{inventory.path}: its pictures are {pixel_format}, which {name} cannot store in "
@@ -272,43 +272,46 @@ def _streams(
     inventory: Inventory, suffix: str, asked: ConvertOptions
 ) -> tuple[tuple[Copied, ...], tuple[tuple[int, str], ...], tuple[int, ...]]:
     """What is copied, what is left out and why, and what sound is stretched."""
-    assert inventory.video is not None
+    wrong = set(asked.leave_out) - {one.index for one in inventory.others()}
+    if wrong:
+        raise SinkError(f"{inventory.path}: has no stream {min(wrong)} that could be left out")
     kept: list[Copied] = []
     out: list[tuple[int, str]] = []
     stretched: list[int] = []
     cannot: list[str] = []
-    wrong = set(asked.leave_out) - {one.index for one in inventory.others()}
-    if wrong:
-        raise SinkError(f"{inventory.path}: has no stream {min(wrong)} that could be left out")
     with open_recording(inventory.path) as recording:
         for facts in inventory.others():
-            audio = asked.audio or ("copy" if asked.speed == 1 else "drop")
-            if facts.index in asked.leave_out:
-                out.append((facts.index, "as asked"))
-            elif facts.kind == "audio" and audio == "drop":
-                out.append((facts.index, "sound at another speed; --audio stretch keeps it"
-                            if asked.audio is None else "as asked"))  # fmt: skip
-            elif (
-                facts.kind == "data"
-                and inventory.chapters
-                and facts.tags.get("handler_name") == "SubtitleHandler"
-            ):
-                out.append(
-                    (facts.index, "it holds the chapters' names, which are kept as chapters")
-                )
-            elif facts.kind == "audio" and audio == "stretch":
+            unwanted = _unwanted(inventory, facts, asked)
+            if unwanted is not None:
+                out.append((facts.index, unwanted))
+            elif facts.kind == "audio" and asked.audio == "stretch" and asked.speed != 1:
                 stretched.append(facts.index)
             elif (why := unstorable(recording.streams[facts.index], suffix)) is not None:
                 cannot.append(f"{facts}: {why}")
             else:
-                scale = Fraction(1) if facts.cover or facts.kind == "audio" else 1 / asked.speed
-                kept.append(Copied(facts, scale))
+                whole = facts.cover or facts.kind == "audio"
+                kept.append(Copied(facts, Fraction(1) if whole else 1 / asked.speed))
     if cannot:
         raise SinkError(
             f"{inventory.path}: {'; '.join(cannot)}. A name in .mkv holds the most; "
             "--leave-out NUMBER does without"
         )
     return tuple(kept), tuple(out), tuple(stretched)
+
+
+def _unwanted(inventory: Inventory, facts: StreamFacts, asked: ConvertOptions) -> str | None:
+    """Why a stream is not kept as a stream; `None` if it is."""
+    if facts.index in asked.leave_out:
+        return "as asked"
+    if facts.kind == "audio" and asked.audio == "drop":
+        return "as asked"
+    if facts.kind == "audio" and asked.audio is None and asked.speed != 1:
+        return "sound at another speed; --audio stretch keeps it"
+    if facts.kind == "data" and not facts.packets and inventory.chapters:
+        return "it holds the chapters' names, which are kept as chapters"
+    if facts.kind == "data" and "timecode" in facts.tags:
+        return "it holds the timecode, which is kept as a tag of the video"
+    return None
 
 
 def _notes(inventory: Inventory, video: VideoFacts) -> Sequence[str]:
