@@ -52,7 +52,8 @@ class EncoderSpec:
 
     def stored(self, planar: str) -> str | None:
         """The format in which it takes what is worked on as *planar*; `None` if it loses some."""
-        forms = (planar, _PACKED.get(planar))
+        # Others take alpha too, and throw it away.
+        forms = (planar, _PACKED.get(planar) if self.lossless else None)
         return next((form for form in forms if form is not None and form in self.formats()), None)
 
     @property
