@@ -23,6 +23,8 @@ from streamer.pipeline import Stage  # noqa: TC001  one place for imports
 from streamer.stages.enhance import Brighten, Enhance
 from streamer.stages.retime import Retime
 
+from .looking import FirstPass, Looking, Watch, open_watch
+
 
 @dataclass(frozen=True, slots=True)
 class Networks:
@@ -30,11 +32,15 @@ class Networks:
 
     interpolation: Interpolator | None = None
     lowlight: LowLightModel | None = None
+    """For people; what lifts dark pictures for the smoke network is that one's own affair."""
+
+    watch: Watch | None = None
 
     def digests(self) -> Mapping[str, str]:
         """What decides over the result, by name."""
         there = (self.interpolation, self.lowlight)
-        return {network.name: network.digest for network in there if network is not None}
+        digests = {network.name: network.digest for network in there if network is not None}
+        return {**digests, **(self.watch.digests() if self.watch else {})}
 
 
 @contextmanager
@@ -53,11 +59,18 @@ def open_networks(asked: ConvertOptions, *, device: Device) -> Iterator[Networks
         if asked.enhance:
             lowlight = open_lowlight_model(device=device)
             opened.callback(lowlight.close)
-        yield Networks(interpolation, lowlight)
+        watch = opened.enter_context(open_watch(device)) if asked.overlay else None
+        yield Networks(interpolation, lowlight, watch)
 
 
-def stages_of(planned: Plan, networks: Networks) -> StagesOf:
-    """What makes the stages of each chunk of a conversion."""
+def stages_of(planned: Plan, networks: Networks, first_pass: FirstPass | None = None) -> StagesOf:
+    """What makes the stages of each chunk of a conversion.
+
+    Args:
+        planned: The conversion.
+        networks: Open.
+        first_pass: What is drawn; it has run when the first chunk is begun.
+    """
 
     def stages(chunk: Chunk) -> ChunkStages:
         before: dict[str, Stage] = {}
@@ -71,7 +84,7 @@ def stages_of(planned: Plan, networks: Networks) -> StagesOf:
             across=planned.asked.repeats == "across",
             window_ns=(chunk.begin_ns, chunk.end_ns),
         )
-        return ChunkStages(before, retime, {})
+        return ChunkStages(before, retime, first_pass.stages() if first_pass else {})
 
     return stages
 
@@ -102,14 +115,22 @@ def convert(
     *,
     jobs: int,
     report: Callable[[Progress], None],
+    looking: Callable[[Looking], None] = lambda _: None,
 ) -> Converted:
     """Convert a recording, prove that nothing was lost, and only then give the result its name.
+
+    Args:
+        planned: What is to be done.
+        networks: Open.
+        jobs: Chunks side by side.
+        report: Told how far it is.
+        looking: Told how far the first pass of an overlay is, before.
 
     Raises:
         StreamerError: It failed; the next run goes on with what is done.
     """
     started = time.monotonic()
-    job = _job(planned, networks, jobs, report)
+    job = _job(planned, networks, jobs, report, looking)
     counts = job.run()
     proof = verify(
         planned.inventory.path,
@@ -123,12 +144,12 @@ def convert(
 
 def run_job(planned: Plan, networks: Networks, *, jobs: int) -> ChunkCounts:
     """Convert without proving or publishing: what is measured."""
-    return _job(planned, networks, jobs, lambda _: None).run()
+    return _job(planned, networks, jobs).run()
 
 
 def rehearse(planned: Plan, networks: Networks, jobs: int, pictures: int) -> float:
     """Seconds that a conversion will take, from converting some *pictures* for nothing."""
-    return _job(planned, networks, jobs, lambda _: None).rehearse(pictures)
+    return _job(planned, networks, jobs).rehearse(pictures)
 
 
 def preview(planned: Plan, networks: Networks, path: Path) -> None:
@@ -140,13 +161,21 @@ def preview(planned: Plan, networks: Networks, path: Path) -> None:
     save(strip(planned, stages_of(planned, networks)), path)
 
 
-def _job(planned: Plan, networks: Networks, jobs: int, report: Callable[[Progress], None]) -> Job:
+def _job(
+    planned: Plan,
+    networks: Networks,
+    jobs: int,
+    report: Callable[[Progress], None] = lambda _: None,
+    looking: Callable[[Looking], None] = lambda _: None,
+) -> Job:
+    first = None if networks.watch is None else FirstPass(planned, networks.watch, report=looking)
     return Job(
         planned,
-        stages_of(planned, networks),
+        stages_of(planned, networks, first),
         engines=networks.digests(),
         jobs=jobs,
         report=report,
+        prepare=first,
     )
 
 

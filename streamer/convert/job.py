@@ -79,6 +79,7 @@ class Job:
         engines: Digest of each network that has a part in the result.
         jobs: Chunks side by side.
         report: Told now and then how far it is.
+        prepare: Called with the conversion's own folder before any chunk is begun.
     """
 
     def __init__(
@@ -89,11 +90,13 @@ class Job:
         engines: Mapping[str, str],
         jobs: int,
         report: Callable[[Progress], None],
+        prepare: Callable[[Path], None] | None = None,
     ) -> None:
         self._plan = plan
         self._stages = stages
         self._jobs = jobs
         self._report = report
+        self._prepare = prepare
         self._journal = Journal(plan.output, _description(plan, engines))
         self._guard = threading.Lock()
         self._running: dict[int, Pipeline] = {}  # Guarded by _guard.
@@ -110,6 +113,8 @@ class Job:
         finished = self._journal.open()
         earlier = sum(chunk.counts.pictures for chunk in finished.values())
         rest = [chunk for chunk in self._plan.chunks if chunk.number not in finished]
+        if rest and self._prepare is not None:
+            self._prepare(self._journal.folder)
         started = time.monotonic()
         with ThreadPoolExecutor(self._jobs, thread_name_prefix="chunk") as pool:
             futures = {pool.submit(self._convert, chunk) for chunk in rest}

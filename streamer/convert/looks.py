@@ -1,9 +1,9 @@
-"""What was seen in a recording, on disk beside its chunks: a resumed conversion does not look again.
+"""What was seen in a recording, on disk beside its chunks: who resumes does not look again.
 
 `looks.maps` holds the maps of all looks, one after another, each compressed; `looks.json` when
 each was taken and what the alarm made of it. The latter is written last and appears in one piece:
 the alarm remembers minutes, so half of a pass could not be gone on with.
-"""  # noqa: D205  one sentence
+"""
 
 import bisect
 import contextlib
@@ -123,7 +123,8 @@ class Looks:
             with self._maps.open("rb") as file:
                 file.seek(self._offsets[number])
                 levels = np.frombuffer(zlib.decompress(file.read(look.size)), np.uint8)
-            probability = levels.reshape(look.shape).astype(np.float32) / _STEPS
+            probability = levels.reshape(look.shape).astype(np.float32)
+            probability /= _STEPS
         except (OSError, ValueError, zlib.error) as error:
             raise StorageError(f"{self._maps} is damaged: delete its folder") from error
         probability.flags.writeable = False

@@ -28,15 +28,24 @@ class Overlay:
         clock: Gives wall times and ages.
         live: Whether to show how old the picture is; of a file that means nothing.
         zone: Of the times shown.
+        interpolated: Whether pictures come in between. Then each one says so: a word on every
+            second picture alone would flicker.
     """
 
     def __init__(
-        self, camera: str, *, clock: Clock, live: bool = False, zone: tzinfo = UTC
+        self,
+        camera: str,
+        *,
+        clock: Clock,
+        live: bool = False,
+        zone: tzinfo = UTC,
+        interpolated: bool = False,
     ) -> None:
         self._camera = camera
         self._clock = clock
         self._live = live
         self._zone = zone
+        self._interpolated = interpolated
 
     def __call__(self, frames: Iterator[Frame]) -> Iterator[Frame]:
         """Yield every frame with a picture that was drawn on."""
@@ -72,7 +81,9 @@ class Overlay:
         if self._live:
             age_ms = (self._clock.monotonic_ns() - frame.arrived_ns) / 1e6
             words += f"  {age_ms:.0f} ms old"
-        if frame.synthetic:
+        if self._interpolated:
+            words += "  INTERPOLATED"
+        elif frame.synthetic:
             words += "  SYNTHETIC"
         if frame.enhanced:
             words += "  ENHANCED"

@@ -19,6 +19,11 @@ _EARLY: Final = 0.05
 """A frame that comes this share of the interval early still counts as due: cameras jitter."""
 
 
+def carried_ns(interval_ns: int) -> int:
+    """Media time for which a map is carried on; an older one is of a picture before a gap."""
+    return 3 * interval_ns + _NS
+
+
 class _Timetable:
     """When looks are due: on a grid, so that their rate is what was asked for at any frame rate."""
 
@@ -80,7 +85,7 @@ class Segment:
             raise ValueError(f"interval_ns must be at least 1, got {interval_ns}")
         self._model = model
         self._timetable = _Timetable(interval_ns)
-        self._keep_ns = 3 * interval_ns + _NS
+        self._carried_ns = carried_ns(interval_ns)
         self._background = background
         self._suspect = suspect
         self._brighten = brighten
@@ -95,8 +100,7 @@ class Segment:
                 continue
             if self._timetable.due(frame.pts_ns) or last is None:
                 last = self._look(frame)
-            # A map that old belongs to a picture from before a gap.
-            old = frame.pts_ns - last.pts_ns > self._keep_ns
+            old = frame.pts_ns - last.pts_ns > self._carried_ns
             yield frame if old else replace(frame, smoke=last)
 
     def _look(self, frame: Frame) -> SmokeMap:
