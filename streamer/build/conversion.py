@@ -4,6 +4,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from fractions import Fraction
 from pathlib import Path
 
 from engines.interpolation.changes import relation
@@ -12,6 +13,7 @@ from engines.engine import Device
 from engines.interpolation.model import Interpolator, open_interpolator
 from engines.lowlight.enhancer import Enhancer
 from engines.lowlight.model import LowLightModel, open_lowlight_model
+from streamer.config import ConvertSettings
 from streamer.convert.chunks import Chunk
 from streamer.convert.inventory import take
 from streamer.convert.job import ChunkStages, Job, Progress, StagesOf
@@ -24,6 +26,28 @@ from streamer.stages.enhance import Brighten, Enhance
 from streamer.stages.retime import Retime
 
 from .looking import FirstPass, Looking, Watch, open_watch
+
+
+def asked_for(settings: ConvertSettings, *, leave_out: tuple[int, ...] = ()) -> ConvertOptions:
+    """What a configuration asks for."""
+    return ConvertOptions(
+        factor=settings.factor,
+        rate=Fraction(settings.fps) if settings.fps else None,
+        speed=Fraction(settings.speed),
+        enhance=settings.enhance,
+        overlay=settings.overlay,
+        encoder=settings.encoder,
+        quality=settings.quality,
+        effort=settings.preset,
+        level=settings.crf,
+        pixel_format=settings.pixel_format,
+        deinterlace=settings.deinterlace,
+        audio=settings.audio,
+        leave_out=leave_out,
+        cuts=settings.cuts,
+        repeats=settings.repeats,
+        hwaccel=settings.hwaccel,
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,7 +207,7 @@ def expectation(planned: Plan) -> Expectation:
     """What must be true of the conversion."""
     asked = planned.asked
     return Expectation(
-        factor=None if planned.retiming.rate else planned.retiming.factor,
+        factor=None if planned.retiming.rate else Fraction(planned.retiming.factor),
         speed=asked.speed,
         rate=asked.rate,
         altered=asked.enhance or asked.overlay,

@@ -9,7 +9,17 @@ import typer
 
 from . import output
 
-BENCHES: Final = ("link", "engines", "overhead", "overload", "replay", "night", "convert", "cameras", "rtsp")
+BENCHES: Final = (
+    "link",
+    "engines",
+    "overhead",
+    "overload",
+    "replay",
+    "night",
+    "convert",
+    "cameras",
+    "rtsp",
+)
 """Modules of `streamer.bench`, quick ones first."""
 
 

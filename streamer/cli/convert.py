@@ -2,7 +2,6 @@
 
 import os
 from dataclasses import dataclass
-from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -21,94 +20,61 @@ _REHEARSED = 48
 """Pictures that are converted for `--dry-run` to tell how long all take."""
 
 
+Device = Literal["auto", "cuda", "cpu"]
+Quality = Literal["draft", "good", "best"]
+Audio = Literal["copy", "stretch", "drop"]
+Repeats = Literal["across", "keep"]
+
+
 def convert(
-    inputs: Annotated[
-        list[str], typer.Argument(metavar="INPUT...", help="Files, folders, patterns.")
-    ],
+    inputs: Annotated[list[str], typer.Argument(metavar="INPUT...", help="Files, folders, *.mp4.")],
     *,
     output: Annotated[Path, typer.Option("--output", "-o", help="File, or folder for many.")],
-    factor: Annotated[
-        int | None, typer.Option(min=1, max=64, help="Pictures for each one.")
-    ] = None,
-    fps: Annotated[
-        str | None, typer.Option(help="Constant rate, such as 60 or 60000/1001.")
-    ] = None,
-    speed: Annotated[str, typer.Option(help="How fast it runs: 0.25 or 1/4 is slow motion.")] = "1",
-    enhance: Annotated[bool, typer.Option("--enhance", help="Make what is dark visible.")] = False,
-    overlay: Annotated[
-        bool, typer.Option("--overlay", help="Draw the smoke that is seen.")
-    ] = False,
-    encoder: Annotated[
-        str | None, typer.Option(help="x264, x265, svt-av1, vp9, ffv1, prores, nvenc-h264, ...")
-    ] = None,
-    quality: Annotated[Literal["draft", "good", "best"], typer.Option(help="If unsure.")] = "good",
+    config: Annotated[list[Path] | None, typer.Option("--config", "-c", help="Settings.")] = None,
+    factor: Annotated[int | None, typer.Option(help="Pictures for each one.")] = None,
+    fps: Annotated[str | None, typer.Option(help="Constant rate, e.g. 60000/1001.")] = None,
+    speed: Annotated[str | None, typer.Option(help="0.25 or 1/4 is slow motion.")] = None,
+    enhance: Annotated[bool | None, typer.Option(help="Make what is dark visible.")] = None,
+    overlay: Annotated[bool | None, typer.Option(help="Draw the smoke that is seen.")] = None,
+    encoder: Annotated[str | None, typer.Option(help="x264, x265, svt-av1, vp9, ...")] = None,
+    quality: Annotated[Quality | None, typer.Option(help="If unsure; good by default.")] = None,
     preset: Annotated[str | None, typer.Option(help="How hard the encoder works.")] = None,
-    crf: Annotated[float | None, typer.Option(help="How much the encoder may lose.")] = None,
-    pixel_format: Annotated[str | None, typer.Option(help="Convert to it, e.g. yuv420p.")] = None,
-    deinterlace: Annotated[
-        bool, typer.Option("--deinterlace", help="Whole pictures of fields.")
-    ] = False,
-    audio: Annotated[
-        Literal["copy", "stretch", "drop"] | None, typer.Option(help="At another speed: drop.")
-    ] = None,
+    crf: Annotated[float | None, typer.Option(help="How much it may lose.")] = None,
+    pixel_format: Annotated[str | None, typer.Option(help="E.g. yuv420p.")] = None,
+    deinterlace: Annotated[bool | None, typer.Option(help="Whole pictures of fields.")] = None,
+    audio: Annotated[Audio | None, typer.Option(help="At another speed: drop.")] = None,
+    cuts: Annotated[bool | None, typer.Option(help="Never mix pictures at a cut.")] = None,
+    repeats: Annotated[Repeats | None, typer.Option(help="What becomes of them.")] = None,
+    hwaccel: Annotated[str | None, typer.Option(help="What decodes, e.g. cuda.")] = None,
+    device: Annotated[Device | None, typer.Option(help="Of the networks.")] = None,
+    jobs: Annotated[int | None, typer.Option(help="Pieces side by side.")] = None,
     leave_out: Annotated[list[int] | None, typer.Option(help="A stream not to keep.")] = None,
-    cuts: Annotated[bool, typer.Option(help="Never mix the pictures around a cut.")] = True,
-    repeats: Annotated[
-        Literal["across", "keep"], typer.Option(help="What becomes of repeated pictures.")
-    ] = "across",
     container: Annotated[str | None, typer.Option(help="Suffix of results in a folder.")] = None,
-    device: Annotated[
-        Literal["auto", "cuda", "cpu"], typer.Option(help="Of the networks.")
-    ] = "auto",
-    hwaccel: Annotated[str | None, typer.Option(help="What decodes, such as cuda.")] = None,
-    jobs: Annotated[int, typer.Option(min=0, max=64, help="Chunks side by side; 0: by cores.")] = 0,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Do again what is done.")] = False,
-    preview: Annotated[
-        Path | None, typer.Option(help="PNG of some pictures before and after.")
-    ] = None,
+    preview: Annotated[Path | None, typer.Option(help="PNG of pictures before, after.")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would happen.")] = False,
 ) -> None:
     """Interpolate, slow down, enhance or explain recordings; everything else is kept exactly."""
-    from streamer.build.conversion import open_networks
+    from streamer.build.conversion import asked_for, open_networks
+    from streamer.config import load_conversion
     from streamer.convert.batch import tasks
-    from streamer.convert.plan import ConvertOptions
 
-    asked = ConvertOptions(
-        factor=factor,
-        rate=_number(fps, "--fps") if fps else None,
-        speed=_number(speed, "--speed"),
-        enhance=enhance,
-        overlay=overlay,
-        encoder=encoder,
-        quality=quality,
-        effort=preset,
-        level=crf,
-        pixel_format=pixel_format,
-        deinterlace=deinterlace,
-        audio=audio,
-        leave_out=tuple(leave_out or ()),
-        cuts=cuts,
-        repeats=repeats,
-        hwaccel=hwaccel,
+    said = {
+        "factor": factor, "fps": fps, "speed": speed, "enhance": enhance, "overlay": overlay,
+        "encoder": encoder, "quality": quality, "preset": preset, "crf": crf,
+        "pixel_format": pixel_format, "deinterlace": deinterlace, "audio": audio, "cuts": cuts,
+        "repeats": repeats, "hwaccel": hwaccel, "jobs": jobs,
+    }  # fmt: skip
+    settings, engine = load_conversion(
+        config or (), {name: value for name, value in said.items() if value is not None}
     )
+    asked = asked_for(settings, leave_out=tuple(leave_out or ()))
     wanted = tasks(inputs, output, container=_suffix(container))
     todo = _Todo(preview, overwrite=overwrite, dry_run=dry_run)
-    with open_networks(asked, device=device) as networks:
-        worst = _Run(asked, networks, jobs or _side_by_side(), todo).all(wanted)
+    with open_networks(asked, device=device or engine.device) as networks:
+        worst = _Run(asked, networks, settings.jobs or _side_by_side(), todo).all(wanted)
     if worst is not Exit.OK:
         raise typer.Exit(int(worst))
-
-
-def _number(text: str, option: str) -> Fraction:
-    try:
-        number = Fraction(text)
-    except (ValueError, ZeroDivisionError) as error:
-        raise typer.BadParameter(
-            f"{option}: expected a number such as 0.25 or 60000/1001, got {text!r}"
-        ) from error
-    if number <= 0:
-        raise typer.BadParameter(f"{option}: must be above 0, got {text}")
-    return number
 
 
 def _suffix(container: str | None) -> str | None:

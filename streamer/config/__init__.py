@@ -5,7 +5,8 @@ Knows nothing of the parts it configures; `build` hands them their values.
 
 from .camera import CameraSettings
 from .channels import AppriseSettings, MqttSettings, WebhookSettings
-from .load import Loaded, from_source, load
+from .convert import ConvertSettings
+from .load import Loaded, from_source, load, load_conversion
 from .models import Config
 from .problems import InvalidConfig, Problem
 from .secrets import redact, secret_parts
@@ -14,6 +15,7 @@ __all__ = [
     "AppriseSettings",
     "CameraSettings",
     "Config",
+    "ConvertSettings",
     "InvalidConfig",
     "Loaded",
     "MqttSettings",
@@ -21,6 +23,7 @@ __all__ = [
     "WebhookSettings",
     "from_source",
     "load",
+    "load_conversion",
     "redact",
     "secret_parts",
 ]

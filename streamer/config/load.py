@@ -4,16 +4,20 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from pydantic import SecretStr, ValidationError
 
+from .convert import ConvertSettings
 from .document import Document, Unreadable, read_document
-from .models import Config, fill_in, merge
+from .models import Config, EngineSettings, fill_in, merge
 from .problems import InvalidConfig, Problem, translate, unknown
 from .schema import Loc, place_of
 from .secrets import Text, redact, secret_parts
 from .values import Address
+
+_NONE: Final = {"none": {"source": {"address": "pattern:"}}}
+"""In place of cameras, where none are needed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,8 +47,15 @@ class Loaded:
         return frozenset((found | self.filled) - {""})
 
 
-def load(*files: Path | str, environment: Mapping[str, str] | None = None) -> Loaded:
+def load(
+    *files: Path | str, environment: Mapping[str, str] | None = None, cameras: bool = True
+) -> Loaded:
     """Read *files*; what a later one says wins over an earlier one.
+
+    Args:
+        files: In YAML.
+        environment: For placeholders; the process's own by default.
+        cameras: Whether there must be any: converting needs none.
 
     Raises:
         InvalidConfig: With every problem of every file.
@@ -54,6 +65,8 @@ def load(*files: Path | str, environment: Mapping[str, str] | None = None) -> Lo
     data: dict[str, Any] = {}
     for document in documents:
         data = merge(data, document.data)
+    if not cameras and "cameras" not in data:
+        data["cameras"] = _NONE
     data = fill_in(data)
     problems = [problem for document in documents for problem in document.problems]
     # A file that cannot be read at all makes everything in it "missing": that helps nobody.
@@ -89,6 +102,28 @@ def from_source(address: str, *, name: str = "camera") -> Loaded:
             [Problem("--source", None, "", message) for _, message, _ in translate(error)]
         ) from None
     return Loaded(config, files=(), written={}, filled=frozenset())
+
+
+def load_conversion(
+    files: Sequence[Path], said: Mapping[str, Any]
+) -> tuple[ConvertSettings, EngineSettings]:
+    """How to convert, and on what: from *files*, and what was *said* as options, which wins.
+
+    Raises:
+        InvalidConfig: With every problem.
+    """
+    written = load(*files, cameras=False).config if files else None
+    settings = {**(written.convert.model_dump() if written else {}), **said}
+    try:
+        config = Config.model_validate({"cameras": _NONE, "convert": settings})
+    except ValidationError as error:
+        raise InvalidConfig(
+            [
+                Problem(f"--{str(loc[-1]).replace('_', '-')}", None, "", message)
+                for loc, message, _ in translate(error)
+            ]
+        ) from None
+    return config.convert, written.engine if written else config.engine
 
 
 def _order(problem: Problem) -> tuple[str, int, str]:

@@ -11,6 +11,7 @@ from pydantic import Field, model_validator
 
 from .camera import CameraDefaults, CameraSettings
 from .channels import Channel, RetrySettings
+from .convert import ConvertSettings
 from .values import Host, LocalPath, ModelName, Name, Password, Port, Section
 
 
@@ -85,6 +86,9 @@ class Config(Section):
     preview: PreviewSettings = PreviewSettings()
     """A page with live pictures of all cameras."""
 
+    convert: ConvertSettings = ConvertSettings()
+    """How `streamer convert` converts; every key is an option of it, too."""
+
     notify: dict[Name, Channel] = Field(default_factory=dict)
     """Who is told of alarms, by a name of your choice."""
 
@@ -123,11 +127,11 @@ class Config(Section):
         return self.data_dir / "usual"
 
     def digest(self) -> str:
-        """SHA-256 of all settings but the secrets, for evidence: what was the camera told?
+        """SHA-256 of all settings of cameras but secrets, for evidence: what was the camera told?
 
         Equal settings have equal digests, however they were written.
         """
-        plain = self.model_dump(mode="json", exclude={"defaults"})
+        plain = self.model_dump(mode="json", exclude={"defaults", "convert"})
         return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()
 
 

@@ -2,6 +2,7 @@
 
 import os
 import re
+from fractions import Fraction
 from pathlib import Path
 from typing import Annotated, Any, Final, TypeVar
 from urllib.parse import urlsplit
@@ -141,6 +142,23 @@ Password = Annotated[SecretStr | None, BeforeValidator(_null_if_empty)]
 
 User = Annotated[str | None, BeforeValidator(_null_if_empty)]
 """A user name; empty is null."""
+
+
+def _ratio(value: Any) -> Any:
+    """A number above 0 as text, so that 60000/1001 stays exact."""
+    if isinstance(value, bool) or not isinstance(value, str | int | float):
+        return value
+    try:
+        number = Fraction(str(value))
+    except (ValueError, ZeroDivisionError):
+        number = Fraction(0)
+    if number <= 0:
+        raise ValueError("expected a number above 0, such as 0.25 or 60000/1001")
+    return str(value)
+
+
+Ratio = Annotated[str, BeforeValidator(_ratio, json_schema_input_type=str | int | float)]
+"""A number above 0, which may be written as a fraction."""
 
 Share = Annotated[float, Field(ge=0, le=1)]
 """A part of a whole, or a relative coordinate: 0, 0 is the top left corner."""
