@@ -1,5 +1,5 @@
 """Recordings of every kind."""
 
-from .corpus import recordings
+from tests.support.corpus import recordings
 
 __all__ = ["recordings"]
