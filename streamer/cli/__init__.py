@@ -14,8 +14,8 @@ from .common import common, register
 from .exits import Exit, exit_code, one_line
 
 COMMANDS: Final = (
-    "watch", "convert", "replay", "probe", "check", "events", "alerts", "usual", "engines", "bench",
-    "doctor", "schema", "demo",
+    "watch", "convert", "verify", "replay", "probe", "check", "events", "alerts", "usual",
+    "engines", "bench", "doctor", "schema", "demo",
 )  # fmt: skip
 """Modules of this folder, in the order in which help shows them."""
 

@@ -1,0 +1,101 @@
+"""Proves that a conversion lost nothing: `verify`."""
+
+from dataclasses import replace
+from fractions import Fraction
+from pathlib import Path
+from typing import Final
+
+from streamer.errors import SourceRejected, Trouble
+
+from .facts import check_facts
+from .frames import check_times
+from .pictures import check_pictures
+from .report import NAMES, Check, Expectation, Report, check
+from .said import check_said
+from .sides import Side, Sides, pair_up, side
+from .streams import check_streams
+from .timeline import Timeline, deduced, shift_between, timeline
+
+__all__ = ["NAMES", "Check", "Expectation", "Report", "verify"]
+
+_PLACES: Final = {name: place for place, name in enumerate(NAMES)}
+
+
+def verify(
+    before: Path,
+    after: Path,
+    *,
+    expected: Expectation | None = None,
+    thorough: bool = False,
+) -> Report:
+    """Compare a recording with what it was converted to.
+
+    Args:
+        before: The input.
+        after: The output.
+        expected: What was asked for; by default what the two themselves suggest: a factor, a
+            constant rate, a speed.
+        thorough: Decode all frames, however many there are.
+
+    Raises:
+        SourceError: One of them is not there, or nothing FFmpeg can read.
+    """
+    ours, theirs = side(before), side(after)
+    if expected is None:
+        told = _deduced(ours, theirs)
+    elif expected.factor is None and expected.rate is None:
+        told = replace(expected, factor=Fraction(1))
+    else:
+        told = expected
+    sides = _sides(ours, theirs, told)
+    checks = [_whole(theirs), *check_streams(sides), *check_said(sides)]
+    whole = True
+    matched = _matched(sides)
+    if matched is not None:
+        looked, whole = check_pictures(sides, matched, thorough=thorough)
+        checks += [*check_times(sides, matched), *check_facts(sides), *looked]
+    return Report(
+        before=before,
+        after=after,
+        expected=told,
+        deduced=expected is None,
+        frames_before=len(matched.originals) if matched else 0,
+        frames_after=len(matched.actual) if matched else 0,
+        thorough=whole,
+        checks=tuple(sorted(checks, key=lambda one: _PLACES[one.name])),
+    )
+
+
+def _deduced(before: Side, after: Side) -> Expectation:
+    ours, theirs = before.inventory.video, after.inventory.video
+    if ours is None or theirs is None:
+        return Expectation(factor=Fraction(1))
+    found = deduced(ours, theirs)
+    return replace(found, deinterlaced=ours.interlaced and not theirs.interlaced)
+
+
+def _sides(before: Side, after: Side, expected: Expectation) -> Sides:
+    ours, theirs = before.inventory.video, after.inventory.video
+    shift = shift_between(ours, theirs, expected) if ours and theirs else Fraction(0)
+    pairs, missing, extra = pair_up(before, after, expected)
+    return Sides(before, after, expected, shift, pairs, missing, extra)
+
+
+def _matched(sides: Sides) -> Timeline | None:
+    """The frames of both; None if neither has any.
+
+    Raises:
+        SourceRejected: The output has none.
+    """
+    ours, theirs = sides.before.inventory.video, sides.after.inventory.video
+    if ours is None:
+        return None
+    if theirs is None:
+        where = sides.after.inventory.path
+        raise SourceRejected(f"{where}: no frame is in it", trouble=Trouble.NO_VIDEO)
+    return timeline(ours, theirs, sides.expected, shift=sides.shift)
+
+
+def _whole(after: Side) -> Check:
+    broken = after.inventory.broken
+    return check("whole", [broken] if broken else [], "nothing seems to be cut off")
