@@ -88,7 +88,8 @@ class FirstPass:
         self._watch = watch
         self._report = report
         self._clock = MediaClock(datetime.fromtimestamp(0, UTC))
-        self._looks: Looks | None = None
+        self.looks: Looks | None = None
+        """What was seen; `None` before the pass."""
 
     def __call__(self, folder: Path) -> None:
         """Look, unless an earlier run has done so.
@@ -100,13 +101,13 @@ class FirstPass:
             SourceRejected: Nothing in the recording can be decoded.
             StorageError: The disk does not take it.
         """
-        self._looks = kept_looks(folder) or self._look(folder)
+        self.looks = kept_looks(folder) or self._look(folder)
 
     def stages(self) -> Mapping[str, Stage]:
         """What draws on a chunk; nothing as long as nothing was looked at."""
-        if self._looks is None:
+        if self.looks is None:
             return {}
-        recall = Recall(self._looks, carried_ns=carried_ns(look_interval_ns(self._watch.settings)))
+        recall = Recall(self.looks, carried_ns=carried_ns(look_interval_ns(self._watch.settings)))
         overlay = Overlay(
             self._planned.inventory.path.stem,
             clock=self._clock,
