@@ -11,6 +11,7 @@ import av.error
 from av.codec import Codec
 
 from streamer.errors import SinkError
+from streamer.planar import layout
 
 from .inventory import HighDynamicRange
 
@@ -52,6 +53,8 @@ class EncoderSpec:
 
     def stored(self, planar: str) -> str | None:
         """The format in which it takes what is worked on as *planar*; `None` if it loses some."""
+        if layout(planar).alpha and self.format not in _TRANSPARENT:
+            return None
         # Others take alpha too, and throw it away.
         forms = (planar, _PACKED.get(planar) if self.lossless else None)
         return next((form for form in forms if form is not None and form in self.formats()), None)
@@ -61,6 +64,10 @@ class EncoderSpec:
         """Whether FFmpeg was built with it. A card's encoder may still miss its card."""
         return bool(self.formats())
 
+
+_TRANSPARENT: Final = frozenset({"ffv1", "prores"})
+"""Formats that keep transparency in the picture itself. VP9 and HEVC put it beside, in a way of
+their own for each container."""
 
 _PACKED: Final = {"gbrp": "bgr0", "gbrap": "bgra"}
 """Formats that hold the same as a planar one."""
@@ -180,7 +187,7 @@ def default_encoder(suffix: str, pixel_format: str) -> str:
         return "vp9"
     if pixel_format in _formats("libx264") and not pixel_format.endswith("10le"):
         return "x264"
-    if pixel_format in _formats("libx265"):
+    if ENCODERS["x265"].stored(pixel_format):
         return "x265"
     return "prores" if suffix == ".mov" else "ffv1"
 

@@ -14,12 +14,13 @@ import av
 import av.error
 from av.container import OutputContainer
 from av.packet import Packet
+from av.stream import Disposition
 from av.video.stream import VideoStream
 
 from streamer.errors import SinkError
 from streamer.recording.part_file import PartFile, storage_error
 
-from . import stretch
+from . import stretch, tags
 from .encode import Coding
 from .inventory import Inventory, StreamFacts, VideoFacts, open_recording
 from .journal import CodedPicture, FinishedChunk
@@ -32,22 +33,8 @@ MUXERS: Final[Mapping[str, str]] = {
 _TAGS: Final = {"hevc": "hvc1"}
 """In MP4 and MOV; FFmpeg's own choice is `hev1`, which Apple's players refuse."""
 
-_REWRITTEN: Final = frozenset({"encoder", "major_brand", "minor_version", "compatible_brands"})
-"""Tags of a container that its muxer writes anew: they speak of it, not of the recording."""
-
-_OF_THE_STREAM: Final = frozenset({"encoder", "vendor_id", "DURATION"})
-"""Tags of a stream that are no longer true once it is encoded anew."""
-
-_NAMED: Final = frozenset(
-    {"title", "artist", "album_artist", "album", "date", "comment", "genre", "copyright",
-     "description", "synopsis", "show", "composer", "lyrics", "track", "disc", "creation_time",
-     "timecode", "keywords", "grouping", "compilation", "episode_id", "network", "media_type",
-     "hd_video", "gapless_playback"}
-)  # fmt: skip
-"""Tags that MP4 has names of its own for, as FFmpeg's muxer writes them."""
-
-_STATISTICS: Final = ("BPS", "NUMBER_OF_", "_STATISTICS", "DURATION")
-"""Beginnings of what Matroska's tools note about a stream that they wrote."""
+_EMPTY_TEXT: Final = b"\0\0"
+"""What MP4 stores while no subtitle is shown; its muxer puts them in by itself."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,50 +111,44 @@ class Assembly:
     def _mux(self, file: PartFile, muxer: str, chunks: Sequence[FinishedChunk]) -> None:
         with ExitStack() as opened:
             recording = opened.enter_context(open_recording(self._inventory.path))
-            options = {"movflags": "use_metadata_tags"} if self._own_tags(muxer) else {}
+            own = tags.has_others(self._inventory.tags, muxer)
+            options = {"movflags": "use_metadata_tags"} if own else {}
             output = opened.enter_context(av.open(file, "w", format=muxer, options=options))
-            output.metadata.update(
-                {name: value for name, value in self._inventory.tags.items()
-                 if name not in _REWRITTEN}
-            )  # fmt: skip
+            output.metadata.update(tags.of_recording(self._inventory.tags))
             targets = self._streams(recording, output, muxer, chunks[0].extradata)
             self._chapters(output)
             output.start_encoding()
+            output.mux(self._covers(targets))
             pictures = self._pictures(chunks, targets[self._video.stream.index])
             others = self._others(recording, targets)
             for packet in _in_order(pictures, others, *self._stretched_packets(targets)):
                 output.mux(packet)
-
-    def _own_tags(self, muxer: str) -> bool:
-        """Whether there are tags for which MP4 has no names: then all are stored by their own."""
-        tags = set(self._inventory.tags) - _REWRITTEN
-        return muxer in ("mp4", "mov") and bool(tags - _NAMED)
 
     def _streams(
         self, recording: Any, output: OutputContainer, muxer: str, extradata: bytes
     ) -> dict[int, Any]:
         """A stream of the output for each that is kept, in the recording's order."""
         targets: dict[int, Any] = {}
+        all_facts = {facts.index: facts for facts in self._inventory.streams}
         for stream in recording.streams:
-            facts = next(one for one in self._inventory.streams if one.index == stream.index)
+            facts = all_facts[stream.index]
+            encoded = stream.index not in self._copied
             if stream.index == self._video.stream.index:
                 target = self._video_stream(recording, output, muxer, extradata)
-                dropped: frozenset[str] = _OF_THE_STREAM
-            elif stream.index in self._copied:
+            elif stream.index in self._stretched:
+                target = stretch.add_stream(output, stream, facts, muxer)
+            elif encoded:
+                continue
+            elif facts.cover and muxer == "matroska":
+                _attach(output, facts)
+                continue
+            else:
                 target = output.add_stream_from_template(stream, opaque=True)
                 if stream.type == "video" and stream.sample_aspect_ratio:
                     target.codec_context.sample_aspect_ratio = stream.sample_aspect_ratio
-                dropped = frozenset()
-            elif stream.index in self._stretched:
-                target = stretch.add_stream(output, stream, facts, muxer)
-                dropped = _OF_THE_STREAM
-            else:
-                continue
-            target.disposition = int(facts.disposition)
-            target.metadata.update(
-                {name: value for name, value in facts.tags.items()
-                 if name not in dropped and not name.startswith(_STATISTICS)}
-            )  # fmt: skip
+            # MP4's muxer takes a picture for a cover only if it is nothing else.
+            target.disposition = int(Disposition.attached_pic if facts.cover else facts.disposition)
+            target.metadata.update(tags.of_stream(facts.tags, muxer, encoded=encoded))
             targets[stream.index] = target
         return targets
 
@@ -236,8 +217,24 @@ class Assembly:
             if facts.index in self._stretched
         ]
 
+    def _covers(self, targets: Mapping[int, Any]) -> "list[Packet[Any]]":
+        """Pictures that go with the recording, where they are streams; they have no time."""
+        packets = []
+        for index, copied in self._copied.items():
+            if copied.facts.cover and index in targets:
+                packet = Packet(copied.facts.attachment or b"")
+                packet.stream, packet.time_base = targets[index], copied.facts.time_base
+                packet.pts = packet.dts = 0
+                packets.append(packet)
+        return packets
+
     def _others(self, recording: Any, targets: Mapping[int, Any]) -> "Iterator[Packet[Any]]":
-        wanted = [stream for stream in recording.streams if stream.index in self._copied]
+        wanted = [
+            stream
+            for stream in recording.streams
+            if stream.index in targets and stream.index in self._copied
+            if not self._copied[stream.index].facts.cover
+        ]
         if not wanted:
             return
         packets = recording.demux(*wanted)
@@ -246,7 +243,10 @@ class Assembly:
                 packet = next(packets)
             except (StopIteration, av.error.FFmpegError):  # What is missing was said before.
                 return
-            if packet.size == 0 or packet.is_discard or (packet.pts is None and packet.dts is None):
+            # What an edit list hides is copied: sound begins with samples that set its decoder up.
+            if packet.size == 0 or (packet.pts is None and packet.dts is None):
+                continue
+            if packet.size == len(_EMPTY_TEXT) and bytes(packet) == _EMPTY_TEXT:
                 continue
             copied = self._copied[packet.stream_index]
             base = copied.facts.time_base
@@ -258,6 +258,14 @@ class Assembly:
             packet.time_base = base
             packet.stream = targets[packet.stream_index]
             yield packet
+
+
+def _attach(output: OutputContainer, facts: StreamFacts) -> None:
+    """A cover as Matroska keeps it."""
+    kind = "png" if facts.codec == "png" else "jpeg"
+    name = facts.tags.get("filename") or f"cover.{kind.replace('jpeg', 'jpg')}"
+    mimetype = facts.tags.get("mimetype") or f"image/{kind}"
+    output.add_attachment(name, mimetype, facts.attachment or b"")
 
 
 def _moved(ticks: int | None, shift: int, scale: Fraction) -> int | None:

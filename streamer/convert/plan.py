@@ -173,6 +173,12 @@ def _convertible(inventory: Inventory, asked: ConvertOptions) -> VideoFacts:
         raise _refused(inventory, f"no picture of its {video.stream.codec} video can be decoded")
     if max(video.width, video.height) > _LARGEST:
         raise _refused(inventory, f"pictures of {video.width}x{video.height} are too large")
+    if video.stream.tags.get("alpha_mode") == "1" and not asked.pixel_format:
+        raise _refused(
+            inventory,
+            "has transparency beside its pictures, which cannot be kept; "
+            "--pixel-format yuv420p does without",
+        )
     if video.interlaced and not asked.deinterlace:
         raise _refused(
             inventory,
@@ -225,6 +231,11 @@ def _encoder(
             "or lose something with --pixel-format yuv420p"
         )
     _check_size(inventory, spec, pixel_format)
+    if video.aspect != 1 and spec.format in ("vp9", "av1") and suffix in (".mkv", ".webm"):
+        raise SinkError(
+            f"{inventory.path}: its pixels are not square, which {spec.name} in {suffix} cannot "
+            "say here; choose a name in .mp4, or --encoder x264 or x265"
+        )
     if _says_something(video) and not holds_dynamic_range(spec):
         raise SinkError(
             f"{inventory.path}: is HDR10, and {name} cannot say so; "

@@ -100,11 +100,11 @@ def _rotation(before: VideoFacts, after: VideoFacts) -> Check:
 
 def _color(before: VideoFacts, after: VideoFacts) -> Check:
     faults = []
-    recoded = form(before.pixel_format).rgb != form(after.pixel_format).rgb
+    rgb = form(before.pixel_format).rgb or form(after.pixel_format).rgb
     for name in ("primaries", "transfer", "matrix", "full_range"):
         ours, theirs = getattr(before.color, name), getattr(after.color, name)
-        # RGB that became YUV must say by which matrix; red, green and blue use the full range.
-        if recoded and (name == "full_range" or (name == "matrix" and ours in (_RGB_MATRIX, 2))):
+        # Red, green and blue use the full range, and need no matrix, whether it is said or not.
+        if rgb and (name == "full_range" or (name == "matrix" and ours in (_RGB_MATRIX, 2))):
             continue
         if ours != theirs:
             faults.append(f"{name} {ours} became {theirs}")

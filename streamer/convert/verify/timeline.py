@@ -163,30 +163,44 @@ def _nearest(wanted: Array, actual: Array, tolerance: int) -> Array:
 def deduced(before: VideoFacts, after: VideoFacts) -> Expectation:
     """What was asked for, judging by the result: the guess that leaves the least unexplained."""
     best, least = Expectation(factor=Fraction(1)), math.inf
-    for guess in _guesses(before, after):
+    for guess in _factors(before, after):
         matched = timeline(before, after, guess, shift=shift_between(before, after, guess))
-        if not matched.faults:
-            return guess
-        # A constant rate explains nearly anything, and so excuses what is missing at the end.
-        if guess.rate is None and matched.faults < least:
+        if matched.faults < least:
             best, least = guess, matched.faults
+        # A constant rate explains nearly anything, and would excuse a frame that is missing.
+        if not matched.faults or (matched.at >= 0).mean() >= _KEPT:
+            return best
+    for guess in _rates(before, after):
+        if not timeline(before, after, guess, shift=Fraction(0)).faults:
+            return guess
     return best
 
 
-def _guesses(before: VideoFacts, after: VideoFacts) -> Iterator[Expectation]:
+def _factors(before: VideoFacts, after: VideoFacts) -> Iterator[Expectation]:
     ratio = Fraction(len(after.times), len(before.times))
     factors = {max(1, min(_LARGEST_FACTOR, value)) for value in (round(ratio), math.ceil(ratio))}
     plain = [Expectation(factor=Fraction(factor)) for factor in sorted(factors)]
     yield from plain
+    speed = _speed(before, after)
+    if speed != 1:
+        yield from (replace(guess, speed=speed) for guess in plain)
+
+
+def _rates(before: VideoFacts, after: VideoFacts) -> Iterator[Expectation]:
+    for speed in {Fraction(1), _speed(before, after)}:
+        yield from (Expectation(rate=rate, speed=speed) for rate in _near_rates(after))
+
+
+def _speed(before: VideoFacts, after: VideoFacts) -> Fraction:
+    """How fast it runs if it runs at a simple fraction of what it did; else 1."""
     spans = [
         (int(one.times[-1]) - int(one.times[0]) + one.last_duration) * one.time_base
         for one in (before, after)
     ]
     speed = (spans[0] / spans[1]).limit_denominator(_LARGEST_FACTOR)
-    if abs(spans[0] / spans[1] / speed - 1) < Fraction(1, 100) and speed not in (0, 1):
-        yield from (replace(guess, speed=speed) for guess in plain)
-    for slower in {Fraction(1), speed} - {Fraction(0)}:
-        yield from (Expectation(rate=rate, speed=slower) for rate in _near_rates(after))
+    if not speed or abs(spans[0] / spans[1] / speed - 1) > Fraction(1, 100):
+        return Fraction(1)
+    return speed
 
 
 def _near_rates(video: VideoFacts) -> list[Fraction]:
