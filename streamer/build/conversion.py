@@ -6,6 +6,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
+from typing import Final
 
 from engines.interpolation.changes import relation
 
@@ -48,6 +49,10 @@ def asked_for(settings: ConvertSettings, *, leave_out: tuple[int, ...] = ()) -> 
         repeats=settings.repeats,
         hwaccel=settings.hwaccel,
     )
+
+
+_REHEARSED: Final = 5
+"""Looks from which is told how long a first pass takes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,7 +178,10 @@ def run_job(planned: Plan, networks: Networks, *, jobs: int) -> ChunkCounts:
 
 def rehearse(planned: Plan, networks: Networks, jobs: int, pictures: int) -> float:
     """Seconds that a conversion will take, from converting some *pictures* for nothing."""
-    return _job(planned, networks, jobs).rehearse(pictures)
+    seconds = _job(planned, networks, jobs).rehearse(pictures)
+    if networks.watch is not None:
+        seconds += FirstPass(planned, networks.watch, report=lambda _: None).rehearse(_REHEARSED)
+    return seconds
 
 
 def preview(planned: Plan, networks: Networks, path: Path) -> None:

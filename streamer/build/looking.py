@@ -4,6 +4,8 @@ Chunks are converted in any order, and an alarm remembers minutes. So all is loo
 beforehand, in order of time, by the very stages of a camera.
 """
 
+import itertools
+import time
 from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
@@ -103,6 +105,16 @@ class FirstPass:
         """
         self.looks = kept_looks(folder) or self._look(folder)
 
+    def rehearse(self, looks: int) -> float:
+        """Seconds that the pass will take, from its first *looks*, of which nothing is kept."""
+        started = time.monotonic()
+        with closing(self._judged()) as judged:
+            made = sum(1 for _ in itertools.islice(judged, looks))
+        chunks = self._planned.chunks
+        length_ns = chunks[-1].end_ns - chunks[0].begin_ns
+        wanted = max(made, length_ns / look_interval_ns(self._watch.settings))
+        return (time.monotonic() - started) * wanted / max(1, made)
+
     def stages(self) -> Mapping[str, Stage]:
         """What draws on a chunk; nothing as long as nothing was looked at."""
         if self.looks is None:
@@ -127,7 +139,7 @@ class FirstPass:
         finally:
             writer.close()
 
-    def _judged(self) -> Iterator[Frame]:
+    def _judged(self) -> Generator[Frame, None, None]:
         """The frames that are looked at. All in this thread: there is nothing to be stopped."""
         settings = self._watch.settings
         alarm = Alarm(_CAMERA, alarm_rule(settings))

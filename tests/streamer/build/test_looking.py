@@ -156,3 +156,11 @@ def test_what_decides_over_looks_is_told_by_its_digest():
     digests = watch(Network()).digests()
     assert digests["fake"] == "d" * 64
     assert digests["watch"] == configuration().digest()
+
+
+def test_how_long_a_pass_takes_is_told_from_a_few_looks_of_which_nothing_is_kept(clip):
+    network = Network()
+    looking = first_pass(clip, network)
+    assert looking.rehearse(5) > 0
+    assert 5 <= network.looks <= 12, "suspect places are looked at twice"
+    assert looking.looks is None
