@@ -16,9 +16,9 @@ _FINEST: Final = 500_000_000
 """Ticks a second at most: a tick of less than two nanoseconds could not be told from the next."""
 
 _CLOSE: Final = Fraction(1, 50)
-"""Share of an interval within which a picture of a constant rate is the original itself: times
-of a 60 Hz recording in Matroska are rounded by up to 3 % of an interval, and a picture that is
-mixed by that little is only less sharp."""
+"""Share of an interval within which a picture of a constant rate is one of the two originals
+itself: Matroska rounds times by up to 3 % of an interval of 60 Hz, and a picture that is mixed by
+that little is only less sharp."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +29,7 @@ class Instant:
     """When, by the clock of the recording; `Retiming.ticks` tells it by that of the conversion."""
 
     share: float
-    """Where between two pictures: 0 is the left one itself."""
+    """Where between two pictures: 0 is the left one itself, 1 the right one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,16 +70,12 @@ class Retiming:
                 share = Fraction(step, self.factor)
                 yield Instant(left_ns + round(share * length), float(share))
             return
+        # From the left one on and before the right one, to the nanosecond: what were decided by
+        # being close to either would be decided otherwise by a neighbour of another length.
         period = NS / self.rate
-        close = _CLOSE * length
-        # A grid point that close to the next picture is that one, and no concern of this interval.
-        number = math.ceil((left_ns - self.origin_ns - close) / period)
-        while True:
-            at = self.origin_ns + number * period
-            if at >= right_ns - close:
-                return
-            share = max(Fraction(0), at - left_ns) / length
-            yield Instant(round(at), 0.0 if share <= _CLOSE else float(share))
+        number = math.ceil((left_ns - self.origin_ns) / period)
+        while (at := self.origin_ns + number * period) < right_ns:
+            yield Instant(round(at), _share((at - left_ns) / length))
             number += 1
 
     def seconds(self, seconds: Fraction) -> Fraction:
@@ -109,3 +105,9 @@ class Retiming:
             source: Of the recording.
         """
         return (self.rate or source * self.factor) * self.speed
+
+
+def _share(exact: Fraction) -> float:
+    if exact <= _CLOSE:
+        return 0.0
+    return 1.0 if exact >= 1 - _CLOSE else float(exact)

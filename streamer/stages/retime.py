@@ -9,9 +9,9 @@ from dataclasses import replace
 from typing import Any, Final, Protocol
 
 import numpy as np
-from engines.interpolation.changes import Relation
 from numpy.typing import NDArray
 
+from engines.interpolation.changes import Relation
 from streamer.frame import Frame
 from streamer.picture import Picture
 from streamer.planar import Layout, arrays, picture_of
@@ -99,7 +99,7 @@ class Retime:
                 yield from self._shown(held, frame, relation)
             held = [frame]
         if held and held[0].pts_ns < self._end_ns:
-            yield from self._frozen(held, self._end_ns)
+            yield from self._frozen(held, None, self._end_ns)
 
     def _relation(self, held: list[Frame], frame: Frame) -> Relation:
         if not held or self._compare is None:
@@ -110,12 +110,13 @@ class Retime:
         """What is shown from *held* up to *right*."""
         self.cuts += relation is Relation.CUT
         if self._interpolator is None or relation is not Relation.MOVING:
-            yield from self._frozen(held, right.pts_ns)
+            yield from self._frozen(held, right, right.pts_ns)
             return
         left, between = held[0], None
-        for frame, instant in self._instants(held, right.pts_ns):
-            if frame is left and instant.share == 0:
-                yield replace(left, pts_ns=instant.pts_ns)
+        for frame, after, instant in self._instants(held, right, right.pts_ns):
+            original = self._original(frame, after, instant)
+            if original is left or original is right:
+                yield replace(original, pts_ns=instant.pts_ns)
                 continue
             between = between or self._between(left, right)
             share = (instant.pts_ns - left.pts_ns) / (right.pts_ns - left.pts_ns)
@@ -129,16 +130,26 @@ class Retime:
             self._planes(left), self._planes(right), depth=self._form.depth, rgb=self._form.rgb
         )
 
-    def _frozen(self, held: list[Frame], until_ns: int) -> Iterator[Frame]:
+    def _frozen(self, held: list[Frame], right: Frame | None, until_ns: int) -> Iterator[Frame]:
         """Pictures as they are, each until the next."""
-        for frame, instant in self._instants(held, until_ns):
-            yield replace(frame, pts_ns=instant.pts_ns)
+        for frame, after, instant in self._instants(held, right, until_ns):
+            shown = self._original(frame, after, instant) or frame
+            yield replace(shown, pts_ns=instant.pts_ns)
 
-    def _instants(self, held: list[Frame], until_ns: int) -> Iterator[tuple[Frame, Instant]]:
-        ends = [*(frame.pts_ns for frame in held[1:]), until_ns]
-        for frame, end_ns in zip(held, ends, strict=True):
-            for instant in self._retiming.between(frame.pts_ns, end_ns):
-                yield frame, instant
+    def _instants(
+        self, held: list[Frame], right: Frame | None, until_ns: int
+    ) -> Iterator[tuple[Frame, Frame | None, Instant]]:
+        """What is shown until then, each with the pictures around it."""
+        for frame, after in zip(held, [*held[1:], right], strict=True):
+            for instant in self._retiming.between(
+                frame.pts_ns, until_ns if after is None else after.pts_ns
+            ):
+                yield frame, after, instant
+
+    @staticmethod
+    def _original(frame: Frame, after: Frame | None, instant: Instant) -> Frame | None:
+        """The picture of the recording that is shown then, if it is one."""
+        return {0.0: frame, 1.0: after}.get(instant.share)
 
     def _planes(self, frame: Frame) -> list[NDArray[Any]]:
         return arrays(frame.picture.video_frame(), self._form)
