@@ -119,7 +119,9 @@ class Planarizer:
         copy_tags(frame, planar)
         if full:
             planar.color_range = int(ColorRange.JPEG)
-        planar.pts, planar.time_base = frame.pts, frame.time_base
+        planar.pts = frame.pts
+        if frame.time_base:  # A picture that was made here has none.
+            planar.time_base = frame.time_base
         return planar
 
 
