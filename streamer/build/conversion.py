@@ -2,15 +2,14 @@
 
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 from typing import Final
 
-from engines.interpolation.changes import relation
-
 from engines.engine import Device
+from engines.interpolation.changes import relation
 from engines.interpolation.model import Interpolator, open_interpolator
 from engines.lowlight.enhancer import Enhancer
 from engines.lowlight.model import LowLightModel, open_lowlight_model
@@ -159,21 +158,22 @@ def convert(
         StreamerError: It failed; the next run goes on with what is done.
     """
     started = time.monotonic()
-    job = _job(planned, networks, jobs, report, looking)
-    counts = job.run()
-    proof = verify(
-        planned.inventory.path,
-        planned.output.with_name(f"{planned.output.name}.part"),
-        expected=expectation(planned),
-    )
-    if proof.ok:
-        job.publish()
+    with closing(_job(planned, networks, jobs, report, looking)) as job:
+        counts = job.run()
+        proof = verify(
+            planned.inventory.path,
+            planned.output.with_name(f"{planned.output.name}.part"),
+            expected=expectation(planned),
+        )
+        if proof.ok:
+            job.publish()
     return Converted(planned, counts, job.resumed, proof, time.monotonic() - started)
 
 
 def run_job(planned: Plan, networks: Networks, *, jobs: int) -> ChunkCounts:
     """Convert without proving or publishing: what is measured."""
-    return _job(planned, networks, jobs).run()
+    with closing(_job(planned, networks, jobs)) as job:
+        return job.run()
 
 
 def rehearse(planned: Plan, networks: Networks, jobs: int, pictures: int) -> float:

@@ -159,6 +159,10 @@ class Job:
         sync_folder(self._plan.output.parent)
         self._journal.remove()
 
+    def close(self) -> None:
+        """Let other runs work on this output. What is done stays."""
+        self._journal.close()
+
     @property
     def resumed(self) -> bool:
         """Whether a part was done before."""

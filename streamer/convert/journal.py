@@ -6,10 +6,11 @@ latter is written last and appears in one piece: it is what says that a chunk is
 """
 
 import contextlib
+import fcntl
 import hashlib
 import json
 import os
-import shutil
+import re
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -20,6 +21,10 @@ from streamer.recording.part_file import storage_error, sync_folder
 
 FOLDER: Final = ".convert"
 """Ends the name of the folder that holds a conversion under way."""
+
+_LOCK: Final = "lock"
+_OURS: Final = re.compile(r"(\d{5,}|job|looks)\.(json|new|packets|maps)")
+"""Names of all files that are made in that folder, but for the lock."""
 
 _HEAD: Final = 1 << 20
 """Bytes at either end of a recording by which it is known again, with its size and date."""
@@ -156,6 +161,7 @@ class Journal:
     def __init__(self, output: Path, job: dict[str, Any]) -> None:
         self.folder = output.with_name(output.name + FOLDER)
         self._job = job
+        self._descriptor: int | None = None  # Of the lock.
         self.resumed = False
         """Whether a part was done before."""
 
@@ -167,10 +173,10 @@ class Journal:
         """
         job = self.folder / "job.json"
         try:
-            if self.folder.exists() and read_json(job) != self._job:
-                shutil.rmtree(self.folder)
-            if not job.exists():
-                self.folder.mkdir(parents=True, exist_ok=True)
+            self.folder.mkdir(parents=True, exist_ok=True)
+            self._lock()
+            if read_json(job) != self._job:
+                self._clear()
                 write_json(job, self._job)
         except OSError as error:
             raise storage_error(self.folder, error) from error
@@ -178,15 +184,42 @@ class Journal:
         self.resumed = bool(finished)
         return finished
 
+    def _lock(self) -> None:
+        """Keep other runs out, until `close` or the end of this process."""
+        descriptor = os.open(self.folder / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            os.close(descriptor)
+            if not isinstance(error, BlockingIOError):
+                raise
+            raise StorageError(f"{self.folder}: another run is at work on this output") from error
+        self._descriptor = descriptor
+
+    def close(self) -> None:
+        """Let other runs in."""
+        if self._descriptor is not None:
+            os.close(self._descriptor)
+            self._descriptor = None
+
     def _finished(self) -> Iterator[FinishedChunk]:
         for path in sorted(self.folder.glob("[0-9]*.json")):
             record = read_json(path)
             packets = path.with_suffix(".packets")
             if record is None or not packets.exists():
                 continue
-            chunk = _chunk(record, packets)
+            try:
+                chunk = _chunk(record, packets)
+            except (KeyError, TypeError, ValueError):  # Another version of this program's.
+                continue
             if packets.stat().st_size == sum(picture.size for picture in chunk.pictures):
                 yield chunk
+
+    def _clear(self) -> None:
+        """Delete what conversions leave here, and nothing that anybody else did."""
+        for path in self.folder.iterdir():
+            if _OURS.fullmatch(path.name):
+                path.unlink()
 
     def writer(self, number: int) -> ChunkWriter:
         """Where the packets of chunk *number* go."""
@@ -194,7 +227,11 @@ class Journal:
 
     def remove(self) -> None:
         """The conversion is whole: nothing of this is needed."""
-        shutil.rmtree(self.folder, ignore_errors=True)
+        with contextlib.suppress(OSError):
+            self._clear()
+            (self.folder / _LOCK).unlink()
+            self.folder.rmdir()
+        self.close()
 
 
 def identity(path: Path) -> dict[str, Any]:
