@@ -220,4 +220,8 @@ def expectation(planned: Plan) -> Expectation:
         rate=asked.rate,
         altered=asked.enhance or asked.overlay,
         dropped_streams=tuple(index for index, _ in planned.left_out),
+        video_codec=planned.coding.spec.format,
+        pixel_format=asked.pixel_format,
+        deinterlaced=planned.decoding.deinterlace,
+        stretched=planned.stretched,
     )

@@ -57,7 +57,8 @@ class Coding:
         context.pix_fmt = self.pixel_format
         context.time_base = self.time_base
         context.framerate = self.rate
-        context.sample_aspect_ratio = self.aspect
+        if self.aspect != 1:  # Square is what nothing said means, and most say nothing.
+            context.sample_aspect_ratio = self.aspect
         context.gop_size = self.gop
         color = self.color
         context.colorspace, context.color_primaries = color.matrix, color.primaries

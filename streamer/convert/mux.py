@@ -3,6 +3,7 @@
 import errno
 import heapq
 import io
+import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -32,6 +33,10 @@ MUXERS: Final[Mapping[str, str]] = {
 
 _TAGS: Final = {"hevc": "hvc1"}
 """In MP4 and MOV; FFmpeg's own choice is `hev1`, which Apple's players refuse."""
+
+_CLOCK: Final = 90_000
+_FINEST_CLOCK: Final = 100_000_000
+"""Ticks a second in which MP4 counts delays. Above it a recording of days does not fit."""
 
 _EMPTY_TEXT: Final = b"\0\0"
 """What MP4 stores while no subtitle is shown; its muxer puts them in by itself."""
@@ -111,8 +116,7 @@ class Assembly:
     def _mux(self, file: PartFile, muxer: str, chunks: Sequence[FinishedChunk]) -> None:
         with ExitStack() as opened:
             recording = opened.enter_context(open_recording(self._inventory.path))
-            own = tags.has_others(self._inventory.tags, muxer)
-            options = {"movflags": "use_metadata_tags"} if own else {}
+            options = self._options(muxer)
             output = opened.enter_context(av.open(file, "w", format=muxer, options=options))
             output.metadata.update(tags.of_recording(self._inventory.tags))
             targets = self._streams(recording, output, muxer, chunks[0].extradata)
@@ -123,6 +127,17 @@ class Assembly:
             others = self._others(recording, targets)
             for packet in _in_order(pictures, others, *self._stretched_packets(targets)):
                 output.mux(packet)
+
+    def _options(self, muxer: str) -> dict[str, str]:
+        if muxer not in ("mp4", "mov"):
+            return {}
+        # Streams that begin late say so by this clock; by default it counts milliseconds.
+        bases = [self._coding.time_base, *(one.facts.time_base for one in self._copied.values())]
+        clock = math.lcm(*(base.denominator for base in bases))
+        options = {"movie_timescale": str(clock if clock <= _FINEST_CLOCK else _CLOCK)}
+        if tags.has_others(self._inventory.tags, muxer):
+            options["movflags"] = "use_metadata_tags"
+        return options
 
     def _streams(
         self, recording: Any, output: OutputContainer, muxer: str, extradata: bytes
@@ -171,7 +186,9 @@ class Assembly:
         told = coding.context()
         for name in ("width", "height", "pix_fmt", "sample_aspect_ratio", "framerate",
                      "colorspace", "color_primaries", "color_trc", "color_range"):  # fmt: skip
-            setattr(context, name, getattr(told, name))
+            value = getattr(told, name)
+            if value is not None:
+                setattr(context, name, value)
         context.extradata = extradata or None
         if muxer in ("mp4", "mov") and coding.spec.format in _TAGS:
             context.codec_tag = _TAGS[coding.spec.format]
