@@ -199,6 +199,7 @@ def options(
     effort: str | None = None,
     level: float | None = None,
     dynamic_range: HighDynamicRange | None = None,
+    pixel_format: str = "",
     threads: int = 0,
 ) -> dict[str, str]:
     """FFmpeg's options for an encoder.
@@ -209,6 +210,7 @@ def options(
         effort: How hard it works, in the encoder's own words.
         level: How much may be lost, in the encoder's own numbers.
         dynamic_range: What displays must know.
+        pixel_format: Of the pictures.
         threads: 0 for as many as it likes.
 
     Raises:
@@ -222,6 +224,9 @@ def options(
             chosen[name] = f"{value:g}" if isinstance(value, float) else str(value)
     if threads:
         chosen["threads"] = str(threads)
+    if spec.codec == "prores_ks" and "444" in pixel_format:
+        # The other profiles are of 4:2:2: they would take transparency, and leave it out.
+        chosen["profile"] = "4444xq" if quality == "best" else "4444"
     if spec.codec == "libx265":
         chosen["x265-params"] = _x265(dynamic_range, threads)
     elif spec.codec == "libx264" and dynamic_range is not None:

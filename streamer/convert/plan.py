@@ -126,6 +126,7 @@ def plan(inventory: Inventory, output: Path, asked: ConvertOptions) -> Plan:
         options=options(
             spec, asked.quality, effort=asked.effort, level=asked.level,
             dynamic_range=video.dynamic_range if _says_something(video) else None,
+            pixel_format=pixel_format,
         ),
         width=video.width,
         height=video.height,

@@ -1,0 +1,307 @@
+"""Encoders by name: each writes what can be played, and is told literally what to do."""
+
+from fractions import Fraction
+
+import av
+import numpy as np
+import pytest
+
+from streamer.convert.encode import ChunkEncoder, Coding
+from streamer.convert.encoders import (
+    ENCODERS,
+    default_encoder,
+    holds_dynamic_range,
+    options,
+)
+from streamer.convert.inventory import HighDynamicRange, take
+from streamer.convert.journal import ChunkCounts, Journal
+from streamer.convert.mux import Assembly
+from streamer.errors import SinkError
+from streamer.frame import Frame
+from streamer.picture import ColorTags, Picture
+from streamer.planar import arrays, layout
+from streamer.retiming import NS, Retiming
+from tests.support.clips import video_clip
+
+HERE = [name for name, spec in ENCODERS.items() if spec.available and "nvenc" not in name]
+COUNT = 15
+BT2020 = ColorTags(9, 9, 16)
+MASTERING = tuple(
+    Fraction(number, 10_000)
+    for number in (6800, 3200, 2650, 6900, 1500, 600, 3127, 3290, 50, 10_000_000)
+)
+"""Of a display: x and y of red, green, blue and white; darkest and brightest in cd/m2."""
+
+HDR10 = HighDynamicRange(MASTERING, (1000, 400))
+LIGHT_ONLY = HighDynamicRange(None, (600, 200))
+DISPLAY_ONLY = HighDynamicRange(MASTERING, None)
+
+
+def frames(pixel_format):
+    """Bars that move."""
+    form = layout(pixel_format)
+    top = (1 << form.depth) - 1
+    for number in range(COUNT):
+        frame = av.VideoFrame(64, 48, pixel_format)
+        for plane in arrays(frame, form):
+            plane[:] = np.linspace(top // 5, top // 2, plane.shape[1]).astype(form.sample)
+            plane[:, 2 * number : 2 * number + 8] = top * 4 // 5
+        frame.color_primaries, frame.color_trc, frame.colorspace = 9, 16, 9
+        at_ns = number * NS // 25
+        yield Frame(Picture(frame), at_ns, at_ns, number, synthetic=number % 2 == 1)
+
+
+def coding(name, pixel_format, *, quality="draft", color=BT2020, **more):
+    spec = ENCODERS[name]
+    return Coding(
+        spec=spec,
+        options=options(spec, quality, pixel_format=pixel_format, **more),
+        width=64,
+        height=48,
+        pixel_format=spec.stored(pixel_format),
+        aspect=Fraction(1),
+        color=color,
+        retiming=Retiming(),
+        time_base=Fraction(1, 90_000),
+        rate=Fraction(25),
+    )
+
+
+def encoded(tmp_path, told, shown):
+    journal = Journal(tmp_path / "out.mkv", {})
+    journal.open()
+    writer = journal.writer(0)
+    try:
+        encoder = ChunkEncoder(told, writer)
+        encoder(iter(shown))
+        return encoder, writer.finish(encoder.extradata, ChunkCounts())
+    finally:
+        writer.close()
+        journal.close()
+
+
+@pytest.fixture(scope="module")
+def recording(tmp_path_factory):
+    """What the chunks are said to be made from."""
+    path = tmp_path_factory.mktemp("clips") / "clip.mkv"
+    return take(video_clip(path, frames=COUNT, width=64, height=48))
+
+
+def decoded(told, finished, recording, *, suffix=".mkv"):
+    """The pictures of a chunk, from a file that it was put into."""
+    output = finished.packets.with_name(f"out{suffix}")
+    part = Assembly(recording, told, ()).write(output, [finished])
+    with av.open(str(part)) as file:
+        return list(file.decode(video=0))
+
+
+FORMATS = {
+    "x264": ("yuv420p", "yuv422p", "yuv444p", "yuv420p10le", "gray"),
+    "x265": ("yuv420p", "yuv444p", "yuv420p10le", "yuv422p12le", "gbrp10le"),
+    "svt-av1": ("yuv420p", "yuv420p10le"),
+    "vp9": ("yuv420p", "yuv444p"),
+    "ffv1": ("yuv420p", "yuv420p10le", "yuva444p10le", "gbrp", "gbrap", "gray16le", "yuv411p"),
+    "prores": ("yuv422p10le", "yuv444p10le", "yuva444p10le"),
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "pixel_format"),
+    [(name, form) for name in HERE for form in FORMATS[name]],
+)
+def test_an_encoder_writes_a_chunk_that_can_be_played(tmp_path, recording, name, pixel_format):
+    told = coding(name, pixel_format)
+    encoder, finished = encoded(tmp_path, told, frames(pixel_format))
+    suffix = min(told.spec.containers)
+    played = decoded(told, finished, recording, suffix=suffix)
+    assert (encoder.shown, encoder.synthetic) == (COUNT, COUNT // 2)
+    assert [frame.pts * frame.time_base for frame in played] == [
+        Fraction(number, 25) for number in range(COUNT)
+    ]
+    assert finished.pictures[0].keyframe
+    form = layout(pixel_format)
+    for frame, before in zip(played, frames(pixel_format), strict=True):
+        wanted = arrays(before.picture.video_frame(), form)
+        made = arrays(frame.reformat(format=pixel_format), form)
+        apart = [
+            np.abs(one.astype(int) - other.astype(int)).mean() / (1 << form.depth)
+            for one, other in zip(made, wanted, strict=True)
+        ]
+        # Chroma that moves in so small a picture is where encoders save.
+        assert max(apart) <= (0 if told.spec.lossless else 0.1)
+        assert apart[0] < 0.03
+
+
+@pytest.mark.parametrize("name", HERE)
+def test_colours_are_told(tmp_path, recording, name):
+    pixel_format = FORMATS[name][0]
+    told = coding(name, pixel_format)
+    _, finished = encoded(tmp_path, told, frames(pixel_format))
+    frame = decoded(told, finished, recording)[0]
+    assert (frame.color_primaries, frame.color_trc, int(frame.colorspace)) == (9, 16, 9)
+
+
+@pytest.mark.parametrize("name", HERE)
+@pytest.mark.parametrize("quality", ["draft", "good", "best"])
+def test_every_option_is_one_that_the_encoder_has(name, quality):
+    context = coding(name, FORMATS[name][0], quality=quality).context()
+    context.open()
+    assert context.options == {}, "what was not taken is left"
+
+
+@pytest.mark.parametrize("name", HERE)
+@pytest.mark.parametrize("quality", ["good", "best"])
+def test_every_quality_is_taken(tmp_path, name, quality):
+    pixel_format = FORMATS[name][0]
+    told = coding(name, pixel_format, quality=quality)
+    encoder, _ = encoded(tmp_path, told, list(frames(pixel_format))[:3])
+    assert encoder.shown == 3
+
+
+def test_better_qualities_lose_less():
+    levels = [float(ENCODERS["x264"].qualities[one]["crf"]) for one in ("draft", "good", "best")]
+    assert levels == sorted(levels, reverse=True)
+
+
+@pytest.mark.parametrize(
+    ("pixel_format", "quality", "profile"),
+    [
+        ("yuv422p10le", "draft", "lt"),
+        ("yuv422p10le", "good", "standard"),
+        ("yuv422p10le", "best", "hq"),
+        ("yuv444p10le", "good", "4444"),
+        ("yuva444p10le", "draft", "4444"),
+        ("yuva444p10le", "best", "4444xq"),
+    ],
+)
+def test_prores_has_profiles_for_what_can_be_seen_through(pixel_format, quality, profile):
+    assert options(ENCODERS["prores"], quality, pixel_format=pixel_format)["profile"] == profile
+
+
+G_FIRST = "G(13250,34500)B(7500,3000)R(34000,16000)WP(15635,16450)L(10000000,50)"
+FOR_SVT = (
+    "G(0.26500,0.69000)B(0.15000,0.06000)R(0.68000,0.32000)WP(0.31270,0.32900)L(1000.00000,0.00500)"
+)
+
+
+@pytest.mark.parametrize(
+    ("name", "option", "dynamic_range", "value"),
+    [
+        ("x265", "x265-params", None, "log-level=error"),
+        (
+            "x265", "x265-params", HDR10,
+            f"log-level=error:hdr10=1:repeat-headers=1:master-display={G_FIRST}:max-cll=1000,400",
+        ),
+        ("x265", "x265-params", LIGHT_ONLY, "log-level=error:max-cll=600,200"),
+        (
+            "x265", "x265-params", DISPLAY_ONLY,
+            f"log-level=error:hdr10=1:repeat-headers=1:master-display={G_FIRST}",
+        ),
+        ("x264", "x264-params", HDR10, f"mastering-display={G_FIRST}:cll=1000,400"),
+        ("x264", "x264-params", LIGHT_ONLY, "cll=600,200"),
+        (
+            "svt-av1", "svtav1-params", HDR10,
+            f"mastering-display={FOR_SVT}:content-light=1000,400",
+        ),
+    ],
+)  # fmt: skip
+def test_what_displays_must_know_is_told_literally(name, option, dynamic_range, value):
+    assert options(ENCODERS[name], "good", dynamic_range=dynamic_range)[option] == value
+
+
+@pytest.mark.parametrize("name", ["x264", "svt-av1"])
+def test_without_anything_to_say_nothing_is_said(name):
+    said = options(ENCODERS[name], "good")
+    assert not {"x264-params", "svtav1-params"} & set(said)
+
+
+@pytest.mark.parametrize("name", ["x264", "x265", "svt-av1"])
+def test_hdr10_comes_out_of_the_packets_as_it_went_in(tmp_path, recording, name):
+    told = coding(name, "yuv420p10le", dynamic_range=HDR10)
+    _, finished = encoded(tmp_path, told, frames("yuv420p10le"))
+    kinds = {str(data.type) for data in decoded(told, finished, recording)[0].side_data}
+    names = {kind.rpartition(".")[2].rstrip(">").partition(":")[0] for kind in kinds}
+    assert {"MASTERING_DISPLAY_METADATA", "CONTENT_LIGHT_LEVEL"} <= names
+
+
+@pytest.mark.parametrize(
+    ("name", "asked", "told"),
+    [
+        ("x264", {"effort": "slow", "level": 12.0}, {"preset": "slow", "crf": "12"}),
+        ("x264", {"level": 12.5, "threads": 2}, {"crf": "12.5", "threads": "2"}),
+        ("x265", {"threads": 1}, {"x265-params": "log-level=error:pools=1"}),
+        ("svt-av1", {"effort": "12", "threads": 3}, {"preset": "12", "svtav1-params": "lp=3"}),
+        ("vp9", {"effort": "8"}, {"cpu-used": "8"}),
+        ("nvenc-h264", {"effort": "p1", "level": 30.0}, {"preset": "p1", "cq": "30"}),
+    ],
+)
+def test_settings_have_the_encoders_own_names(name, asked, told):
+    assert told.items() <= options(ENCODERS[name], "good", **asked).items()
+
+
+@pytest.mark.parametrize(
+    ("name", "asked", "why"),
+    [
+        ("ffv1", {"level": 3.0}, "ffv1 has no --crf"),
+        ("ffv1", {"effort": "slow"}, "ffv1 has no --effort"),
+        ("prores", {"level": 3.0}, "prores has no --crf"),
+    ],
+)
+def test_a_setting_that_an_encoder_lacks_is_a_line(name, asked, why):
+    with pytest.raises(SinkError, match=why):
+        options(ENCODERS[name], "good", **asked)
+
+
+@pytest.mark.parametrize(
+    ("effort", "why"),
+    [("nonsense", "x264 refuses: "), ("-1", "x264 refuses: ")],
+)
+def test_an_effort_that_the_encoder_does_not_know_is_a_line(tmp_path, effort, why):
+    told = coding("x264", "yuv420p", effort=effort)
+    with pytest.raises(SinkError, match=why):
+        encoded(tmp_path, told, frames("yuv420p"))
+
+
+def test_two_pictures_at_one_time_are_refused(tmp_path):
+    shown = list(frames("yuv420p"))
+    with pytest.raises(SinkError, match=r"two pictures at 0\.040000 s"):
+        encoded(tmp_path, coding("x264", "yuv420p"), [shown[0], shown[1], shown[1]])
+
+
+@pytest.mark.parametrize(
+    ("suffix", "pixel_format", "name"),
+    [
+        (".mp4", "yuv420p", "x264"),
+        (".mkv", "yuv444p", "x264"),
+        (".mp4", "yuv420p10le", "x265"),
+        (".mkv", "gbrp", "x265"),
+        (".webm", "yuv420p", "vp9"),
+        (".mov", "yuva444p10le", "prores"),
+        (".mkv", "yuva444p10le", "ffv1"),
+    ],
+)
+def test_what_suits_is_chosen_when_nobody_chooses(suffix, pixel_format, name):
+    assert default_encoder(suffix, pixel_format) == name
+
+
+@pytest.mark.parametrize(
+    ("name", "pixel_format", "stored"),
+    [
+        ("x264", "yuv420p", "yuv420p"),
+        ("x264", "yuva420p", None),
+        ("x265", "yuva420p", None),
+        ("vp9", "yuva420p", None),
+        ("svt-av1", "yuv444p", None),
+        ("ffv1", "yuva420p", "yuva420p"),
+        ("ffv1", "gbrp", "bgr0"),
+        ("ffv1", "gbrap", "bgra"),
+        ("prores", "yuva444p10le", "yuva444p10le"),
+    ],
+)
+def test_nothing_is_stored_in_a_format_that_holds_less(name, pixel_format, stored):
+    assert ENCODERS[name].stored(pixel_format) == stored
+
+
+def test_who_can_say_hdr10_is_known():
+    able = {name for name, spec in ENCODERS.items() if holds_dynamic_range(spec)}
+    assert able == {"x264", "x265", "svt-av1"}
