@@ -189,7 +189,7 @@ def default_encoder(suffix: str, pixel_format: str) -> str:
         return "x264"
     if ENCODERS["x265"].stored(pixel_format):
         return "x265"
-    return "prores" if suffix == ".mov" else "ffv1"
+    return {".mov": "prores", ".mkv": "ffv1"}.get(suffix, "x264")
 
 
 def options(
