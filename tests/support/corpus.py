@@ -193,7 +193,7 @@ def _whole(
 _LATER = Fraction(7, 5)
 """Seconds at which the pictures of a recording with an offset begin."""
 
-_CUT_FILM = Film(times=steady(60, P25), clock=1 / P25, cuts=(17, 18, 40), width=192)
+_CUT_FILM = Film(times=steady(60, P25), clock=1 / P25, cuts=(17, 18, 40), width=320, height=180)
 _REPEATS = [n - n // 5 for n in range(48)] + [38] * 6 + list(range(39, 45))
 """Every fifth picture comes twice, as from film to video; then one stands still for a while."""
 

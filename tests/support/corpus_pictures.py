@@ -23,6 +23,9 @@ _BLACK, _WHITE = 30, 220
 _UNSURE: Final = 45
 """Grey levels from black or white at which a block is neither."""
 
+_HILLS: Final = (6, 10, 5, 14)
+"""Pixels of a hill in each scene."""
+
 _SPEED: Final = 3
 """Pixels a frame by which the pattern moves."""
 
@@ -36,20 +39,28 @@ def picture(number: int, *, width: int, height: int, scene: int = 0) -> NDArray[
         height: At least 24.
         scene: Another number is another pattern in other colours, as after a cut.
     """
-    x = np.arange(width)[None, :] + _SPEED * number
-    y = np.arange(height)[:, None]
-    waves = [
-        np.sin(x * (0.11 + 0.05 * ((scene + k) % 3)) + y * 0.07 * (k + 1) * (-1) ** (scene + k) + k)
-        for k in range(3)
-    ]
-    base = np.array([(70, 120, 170), (180, 90, 60), (90, 170, 80)][scene % 3])
-    image = np.clip(base + 60 * np.stack(waves, axis=2), 16, 235).astype(np.uint8)
+    image = np.roll(_landscape(width, height, scene), -_SPEED * number % width, axis=1)
     side = max(height // 8, 4)
     left = (2 * _SPEED * number) % max(width - side, 1)
     image[height // 4 : height // 4 + side, left : left + side] = 250
     for top, bottom, left, right, level in code(number % NUMBERS, height=height, width=width):
         image[top:bottom, left:right] = level
     return image
+
+
+@functools.lru_cache(maxsize=16)
+def _landscape(width: int, height: int, scene: int) -> NDArray[np.uint8]:
+    """What moves, (height, width, 3): hills of chance, so that no two scenes are alike."""
+    chance, hill = np.random.default_rng(scene), _HILLS[scene % len(_HILLS)]
+    coarse = chance.integers(20, 230, (height // hill + 2, width // hill + 2, 3)).astype(np.float32)
+    y = np.arange(height) / hill
+    x = np.arange(width) / hill
+    top, left = y.astype(int), x.astype(int)
+    down, right = (y - top)[:, None, None], (x - left)[None, :, None]
+    upper = coarse[top][:, left] * (1 - right) + coarse[top][:, left + 1] * right
+    lower = coarse[top + 1][:, left] * (1 - right) + coarse[top + 1][:, left + 1] * right
+    land = upper * (1 - down) + lower * down
+    return land.astype(np.uint8)
 
 
 def number_in(frame: av.VideoFrame) -> int | None:
@@ -91,7 +102,7 @@ def _check(number: int) -> int:
 @functools.cache
 def _blocks(height: int, width: int) -> list[tuple[int, int, int, int]]:
     """Top, bottom, left and right of each block, the highest bit first."""
-    high = max(height // 12, 6)
+    high = max(height // 20, 6)
     edges = [column * width // COLUMNS for column in range(COLUMNS + 1)]
     rows = [height - (ROWS - row) * high for row in range(ROWS)]
     return [

@@ -93,7 +93,7 @@ class Film:
         size = {"width": self.width, "height": self.height}
         image = corpus_pictures.picture(self.shown(place), scene=scene, **size)
         if self.interlaced:
-            code = max(self.height // 12, 6) * corpus_pictures.ROWS
+            code = max(self.height // 20, 6) * corpus_pictures.ROWS
             later = corpus_pictures.picture(self.shown(place) + 1, scene=scene, **size)
             image[1:-code:2] = later[1:-code:2]
         return image

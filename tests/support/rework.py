@@ -41,7 +41,7 @@ class Recode:
     codec: str = "libx264"
     pixel_format: str | None = None
     clock: Fraction | None = None
-    """Time base; the input's if not given."""
+    """Time base, with a frame in each tick; the input's if not given."""
 
     options: Mapping[str, str] = field(default_factory=lambda: {"preset": "veryfast", "crf": "18"})
     setting: Callable[[Any], object] = _same
@@ -145,7 +145,7 @@ def _describe(copy: Any, stream: Any, target: Path) -> None:
 
 
 def _encoder(after: OutputContainer, stream: Any, video: Recode) -> Any:
-    rate = stream.average_rate or 25
+    rate = 1 / video.clock if video.clock else stream.average_rate or 25
     coder = after.add_stream(video.codec, rate=rate, options=dict(video.options))
     source = stream.codec_context
     coder.width, coder.height = source.width, source.height
@@ -169,12 +169,14 @@ def _coded(source: Path, index: int, coder: Any, video: Recode) -> Iterator[Any]
         ]
     clock = coder.codec_context.time_base
     edited = list(video.edit(pictures))
+    before = edited[0].time - Fraction(1, 25)
     for place, picture in enumerate(edited):
         frame = picture.frame.reformat(format=coder.pix_fmt)
         frame.pict_type = 0
         frame.time_base, frame.pts = clock, round(picture.time / clock)
-        if place + 1 < len(edited):
-            frame.duration = round((edited[place + 1].time - picture.time) / clock)
+        ends = edited[place + 1 :] or [Picture(time=2 * picture.time - before, frame=frame)]
+        frame.duration = round((ends[0].time - picture.time) / clock)
+        before = picture.time
         yield from coder.encode(frame)
     yield from coder.encode(None)
 

@@ -15,6 +15,9 @@ from .sides import Side
 _WHOLE: Final = 1_500_000_000
 """Pixels that are decoded in all before places are chosen: 720 frames of 1080p, some seconds."""
 
+_PER_FRAME: Final = 250_000
+"""Pixels that take as long as all else that is done for a frame, however small it is."""
+
 _PLACES: Final = 8
 _STRETCH: Final = 24
 """Original frames of a place: a second of film."""
@@ -46,7 +49,7 @@ def stretches(before: VideoFacts, after: VideoFacts, *, thorough: bool) -> Stret
         thorough: All, however much that is.
     """
     count = len(before.times)
-    pixels = (count + len(after.times)) * before.width * before.height
+    pixels = (count + len(after.times)) * (before.width * before.height + _PER_FRAME)
     if before.times_are != "known":  # Nobody could find a place in it.
         return Stretches(((0, count - 1),), whole=True)
     if thorough or pixels <= _WHOLE or count <= _PLACES * _STRETCH:

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import cache
 from typing import Final
 
 import av
@@ -33,6 +34,7 @@ class Form:
     rgb: bool
 
 
+@cache
 def form(pixel_format: str) -> Form:
     """What FFmpeg's *pixel_format* can hold."""
     # Chroma is told by the sizes of planes of a picture that halves evenly.

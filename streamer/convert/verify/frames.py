@@ -43,7 +43,7 @@ def _frames(sides: Sides, matched: Timeline) -> Check:
     there = int((matched.at >= 0).sum())
     fine = f"{there} of {count} original frames are at their times{note}"
     if sides.expected.rate is not None:
-        fine = f"{count} frames became {len(matched.actual)} of a constant rate"
+        fine = f"{count} frames became {len(matched.actual)} of a constant rate, {there} in both"
     return check("frames", faults, fine)
 
 

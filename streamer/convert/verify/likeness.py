@@ -1,5 +1,6 @@
 """Telling pictures apart: small grey copies, cuts between them, mixtures, and PSNR."""
 
+from functools import cache
 from typing import Any, Final
 
 import av
@@ -8,39 +9,72 @@ from numpy.typing import NDArray
 
 from .facts import form
 
-_SIZE: Final = (36, 64)
+_SIZE: Final = (54, 96)
 """Height and width of the small grey pictures by which frames are told apart."""
 
-_CUT: Final = 18.0
+_CUT: Final = 12.0
 """Mean difference of two small pictures, of 255 grey levels, that may be a cut."""
 
-_CUT_RATIO: Final = 2.5
-"""How much more it must be than the differences around it."""
+_REPEAT_MEAN, _REPEAT_BLOCK = 1.5, 12.0
+"""Grey levels by which a repeat may differ in the mean and in its worst block: a little more than
+whoever makes frames takes for one."""
+
+_BLOCK: Final = 16
+"""Pixels."""
 
 _BYTE: Final = 8
 _DEEPEST: Final = 16
 """Bits of a component. Deeper ones are fractions."""
 
+_TILES: Final = (3, 4)
+"""Down and across; each is looked for around its place."""
+
+_REACH: Final = (8, 11)
+"""Pixels of a small picture, down and across, by which a tile may have moved between frames."""
+
+_FLAT: Final = 4.0
+"""Deviation of a tile's grey levels below which it says nothing."""
+
+_OTHER_SCENE: Final = 0.56
+"""Correlation of the tiles below which a picture is surely of another scene. Whoever makes frames
+may see a cut earlier than that; this is where nobody may miss one."""
+
 Thumb = NDArray[np.uint8]
-"""(36, 64) grey levels."""
+"""(54, 96) grey levels."""
 
 
 def cuts_among(thumbs: dict[int, Thumb]) -> list[int]:
     """Numbers of the frames that begin something new, among consecutive small pictures."""
-    numbers = sorted(thumbs)
-    steps = {
-        number: difference(thumbs[number - 1], thumbs[number])
-        for number in numbers
+    return [
+        number
+        for number in sorted(thumbs)
         if number - 1 in thumbs
-    }
-    found = []
-    for number, step in steps.items():
-        around = [steps[one] for one in range(number - 4, number + 5) if one in steps]
-        # Two cuts close together must not hide each other: the quieter half tells what is usual.
-        usual = float(np.median(sorted(around)[: max(1, len(around) // 2 + 1)]))
-        if step > _CUT and step > _CUT_RATIO * usual:
-            found.append(number)
-    return found
+        and difference(thumbs[number - 1], thumbs[number]) > _CUT
+        and same_scene(thumbs[number - 1], thumbs[number]) < _OTHER_SCENE
+    ]
+
+
+def same_scene(one: Thumb, other: Thumb) -> float:
+    """How well the tiles of each are found in the other, near their places; -1 to 1."""
+    return min(_found(one, other), _found(other, one))
+
+
+def _found(one: Thumb, other: Thumb) -> float:
+    import cv2  # Only where two pictures are far apart.
+
+    total = weight = 0.0
+    height, width = _SIZE[0] // _TILES[0], _SIZE[1] // _TILES[1]
+    for top in range(0, _SIZE[0], height):
+        for left in range(0, _SIZE[1], width):
+            tile = one[top : top + height, left : left + width]
+            contrast = float(tile.std())
+            if contrast < _FLAT:
+                continue
+            y, x = max(0, top - _REACH[0]), max(0, left - _REACH[1])
+            around = other[y : top + height + _REACH[0], x : left + width + _REACH[1]]
+            total += contrast * float(cv2.matchTemplate(around, tile, cv2.TM_CCOEFF_NORMED).max())
+            weight += contrast
+    return total / weight if weight else 1.0
 
 
 def mixture(picture: Thumb, left: Thumb, right: Thumb) -> float:
@@ -62,6 +96,17 @@ def difference(one: Thumb, other: Thumb) -> float:
     return float(np.abs(one.astype(np.int16) - other).mean())
 
 
+def repeats(one: av.VideoFrame, other: av.VideoFrame) -> bool:
+    """Whether *other* may be taken for the same picture, but for what a codec changed."""
+    ours, theirs = (frame.to_ndarray(format="gray").astype(np.int16) for frame in (one, other))
+    apart = np.abs(ours - theirs)
+    height, width = (side - side % _BLOCK for side in apart.shape)
+    if apart.mean() > _REPEAT_MEAN or not height or not width:
+        return bool(apart.mean() <= _REPEAT_MEAN)
+    blocks = apart[:height, :width].reshape(height // _BLOCK, _BLOCK, width // _BLOCK, _BLOCK)
+    return bool(blocks.mean(axis=(1, 3)).max() <= _REPEAT_BLOCK)
+
+
 def likeness(one: Thumb, other: Thumb) -> float:
     """Correlation, which a change of brightness or contrast leaves as it is."""
     first, second = one - float(one.mean()), other - float(other.mean())
@@ -71,7 +116,7 @@ def likeness(one: Thumb, other: Thumb) -> float:
 
 def psnr(ours: av.VideoFrame, theirs: av.VideoFrame) -> float:
     """Of all planes together, dB, in the pixel format of *theirs*; what it lacks counts nothing."""
-    name = _comparable(theirs.format)
+    name = _comparable(theirs.format.name)
     ours, theirs = (
         one if one.format.name == name else one.reformat(format=name) for one in (ours, theirs)
     )
@@ -84,14 +129,14 @@ def psnr(ours: av.VideoFrame, theirs: av.VideoFrame) -> float:
     return float(10 * np.log10(highest**2 * count / squares)) if squares else np.inf
 
 
-def _comparable(layout: av.VideoFormat) -> str:
-    """*layout* itself, or a planar one that holds what is seen of it."""
-    told = form(layout.name)
-    planes = layout.is_planar and len(av.VideoFrame(16, 16, layout.name).planes) == len(
-        layout.components
-    )
-    if (planes or layout.name.startswith("gray")) and told.bits <= _DEEPEST:
-        return layout.name
+@cache
+def _comparable(name: str) -> str:
+    """The pixel format *name* itself, or a planar one that holds what is seen of it."""
+    told = form(name)
+    sample = av.VideoFrame(16, 16, name)
+    planes = sample.format.is_planar and len(sample.planes) == len(sample.format.components)
+    if (planes or name.startswith("gray")) and told.bits <= _DEEPEST:
+        return name
     return "gbrap" if told.alpha else "gbrp"
 
 

@@ -14,7 +14,16 @@ import numpy as np
 from av.sidedata.sidedata import Type as SideDataType
 
 from .decoding import frames, stretches
-from .likeness import Thumb, cuts_among, difference, likeness, mixture, psnr, thumb
+from .likeness import (
+    Thumb,
+    cuts_among,
+    difference,
+    likeness,
+    mixture,
+    psnr,
+    repeats,
+    thumb,
+)
 from .report import Check, check, in_seconds
 from .sides import Sides
 from .timeline import Timeline
@@ -28,6 +37,9 @@ _PURE: Final = 0.12
 
 _TOLD_APART: Final = 4.0
 """Mean difference of neighbours from which on a frame can be told from the next."""
+
+_CLOSE: Final = 3.0
+"""Mean difference of small pictures beyond which nobody takes one for a repeat of the other."""
 
 _OF_PICTURES: Final = frozenset(
     {
@@ -49,6 +61,7 @@ class _Findings:
     """What was found so far."""
 
     compared: int = 0
+    repeats: int = 0
     lowest: float = np.inf
     lowest_at: Fraction | None = None
     faults: list[str] = field(default_factory=list)
@@ -75,7 +88,7 @@ def check_pictures(sides: Sides, matched: Timeline, *, thorough: bool) -> tuple[
         _look(sides, matched, findings, first, last)
     whole = chosen.whole
     where = "all" if whole else f"in {len(chosen.pieces)} places"
-    return [_pictures(sides, findings, where), _cuts(findings, where), _side_data(findings)], whole
+    return [_pictures(findings, where), _cuts(findings, where), _side_data(findings)], whole
 
 
 def _look(sides: Sides, matched: Timeline, findings: _Findings, first: int, last: int) -> None:
@@ -125,9 +138,21 @@ class _Stretch:
         self._outputs: dict[int, Thumb] = {}
         """Small pictures of the output."""
 
+        self._last: av.VideoFrame | None = None
+        """The original that came last."""
+
+        self._replaced: set[int] = set()
+        """Originals that repeat the one before: motion may go on across them."""
+
     def original(self, number: int, frame: av.VideoFrame) -> None:
         """A frame of the input."""
         self._originals[number] = thumb(frame)
+        if self._last is not None and self._sides.expected.interpolates:
+            close = difference(self._originals[number], self._originals[number - 1]) < _CLOSE
+            if close and repeats(self._last, frame):
+                self._replaced.add(number)
+                self._findings.repeats += 1
+        self._last = frame
 
     def made(self, place: int, frame: av.VideoFrame) -> None:
         """A frame of the output that is no original."""
@@ -139,7 +164,10 @@ class _Stretch:
         self._outputs[place] = thumb(theirs)
         self._beside(number, ours, theirs)
         findings.compared += 1
-        if self._sides.expected.altered or ours.width != theirs.width:
+        told = self._sides.expected
+        if told.altered or told.deinterlaced or ours.width != theirs.width:
+            return
+        if number in self._replaced:
             return
         decibels = psnr(ours, theirs)
         at = self._at(place)
@@ -169,7 +197,7 @@ class _Stretch:
         for number, ours in self._originals.items():
             place = int(self._matched.at[number])
             theirs = self._outputs.get(place) if place >= 0 else None
-            if theirs is None:
+            if theirs is None or number in self._replaced:
                 continue
             own = likeness(ours, theirs)
             for other in (number - 1, number + 1):
@@ -224,12 +252,12 @@ def _side_data_of(frame: av.VideoFrame) -> Iterator[Any]:
         yield data
 
 
-def _pictures(sides: Sides, findings: _Findings, where: str) -> Check:
+def _pictures(findings: _Findings, where: str) -> Check:
     words = f"{findings.compared} originals compared ({where})"
-    if sides.expected.rate is not None:
-        words = f"originals were not to be kept at their times; {words}"
-    elif findings.lowest_at is not None:
+    if findings.lowest_at is not None:
         words += f", the worst {findings.lowest:.1f} dB at {in_seconds(findings.lowest_at)}"
+    if findings.repeats:
+        words += f", {findings.repeats} repeats that motion may go on across"
     return check("pictures", findings.faults, words)
 
 

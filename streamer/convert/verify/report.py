@@ -47,6 +47,11 @@ class Expectation:
     stretched: tuple[int, ...] = ()
     """Sounds, by number, that were made longer or shorter together with the picture."""
 
+    @property
+    def interpolates(self) -> bool:
+        """Whether frames are made between others, and so perhaps in place of repeated ones."""
+        return self.rate is not None or self.factor not in (None, 1)
+
     def __str__(self) -> str:
         """In words."""
         words = []

@@ -96,7 +96,10 @@ def timeline(
     else:
         wanted, is_original, optional = _even(originals, last, int(step / unit))
     found = _nearest(wanted, actual, tolerance)
+    # Of a constant rate some frames may well be originals, though none was to be kept.
     at = np.full(len(originals), -1, np.int64)
+    if expected.rate is not None:
+        at = _nearest(originals, actual, tolerance)
     at[is_original[is_original >= 0]] = found[is_original >= 0]
     kept = np.zeros(len(originals), bool)
     kept[is_original[is_original >= 0]] = True

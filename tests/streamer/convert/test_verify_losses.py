@@ -1,0 +1,328 @@
+"""Each way of losing something is made by hand, and is found: by the check that is for it alone."""
+
+import itertools
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+import pytest
+
+from streamer.convert.verify import Expectation, verify
+from tests.support.clips import truncated
+from tests.support.corpus import Corpus
+from tests.support.rework import Picture, Recode, rework
+
+KEEP = {"preset": "veryfast", "crf": "16"}
+
+
+@dataclass(frozen=True)
+class Loss:
+    """A recording, what is done to its copy, and the checks that must say so."""
+
+    source: str
+    target: str
+    how: Callable[[Path, Path], object]
+    found: set[str]
+    expected: Expectation | None = None
+
+
+def copying(**how: Any) -> Callable[[Path, Path], object]:
+    return lambda source, target: rework(source, target, **how)
+
+
+def recoding(edit: Any = None, **how: Any) -> Callable[[Path, Path], object]:
+    given = {"options": KEEP, **how, **({"edit": edit} if edit else {})}
+    return copying(video=Recode(**given))
+
+
+def nth(index: int, number: int) -> Callable[[Any], Any]:
+    """Leaves out packet *number* of stream *index*."""
+    seen = iter(range(10_000))
+    return lambda one: None if one.stream_index == index and next(seen) == number else one
+
+
+def dropping(index: int, number: int) -> Callable[[Path, Path], object]:
+    return lambda source, target: rework(source, target, packet=nth(index, number))
+
+
+def moving(index: int, *, ms: int = 0, slower: Fraction = Fraction(1)) -> Callable[[Any], Any]:
+    """Shows stream *index* later by *ms* milliseconds, and ever later."""
+
+    def moved(packet: Any) -> Any:
+        if packet.stream_index == index:
+            later = round(Fraction(ms, 1000) / packet.time_base)
+            packet.pts = round(packet.pts * slower) + later
+            packet.dts = round(packet.dts * slower) + later
+        return packet
+
+    return moved
+
+
+def on_stream(index: int, change: Callable[[Any], object]) -> Callable[[Any, Any], object]:
+    """Changes stream *index* of the output."""
+    return lambda target, source: change(target) if source.index == index else None
+
+
+def without_tag(name: str) -> Callable[[Any], object]:
+    return lambda target: target.metadata.pop(name)
+
+
+def plain(disposition: int) -> Callable[[Any], object]:
+    return lambda target: setattr(target, "disposition", disposition)
+
+
+def aspect(top: int, bottom: int) -> Callable[[Any], object]:
+    return lambda coder: setattr(coder.codec_context, "sample_aspect_ratio", Fraction(top, bottom))
+
+
+def color(name: str, value: int) -> Callable[[Any], object]:
+    return lambda coder: setattr(coder.codec_context, name, value)
+
+
+def size(width: int, height: int) -> Callable[[Any], object]:
+    def set_size(coder: Any) -> None:
+        coder.width, coder.height = width, height
+
+    return set_size
+
+
+def between(left: Picture, right: Picture, share: float) -> Picture:
+    """A mixture of two pictures, halfway in time."""
+    one, other = (side.frame.to_ndarray(format="rgb24") for side in (left, right))
+    mixed = np.round(one * (1 - share) + other * share).astype(np.uint8)
+    frame = av.VideoFrame.from_ndarray(mixed, format="rgb24")
+    return Picture(time=(left.time + right.time) / 2, frame=frame)
+
+
+def doubled(share: float) -> Callable[[list[Picture]], list[Picture]]:
+    """Twice the frames, each new one a mixture."""
+
+    def edit(pictures: list[Picture]) -> list[Picture]:
+        pairs = itertools.pairwise(pictures)
+        made = [one for left, right in pairs for one in (left, between(left, right, share))]
+        last = pictures[-1]
+        return [*made, last, replace(last, time=last.time + made[1].time - made[0].time)]
+
+    return edit
+
+
+def one_more(pictures: list[Picture]) -> Iterable[Picture]:
+    return [*pictures[:31], between(pictures[30], pictures[31], 0), *pictures[31:]]
+
+
+def again(pictures: list[Picture]) -> Iterable[Picture]:
+    """Frame 31 shows frame 30 once more."""
+    return [
+        replace(one, frame=pictures[30].frame) if place == 31 else one
+        for place, one in enumerate(pictures)
+    ]
+
+
+def one_by_one_later(pictures: list[Picture]) -> Iterable[Picture]:
+    """Every frame shows the one before it."""
+    return [pictures[0]] + [
+        replace(one, frame=before.frame) for before, one in itertools.pairwise(pictures)
+    ]
+
+
+def at_24(pictures: list[Picture]) -> Iterable[Picture]:
+    return [replace(one, time=Fraction(place, 24)) for place, one in enumerate(pictures)]
+
+
+def at_25_of_the_first(pictures: list[Picture]) -> Iterable[Picture]:
+    """An uneven rate made even, by people who count frames."""
+    return [replace(one, time=Fraction(place, 25)) for place, one in enumerate(pictures)]
+
+
+def cut_off(source: Path, target: Path) -> None:
+    truncated(rework(source, target), keep=0.6)
+
+
+def swapped(source: Path, target: Path) -> None:
+    """The second sound before the first."""
+    both = (target.with_name("one.mkv"), target.with_name("other.mkv"))
+    rework(source, both[0], skip=lambda one: one.index == 1)
+    rework(source, both[1], skip=lambda one: one.index != 1)
+    with (
+        av.open(str(both[0])) as first,
+        av.open(str(both[1])) as second,
+        av.open(str(target), "w") as out,
+    ):
+        streams = [*first.streams, *second.streams]
+        copies = {}
+        for one in streams:
+            copies[one] = out.add_stream_from_template(one, opaque=True)
+            copies[one].metadata.update(one.metadata)
+            copies[one].disposition = one.disposition
+        packets = [one for side in (first, second) for one in side.demux() if one.size]
+        for one in sorted(packets, key=lambda one: one.dts):
+            one.stream = copies[one.stream]
+            out.mux(one)
+
+
+def damaged_font(source: Path, target: Path) -> None:
+    data = rework(source, target).read_bytes()
+    target.write_bytes(data.replace(bytes(range(60, 90)), bytes(range(61, 91)), 1))
+
+
+TWICE = Expectation(factor=Fraction(2))
+ONCE = Expectation(factor=Fraction(1))
+CUTS = "cuts.mp4"
+
+LOSSES = {
+    "a packet of sound": Loss("plain.mkv", ".mkv", dropping(1, 40), {"packets"}),
+    "the last packet of sound": Loss("plain.mkv", ".mp4", dropping(1, 113), {"packets"}),
+    "30 ms of being in step": Loss(
+        "plain.mkv", ".mkv", copying(packet=moving(1, ms=30)), {"in step"}
+    ),
+    "3 ms of being in step": Loss(
+        "film.mp4", ".mp4", copying(packet=moving(1, ms=3)), {"in step"}
+    ),
+    "step, little by little": Loss(
+        "plain.mkv",
+        ".mkv",
+        copying(packet=moving(1, slower=Fraction(1003, 1000))),
+        {"packets", "in step"},
+    ),
+    "step of a subtitle": Loss(
+        "subtitles.mkv", ".mkv", copying(packet=moving(1, ms=100)), {"in step"}
+    ),
+    "a line of subtitles": Loss("subtitles.mkv", ".mkv", dropping(2, 1), {"packets"}),
+    "a line of MP4 subtitles": Loss("subtitles.mp4", ".mp4", dropping(1, 1), {"packets"}),
+    "a subtitle stream": Loss(
+        "subtitles.mkv", ".mkv", copying(skip=lambda one: one.index == 2), {"streams"}
+    ),
+    "a sound": Loss("tracks.mkv", ".mkv", copying(skip=lambda one: one.index == 2), {"streams"}),
+    "the order of sounds": Loss("tracks.mkv", ".mkv", swapped, {"streams"}),
+    "the chapters": Loss("chapters.mkv", ".mkv", copying(chapters=lambda _: []), {"chapters"}),
+    "a chapter": Loss(
+        "chapters.mp4", ".mkv", copying(chapters=lambda all_: all_[1:]), {"chapters"}
+    ),
+    "a chapter's time": Loss(
+        "chapters.mkv",
+        ".mp4",
+        copying(chapters=lambda all_: [all_[0], {**all_[1], "start": 870_000_000}, all_[2]]),
+        {"chapters"},
+    ),
+    "a chapter's title": Loss(
+        "chapters.mkv",
+        ".mkv",
+        copying(chapters=lambda all_: [{**all_[0], "metadata": {"title": "Depart"}}, *all_[1:]]),
+        {"chapters"},
+    ),
+    "a tag": Loss("chapters.mkv", ".mp4", copying(tags=lambda _: {"title": "Corpus"}), {"tags"}),
+    "a language": Loss(
+        "tracks.mkv", ".mp4", copying(stream=on_stream(2, without_tag("language"))), {"languages"}
+    ),
+    "a title": Loss(
+        "tracks.mp4", ".mp4", copying(stream=on_stream(3, without_tag("title"))), {"titles"}
+    ),
+    "that a sound is a commentary": Loss(
+        "tracks.mkv", ".mkv", copying(stream=on_stream(3, plain(0))), {"dispositions"}
+    ),
+    "which sound is the usual one": Loss(
+        "tracks.mkv", ".mkv", copying(stream=on_stream(1, plain(0))), {"dispositions"}
+    ),
+    "a font": Loss(
+        "subtitles.mkv", ".mkv", copying(skip=lambda one: one.type == "attachment"), {"attachments"}
+    ),
+    "bytes of a font": Loss("subtitles.mkv", ".mkv", damaged_font, {"attachments"}),
+    "a cover, which became a film": Loss(
+        "cover.mkv", ".mkv", copying(cover=False), {"covers", "streams"}
+    ),
+    "a cover": Loss("cover.mp4", ".mp4", copying(skip=lambda one: one.index == 2), {"covers"}),
+    "the rotation": Loss(
+        "phone.mp4",
+        ".mp4",
+        copying(stream=on_stream(0, lambda one: one.set_display_rotation(0))),
+        {"rotation"},
+    ),
+    "the shape of a pixel": Loss(
+        "anamorphic.mp4", ".mp4", recoding(setting=aspect(1, 1)), {"aspect"}
+    ),
+    "the primaries": Loss(
+        "full-chroma.mp4", ".mkv", recoding(setting=color("color_primaries", 9)), {"color"}
+    ),
+    "the matrix": Loss(
+        "full-chroma.mp4", ".mkv", recoding(setting=color("colorspace", 6)), {"color"}
+    ),
+    "the transfer": Loss(
+        "full-chroma.mp4", ".mkv", recoding(setting=color("color_trc", 2)), {"color"}
+    ),
+    "bits": Loss(
+        "prores.mov", ".mkv", recoding(pixel_format="yuv422p"), {"depth"}
+    ),
+    "chroma": Loss("full-chroma.mp4", ".mp4", recoding(pixel_format="yuv420p"), {"depth"}),
+    "transparency": Loss("animation.mov", ".mkv", recoding(pixel_format="yuv444p"), {"depth"}),
+    "HDR10's brightness": Loss(
+        "hdr10.mkv",
+        ".mkv",
+        recoding(
+            codec="libx265",
+            options={"preset": "ultrafast", "crf": "16", "x265-params": "log-level=error:pools=1"},
+        ),
+        {"dynamic range"},
+    ),
+    "pixels": Loss("plain.mkv", ".mkv", recoding(setting=size(128, 96)), {"size"}),
+    "the last two frames": Loss(
+        "plain.mkv", ".mkv", recoding(lambda all_: all_[:-2]), {"frames", "duration"}
+    ),
+    "the first frame": Loss("plain.mkv", ".mp4", recoding(lambda all_: all_[1:]),
+                            {"frames", "duration"}),
+    "a frame in the middle": Loss(
+        "film.mp4", ".mp4", recoding(lambda all_: all_[:20] + all_[21:]), {"frames"}
+    ),
+    "nothing, but one frame is doubled": Loss(
+        "plain.mkv", ".mkv", recoding(one_more), {"new frames"}
+    ),
+    "a frame that shows the one before": Loss("plain.mkv", ".mkv", recoding(again), {"pictures"}),
+    "a frame of delay": Loss("plain.mkv", ".mkv", recoding(one_by_one_later), {"pictures"}),
+    "sharpness": Loss(
+        "film.mp4", ".mp4", recoding(options={"preset": "ultrafast", "crf": "44"}), {"pictures"}
+    ),
+    "23.976, which became 24": Loss(
+        "film.mp4",
+        ".mp4",
+        recoding(at_24, clock=Fraction(1, 24)),
+        {"frames", "new frames", "duration"},
+        ONCE,
+    ),
+    "an uneven rate": Loss(
+        "vfr.mp4",
+        ".mp4",
+        recoding(at_25_of_the_first, clock=Fraction(1, 25)),
+        {"frames", "new frames", "duration", "pictures"},
+        ONCE,
+    ),
+    "a cut, mixed": Loss(
+        CUTS, ".mp4", recoding(doubled(0.5), clock=Fraction(1, 50)), {"cuts"}, TWICE
+    ),
+    "a cut, mixed a little": Loss(
+        CUTS, ".mkv", recoding(doubled(0.2), clock=Fraction(1, 50)), {"cuts"}, TWICE
+    ),
+    "half of the frames asked for": Loss(
+        CUTS, ".mkv", copying(), {"new frames"}, TWICE
+    ),
+    "two fields": Loss("interlaced.mp4", ".mp4", recoding(), {"fields"}, ONCE),
+    "the end of the file": Loss(
+        "plain.mkv", ".mkv", cut_off, {"whole", "frames", "duration", "packets"}
+    ),
+    "a codec that was asked for": Loss(
+        "plain.mkv", ".mkv", copying(), {"codec"}, replace(ONCE, video_codec="hevc")
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_it_is_found_what_was_lost(name: str, recordings: Corpus, tmp_path: Path) -> None:
+    loss = LOSSES[name]
+    target = tmp_path / f"copy{loss.target}"
+    source = recordings[loss.source]
+    loss.how(source, target)
+    report = verify(source, target, expected=loss.expected)
+    details = {one.name: one.detail for one in report.checks if not one.ok}
+    assert set(report.failed()) == loss.found, details
