@@ -40,7 +40,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _app(arguments: Sequence[str]) -> typer.Typer:
     """The application with the one command that is wanted, or with all of them."""
     app = typer.Typer(
-        help="Watch cameras for smoke and never lose an alarm; convert recordings and lose nothing.",
+        help="Watch cameras for smoke, losing no alarm; convert recordings, losing nothing.",
         invoke_without_command=True,
         pretty_exceptions_enable=False,
         rich_markup_mode=None,

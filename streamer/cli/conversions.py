@@ -172,7 +172,7 @@ def told(task: "Task", done: "Converted") -> str:
         (counts.cuts, "cuts not mixed"),
         (counts.repeats, "repeats recognised"),
         (counts.enhanced, "enhanced"),
-        (counts.damaged, "packets or pictures damaged and left out"),
+        (counts.damaged, "pictures damaged and left out"),
     )
     words = [f"{number} {what}" for number, what in said if number]
     if words:

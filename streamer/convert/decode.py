@@ -8,10 +8,11 @@ from typing import Any, Final
 import av
 import av.error
 import numpy as np
-from av.codec.hwaccel import HWAccel
+from av.codec.hwaccel import HWAccel, hwdevices_available
 from av.container import InputContainer
 from av.stream import Discard
 
+from engines.errors import DeviceUnavailable
 from streamer.clock import Stop
 from streamer.errors import SourceRejected, Trouble
 from streamer.frame import Frame
@@ -69,9 +70,6 @@ class ChunkSource:
         self._lead_ns = lead_ns
         self._follow = follow
         self._origin = round(inventory.origin / self._video.time_base)
-        self.damaged = 0
-        """Packets that could not be decoded and pictures that the decoder called corrupt."""
-
         self.pictures = 0
         """Frames of the chunk itself that were yielded."""
 
@@ -113,7 +111,6 @@ class ChunkSource:
         last = None
         for frame in self._found(begin):
             if frame.pts is None:
-                self.damaged += 1
                 continue
             ticks = frame.pts - self._origin
             at_ns = nanoseconds(ticks, base)
@@ -156,18 +153,11 @@ class ChunkSource:
             yield from self._decode(container)
 
     def _decode(self, container: InputContainer) -> Iterator[av.VideoFrame]:
-        frames = self._sound(self._packets(container))
+        frames = (frame for frame in self._packets(container) if not frame.is_corrupt)
         if not self._options.deinterlace:
             yield from frames
             return
         yield from deinterlaced(frames)
-
-    def _sound(self, frames: Iterator[av.VideoFrame]) -> Iterator[av.VideoFrame]:
-        for frame in frames:
-            if frame.is_corrupt:
-                self.damaged += 1
-            else:
-                yield frame
 
     def _packets(self, container: InputContainer) -> Iterator[av.VideoFrame]:
         stream: Any = container.streams[self._video.stream.index]
@@ -175,11 +165,7 @@ class ChunkSource:
             other.discard = Discard.default if other is stream else Discard.all
         context = stream.codec_context
         if self._options.hwaccel:
-            accelerated = av.codec.CodecContext.create(
-                context.codec, "r", hwaccel=HWAccel(self._options.hwaccel)
-            )
-            accelerated.extradata = context.extradata
-            context = accelerated
+            context = _accelerated(context, self._options.hwaccel)
         context.thread_type = "AUTO"
         context.thread_count = self._options.threads
         packets = container.demux(stream)
@@ -189,16 +175,33 @@ class ChunkSource:
             except StopIteration:
                 return
             except av.error.FFmpegError:
-                self.damaged += 1
                 packet = None
             try:
                 yield from context.decode(packet)
             except av.error.EOFError:
                 return
-            except av.error.FFmpegError:
-                self.damaged += 1
+            except av.error.FFmpegError:  # What is missing is counted by its time.
+                pass
             if packet is None:
                 return
+
+
+def _accelerated(context: Any, device: str) -> Any:
+    """A decoder of the same stream on *device*.
+
+    Raises:
+        DeviceUnavailable: There is none.
+    """
+    try:
+        accelerated = av.codec.CodecContext.create(context.codec, "r", hwaccel=HWAccel(device))
+    except (ValueError, av.error.FFmpegError) as error:
+        known = ", ".join(hwdevices_available()) or "none"
+        raise DeviceUnavailable(
+            f"{device} cannot decode {context.name} here; known to FFmpeg: {known}; "
+            "without --hwaccel the processor does it"
+        ) from error
+    accelerated.extradata = context.extradata
+    return accelerated
 
 
 def deinterlaced(frames: Iterator[av.VideoFrame]) -> Iterator[av.VideoFrame]:

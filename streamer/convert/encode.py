@@ -108,9 +108,14 @@ class ChunkEncoder:
                 self.enhanced += frame.enhanced
             self._store(context.encode(None))
         except av.error.FFmpegError as error:
-            name = self._coding.spec.name
-            raise SinkError(f"{name} refuses: {(error.strerror or str(error)).lower()}") from error
+            raise SinkError(self._refusal(error)) from error
         self.extradata = bytes(context.extradata or b"")
+
+    def _refusal(self, error: av.error.FFmpegError) -> str:
+        name = self._coding.spec.name
+        if self._coding.spec.codec.endswith("nvenc"):
+            return f"{name} finds no NVIDIA card that encodes; choose another --encoder"
+        return f"{name} refuses its options: {(error.strerror or str(error)).lower()}"
 
     def _ticks(self, frame: Frame) -> int:
         ticks = self._coding.retiming.ticks(frame.pts_ns, self._coding.time_base)

@@ -115,19 +115,12 @@ class Job:
         rest = [chunk for chunk in self._plan.chunks if chunk.number not in finished]
         if rest and self._prepare is not None:
             self._prepare(self._journal.folder)
-        started = time.monotonic()
-        with ThreadPoolExecutor(self._jobs, thread_name_prefix="chunk") as pool:
-            futures = {pool.submit(self._convert, chunk) for chunk in rest}
-            try:
-                while futures:
-                    done, futures = wait(futures, timeout=0.25, return_when=FIRST_COMPLETED)
-                    for future in done:
-                        chunk = future.result()
-                        finished[chunk.number] = chunk
-                    self._tell(earlier, started)
-            except BaseException:
-                self._stop(futures)
-                raise
+        try:
+            self._convert_all(rest, finished, earlier)
+        except BaseException:
+            if not finished and self._prepare is None:  # Nothing is worth going on with.
+                self._journal.remove()
+            raise
         chunks = [finished[chunk.number] for chunk in self._plan.chunks]
         _fit_together(chunks)
         plan = self._plan
@@ -168,6 +161,24 @@ class Job:
         """Whether a part was done before."""
         return self._journal.resumed
 
+    def _convert_all(
+        self, rest: Sequence[Chunk], finished: dict[int, FinishedChunk], earlier: int
+    ) -> None:
+        """Convert *rest*, adding each chunk to *finished* when it is."""
+        started = time.monotonic()
+        with ThreadPoolExecutor(self._jobs, thread_name_prefix="chunk") as pool:
+            futures = {pool.submit(self._convert, chunk) for chunk in rest}
+            try:
+                while futures:
+                    done, futures = wait(futures, timeout=0.25, return_when=FIRST_COMPLETED)
+                    for future in done:
+                        chunk = future.result()
+                        finished[chunk.number] = chunk
+                    self._tell(earlier, started)
+            except BaseException:
+                self._stop(futures)
+                raise
+
     def _convert(self, chunk: Chunk) -> FinishedChunk:
         writer = self._journal.writer(chunk.number)
         try:
@@ -206,7 +217,7 @@ class Job:
             cuts=stages.retime.cuts,
             repeats=stages.retime.repeats,
             enhanced=encoder.enhanced,
-            damaged=source.damaged,
+            damaged=max(0, chunk.pictures - source.pictures),
         )
         return writer.finish(encoder.extradata, counts)
 

@@ -64,7 +64,7 @@ class ChunkCounts:
 
     enhanced: int = 0
     damaged: int = 0
-    """Packets and pictures that could not be decoded."""
+    """Pictures of the recording that could not be decoded."""
 
     def __add__(self, other: "ChunkCounts") -> "ChunkCounts":
         """Both together."""
