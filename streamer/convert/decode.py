@@ -209,12 +209,14 @@ def deinterlaced(frames: Iterator[av.VideoFrame]) -> Iterator[av.VideoFrame]:
     first = next(frames, None)
     if first is None:
         return
+    base = first.time_base
+    assert base is not None, "what comes from a recording has a time base"
     graph = av.filter.Graph()
     buffer = graph.add_buffer(
         width=first.width,
         height=first.height,
         format=first.format,
-        time_base=first.time_base,
+        time_base=base,
     )
     graph.link_nodes(
         buffer, graph.add("bwdif", "mode=send_frame:deint=all"), graph.add("buffersink")
@@ -222,16 +224,20 @@ def deinterlaced(frames: Iterator[av.VideoFrame]) -> Iterator[av.VideoFrame]:
     graph.push(first)
     for frame in frames:
         graph.push(frame)
-        yield from _ready(graph)
+        yield from _ready(graph, base)
     graph.push(None)
-    yield from _ready(graph)
+    yield from _ready(graph, base)
 
 
-def _ready(graph: av.filter.Graph) -> Iterator[av.VideoFrame]:
+def _ready(graph: av.filter.Graph, time_base: Fraction) -> Iterator[av.VideoFrame]:
+    """What the filter has finished, in the time base that it was given: its own is half of that."""
     while True:
         try:
             frame = graph.pull()
         except (av.error.BlockingIOError, av.error.EOFError):
             return
         assert isinstance(frame, av.VideoFrame)
+        if frame.pts is not None and frame.time_base is not None:
+            frame.pts = round(frame.pts * frame.time_base / time_base)
+        frame.time_base = time_base
         yield frame

@@ -1,0 +1,182 @@
+"""The pictures of chunks: together exactly those of the recording, each once, at its time."""
+
+from collections import Counter
+from dataclasses import replace
+from fractions import Fraction
+
+import av
+import pytest
+
+from streamer.clock import Stop
+from streamer.convert.chunks import nanoseconds, plan_chunks
+from streamer.convert.decode import ChunkSource, DecodeOptions
+from streamer.convert.inventory import take
+from streamer.errors import SourceRejected, Trouble
+from streamer.retiming import NS
+from tests.support.clips import damaged, video_clip
+from tests.support.corpus import RECORDINGS, named
+from tests.support.corpus_pictures import number_in
+
+MANY = [
+    "film.mp4", "film.mkv", "vfr.mp4", "vfr.mkv", "b-frames.mp4", "open-gop.mkv", "open-gop.mp4",
+    "late.mkv", "late.mp4", "early.mp4", "data.ts", "wrap.ts", "hdr10.mp4", "phone.mp4",
+    "everything.mkv", "everything.mp4", "vp9.webm", "prores.mov", "gray.mp4", "rgb.mp4",
+    "odd.webm", "repeats.mp4", "cuts.mp4", "one.mp4", "old.avi", "raw.h264", "no-suffix",
+]  # fmt: skip
+"""Open groups, B frames, uneven and late times, transport streams, streams without times."""
+
+UNSURE = {"old.avi", "raw.h264"}
+"""Nothing says when their pictures are shown, so they are one chunk."""
+
+
+@pytest.fixture
+def short_chunks(monkeypatch):
+    """Chunks of eight pictures, so that small recordings have several."""
+    monkeypatch.setattr("streamer.convert.chunks._PICTURES", 8)
+    monkeypatch.setattr("streamer.convert.chunks._SECONDS", 0)
+
+
+def source(path, number, **more):
+    inventory = take(path)
+    chunk = plan_chunks(inventory.video)[number]
+    return ChunkSource(inventory, chunk, DecodeOptions(inventory.video.pixel_format), **more)
+
+
+def chunks_of(path, **more):
+    inventory = take(path)
+    options = DecodeOptions(inventory.video.pixel_format)
+    return [
+        ChunkSource(inventory, chunk, options, **more) for chunk in plan_chunks(inventory.video)
+    ]
+
+
+def shown(frame):
+    return number_in(frame.picture.video_frame())
+
+
+@pytest.mark.usefixtures("short_chunks")
+@pytest.mark.parametrize("one", named(RECORDINGS[name] for name in MANY))
+def test_chunks_together_are_the_recording(one, recordings):
+    parts = chunks_of(recordings[one.file])
+    assert len(parts) > 1 or one.file in UNSURE or len(one.times) < 16 or one.film.gop > 24
+    # The last one first: they know nothing of each other.
+    found = [list(part(Stop())) for part in reversed(parts)][::-1]
+    frames = [frame for part in found for frame in part]
+    assert [shown(frame) for frame in frames] == list(one.numbers)
+    assert [frame.number for frame in frames] == list(range(len(frames)))
+    assert [part.pictures for part in parts] == [len(part) for part in found]
+    video = take(recordings[one.file]).video
+    wanted = [nanoseconds(int(time), video.time_base) for time in video.times]
+    assert [frame.pts_ns for frame in frames] == wanted
+    if one.file not in UNSURE and not one.shift:
+        assert wanted == [round(time * NS) for time in one.times]
+
+
+@pytest.mark.usefixtures("short_chunks")
+@pytest.mark.parametrize("name", ["open-gop.mkv", "open-gop.mp4", "vfr.mp4", "film.mkv", "data.ts"])
+def test_stages_get_the_pictures_around_a_chunk(recordings, name):
+    path = recordings[name]
+    video = take(path).video
+    times = [nanoseconds(int(time), video.time_base) for time in video.times]
+    chunks = plan_chunks(video)
+    for number, chunk in enumerate(chunks):
+        part = source(path, number, lead_ns=NS // 5, follow=1)
+        found = [frame.pts_ns for frame in part(Stop())]
+        lead = [one for one in times if chunk.begin_ns - NS // 5 <= one < chunk.begin_ns]
+        inside = [one for one in times if chunk.begin_ns <= one < chunk.end_ns]
+        after = [one for one in times if one >= chunk.end_ns][:1]
+        assert found == [*lead, *inside, *after]
+        assert part.pictures == chunk.pictures == len(inside)
+
+
+@pytest.mark.usefixtures("short_chunks")
+@pytest.mark.parametrize(
+    ("container", "mux"),
+    [("mpegts", {}), ("mp4", {}), ("matroska", {}), ("matroska", {"cues_to_front": "0"})],
+)
+@pytest.mark.parametrize("b_frames", [0, 3])
+def test_chunks_are_found_in_a_longer_recording(tmp_path, container, mux, b_frames):
+    """20 s, a key frame a second; MPEG-TS has no index, and is sought by its bytes."""
+    clip = video_clip(
+        tmp_path / "clip", frames=500, b_frames=b_frames, container_format=container, mux=mux
+    )
+    parts = chunks_of(clip)
+    assert len(parts) == 20
+    with av.open(str(clip)) as whole:
+        wanted = [bytes(frame.planes[0]) for frame in whole.decode(video=0)]
+    for number in (19, 7, 1, 0):
+        got = [bytes(frame.picture.video_frame().planes[0]) for frame in parts[number](Stop())]
+        assert got == wanted[25 * number : 25 * (number + 1)]
+
+
+def test_a_stop_ends_it(recordings):
+    stop = Stop()
+    frames = source(recordings["film.mp4"], 0)(stop)
+    next(frames)
+    stop.set()
+    assert list(frames) == []
+
+
+def test_pictures_come_in_the_format_asked_for(recordings):
+    inventory = take(recordings["hdr10.mp4"])
+    (chunk,) = plan_chunks(inventory.video)
+    eight = ChunkSource(inventory, chunk, DecodeOptions("yuv420p"))
+    names = Counter(frame.picture.video_frame().format.name for frame in eight(Stop()))
+    assert names == {"yuv420p": 48}
+
+
+def test_what_is_damaged_is_missing_and_the_rest_is_there(tmp_path):
+    clip = damaged(
+        video_clip(tmp_path / "clip.mkv", frames=250, options={"crf": "10"}), every=60_000,
+        first=60_000,
+    )  # fmt: skip
+    (part,) = chunks_of(clip)
+    frames = list(part(Stop()))
+    assert 150 <= len(frames) <= 250
+    assert part.pictures == len(frames)
+    numbers = [frame.number for frame in frames]
+    assert [frame.pts_ns for frame in frames] == [number * NS // 25 for number in numbers]
+
+
+def test_nothing_to_be_decoded_is_a_line(recordings, tmp_path):
+    path = tmp_path / "clip.mp4"
+    path.write_bytes(recordings["film.mp4"].read_bytes())
+    inventory = take(path)
+    (chunk,) = plan_chunks(inventory.video)
+    data = bytearray(path.read_bytes())
+    begin = data.index(b"mdat") + 4
+    end = data.index(b"moov")
+    data[begin : end - 4] = bytes(end - 4 - begin)
+    path.write_bytes(data)
+    part = ChunkSource(inventory, chunk, DecodeOptions("yuv420p"))
+    with pytest.raises(SourceRejected, match=r"nothing can be decoded from 0\.000 s on") as error:
+        list(part(Stop()))
+    assert error.value.trouble is Trouble.DAMAGED
+
+
+def test_two_fields_become_one_whole_picture(recordings):
+    inventory = take(recordings["interlaced.mp4"])
+    (chunk,) = plan_chunks(inventory.video)
+    woven = ChunkSource(inventory, chunk, DecodeOptions("yuv420p"))
+    whole = ChunkSource(inventory, chunk, DecodeOptions("yuv420p", deinterlace=True))
+    before, after = list(woven(Stop())), list(whole(Stop()))
+    assert [frame.pts_ns for frame in after] == [frame.pts_ns for frame in before]
+    assert after[0].picture.size == before[0].picture.size
+
+    def combing(frame):
+        luma = frame.picture.luma()[:100].astype(int)
+        return abs(2 * luma[1:-1] - luma[:-2] - luma[2:]).mean()
+
+    assert combing(after[10]) < 0.7 * combing(before[10])
+
+
+def test_a_chunk_that_begins_where_nothing_is_stored_is_found_by_decoding_from_before(tmp_path):
+    """Times are not what an index says, as in files that were cut without encoding anew."""
+    clip = video_clip(tmp_path / "clip.mp4", frames=300, gop=300)
+    inventory = take(clip)
+    (whole,) = plan_chunks(inventory.video)
+    late = replace(whole, number=1, first=200, begin_ns=8 * NS, pictures=100)
+    part = ChunkSource(inventory, late, DecodeOptions("yuv420p"))
+    assert [frame.pts_ns for frame in part(Stop())] == [
+        round(Fraction(number, 25) * NS) for number in range(200, 300)
+    ]
