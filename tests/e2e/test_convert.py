@@ -202,6 +202,11 @@ FFPROBE_DIFFERENCES = {
         "streams.1.tags.DURATION",
     },
     "everything.mp4": {
+        *(f"chapters.{number}.{what}" for number in range(3) for what in ("end", "start")),
+        *(f"chapters.{number}.time_base" for number in range(3)),
+        "format.duration", "streams.2.duration", "streams.2.duration_ts",
+        "streams.5.duration_ts", "streams.5.time_base", "streams.6.duration",
+        "streams.6.duration_ts",
         "format.bit_rate", "format.filename", "format.size", "streams.0.avg_frame_rate",
         "streams.0.bit_rate", "streams.0.duration_ts", "streams.0.extradata_size",
         "streams.0.level", "streams.0.nb_frames", "streams.0.r_frame_rate", "streams.0.time_base",
@@ -222,7 +227,7 @@ FFPROBE_DIFFERENCES = {
     },
 }  # fmt: skip
 """All that `ffprobe` says otherwise of a doubled recording: there are twice as many pictures, coded
-anew. HEVC in MP4 becomes `hvc1`, which more players take; FFmpeg writes the description of MP4's
+anew. MP4 counts delays and chapters by a finer clock than a millisecond. HEVC in MP4 becomes `hvc1`, which more players take; FFmpeg writes the description of MP4's
 subtitles once more."""
 
 
