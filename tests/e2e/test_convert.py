@@ -227,8 +227,8 @@ FFPROBE_DIFFERENCES = {
     },
 }  # fmt: skip
 """All that `ffprobe` says otherwise of a doubled recording: there are twice as many pictures, coded
-anew. MP4 counts delays and chapters by a finer clock than a millisecond. HEVC in MP4 becomes `hvc1`, which more players take; FFmpeg writes the description of MP4's
-subtitles once more."""
+anew. MP4 counts delays and chapters by a finer clock than a millisecond, HEVC in it becomes `hvc1`,
+which more players take, and FFmpeg writes the description of its subtitles once more."""
 
 
 @pytest.mark.system
