@@ -144,6 +144,7 @@ def convert(
     jobs: int,
     report: Callable[[Progress], None],
     looking: Callable[[Looking], None] = lambda _: None,
+    proving: Callable[[], None] = lambda: None,
 ) -> Converted:
     """Convert a recording, prove that nothing was lost, and only then give the result its name.
 
@@ -153,6 +154,7 @@ def convert(
         jobs: Chunks side by side.
         report: Told how far it is.
         looking: Told how far the first pass of an overlay is, before.
+        proving: Told when all is converted.
 
     Raises:
         StreamerError: It failed; the next run goes on with what is done.
@@ -160,6 +162,7 @@ def convert(
     started = time.monotonic()
     with closing(_job(planned, networks, jobs, report, looking)) as job:
         counts = job.run()
+        proving()
         proof = verify(
             planned.inventory.path,
             planned.output.with_name(f"{planned.output.name}.part"),

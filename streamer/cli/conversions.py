@@ -8,45 +8,115 @@ from typing import TYPE_CHECKING, Any, Final
 from . import output
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
     from rich.console import RenderableType
 
     from streamer.build.conversion import Converted
+    from streamer.build.looking import Looking
     from streamer.convert.batch import Task
     from streamer.convert.job import Progress
     from streamer.convert.plan import Plan
 
+_NS: Final = 1_000_000_000
 _EVERY_S: Final = 1.0
 """Seconds between two progress records for scripts."""
 
 
+class Reporter:
+    """Told how far a conversion is; this one tells nobody."""
+
+    def looking(self, now: "Looking") -> None:
+        """A first pass looks for smoke."""
+
+    def converting(self, now: "Progress") -> None:
+        """Chunks are being converted."""
+
+    def proving(self) -> None:
+        """All is converted and put together."""
+
+
 @contextmanager
-def progress(name: str) -> "Iterator[Callable[[Progress], None]]":
+def reporter(name: str) -> "Iterator[Reporter]":
     """A bar for people, on standard error; for scripts an object a second."""
     out = output.current()
-    if out.json or out.verbosity < 0:
-        yield _Records(name) if out.json else lambda _: None
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
-    from rich.progress import Progress as Bar
+    if out.json:
+        yield _Records(name)
+    elif out.verbosity < 0:
+        yield Reporter()
+    else:
+        from rich.console import Console
+        from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+        from rich.progress import Progress as Bar
 
-    columns = (
-        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(),
-        TextColumn("{task.fields[rate]}"), TimeRemainingColumn(),
-        TextColumn("{task.fields[parts]}"),
-    )  # fmt: skip
-    with Bar(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task(name, total=None, rate="", parts="")
+        columns = (
+            TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(),
+            TextColumn("{task.fields[rate]}"), TimeRemainingColumn(),
+            TextColumn("{task.fields[parts]}"),
+        )  # fmt: skip
+        with Bar(*columns, console=Console(stderr=True), transient=True) as bar:
+            yield _Bar(bar, name)
 
-        def report(now: "Progress") -> None:
-            bar.update(
-                task, completed=now.done, total=now.total, rate=f"{rate(now):.1f}/s",
-                parts=_parts(now),
-            )  # fmt: skip
 
-        yield report
+class _Bar(Reporter):
+    def __init__(self, bar: Any, name: str) -> None:
+        self._bar = bar
+        self._name = name
+        self._task = bar.add_task(name, total=None, rate="", parts="")
+
+    def looking(self, now: "Looking") -> None:
+        self._bar.update(
+            self._task, description=f"{self._name}: looking, seconds", total=now.end_ns // _NS,
+            completed=now.at_ns // _NS,
+        )  # fmt: skip
+
+    def converting(self, now: "Progress") -> None:
+        self._bar.update(
+            self._task, description=self._name, total=now.total, completed=now.done,
+            rate=f"{rate(now):.1f}/s", parts=_parts(now),
+        )  # fmt: skip
+
+    def proving(self) -> None:
+        self._bar.update(self._task, description=f"{self._name}: proving", parts="")
+
+
+class _Records(Reporter):
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._last = -_EVERY_S
+
+    def looking(self, now: "Looking") -> None:
+        if self._due():
+            seconds = {"at_s": now.at_ns / _NS, "end_s": now.end_ns / _NS}
+            self._record({"kind": "looking", **seconds, "looks": now.looks})
+
+    def converting(self, now: "Progress") -> None:
+        if not self._due() and now.done < now.total:
+            return
+        speed = rate(now)
+        self._record(
+            {
+                "kind": "progress",
+                "done": now.done,
+                "total": now.total,
+                "pictures_per_s": round(speed, 2),
+                "eta_s": round((now.total - now.done) / speed, 1) if speed else None,
+                "busy_s": {part: round(spent, 2) for part, spent in now.busy.items()},
+            }
+        )
+
+    def proving(self) -> None:
+        self._record({"kind": "proving"})
+
+    def _due(self) -> bool:
+        at = time.monotonic()
+        due = at - self._last >= _EVERY_S
+        if due:
+            self._last = at
+        return due
+
+    def _record(self, record: dict[str, Any]) -> None:
+        output.current().record({**record, "input": self._name})
 
 
 def rate(now: "Progress") -> float:
@@ -58,30 +128,6 @@ def _parts(now: "Progress") -> str:
     """The busiest first: what limits the speed."""
     shares = sorted(now.busy.items(), key=lambda item: -item[1])
     return ", ".join(f"{name} {spent / now.seconds:.0%}" for name, spent in shares if now.seconds)
-
-
-class _Records:
-    def __init__(self, name: str) -> None:
-        self._name = name
-        self._last = -_EVERY_S
-
-    def __call__(self, now: "Progress") -> None:
-        at = time.monotonic()
-        if at - self._last < _EVERY_S and now.done < now.total:
-            return
-        self._last = at
-        speed = rate(now)
-        output.current().record(
-            {
-                "kind": "progress",
-                "input": self._name,
-                "done": now.done,
-                "total": now.total,
-                "pictures_per_s": round(speed, 2),
-                "eta_s": round((now.total - now.done) / speed, 1) if speed else None,
-                "busy_s": {name: round(spent, 2) for name, spent in now.busy.items()},
-            }
-        )
 
 
 def plan_record(planned: "Plan", seconds: float) -> dict[str, Any]:

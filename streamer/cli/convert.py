@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from . import output as outputs
-from .conversions import plan_record, plan_table, progress, record, told
+from .conversions import plan_record, plan_table, record, reporter, told
 from .exits import Exit, exit_code, one_line
 
 if TYPE_CHECKING:
@@ -150,8 +150,15 @@ class _Run:
             seconds = conversion.rehearse(planned, self._networks, self._jobs, _REHEARSED)
             self._out.result(plan_record(planned, seconds), lambda: plan_table(planned, seconds))
             return Exit.OK
-        with progress(task.source.name) as report:
-            done = conversion.convert(planned, self._networks, jobs=self._jobs, report=report)
+        with reporter(task.source.name) as report:
+            done = conversion.convert(
+                planned,
+                self._networks,
+                jobs=self._jobs,
+                looking=report.looking,
+                report=report.converting,
+                proving=report.proving,
+            )
         self._out.result(record(task, done), lambda: told(task, done))
         if not done.report.ok:
             return Exit.FAILED
