@@ -95,6 +95,9 @@ def timeline(
         wanted, is_original, optional = _multiplied(originals, last, factor)
     else:
         wanted, is_original, optional = _even(originals, last, int(step / unit))
+    # A clock may be so coarse (MP4 counts thirtieths where that suffices) that half a tick of it
+    # reaches the next frame.
+    tolerance = min(tolerance, (_closest(wanted, last) - 1) // 2)
     found = _nearest(wanted, actual, tolerance)
     # Of a constant rate some frames may well be originals, though none was to be kept.
     at = np.full(len(originals), -1, np.int64)
@@ -117,6 +120,10 @@ def timeline(
         missing=wanted[(found < 0) & (is_original < 0)],
         extra=np.setdiff1d(unused, allowed),
     )
+
+
+def _closest(times: Array, last: int) -> int:
+    return int(np.diff(times).min()) if len(times) > 1 else last
 
 
 def tolerance_between(before: VideoFacts, after: VideoFacts, *, shift: Fraction) -> Fraction:
