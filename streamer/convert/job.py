@@ -134,13 +134,14 @@ class Job:
         video, chunks = self._plan.video, self._plan.chunks
         chunk = chunks[len(chunks) // 2]
         few = min(pictures, chunk.pictures)
-        times = [nanoseconds(int(one), video.time_base) for one in video.times[chunk.first :][:few]]
-        short = replace(chunk, end_ns=times[-1] + 1, pictures=few, last=False)
+        if few < chunk.pictures:
+            end_ns = nanoseconds(int(video.times[chunk.first + few]), video.time_base)
+            chunk = replace(chunk, end_ns=end_ns, pictures=few, last=False)
         started = time.monotonic()
         with tempfile.TemporaryDirectory() as folder:
             writer = ChunkWriter(Path(folder), 0)
             try:
-                self._through(short, writer)
+                self._through(chunk, writer)
             finally:
                 writer.close()
         return (time.monotonic() - started) * len(video.times) / few / self._jobs
