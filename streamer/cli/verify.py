@@ -21,12 +21,15 @@ def verify(
     thorough: Annotated[
         bool, typer.Option("--thorough", help="Decode every frame, however long it takes.")
     ] = False,
+    altered: Annotated[
+        bool, typer.Option("--altered", help="Pictures were enhanced or drawn over.")
+    ] = False,
 ) -> int:
     """Compare a recording with its conversion: frames, times, streams, tags, colours, pictures."""
     from streamer.convert.verify import verify as compare
 
     out = output.current()
-    report = compare(before, after, thorough=thorough)
+    report = compare(before, after, thorough=thorough, altered=altered)
     for record in report.records():
         out.record(record)
     out.say(_table(report))

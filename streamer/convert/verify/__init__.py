@@ -18,6 +18,9 @@ from .timeline import Timeline, deduced, shift_between, timeline
 
 __all__ = ["NAMES", "Check", "Expectation", "Report", "verify"]
 
+_SAME_LENGTH: Final = Fraction(1, 20)
+"""Share by which sound may be longer or shorter and still be taken for stretched."""
+
 _PLACES: Final = {name: place for place, name in enumerate(NAMES)}
 
 
@@ -27,6 +30,7 @@ def verify(
     *,
     expected: Expectation | None = None,
     thorough: bool = False,
+    altered: bool = False,
 ) -> Report:
     """Compare a recording with what it was converted to.
 
@@ -36,13 +40,14 @@ def verify(
         expected: What was asked for; by default what the two themselves suggest: a factor, a
             constant rate, a speed.
         thorough: Decode all frames, however many there are.
+        altered: As in `Expectation`, where nobody says more.
 
     Raises:
         SourceError: One of them is not there, or nothing FFmpeg can read.
     """
     ours, theirs = side(before), side(after)
     if expected is None:
-        told = _deduced(ours, theirs)
+        told = _deduced(ours, theirs, altered=altered)
     elif expected.factor is None and expected.rate is None:
         told = replace(expected, factor=Fraction(1))
     else:
@@ -66,12 +71,29 @@ def verify(
     )
 
 
-def _deduced(before: Side, after: Side) -> Expectation:
+def _deduced(before: Side, after: Side, *, altered: bool) -> Expectation:
     ours, theirs = before.inventory.video, after.inventory.video
     if ours is None or theirs is None:
         return Expectation(factor=Fraction(1))
     found = deduced(ours, theirs)
-    return replace(found, deinterlaced=ours.interlaced and not theirs.interlaced)
+    told = replace(found, altered=altered, deinterlaced=ours.interlaced and not theirs.interlaced)
+    return told if told.speed == 1 else _with_sound(told, before, after)
+
+
+def _with_sound(told: Expectation, before: Side, after: Side) -> Expectation:
+    """At another speed sound is left out, or stretched; all of it."""
+    ours, theirs = (
+        [one for one in side.inventory.streams if one.kind == "audio" and one.packets]
+        for side in (before, after)
+    )
+    indexes = tuple(one.index for one in ours)
+    if not theirs:
+        return replace(told, dropped_streams=indexes)
+    if not ours:
+        return told
+    was, became = ((one[0].end or Fraction(0)) - (one[0].begin or 0) for one in (ours, theirs))
+    stretched = abs(became * told.speed - was) < _SAME_LENGTH * was
+    return replace(told, stretched=indexes) if stretched else told
 
 
 def _sides(before: Side, after: Side, expected: Expectation) -> Sides:

@@ -24,9 +24,16 @@ _RATES: Final = tuple(
 )
 """Constant rates that are guessed when nobody says which was asked for, frames a second."""
 
+_REPAIRED: Final = Fraction(1, 1000)
+"""Clock of an input, in seconds, up to which its rounding may be mended: 42 milliseconds of
+Matroska may have been 1001/24000 s. The ticks of AVI are whole frames, and are meant."""
+
+_CLOSE: Final = Fraction(1, 50)
+"""Share of an interval by which a frame of a constant rate may miss an original and still be it."""
+
 _LARGEST_FACTOR: Final = 16
 _KEPT: Final = 0.75
-"""Share of the originals that must be at their times for a factor to be believed."""
+"""Share of the frames that must be as a factor says for it to be believed."""
 
 Array = NDArray[np.int64]
 
@@ -102,13 +109,14 @@ def timeline(
     # Of a constant rate some frames may well be originals, though none was to be kept.
     at = np.full(len(originals), -1, np.int64)
     if expected.rate is not None:
-        at = _nearest(originals, actual, tolerance)
+        gap = int(np.median(np.diff(originals))) if len(originals) > 1 else last
+        at = _nearest(originals, actual, max(tolerance, int(gap * _CLOSE)))
     at[is_original[is_original >= 0]] = found[is_original >= 0]
     kept = np.zeros(len(originals), bool)
     kept[is_original[is_original >= 0]] = True
     unused = np.setdiff1d(np.arange(len(actual)), found[found >= 0])
     # After the last original as many may follow as it would have been multiplied to.
-    after_last = unused[actual[unused] > originals[-1] + tolerance]
+    after_last = unused[actual[unused] > originals[-1]]
     allowed = after_last[: len(optional)]
     allowed = allowed[actual[allowed] < originals[-1] + last]
     return Timeline(
@@ -128,7 +136,7 @@ def _closest(times: Array, last: int) -> int:
 
 def tolerance_between(before: VideoFacts, after: VideoFacts, *, shift: Fraction) -> Fraction:
     """Seconds by which a frame may be off: what rounding to the coarser clock explains."""
-    tick = max(before.time_base, after.time_base)
+    tick = max(min(before.time_base, _REPAIRED), after.time_base)
     return tick if shift else tick / 2
 
 
@@ -177,9 +185,11 @@ def deduced(before: VideoFacts, after: VideoFacts) -> Expectation:
         matched = timeline(before, after, guess, shift=shift_between(before, after, guess))
         if matched.faults < least:
             best, least = guess, matched.faults
-        # A constant rate explains nearly anything, and would excuse a frame that is missing.
-        if not matched.faults or (matched.at >= 0).mean() >= _KEPT:
+        if not matched.faults:
             return best
+    # A constant rate explains nearly anything, and would excuse a frame that is missing.
+    if least < (1 - _KEPT) * len(after.times):
+        return best
     for guess in _rates(before, after):
         if not timeline(before, after, guess, shift=Fraction(0)).faults:
             return guess
