@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Final, Protocol
 
 from streamer import __version__
-from streamer.errors import Cancelled
+from streamer.errors import Cancelled, StorageError
 from streamer.frame import Frame
 from streamer.pipeline import Pipeline, Stage, file_links
 from streamer.recording.part_file import sync_folder
@@ -287,9 +287,18 @@ def _description(plan: Plan, engines: Mapping[str, str]) -> dict[str, Any]:
 
 
 def _fit_together(chunks: Sequence[FinishedChunk]) -> None:
-    """Check that one decoder can play all chunks in a row."""
-    first = chunks[0].extradata
-    assert all(chunk.extradata == first for chunk in chunks), "an encoder changed its settings"
+    """Check that one decoder can play all chunks in a row.
+
+    Raises:
+        StorageError: They were not encoded alike.
+    """
+    if any(chunk.extradata != chunks[0].extradata for chunk in chunks):
+        # x265 tells in its headers with how many threads it was run.
+        folder = chunks[0].packets.parent
+        raise StorageError(
+            f"{folder}: its chunks were encoded in different ways, such as on another machine; "
+            "delete it to begin anew"
+        )
 
 
 def _cause(group: BaseExceptionGroup[BaseException]) -> BaseException:
