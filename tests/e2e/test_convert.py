@@ -18,6 +18,8 @@ from tests.support.corpus import RECORDINGS, Corpus, named, recordings
 
 __all__ = ["recordings"]
 
+pytestmark = pytest.mark.slow
+
 REFUSED = {
     "alpha.mov": (1, "its pictures are yuva444p12le, which prores cannot store in .mov"),
     "alpha.webm": (4, "has transparency beside its pictures"),
