@@ -1,12 +1,11 @@
 """One conversion: chunks side by side, put together, and given its name."""
 
-import hashlib
 import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Final, Protocol
 
@@ -19,7 +18,7 @@ from streamer.recording.part_file import sync_folder
 from .busy import Busy, watched_sink, watched_source, watched_stage
 from .chunks import Chunk, nanoseconds
 from .decode import ChunkSource
-from .encode import ChunkEncoder
+from .encode import ChunkEncoder, Coding
 from .journal import ChunkCounts, ChunkWriter, FinishedChunk, Journal, identity
 from .mux import Assembly
 from .plan import Plan
@@ -280,10 +279,16 @@ def _description(plan: Plan, engines: Mapping[str, str]) -> dict[str, Any]:
         "version": __version__,
         "input": identity(plan.inventory.path),
         "asked": asked,
-        "coding": hashlib.sha256(repr(plan.coding).encode()).hexdigest(),
+        "coding": _said(plan.coding),
         "chunks": [[chunk.begin_ns, chunk.end_ns] for chunk in plan.chunks],
         "engines": dict(engines),
     }
+
+
+def _said(coding: Coding) -> dict[str, str]:
+    """What an encoder is told. Of the encoder itself its name: sets are printed in any order."""
+    said = {one.name: str(getattr(coding, one.name)) for one in fields(coding)}
+    return {**said, "spec": coding.spec.codec, "options": str(sorted(coding.options.items()))}
 
 
 def _fit_together(chunks: Sequence[FinishedChunk]) -> None:
