@@ -1,5 +1,6 @@
 """Puts a conversion together: the coded chunks, and everything else of the recording as it was."""
 
+import contextlib
 import errno
 import heapq
 import io
@@ -8,6 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -103,13 +105,13 @@ class Assembly:
             self._mux(file, MUXERS[output.suffix.lower()], chunks)
             file.sync()
         except OSError as error:
-            file.give_up()
+            _discard(file)
             if isinstance(error, av.error.FFmpegError) and error.errno != errno.ENOSPC:
                 reason = (error.strerror or str(error)).lower()
                 raise SinkError(f"{output.suffix} does not take it: {reason}") from error
             raise storage_error(output, error) from error
         except BaseException:
-            file.give_up()
+            _discard(file)
             raise
         return file.part
 
@@ -118,6 +120,7 @@ class Assembly:
             recording = opened.enter_context(open_recording(self._inventory.path))
             options = self._options(muxer)
             output = opened.enter_context(av.open(file, "w", format=muxer, options=options))
+            opened.push(partial(_leave, file, output))
             output.metadata.update(tags.of_recording(self._inventory.tags))
             targets = self._streams(recording, output, muxer, chunks[0].extradata)
             self._chapters(output)
@@ -283,6 +286,21 @@ def _attach(output: OutputContainer, facts: StreamFacts) -> None:
     name = facts.tags.get("filename") or f"cover.{kind.replace('jpeg', 'jpg')}"
     mimetype = facts.tags.get("mimetype") or f"image/{kind}"
     output.add_attachment(name, mimetype, facts.attachment or b"")
+
+
+def _discard(file: PartFile) -> None:
+    """Give back the room of a file that did not become whole: its chunks still are."""
+    file.give_up()
+    with contextlib.suppress(OSError):
+        file.part.unlink()
+
+
+def _leave(file: PartFile, output: OutputContainer, failed: object, *_: object) -> None:
+    """End a file that cannot be written: its own end would fail too, and hide why."""
+    if failed is not None:
+        file.give_up()
+        with contextlib.suppress(OSError, ValueError, av.error.FFmpegError):
+            output.close()
 
 
 def _moved(ticks: int | None, shift: int, scale: Fraction) -> int | None:
