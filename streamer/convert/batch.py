@@ -42,7 +42,7 @@ def tasks(inputs: Sequence[str], output: Path, *, container: str | None = None) 
             else `.mkv`.
 
     Raises:
-        SourceRejected: Something that was named is not there, or a pattern fits nothing.
+        SourceRejected: Something that was named is not there, or holds no recordings.
         SinkError: Two results would have one name, or one would replace its recording.
     """
     found = [pair for name in inputs for pair in _found(name)]
@@ -58,10 +58,22 @@ def tasks(inputs: Sequence[str], output: Path, *, container: str | None = None) 
                 output / (path.relative_to(root).parent if root else "") / _name(path, container),
             )
             for path, root in found
-            if not path.is_relative_to(output.absolute())
+            if not _made(path, root, output.absolute())
         ]
+    if not result:
+        raise SourceRejected(
+            f"{', '.join(inputs)}: holds no recordings but those in {output}"
+            if found
+            else f"{', '.join(inputs)}: holds no recordings",
+            trouble=Trouble.NOT_FOUND,
+        )
     _check(result)
     return result
+
+
+def _made(path: Path, root: Path | None, output: Path) -> bool:
+    """Whether a recording that was found, not named, is a result of an earlier run."""
+    return root is not None and root != output and path.is_relative_to(output)
 
 
 def _found(name: str) -> Iterator[tuple[Path, Path | None]]:
