@@ -97,7 +97,7 @@ def uneven(count: int, clock: Fraction) -> list[Fraction]:
     gaps = [33, 33, 34, 33, 67, 17, 33, 50, 33, 33, 400 if count > 20 else 33, 41]
     times = [Fraction(0)]
     for number in range(count - 1):
-        times.append(times[-1] + Fraction(gaps[number % len(gaps)], 1000))
+        times.append(times[-1] + Fraction(gaps[(number + 3) % len(gaps)], 1000))
     return [(time / clock + Fraction(1, 2)) // 1 * clock for time in times]
 
 

@@ -43,6 +43,9 @@ class Recode:
     clock: Fraction | None = None
     """Time base, with a frame in each tick; the input's if not given."""
 
+    rate: Fraction | None = None
+    """Nominal, frames a second; by default that of `clock` or of the input."""
+
     options: Mapping[str, str] = field(default_factory=lambda: {"preset": "veryfast", "crf": "18"})
     setting: Callable[[Any], object] = _same
     """Last changes to the stream."""
@@ -118,6 +121,8 @@ def _is_cover(stream: Any) -> bool:
 
 
 def _copy_of(stream: Any, after: OutputContainer, target: Path, before: Any) -> Any:
+    if stream.type == "attachment" and target.suffix != ".mkv":
+        return None
     if stream.type == "attachment":
         after.add_attachment(stream.name, stream.mimetype, stream.data)
         return None
@@ -140,12 +145,14 @@ def _describe(copy: Any, stream: Any, target: Path) -> None:
     tags = dict(stream.metadata)
     if target.suffix in _ISO and "name" in tags:
         tags["title"] = tags.pop("name")
+    if target.suffix == ".mov" and tags.get("language") == "deu":
+        tags["language"] = "ger"  # MOV knows no other code for it.
     copy.metadata.update(tags)
     copy.disposition = stream.disposition
 
 
 def _encoder(after: OutputContainer, stream: Any, video: Recode) -> Any:
-    rate = 1 / video.clock if video.clock else stream.average_rate or 25
+    rate = video.rate or (1 / video.clock if video.clock else stream.average_rate or 25)
     coder = after.add_stream(video.codec, rate=rate, options=dict(video.options))
     source = stream.codec_context
     coder.width, coder.height = source.width, source.height

@@ -75,7 +75,7 @@ def _deduced(before: Side, after: Side, *, altered: bool) -> Expectation:
     ours, theirs = before.inventory.video, after.inventory.video
     if ours is None or theirs is None:
         return Expectation(factor=Fraction(1))
-    found = deduced(ours, theirs)
+    found = deduced(ours, theirs, whole=after.inventory.broken is None)
     told = replace(found, altered=altered, deinterlaced=ours.interlaced and not theirs.interlaced)
     return told if told.speed == 1 else _with_sound(told, before, after)
 

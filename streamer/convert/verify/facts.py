@@ -27,7 +27,7 @@ class Form:
     """Of the deepest component."""
 
     chroma: tuple[int, int]
-    """Halvings of its size across and down; (0, 0) if there is no chroma to halve."""
+    """Pixels of luma to one of chroma, less one, across and down: (1, 1) is 4:2:0."""
 
     alpha: bool
     colored: bool

@@ -5,17 +5,21 @@ from typing import Final
 
 import numpy as np
 
-from streamer.convert.inventory import StreamFacts
+from streamer.convert.inventory import StreamFacts, VideoFacts
 
 from . import known
 from .packets import UNKNOWN
 from .report import Check, check, in_seconds
-from .sides import Sides
+from .sides import NAMES, Sides
 from .timeline import Timeline, tolerance_between
 
 _BROKEN: Final = 2
 """Frames that may be missing at the end of an input that is cut short: the last whole packet need
 not hold a whole picture."""
+
+
+_ROUNDED: Final = 2
+"""Ticks by which intervals of a constant rate may differ on a coarse clock."""
 
 
 def check_times(sides: Sides, matched: Timeline) -> list[Check]:
@@ -122,9 +126,15 @@ def _duration(sides: Sides) -> Check:
     if sides.expected.rate is not None:
         # The end is on the grid of the new rate.
         allowed += 1 / sides.expected.rate
+    untold = [one.family for one in (sides.before, sides.after) if one.family in known.NO_LAST]
+    note = ""
+    if untold and (uneven(before) or uneven(after)):
+        longest = max(one.last_duration * one.time_base for one in (before, after))
+        allowed += longest
+        note = f"; {NAMES[untold[0]]} does not say how long the last frame is shown"
     words = (
         f"{in_seconds(actual)} of pictures for {in_seconds(wanted)}: "
-        f"{round(difference * 1_000_000):+d} microseconds"
+        f"{round(difference * 1_000_000):+d} microseconds{note}"
     )
     if (
         sides.before.inventory.broken
@@ -132,3 +142,9 @@ def _duration(sides: Sides) -> Check:
     ):
         return check("duration", [], f"{words}; the input is cut short")
     return check("duration", [] if abs(difference) <= allowed else [words], words)
+
+
+def uneven(video: VideoFacts) -> bool:
+    """Whether frames are shown for different times, by more than rounding explains."""
+    gaps = np.diff(video.times)
+    return len(gaps) > 0 and int(gaps.max() - gaps.min()) > _ROUNDED

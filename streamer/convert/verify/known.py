@@ -94,6 +94,10 @@ CHAPTER_TAGS: Final = _EBML
 COVERS: Final[tuple[Family, ...]] = ("mp4", "matroska")
 """Containers that hold cover pictures, as FFmpeg writes them."""
 
+NO_LAST: Final = _EBML
+"""Containers that tell when a frame is shown, and not for how long: of an uneven rate nobody knows
+when the last one ends."""
+
 DELAY_CLOCK: Final[dict[Family, Fraction]] = {"mp4": Fraction(1, 1000), "mov": Fraction(1, 1000)}
 """Seconds to which MP4 rounds when a track begins, whatever its own clock: FFmpeg counts edit
 lists so unless `movie_timescale` says otherwise."""

@@ -24,6 +24,21 @@ _RATES: Final = tuple(
 )
 """Constant rates that are guessed when nobody says which was asked for, frames a second."""
 
+_FINEST: Final = 10**13
+"""Units a second that a day of times can be counted in with 63 bits."""
+
+_NANOSECONDS: Final = 10**9
+"""Units a second where an odd speed would need finer ones: far below any tick."""
+
+_SPEEDS: Final = tuple(
+    Fraction(speed)
+    for speed in (
+        "1", "1/10", "1/8", "1/6", "1/5", "1/4", "1/3", "1/2", "2/3", "3/4", "4/5", "9/10",
+        "11/10", "5/4", "4/3", "3/2", "2", "3", "4", "5", "8", "10", "24/25", "25/24",
+    )
+)  # fmt: skip
+"""Speeds that are guessed."""
+
 _REPAIRED: Final = Fraction(1, 1000)
 """Clock of an input, in seconds, up to which its rounding may be mended: 42 milliseconds of
 Matroska may have been 1001/24000 s. The ticks of AVI are whole frames, and are meant."""
@@ -93,39 +108,38 @@ def timeline(
     step = Fraction(1) if expected.rate is None else 1 / expected.rate
     bases = (before.time_base / expected.speed, after.time_base, shift, step)
     fine = math.lcm(*(base.denominator for base in bases)) * 2 * factor.numerator
-    unit = Fraction(1, fine)
-    originals = before.times * int(before.time_base / expected.speed / unit) + int(shift / unit)
-    last = before.last_duration * int(before.time_base / expected.speed / unit)
-    actual = after.times * int(after.time_base / unit)
-    tolerance = tolerance_between(before, after, shift=shift) // unit
+    unit = Fraction(1, fine if fine <= _FINEST else _NANOSECONDS)
+    originals = _counted(before.times, bases[0] / unit) + int(shift / unit)
+    last = int(before.last_duration * bases[0] / unit)
+    actual = _counted(after.times, after.time_base / unit)
+    strict = int(tolerance_between(before, after, shift=shift) / unit)
+    # Between originals that were rounded may lie frames that were counted from unrounded ones.
+    loose = strict + int(min(before.time_base, _REPAIRED) / 2 / unit)
     if expected.rate is None:
-        wanted, is_original, optional = _multiplied(originals, last, factor)
+        plan = _multiplied(originals, last, factor)
     else:
-        wanted, is_original, optional = _even(originals, last, int(step / unit))
-    # A clock may be so coarse (MP4 counts thirtieths where that suffices) that half a tick of it
-    # reaches the next frame.
-    tolerance = min(tolerance, (_closest(wanted, last) - 1) // 2)
-    found = _nearest(wanted, actual, tolerance)
+        plan = _even(originals, last, step / unit, slack=loose)
+    known = plan.original >= 0
+    found = _nearest(plan.wanted, actual, np.where(known, strict, loose))
+    kept = np.zeros(len(originals), bool)
+    kept[plan.original[known]] = True
     # Of a constant rate some frames may well be originals, though none was to be kept.
     at = np.full(len(originals), -1, np.int64)
     if expected.rate is not None:
         gap = int(np.median(np.diff(originals))) if len(originals) > 1 else last
-        at = _nearest(originals, actual, max(tolerance, int(gap * _CLOSE)))
-    at[is_original[is_original >= 0]] = found[is_original >= 0]
-    kept = np.zeros(len(originals), bool)
-    kept[is_original[is_original >= 0]] = True
+        at = _nearest(originals, actual, np.full(len(originals), max(strict, int(gap * _CLOSE))))
+    at[plan.original[known]] = found[known]
     unused = np.setdiff1d(np.arange(len(actual)), found[found >= 0])
     # After the last original as many may follow as it would have been multiplied to.
-    after_last = unused[actual[unused] > originals[-1]]
-    allowed = after_last[: len(optional)]
-    allowed = allowed[actual[allowed] < originals[-1] + last]
+    follow = (actual[unused] > originals[-1]) & (actual[unused] < originals[-1] + last)
+    allowed = unused[follow][: plan.spare]
     return Timeline(
         unit=unit,
         originals=originals,
         actual=actual,
         at=at,
         kept=kept,
-        missing=wanted[(found < 0) & (is_original < 0)],
+        missing=plan.wanted[(found < 0) & ~known & plan.needed],
         extra=np.setdiff1d(unused, allowed),
     )
 
@@ -134,35 +148,63 @@ def _closest(times: Array, last: int) -> int:
     return int(np.diff(times).min()) if len(times) > 1 else last
 
 
+def _counted(ticks: Array, units: Fraction) -> Array:
+    """*ticks* of so many *units* in units."""
+    if units.denominator == 1:
+        return ticks * units.numerator
+    return np.array([round(tick * units) for tick in ticks.tolist()], np.int64)
+
+
 def tolerance_between(before: VideoFacts, after: VideoFacts, *, shift: Fraction) -> Fraction:
     """Seconds by which a frame may be off: what rounding to the coarser clock explains."""
     tick = max(min(before.time_base, _REPAIRED), after.time_base)
     return tick if shift else tick / 2
 
 
-def _multiplied(originals: Array, last: int, factor: Fraction) -> tuple[Array, Array, Array]:
-    """Times wanted, the original that each is (or -1), and times that may follow."""
+@dataclass(frozen=True, slots=True, eq=False)
+class _Plan:
+    """The frames that an expectation makes of the originals."""
+
+    wanted: Array
+    """When."""
+
+    original: Array
+    """Which original each is; -1 if none."""
+
+    needed: NDArray[np.bool_]
+    """Whether each must be there."""
+
+    spare: int
+    """How many more there may be after the last original."""
+
+
+def _multiplied(originals: Array, last: int, factor: Fraction) -> _Plan:
     over, under = factor.numerator, factor.denominator
     count = len(originals)
     places = np.arange(((count - 1) * over) // under + 1, dtype=np.int64) * under
     left, rest = places // over, places % over
     gaps = np.append(np.diff(originals), last)
-    wanted = originals[left] + rest * gaps[left] // over
-    follow = np.arange(len(places), -((-count * over) // under), dtype=np.int64)
-    optional = originals[-1] + (follow * under - (count - 1) * over) * last // over
-    return wanted, np.where(rest == 0, left, -1), optional
+    return _Plan(
+        wanted=originals[left] + rest * gaps[left] // over,
+        original=np.where(rest == 0, left, -1),
+        needed=np.ones(len(places), bool),
+        spare=math.ceil(count * factor) - len(places),
+    )
 
 
-def _even(originals: Array, last: int, step: int) -> tuple[Array, Array, Array]:
-    """As `_multiplied`, for a constant rate: no original is sure to be kept."""
+def _even(originals: Array, last: int, step: Fraction, *, slack: int) -> _Plan:
+    """A constant rate from the first original on: of no original it is sure that it is kept.
+
+    While the last one is shown there may be as many as fit, or none.
+    """
     first, end = int(originals[0]), int(originals[-1]) + last
-    grid = np.arange(first, max(end, first + 1), step, dtype=np.int64)
-    # The last one may fall within a rounding error of the end.
-    sure = grid[: max(1, len(grid) - 1)]
-    return sure, np.full(len(sure), -1, np.int64), np.arange(2, dtype=np.int64)
+    count = max(1, math.ceil((end - first) / step))
+    grid = first + _counted(np.arange(count, dtype=np.int64), step)
+    unknown = np.full(len(grid), -1, np.int64)
+    return _Plan(grid, unknown, needed=(grid < originals[-1] - slack) | (grid == first), spare=1)
 
 
-def _nearest(wanted: Array, actual: Array, tolerance: int) -> Array:
+def _nearest(wanted: Array, actual: Array, tolerance: Array) -> Array:
     """For each time wanted the place in *actual* of the nearest, -1 if none is near enough.
 
     No place is given twice.
@@ -178,31 +220,38 @@ def _nearest(wanted: Array, actual: Array, tolerance: int) -> Array:
     return np.where(again, -1, found)
 
 
-def deduced(before: VideoFacts, after: VideoFacts) -> Expectation:
-    """What was asked for, judging by the result: the guess that leaves the least unexplained."""
+def deduced(before: VideoFacts, after: VideoFacts, *, whole: bool) -> Expectation:
+    """What was asked for, judging by the result: the guess that leaves the least unexplained.
+
+    Args:
+        before: Of the input.
+        after: Of the output.
+        whole: Whether the output seems to be all there; else how long it is says nothing.
+    """
     best, least = Expectation(factor=Fraction(1)), math.inf
-    for guess in _factors(before, after):
+    for guess in _factors(before, after, whole=whole):
         matched = timeline(before, after, guess, shift=shift_between(before, after, guess))
         if matched.faults < least:
             best, least = guess, matched.faults
         if not matched.faults:
             return best
     # A constant rate explains nearly anything, and would excuse a frame that is missing.
-    if least < (1 - _KEPT) * len(after.times):
+    if not whole or least < (1 - _KEPT) * len(after.times):
         return best
     for guess in _rates(before, after):
-        if not timeline(before, after, guess, shift=Fraction(0)).faults:
+        shift = shift_between(before, after, guess)
+        if not timeline(before, after, guess, shift=shift).faults:
             return guess
     return best
 
 
-def _factors(before: VideoFacts, after: VideoFacts) -> Iterator[Expectation]:
+def _factors(before: VideoFacts, after: VideoFacts, *, whole: bool) -> Iterator[Expectation]:
     ratio = Fraction(len(after.times), len(before.times))
     factors = {max(1, min(_LARGEST_FACTOR, value)) for value in (round(ratio), math.ceil(ratio))}
     plain = [Expectation(factor=Fraction(factor)) for factor in sorted(factors)]
     yield from plain
     speed = _speed(before, after)
-    if speed != 1:
+    if whole and speed != 1:
         yield from (replace(guess, speed=speed) for guess in plain)
 
 
@@ -212,15 +261,14 @@ def _rates(before: VideoFacts, after: VideoFacts) -> Iterator[Expectation]:
 
 
 def _speed(before: VideoFacts, after: VideoFacts) -> Fraction:
-    """How fast it runs if it runs at a simple fraction of what it did; else 1."""
+    """How fast it runs if that is a usual speed to within a frame; else 1."""
     spans = [
         (int(one.times[-1]) - int(one.times[0]) + one.last_duration) * one.time_base
         for one in (before, after)
     ]
-    speed = (spans[0] / spans[1]).limit_denominator(_LARGEST_FACTOR)
-    if not speed or abs(spans[0] / spans[1] / speed - 1) > Fraction(1, 100):
-        return Fraction(1)
-    return speed
+    frame = spans[0] / len(before.times)
+    near = [one for one in _SPEEDS if abs(spans[1] * one - spans[0]) <= frame]
+    return min(near, key=lambda one: abs(spans[1] * one - spans[0]), default=Fraction(1))
 
 
 def _near_rates(video: VideoFacts) -> list[Fraction]:
