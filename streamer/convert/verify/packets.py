@@ -35,7 +35,8 @@ class PacketList:
     """As `pts`."""
 
     marks: NDArray[np.uint64]
-    """Of the payload: two packets with the same mark hold the same bytes."""
+    """Of the payload: two packets with the same mark hold the same bytes. All zero for a stream
+    that was not to be marked."""
 
     sizes: NDArray[np.int64]
     """Bytes of the payload."""
@@ -49,11 +50,12 @@ class PacketList:
 
 
 class _Tally:
-    def __init__(self) -> None:
+    def __init__(self, *, marked: bool) -> None:
+        self._marked = marked
         self.rows: list[tuple[int, int, int, int, bool]] = []
 
     def add(self, packet: Any) -> None:
-        mark = hashlib.blake2b(packet, digest_size=8).digest()
+        mark = hashlib.blake2b(packet, digest_size=8).digest() if self._marked else b""
         self.rows.append(
             (
                 UNKNOWN if packet.pts is None else packet.pts,
@@ -75,14 +77,20 @@ class _Tally:
         )
 
 
-def take_packets(path: Path) -> dict[int, PacketList]:
+def take_packets(path: Path, *, unmarked: int | None = None) -> dict[int, PacketList]:
     """The packets of each stream of the recording at *path*; of a broken one, up to the break.
+
+    Args:
+        path: Of the recording.
+        unmarked: A stream whose payloads nobody compares: most of the bytes are the main video's.
 
     Raises:
         SourceError: It is not there, or nothing FFmpeg can read.
     """
     with open_recording(path) as container:
-        tallies = {stream.index: _Tally() for stream in container.streams}
+        tallies = {
+            stream.index: _Tally(marked=stream.index != unmarked) for stream in container.streams
+        }
         packets = container.demux()
         while True:
             try:

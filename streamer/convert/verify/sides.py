@@ -53,7 +53,8 @@ def side(path: Path) -> Side:
     """
     inventory = take(path)
     brand = inventory.tags.get("major_brand")
-    return Side(inventory, take_packets(path), family(path, inventory.format, brand))
+    main = inventory.video.stream.index if inventory.video else None
+    return Side(inventory, take_packets(path, unmarked=main), family(path, inventory.format, brand))
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -129,6 +129,16 @@ def one_by_one_later(pictures: list[Picture]) -> Iterable[Picture]:
     ]
 
 
+def without_captions(pictures: list[Picture]) -> Iterable[Picture]:
+    return [
+        replace(
+            one,
+            frame=av.VideoFrame.from_ndarray(one.frame.to_ndarray(), format=one.frame.format.name),
+        )
+        for one in pictures
+    ]
+
+
 def at_24(pictures: list[Picture]) -> Iterable[Picture]:
     return [replace(one, time=Fraction(place, 24)) for place, one in enumerate(pictures)]
 
@@ -306,6 +316,9 @@ LOSSES = {
     ),
     "half of the frames asked for": Loss(
         CUTS, ".mkv", copying(), {"new frames"}, TWICE
+    ),
+    "closed captions": Loss(
+        "captions.mp4", ".mp4", recoding(without_captions), {"side data"}
     ),
     "two fields": Loss("interlaced.mp4", ".mp4", recoding(), {"fields"}, ONCE),
     "the end of the file": Loss(
