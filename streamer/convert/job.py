@@ -117,7 +117,7 @@ class Job:
         try:
             self._convert_all(rest, finished, earlier)
         except BaseException:
-            if not finished and self._prepare is None:  # Nothing is worth going on with.
+            if self._journal.empty and self._prepare is None:  # Nothing is worth going on with.
                 self._journal.remove()
             raise
         chunks = [finished[chunk.number] for chunk in self._plan.chunks]

@@ -221,6 +221,11 @@ class Journal:
             if _OURS.fullmatch(path.name):
                 path.unlink()
 
+    @property
+    def empty(self) -> bool:
+        """Whether no chunk is done."""
+        return next(self._finished(), None) is None
+
     def writer(self, number: int) -> ChunkWriter:
         """Where the packets of chunk *number* go."""
         return ChunkWriter(self.folder, number)

@@ -53,7 +53,9 @@ def test_a_finished_chunk_comes_back_as_it_was(output):
     journal, before = opened(output)
     assert before == {}
     assert not journal.resumed
+    assert journal.empty
     made = write(journal, 1)
+    assert not journal.empty
     again, finished = opened(output)
     assert again.resumed
     assert finished == {1: made}
