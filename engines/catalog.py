@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from engines.engine import Device, Precision, open_engine
 from engines.errors import EngineError
+from engines.interpolation import model as interpolation
 from engines.lowlight import model as lowlight
 from engines.proof import Proof, Tolerance, prove
 from engines.smoke import model as smoke
@@ -55,6 +56,14 @@ CATALOG: tuple[CatalogEntry, ...] = (
         precision="f32",
         tolerances=lowlight.TOLERANCES,
         samples=lowlight.proof_samples,
+    ),
+    CatalogEntry(
+        name="interpolation",
+        task="frame interpolation",
+        path=interpolation.SHIPPED,
+        precision="f32",
+        tolerances=interpolation.TOLERANCES,
+        samples=interpolation.proof_samples,
     ),
 )
 

@@ -8,7 +8,7 @@ out; h and w are multiples of `STRIDE`. A point (x, y) of the reduced picture is
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import cv2
 import numpy as np
@@ -59,12 +59,36 @@ class Layout:
         )
 
 
-def layout_of(planes: Sequence[Plane], *, depth: int, rgb: bool) -> Layout:
+def layout_of(planes: Sequence[Plane], *, depth: int, rgb: bool, step: int | None = None) -> Layout:
     """Check the planes of a picture and say how they are reduced.
+
+    Args:
+        planes: Of one picture.
+        depth: Bits of a sample.
+        rgb: The planes are green, blue, red.
+        step: Reduce so many times, whatever the size.
 
     Raises:
         ModelMismatch: Number, type, depth or size of the planes is not what can be worked on.
     """
+    _check(planes, depth=depth, rgb=rgb)
+    height, width = planes[0].shape
+    step = step or _step(max(height, width))
+    size = _round_up(-(-height // step)), _round_up(-(-width // step))
+    return Layout(tuple((p.shape[0], p.shape[1]) for p in planes), depth, rgb, step, size)
+
+
+def _step(long: int) -> int:
+    """How far a picture with a longer side of so many pixels is reduced."""
+    if long <= WHOLE_PX:
+        return 1
+    step = 2
+    while long / step > LARGEST_PX:
+        step *= 2
+    return step
+
+
+def _check(planes: Sequence[Plane], *, depth: int, rgb: bool) -> None:
     if not 1 <= len(planes) <= MOST_PLANES or (rgb and len(planes) < 3):  # noqa: PLR2004
         raise ModelMismatch(
             f"expected 1 to {MOST_PLANES} planes (3 or 4 of red, green and blue), got {len(planes)}"
@@ -90,13 +114,6 @@ def layout_of(planes: Sequence[Plane], *, depth: int, rgb: bool) -> Layout:
             raise ModelMismatch(f"a plane of {columns}x{rows} does not fit {width}x{height}")
         if rows > height or columns > width:
             raise ModelMismatch(f"a plane of {columns}x{rows} is larger than {width}x{height}")
-    step = 1
-    if long > WHOLE_PX:
-        while long / step > LARGEST_PX:
-            step *= 2
-        step = max(step, 2)
-    size = _round_up(-(-height // step)), _round_up(-(-width // step))
-    return Layout(tuple((p.shape[0], p.shape[1]) for p in planes), depth, rgb, step, size)
 
 
 def _round_up(side: int) -> int:
@@ -112,7 +129,7 @@ def reduced(planes: Sequence[Plane], layout: Layout) -> Picture:
     if len(parts) < 3:  # noqa: PLR2004  luma alone
         grey = np.full_like(parts[0], 128)
         parts = [parts[0], grey, grey]
-    return cv2.merge(parts)  # type: ignore[no-any-return]
+    return cast("Picture", cv2.merge(parts))
 
 
 _TO_YUV = cv2.COLOR_RGB2YUV
@@ -139,4 +156,4 @@ def _reduced_plane(plane: Plane, number: int, layout: Layout) -> Picture:
     if small.shape != (height, width):
         below, right = height - small.shape[0], width - small.shape[1]
         small = cv2.copyMakeBorder(small, 0, below, 0, right, cv2.BORDER_REPLICATE)
-    return small
+    return cast("Picture", small)

@@ -1,4 +1,4 @@
-"""The full-size warp: planes looked up along a motion and blended, in stripes.
+"""The full-size part: planes moved along what was found, and mixed, in stripes.
 
 What was found out in the reduced picture is enlarged a stripe at a time, so that no full-size
 field of numbers exists.
@@ -6,13 +6,18 @@ field of numbers exists.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
 import cv2
 import numpy as np
 
+from engines.interpolation.flow import doubled
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+
+    from engines.interpolation.flow import Found
 
     Plane = NDArray[Any]
     Field = NDArray[np.float32]
@@ -21,81 +26,137 @@ MARGIN = 2
 """Pixels added around a reduced field before it is enlarged: its edge is then its inside."""
 STRIPE_PX = 1 << 19
 """Pixels of a plane worked on at once."""
+UNSEEN = 1 / 64
+"""Shares of the background below which, everywhere, it is not looked up."""
 
 
-def padded(field: Field) -> Field:
+@dataclass(frozen=True, slots=True, eq=False)
+class Ways:
+    """Where the pixels of a time between are looked up; with a margin, in reduced pixels."""
+
+    motion: Field
+    """(h + 4, w + 4, 2): from before to after."""
+    background: Field | None
+    """The same of the background; None: it stays."""
+    back: float
+    """How much of the motion lies between the picture before and the time."""
+
+    @classmethod
+    def of(cls, found: Found, t: float, lean: float = 0.0) -> Ways:
+        """From what was found at half the reduced size."""
+        behind = None if found.background is None else with_margin(doubled(found.background))
+        return cls(with_margin(doubled(found.motion)), behind, t + lean)
+
+
+def with_margin(field: Field) -> Field:
     """A field with its edge repeated `MARGIN` times."""
     m = MARGIN
     return cast("Field", cv2.copyMakeBorder(field, m, m, m, m, cv2.BORDER_REPLICATE))
 
 
 def synthesise(
-    before: Plane,
-    after: Plane,
-    to_before: Field,
-    to_after: Field,
-    weight: Field,
-    factors: tuple[float, float],
+    before: Plane, after: Plane, ways: Ways, shares: Field, factors: tuple[float, float]
 ) -> Plane:
     """One plane of the picture between.
 
     Args:
         before: (rows, columns) of the picture before.
         after: The same of the picture after.
-        to_before: `padded` (h, w, 2): where each reduced pixel looks in the picture before,
-            as a way from its own place.
-        to_after: The same for the picture after.
-        weight: `padded` (h, w): of the picture before, 0 to 1.
+        ways: Where its pixels come from.
+        shares: (4, h + 4, w + 4), with a margin: of the guesses, in the order of `moved`.
         factors: How many times as large as the reduced picture the plane is (down, across).
     """
     rows, columns = before.shape
-    down, across = factors
+    down = factors[0]
+    if down < 1:
+        return _stripe(before, after, ways, shares, slice(None), factors, rows)
     out = np.empty_like(before)
-    step = max(1, int(STRIPE_PX / columns / max(1.0, down)))
-    places = _places(weight.shape, factors)
-    for low in range(0, -(-rows // max(1, int(down))), step):
-        high = low + step
-        piece = slice(low, high + 2 * MARGIN)
-        if down < 1:
-            piece, high = slice(None), rows
-        top = int(low * max(1, down))
-        bottom = min(rows, int(high * max(1, down))) if down >= 1 else rows
-        size = (bottom - top, columns)
-        scale = np.array([across, down], np.float32)
-        at_before = _enlarged(places[piece] + to_before[piece] * scale, factors, size)
-        at_after = _enlarged(places[piece] + to_after[piece] * scale, factors, size)
-        share = _enlarged(weight[piece], factors, size)
-        first = cv2.remap(before, at_before, None, cv2.INTER_LINEAR, borderMode=_EDGE)
-        second = cv2.remap(after, at_after, None, cv2.INTER_LINEAR, borderMode=_EDGE)
-        out[top:bottom] = _blend(first, second, share)
-        if down < 1:
-            break
+    step = max(1, int(STRIPE_PX / columns / down))
+    for low in range(0, -(-rows // int(down)), step):
+        top, bottom = low * int(down), min(rows, (low + step) * int(down))
+        piece = slice(low, low + step + 2 * MARGIN)
+        out[top:bottom] = _stripe(before, after, ways, shares, piece, factors, bottom - top)
     return out
 
 
-_EDGE = cv2.BORDER_REPLICATE
+def moved(
+    before: Plane, after: Plane, ways: Ways, factors: tuple[float, float]
+) -> tuple[Plane, Plane, Plane, Plane]:
+    """The four guesses at a whole plane: both by the motion, both by the background's."""
+    rows = slice(0, before.shape[0])
+    pairs = [
+        _pair(before, after, way, ways.back, slice(None), factors, rows)
+        for way in (ways.motion, ways.background)
+    ]
+    return (*pairs[0], *pairs[1])
 
 
-def _places(shape: tuple[int, ...], factors: tuple[float, float]) -> Field:
-    """(h, w, 2): where each pixel of a padded field lies in the plane."""
-    (height, width), (down, across) = shape, factors
-    x = (np.arange(width, dtype=np.float32) - MARGIN + 0.5) * across - 0.5
-    y = (np.arange(height, dtype=np.float32) - MARGIN + 0.5) * down - 0.5
-    return np.dstack(np.meshgrid(x, y)).astype(np.float32)
+def _stripe(  # noqa: PLR0917  one caller
+    before: Plane,
+    after: Plane,
+    ways: Ways,
+    shares: Field,
+    piece: slice,
+    factors: tuple[float, float],
+    rows: int,
+) -> Plane:
+    """Rows of the plane between that a piece of the reduced rows becomes."""
+    top = int((piece.start or 0) * max(1.0, factors[0]))
+    there = slice(top, top + rows)
+    size = (rows, before.shape[1])
+    given = [_enlarged(share[piece], factors, size) for share in shares[:2]]
+    first = _mixed(*_pair(before, after, ways.motion, ways.back, piece, factors, there), *given)
+    behind = shares[2:, piece]
+    if float(behind.max()) < UNSEEN:
+        return first
+    rest = [_enlarged(share, factors, size) for share in behind]
+    second = _mixed(*_pair(before, after, ways.background, ways.back, piece, factors, there), *rest)
+    return _mixed(first, second, given[0] + given[1], rest[0] + rest[1])
+
+
+def _pair(  # noqa: PLR0917  as it is asked for above
+    before: Plane,
+    after: Plane,
+    way: Field | None,
+    back: float,
+    piece: slice,
+    factors: tuple[float, float],
+    there: slice,
+) -> tuple[Plane, Plane]:
+    """Rows *there* of both pictures moved by a motion; None: as they are."""
+    if way is None:
+        return before[there], after[there]
+    down, across = factors
+    height, width = way.shape[:2]
+    x = (np.arange(width, dtype=np.float32) - np.float32(MARGIN - 0.5)) * across - 0.5
+    y = (np.arange(height, dtype=np.float32) - np.float32(MARGIN - 0.5)) * down - 0.5
+    places = np.dstack(np.meshgrid(x, y[piece])).astype(np.float32)
+    motion = way[piece] * np.array([across, down], np.float32)
+    size = (there.stop - there.start, before.shape[1])
+    made = []
+    for plane, share in ((before, -back), (after, 1 - back)):
+        at = _enlarged(cast("Field", cv2.scaleAdd(motion, share, places)), factors, size)
+        edge = cv2.BORDER_REPLICATE
+        made.append(cv2.remap(plane, at, None, cv2.INTER_LINEAR, borderMode=edge))  # type: ignore[call-overload]
+    return made[0], made[1]
 
 
 def _enlarged(field: Field, factors: tuple[float, float], size: tuple[int, int]) -> Field:
-    """A padded field enlarged, without its margin."""
+    """A field with margin enlarged, without its margin."""
     down, across = factors
     if (down, across) != (1.0, 1.0):
-        field = cv2.resize(field, None, fx=across, fy=down, interpolation=cv2.INTER_LINEAR)
+        field = cast(
+            "Field", cv2.resize(field, None, fx=across, fy=down, interpolation=cv2.INTER_LINEAR)
+        )
     top, left = int(MARGIN * down), int(MARGIN * across)
     return np.ascontiguousarray(field[top : top + size[0], left : left + size[1]])
 
 
-def _blend(first: Plane, second: Plane, share: Field) -> Plane:
+def _mixed(first: Plane, second: Plane, one: Field, other: Field) -> Plane:
+    """Both by their weights, which need not add up to 1."""
     if first.dtype == np.uint8:
-        return cast("Plane", cv2.blendLinear(first, second, share, 1 - share))
-    a, b = first.astype(np.float32), second.astype(np.float32)
-    b += (a - b) * share
-    return np.rint(b).astype(first.dtype)
+        return cast("Plane", cv2.blendLinear(first, second, one, other))
+    share = one / (one + other + np.float32(1e-5))
+    mixed = second.astype(np.float32)
+    mixed += (first - mixed) * share
+    return np.rint(mixed).astype(first.dtype)

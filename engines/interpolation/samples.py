@@ -1,0 +1,282 @@
+"""Training samples out of decoded clips: three frames, moved and covered on purpose.
+
+Large motion is rare in clips, so it is made: frames further apart, a window that pans, turns and
+zooms over the clip, cut-out pieces of other clips that fly across, text that stays. What is made
+is exact: every layer is drawn anew at the three times.
+"""
+
+# ruff: noqa: PLR2004  chances and ranges of chance stand where they act
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, cast
+
+import cv2
+import numpy as np
+
+from engines.interpolation import flow
+from engines.interpolation.data import Clip, planes_of
+from engines.interpolation.reduced import layout_of, reduced
+from engines.interpolation.synthesis import Ways, moved
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.random import Generator
+    from numpy.typing import NDArray
+
+    Plane = NDArray[np.uint8]
+    Times = tuple[float, float, float]
+
+SIDE = 256
+"""Of a training picture, in pixels of the first plane."""
+SHARES = ((2, 1), (2, 1), (2, 1), (2, 1), (3, 1), (4, 1))
+"""Distances between the outer frames, and of the middle one from the first, before widening."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Sample:
+    """Three frames, and what the network is given of the outer two."""
+
+    wanted: list[Plane]
+    """Luma (SIDE, SIDE) and two chroma planes (SIDE/2, SIDE/2) of the frame between."""
+    guessed: list[Plane]
+    """The same planes of the four guesses: (4, ...) each."""
+    guesses: NDArray[np.uint8]
+    """(4, SIDE/2, SIDE/2, 3): the guesses at the size the network sees them."""
+    fields: NDArray[np.float32]
+    """(2, SIDE/4, SIDE/4, 2): what it is told of the motion."""
+    t: float
+    """Time of the one between."""
+
+
+class Maker:
+    """Sample number n, the same each time."""
+
+    def __init__(self, clips: Sequence[Clip], seed: int) -> None:
+        self._clips = [clip.frames() for clip in clips]
+        self._seed = seed
+
+    def sample(self, number: int) -> Sample:
+        """Three frames with what the network is given of them."""
+        return prepared(*self.frames(number))
+
+    def frames(self, number: int) -> tuple[list[Plane], float]:
+        """Three packed frames and the time of the middle one."""
+        random = np.random.default_rng((self._seed, number))
+        while True:
+            made = self._frames(random)
+            if made is not None:
+                return _varied(*made, random)
+
+    def _frames(self, random: Generator) -> tuple[list[Plane], float] | None:
+        """Three packed frames of SIDE and the time; None if they are of no use."""
+        clip = self._clips[int(random.integers(len(self._clips)))]
+        apart, first = SHARES[int(random.integers(len(SHARES)))]
+        wide = int(random.choice([1, 1, 1, 1, 2, 2, 3]))
+        still = random.random() < 0.2
+        span = 0 if still else apart * wide
+        if span >= len(clip):
+            return None
+        start = int(random.integers(len(clip) - span))
+        t = first / apart
+        chosen = [clip[start + (0 if still else step * wide)] for step in (0, first, apart)]
+        path = _path(chosen[0], t, random, moving=random.random() < 0.45)
+        if path is None:
+            return None
+        frames = [_cut(frame, matrix) for frame, matrix in zip(chosen, path, strict=True)]
+        if not still and _useless(frames):
+            return None
+        if random.random() < (0.25 if still else 0.03):
+            _rule(frames, random)
+        for _ in range(int(random.choice([1, 1, 2, 3]))):
+            if random.random() < (1.0 if still else 0.35):
+                frames = self._covered(frames, t, random)
+        if random.random() < 0.06:
+            _write_on(frames, random)
+        return frames, t
+
+    def _covered(self, frames: list[Plane], t: float, random: Generator) -> list[Plane]:
+        """A piece of another clip flying over."""
+        clip = self._clips[int(random.integers(len(self._clips)))]
+        path = _path(clip[0], 0.5, random, moving=False)
+        if path is None:
+            return frames
+        texture = _cut(clip[int(random.integers(len(clip)))], path[0])
+        mask = _blob(random)
+        spread = float(random.choice([6.0, 15.0, 30.0]))
+        velocity = random.uniform(-spread, spread, 2)
+        begin = random.uniform(-SIDE / 3, SIDE / 3, 2) - velocity / 2
+        turn, angle = random.normal(0, 0.08), random.uniform(-3.1, 3.1)
+        made = []
+        for frame, time in zip(frames, (0.0, t, 1.0), strict=True):
+            at = SIDE / 2 + begin + velocity * time
+            matrix = _similarity(at, angle + turn * time, 1.0, np.full(2, SIDE / 2))
+            piece = _cut(texture, cast("Plane", cv2.invertAffineTransform(matrix)))
+            cover = cv2.warpAffine(mask, matrix, (SIDE, SIDE), flags=cv2.INTER_LINEAR)
+            small = cv2.resize(cover, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA)
+            both = np.vstack([cover, np.hstack([small, small])]).astype(np.float32)
+            mixed = frame + (piece.astype(np.float32) - frame) * both
+            made.append(np.rint(mixed).astype(np.uint8))
+        return made
+
+
+def prepared(frames: Sequence[Plane], t: float) -> Sample:
+    """A sample out of three packed frames, the guesses as the program makes them."""
+    planes = [[np.ascontiguousarray(p) for p in planes_of(frame)] for frame in frames]
+    layout = layout_of(planes[0], depth=8, rgb=False, step=2)
+    before, after = reduced(planes[0], layout), reduced(planes[2], layout)
+    found = flow.Search(before, after).at(t)
+    ways = Ways.of(found, t)
+    guessed = [
+        np.stack(moved(a, b, ways, layout.factors(i)))
+        for i, (a, b) in enumerate(zip(planes[0], planes[2], strict=True))
+    ]
+    guesses = flow.guesses(before, after, found, t)
+    return Sample(planes[1], guessed, guesses, found.fields, t)
+
+
+def _useless(frames: list[Plane]) -> bool:
+    """Whether the middle repeats an outer frame, or nothing moves at all."""
+    small = [cv2.resize(f[:SIDE], (64, 64), interpolation=cv2.INTER_AREA) for f in frames]
+    ends = cv2.norm(small[0], small[2], cv2.NORM_L1)
+    near = min(cv2.norm(small[1], small[i], cv2.NORM_L1) for i in (0, 2))
+    return near < 0.15 * ends or ends > 40 * 64 * 64
+
+
+def _similarity(at: NDArray[np.float64], angle: float, zoom: float, centre: object) -> Plane:
+    """(2, 3): turns and zooms about *centre* and puts that at *at*."""
+    c, s = np.cos(angle) * zoom, np.sin(angle) * zoom
+    turn = np.array([[c, -s], [s, c]])
+    shift = at - turn @ np.asarray(centre)
+    return cast("Plane", np.hstack([turn, shift[:, None]]))
+
+
+def _path(frame: Plane, t: float, random: Generator, *, moving: bool) -> list[Plane] | None:
+    """Matrices from the window to the frame at the three times; None if it does not fit."""
+    height, width = frame.shape[0] * 2 // 3, frame.shape[1]
+    room = np.array([width, height], np.float64)
+    if (room < SIDE * 0.9).any():
+        return None
+    exact = not moving or (t == 0.5 and random.random() < 0.5)
+    zoom = 1.0 if exact else float(np.exp(random.uniform(-0.4, 0.15)))
+    zoom = min(zoom, float(room.min()) / SIDE)
+    reach = SIDE * zoom / 2
+    spread = float(random.choice([3.0, 8.0, 16.0, 30.0])) if moving else 0.0
+    travel = random.uniform(-spread, spread, 2)
+    bend = random.normal(0, 0.03, 2) * spread
+    turn = 0.0 if exact else random.normal(0, 0.03)
+    grow = 0.0 if exact else random.normal(0, 0.04)
+    angle = 0.0 if exact else random.normal(0, 0.1)
+    margin = np.minimum(reach + np.abs(travel) / 2, room / 2)
+    middle = margin + random.random(2) * np.maximum(room - 2 * margin, 0)
+    matrices = []
+    for time in (0.0, t, 1.0):
+        at = middle + travel * (time - 0.5)
+        if exact:
+            # Whole steps of two pixels: nothing is interpolated, chroma included.
+            at = np.rint(middle / 2) * 2 + np.rint(travel / 4) * 4 * (time - 0.5)
+        else:
+            at = at + bend * 4 * time * (1 - time)
+        size = zoom * np.exp(grow * (time - 0.5))
+        centre = np.full(2, SIDE / 2)
+        matrices.append(_similarity(at, angle + turn * time, size, centre))
+    return matrices
+
+
+def _cut(frame: Plane, matrix: Plane) -> Plane:
+    """The window of a packed frame, packed; *matrix* leads from the window to the frame."""
+    luma, *chroma = planes_of(np.asarray(frame))
+    turn, shift = matrix[:, :2], matrix[:, 2]
+    half = np.hstack([turn, ((turn.sum(1) * 0.5 + shift + 0.5) / 2 - 0.5)[:, None]])
+    parts = []
+    for plane, way, side in ((luma, matrix, SIDE), *((p, half, SIDE // 2) for p in chroma)):
+        whole = np.array_equal(way[:, :2], np.eye(2)) and np.array_equal(way, np.rint(way))
+        x, y = (int(value) for value in np.floor(way[:, 2]))
+        inside = 0 <= x <= plane.shape[1] - side and 0 <= y <= plane.shape[0] - side
+        if whole and inside:
+            parts.append(np.ascontiguousarray(plane[y : y + side, x : x + side]))
+        else:
+            flags = cv2.WARP_INVERSE_MAP | cv2.INTER_CUBIC
+            warped = cv2.warpAffine(
+                plane, way, (side, side), flags=flags, borderMode=cv2.BORDER_REFLECT_101
+            )
+            parts.append(cast("Plane", warped))
+    return np.vstack([parts[0], np.hstack(parts[1:])])
+
+
+def _blob(random: Generator) -> NDArray[np.float32]:
+    """(SIDE, SIDE), 0 to 1: a shape of a few ellipses or a polygon, soft by about a pixel."""
+    mask = np.zeros((SIDE, SIDE), np.uint8)
+    size = float(np.exp(random.uniform(np.log(8), np.log(70))))
+    if random.random() < 0.5:
+        for _ in range(int(random.integers(1, 4))):
+            at = SIDE / 2 + random.normal(0, size * 0.5, 2)
+            axes = np.maximum(2, random.uniform(0.2, 1.0, 2) * size)
+            turn = float(random.uniform(0, 180))
+            centre, radii = (int(at[0]), int(at[1])), (int(axes[0]), int(axes[1]))
+            cv2.ellipse(mask, centre, radii, turn, 0, 360, 255, -1)
+    else:
+        corners = np.sort(random.uniform(0, 2 * np.pi, int(random.integers(3, 9))))
+        radii_ = size * random.uniform(0.4, 1.0, len(corners))
+        points = SIDE / 2 + radii_[:, None] * np.stack([np.cos(corners), np.sin(corners)], 1)
+        cv2.fillPoly(mask, [points.astype(np.int32)], 255)
+    soft = cv2.GaussianBlur(mask, (0, 0), float(random.uniform(0.5, 1.6)))
+    return soft.astype(np.float32) / np.float32(255)
+
+
+def _write_on(frames: list[Plane], random: Generator) -> None:
+    """The same text on every frame."""
+    text = "".join(random.choice(list("ABCDEFHKLMNRSTabdeghk0123456789:- "), 14))
+    at = (int(random.integers(-20, SIDE // 2)), int(random.integers(20, SIDE)))
+    size, ink = float(random.uniform(0.4, 1.2)), int(random.choice([16, 235, 128]))
+    for frame in frames:
+        luma = np.ascontiguousarray(frame[:SIDE])
+        cv2.putText(luma, text, at, cv2.FONT_HERSHEY_SIMPLEX, size, ink, 2, cv2.LINE_AA)
+        frame[:SIDE] = luma
+
+
+def _rule(frames: list[Plane], random: Generator) -> None:
+    """The same ruled lines on every frame: what is uncovered is not to be stretched."""
+    grid = np.zeros((SIDE, SIDE), np.uint8)
+    apart, thick = float(random.uniform(6, 40)), int(random.choice([1, 1, 2]))
+    angle = float(random.choice([0.0, random.uniform(0, 1.6)]))
+    for turn in (angle, angle + np.pi / 2)[: int(random.integers(1, 3))]:
+        along = np.array([np.cos(turn), np.sin(turn)])
+        across = along[::-1] * [-1, 1]
+        for step in np.arange(-SIDE, SIDE, apart):
+            ends = [SIDE / 2 + across * step + along * reach for reach in (-SIDE, SIDE)]
+            first, last = ((int(end[0]), int(end[1])) for end in ends)
+            cv2.line(grid, first, last, 255, thick, cv2.LINE_AA)
+    ink, strength = float(random.choice([10, 235, 200])), float(random.uniform(0.4, 1))
+    cover = grid.astype(np.float32) * (strength / 255)
+    for frame in frames:
+        frame[:SIDE] = np.rint(frame[:SIDE] + (ink - frame[:SIDE].astype(np.float32)) * cover)
+
+
+def _varied(frames: list[Plane], t: float, random: Generator) -> tuple[list[Plane], float]:
+    """The same flip, exposure and order of all three; noise of their own."""
+    parts = [[np.ascontiguousarray(p) for p in planes_of(frame)] for frame in frames]
+    if random.random() < 0.5:
+        parts = [[p[:, ::-1] for p in planes] for planes in parts]
+    if random.random() < 0.3:
+        parts = [[p[::-1] for p in planes] for planes in parts]
+    if random.random() < 0.3:
+        parts = [[p.T for p in planes] for planes in parts]
+    if random.random() < 0.3:
+        gain, gamma = random.uniform(0.7, 1.25), np.exp(random.normal(0, 0.2))
+        table = 255 * np.clip(gain * (np.arange(256) / 255) ** gamma, 0, 1)
+        parts = [
+            [cast("Plane", cv2.LUT(p[0], np.rint(table).astype(np.uint8))), *p[1:]] for p in parts
+        ]
+    if random.random() < 0.2:
+        parts = [[p[0], p[2], p[1]] for p in parts]
+    if random.random() < 0.1:
+        sigma = random.uniform(0.5, 4)
+        for planes in parts:
+            noisy = planes[0] + random.normal(0, sigma, planes[0].shape)
+            planes[0] = np.rint(np.clip(noisy, 0, 255)).astype(np.uint8)
+    made = [np.vstack([p[0], np.hstack(p[1:])]) for p in parts]
+    if random.random() < 0.5:
+        return made[::-1], 1 - t
+    return made, t
