@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import Final, Literal
 
+from av.sidedata.sidedata import Type as SideDataType
 from av.stream import Disposition
 
 from .packets import Family
@@ -101,6 +102,23 @@ when the last one ends."""
 DELAY_CLOCK: Final[dict[Family, Fraction]] = {"mp4": Fraction(1, 1000), "mov": Fraction(1, 1000)}
 """Seconds to which MP4 rounds when a track begins, whatever its own clock: FFmpeg counts edit
 lists so unless `movie_timescale` says otherwise."""
+
+
+PICTURE_DATA: Final[dict[SideDataType, frozenset[str] | None]] = {
+    SideDataType.SPHERICAL: None,
+    SideDataType.A53_CC: frozenset({"h264", "hevc"}),
+    SideDataType.STEREO3D: frozenset({"h264"}),
+    SideDataType.AFD: frozenset(),
+    SideDataType.ICC_PROFILE: frozenset(),
+    SideDataType.DYNAMIC_HDR_PLUS: frozenset(),
+    SideDataType.DOVI_METADATA: frozenset(),
+    SideDataType.AMBIENT_VIEWING_ENVIRONMENT: frozenset(),
+}
+"""What decoders hand over beside a picture and players make use of, with the formats for which
+FFmpeg's encoders write it; None where the container keeps it, whatever the format."""
+
+BASE_TRANSFERS: Final = frozenset({16, 18})
+"""PQ and HLG: pictures that are right, if plainer, without Dolby Vision's notes on them."""
 
 
 def known(of: Of, tag: str, to: Family) -> Known | None:

@@ -13,6 +13,7 @@ import av
 import numpy as np
 from av.sidedata.sidedata import Type as SideDataType
 
+from . import known
 from .decoding import frames, stretches
 from .likeness import (
     Thumb,
@@ -40,20 +41,6 @@ _TOLD_APART: Final = 4.0
 
 _CLOSE: Final = 3.0
 """Mean difference of small pictures beyond which nobody takes one for a repeat of the other."""
-
-_OF_PICTURES: Final = frozenset(
-    {
-        SideDataType.A53_CC,
-        SideDataType.AFD,
-        SideDataType.STEREO3D,
-        SideDataType.SPHERICAL,
-        SideDataType.ICC_PROFILE,
-        SideDataType.DYNAMIC_HDR_PLUS,
-        SideDataType.DOVI_METADATA,
-        SideDataType.AMBIENT_VIEWING_ENVIRONMENT,
-    }
-)
-"""What decoders hand over beside a picture and players make use of."""
 
 
 @dataclass(slots=True)
@@ -88,7 +75,7 @@ def check_pictures(sides: Sides, matched: Timeline, *, thorough: bool) -> tuple[
         _look(sides, matched, findings, first, last)
     whole = chosen.whole
     where = "all" if whole else f"in {len(chosen.pieces)} places"
-    return [_pictures(findings, where), _cuts(findings, where), _side_data(findings)], whole
+    return [_pictures(findings, where), _cuts(findings, where), _side_data(sides, findings)], whole
 
 
 def _look(sides: Sides, matched: Timeline, findings: _Findings, first: int, last: int) -> None:
@@ -187,7 +174,7 @@ class _Stretch:
         return self._matched.seconds(self._matched.actual[place])
 
     def _beside(self, number: int, ours: av.VideoFrame, theirs: av.VideoFrame) -> None:
-        there = {data.type for data in _side_data_of(ours)} & _OF_PICTURES
+        there = {data.type for data in _side_data_of(ours)} & known.PICTURE_DATA.keys()
         self._findings.seen |= there
         for kind in there - {data.type for data in _side_data_of(theirs)}:
             self._findings.beside.setdefault(kind, []).append(f"frame {number}")
@@ -266,10 +253,22 @@ def _cuts(findings: _Findings, where: str) -> Check:
     return check("cuts", findings.blended, words)
 
 
-def _side_data(findings: _Findings) -> Check:
-    faults = [
-        f"{kind.name.lower()} is gone from {', '.join(numbers[:3])}"
-        for kind, numbers in findings.beside.items()
-    ]
-    kept = ", ".join(sorted(kind.name.lower() for kind in findings.seen))
-    return check("side data", faults, kept or "none")
+def _side_data(sides: Sides, findings: _Findings) -> Check:
+    faults: list[str] = []
+    notes: list[str] = []
+    for kind, numbers in findings.beside.items():
+        words = f"{kind.name.lower()} is gone from {', '.join(numbers[:3])}"
+        (notes if _cannot_be_kept(sides, kind) else faults).append(words)
+    kept = sorted(kind.name.lower() for kind in findings.seen - findings.beside.keys())
+    notes = [f"{note}, as no encoder here writes it" for note in notes]
+    return check("side data", faults, "; ".join([*kept, *notes]) or "none")
+
+
+def _cannot_be_kept(sides: Sides, kind: SideDataType) -> bool:
+    before, after = sides.before.inventory.video, sides.after.inventory.video
+    assert before is not None
+    assert after is not None
+    if kind == SideDataType.DOVI_METADATA and before.color.transfer not in known.BASE_TRANSFERS:
+        return False  # Without it such pictures have the wrong colours.
+    writing = known.PICTURE_DATA[kind]
+    return writing is not None and after.stream.codec not in writing
