@@ -23,6 +23,7 @@ THREADS = {
     "streamer/bench/link.py": "the two ends of the link it measures",
     "streamer/bench/cameras.py": "one thread a pipeline, started and stopped by hand",
     "engines/timing.py": "every core at work while it is timed",
+    "streamer/convert/job.py": "chunks side by side, each in a pipeline of its own",
     "streamer/bench/rtsp.py": "the pipeline runs while the camera is timed",
 }
 """Files that create threads, each with its reason."""

@@ -254,7 +254,7 @@ def test_a_setting_that_an_encoder_lacks_is_a_line(name, asked, why):
 
 @pytest.mark.parametrize(
     ("effort", "why"),
-    [("nonsense", "x264 refuses: "), ("-1", "x264 refuses: ")],
+    [("nonsense", "x264 refuses its options: "), ("-1", "x264 refuses its options: ")],
 )
 def test_an_effort_that_the_encoder_does_not_know_is_a_line(tmp_path, effort, why):
     told = coding("x264", "yuv420p", effort=effort)
