@@ -228,6 +228,7 @@ def options(
         # The other profiles are of 4:2:2: they would take transparency, and leave it out.
         chosen["profile"] = "4444xq" if quality == "best" else "4444"
     if spec.codec == "libx265":
+        chosen["a53cc"] = "1"  # Closed captions, which x264 writes by itself.
         chosen["x265-params"] = _x265(dynamic_range, threads)
     elif spec.codec == "libx264" and dynamic_range is not None:
         chosen["x264-params"] = _x264(dynamic_range)
