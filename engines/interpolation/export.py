@@ -24,7 +24,7 @@ VERSION = "1"
 LARGEST_DIFFERENCE = 1e-3
 """Between PyTorch and ONNX Runtime, both fp32."""
 OPSET = 17
-INPUTS = ("guesses", "fields", "t")
+INPUTS = ("seen", "crowd", "fields", "t")
 
 
 def export(network: Mixer, path: Path, *, metadata: Mapping[str, str]) -> float:
@@ -45,7 +45,8 @@ def export(network: Mixer, path: Path, *, metadata: Mapping[str, str]) -> float:
             input_names=list(INPUTS),
             output_names=["shares"],
             dynamic_axes={
-                "guesses": {1: "height", 2: "width"},
+                "seen": {1: "height", 2: "width"},
+                "crowd": {1: "rows", 2: "columns"},
                 "fields": {1: "rows", 2: "columns"},
                 "shares": {2: "height", 3: "width"},
             },

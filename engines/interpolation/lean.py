@@ -22,11 +22,11 @@ if TYPE_CHECKING:
 
 SLOWEST_PX, SURE_PX = 0.6, 2.6
 """Median motion, in reduced pixels, below which blur says nothing, and from which all it says."""
-DEAD = 0.1
+DEAD = 0.2
 """Difference of sharpness, as a logarithm, that says nothing."""
-GAIN, MOST = 0.5, 0.25
+GAIN, MOST = 0.6, 0.25
 """Share of the motion for each unit of that difference, and at most. Looked for on the training
-clips and on those held out: 0.4 to 0.8 do no harm anywhere, and help where a hand shakes the
+clips and on those held out: 0.4 to 0.8 do no harm, and help where a hand shakes the
 camera."""
 
 
@@ -36,7 +36,7 @@ def leaning(before: Picture, after: Picture, motion: Field) -> float:
     Args:
         before: (h, w, 3), reduced.
         after: The same.
-        motion: (h/2, w/2, 2), half-way in time.
+        motion: (h/2, w/2, 2), from before to after.
     """
     speed = float(np.median(np.hypot(motion[..., 0], motion[..., 1]))) * 2
     if speed <= SLOWEST_PX:

@@ -35,7 +35,7 @@ TOLERANCES: Mapping[Precision, Tolerance] = {
     "bf16": Tolerance(largest=0.3, mean=0.01),
 }
 """How far from the reference; what comes out are shares, 0 to 1."""
-_INPUTS = {"guesses": "uint8", "fields": "float32", "t": "float32"}
+_INPUTS = {"seen": "uint8", "crowd": "uint8", "fields": "float32", "t": "float32"}
 _OUTPUTS = {"shares": "float32"}
 
 
@@ -57,7 +57,7 @@ class Between:
         if not self._same:
             self._search = flow.Search(self._first, self._second)
             self._stands = standing(before[0], after[0], depth=layout.depth)
-            self._lean = leaning(self._first, self._second, self._search.at(0.5).motion)
+            self._lean = leaning(self._first, self._second, self._search.motion)
 
     def at(self, t: float) -> list[Plane]:
         """The planes at a time between.
@@ -89,14 +89,19 @@ class Between:
 
     def _shares(self, guesses: NDArray[np.uint8], fields: Field, t: float) -> Field:
         """(4, h, w) with a margin: how much of each guess."""
-        moment = np.array([t], np.float32)
-        said = self._engine.infer({"guesses": guesses, "fields": fields, "t": moment})
+        said = self._engine.infer(_given(guesses, fields, t))
         shares = said["shares"][0]
         if not np.isfinite(shares).all():
             # What was searched is worth more than no picture.
             shares = np.zeros_like(shares)
             shares[0], shares[1] = 1 - t, t
         return np.stack([with_margin(share) for share in shares])
+
+
+def _given(guesses: NDArray[np.uint8], fields: Field, t: float) -> dict[str, NDArray[Any]]:
+    """What the network takes."""
+    seen, crowd = flow.seen(guesses)
+    return {"seen": seen, "crowd": crowd, "fields": fields, "t": np.array([t], np.float32)}
 
 
 class Interpolator:
@@ -199,6 +204,5 @@ def proof_samples() -> Sequence[Mapping[str, NDArray[Any]]]:
         before, after = (reduced(p, layout) for p in planes)
         found = flow.Search(before, after).at(t)
         guesses = flow.guesses(before, after, found, t)
-        moment = np.array([t], np.float32)
-        made.append({"guesses": guesses, "fields": found.fields, "t": moment})
+        made.append(_given(guesses, found.fields, t))
     return made

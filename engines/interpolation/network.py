@@ -15,23 +15,18 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from engines.interpolation.flow import FELT, PAIRS
+
 STRIDE = 8
 """Height and width of the reduced picture must be multiples of this."""
 GUESSES = 4
 """Before and after by the searched motion, before and after by the background's."""
-PAIRS = ((0, 1), (2, 3), (0, 2), (1, 3), (0, 3), (1, 2))
-"""Guesses that are compared for the network; agreement is what it goes by."""
 FIELDS = 4
 """Motion against the background's, and forward against backward motion, (x, y) each."""
 MOTION_UNIT_PX = 8.0
 """Fields go in in units of so many of their pixels."""
 DOUBT = -3.0
 """How much less the background is believed without a reason, as a logit."""
-
-
-def _felt(apart: Tensor) -> Tensor:
-    """Differences as they are felt: twice as far is one step more, noise is nothing."""
-    return torch.log(1.0 + apart * 20.0)
 
 
 def _conv(inside: int, outside: int, stride: int = 1) -> nn.Sequential:
@@ -77,34 +72,26 @@ class Mixer(nn.Module):
         self.head = nn.Conv2d(c2, 4 * GUESSES, 1)
         self._begin()
 
-    def forward(self, guesses: Tensor, fields: Tensor, t: Tensor) -> Tensor:
+    def forward(self, seen: Tensor, crowd: Tensor, fields: Tensor, t: Tensor) -> Tensor:
         """Shares of the guesses.
 
         Args:
-            guesses: (n, 12, h, w), -1 to 1.
-            fields: (n, 4, h/2, w/2), in `MOTION_UNIT_PX`.
+            seen: (n, 10, h, w), bytes: how far the guesses of each of `PAIRS` are apart, as it is
+                felt, then the luma of each guess; see `flow.seen`.
+            crowd: (n, 6, h/2, w/2), bytes: how far they are apart around each pixel.
+            fields: (n, 4, h/2, w/2), in pixels of that size.
             t: (n, 1, 1, 1).
 
         Returns:
             (n, 4, h, w), adding up to 1.
         """
-        apart = torch.cat(
-            [
-                (guesses[:, 3 * i : 3 * i + 3] - guesses[:, 3 * j : 3 * j + 3])
-                .abs()
-                .sum(1, keepdim=True)
-                for i, j in PAIRS
-            ],
-            1,
-        )
+        apart, luma = seen[:, : len(PAIRS)] * (1 / FELT), seen[:, len(PAIRS) :] * (1 / 128)
         moment = t.expand(-1, 1, *fields.shape[2:])
-        # Blurred as well: one pixel alone agrees by chance.
-        crowd = functional.avg_pool2d(apart, 6, 2, 2)
-        beside = self.beside(torch.cat([fields, moment, _felt(crowd)], 1))
+        told = [fields * (1 / MOTION_UNIT_PX), moment, crowd * (1 / FELT)]
         # Little of the pictures themselves: what they show hardly matters beside how they agree.
-        lumas = [guesses[:, 3 * i : 3 * i + 1] for i in range(GUESSES)]
-        signed = [(lumas[i] - lumas[j]) * 4.0 for i, j in PAIRS[:2]]
-        x2 = self.stem(torch.cat([_felt(apart), *signed, lumas[0] * 0.5], 1)) + beside
+        signed = (luma[:, 0::2] - luma[:, 1::2]) * 4.0
+        x2 = self.stem(torch.cat([apart, signed, luma[:, :1] * 0.5 - 0.5], 1))
+        x2 = x2 + self.beside(torch.cat(told, 1))
         x2 = functional.leaky_relu(x2, 0.1)
         x4 = self.down4(x2)
         x = self.up4(self.down8(x4), x4)
@@ -133,25 +120,16 @@ class DeployedMixer(nn.Module):
         super().__init__()
         self.network = network
 
-    def forward(self, guesses: Tensor, fields: Tensor, t: Tensor) -> Tensor:
+    def forward(self, seen: Tensor, crowd: Tensor, fields: Tensor, t: Tensor) -> Tensor:
         """Shares (1, 4, h, w).
 
         Args:
-            guesses: (4, h, w, 3) uint8.
-            fields: (2, h/2, w/2, 2) float32, in pixels of that size.
+            seen: (10, h, w) uint8.
+            crowd: (6, h/2, w/2) uint8.
+            fields: (2, h/2, w/2, 2) float32.
             t: (1,).
         """
-        return cast(
-            "Tensor",
-            self.network(
-                _planar(guesses) * (1 / 128) - 1.0,
-                _planar(fields) * (1 / MOTION_UNIT_PX),
-                t.view(1, 1, 1, 1),
-            ),
-        )
-
-
-def _planar(arrays: Tensor) -> Tensor:
-    """(m, h, w, c) to (1, m * c, h, w)."""
-    _, height, width, _ = arrays.shape
-    return arrays.permute(0, 3, 1, 2).reshape(1, -1, height, width).float()
+        _, height, width, _ = fields.shape
+        planar = fields.permute(0, 3, 1, 2).reshape(1, -1, height, width)
+        moment = t.view(1, 1, 1, 1)
+        return cast("Tensor", self.network(seen[None].float(), crowd[None].float(), planar, moment))

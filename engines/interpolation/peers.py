@@ -95,7 +95,7 @@ def rife_network() -> Any:
     network.load_state_dict(torch.load(weights, map_location="cpu"), strict=False)
 
     class AtTime(torch.nn.Module):
-        """Two pictures (1, 3, h, w) and a time (1, 1, 1, 1) in; picture, motion, mask out."""
+        """Two pictures (1, 3, h, w) and a time (1, 1, 1, 1) in; the picture out."""
 
         def __init__(self) -> None:
             super().__init__()
@@ -103,8 +103,7 @@ def rife_network() -> Any:
 
         def forward(self, before: Any, after: Any, t: Any) -> Any:
             both = torch.cat((before, after), 1)
-            motions, mask, merged = self.network(both, t, PEER_SCALES)
-            return merged[-1], motions[-1], mask
+            return self.network(both, t, PEER_SCALES)[2][-1]
 
     return AtTime().eval()
 
@@ -133,7 +132,7 @@ class Rife:
                     (example, example, torch.full((1, 1, 1, 1), 0.5)),
                     str(path),
                     input_names=["before", "after", "t"],
-                    output_names=["middle", "motion", "mask"],
+                    output_names=["middle"],
                     opset_version=17,
                     dynamo=False,
                 )
@@ -142,21 +141,17 @@ class Rife:
     def __call__(self, before: Rgb, after: Rgb) -> Rgb:
         """(h, w, 3) RGB twice in, the picture half-way out."""
         height, width = before.shape[:2]
-        middle = self._infer(before, after, 0.5)["middle"][0, :, :height, :width]
+        middle = self.infer(self.given(before, after, 0.5))["middle"][0, :, :height, :width]
         return np.rint(np.clip(middle.transpose(1, 2, 0), 0, 1) * 255).astype(np.uint8)
 
-    def motion(self, before: Rgb, after: Rgb, t: float) -> NDArray[np.float32]:
-        """(5, h, w): the way to before and to after as (x, y), and the logit of before's share."""
-        height, width = before.shape[:2]
-        said = self._infer(before, after, t)
-        both = np.concatenate([said["motion"][0], said["mask"][0]])
-        return both[:, :height, :width].astype(np.float32)
-
-    def _infer(self, before: Rgb, after: Rgb, t: float) -> Mapping[str, NDArray[np.float32]]:
+    def given(self, before: Rgb, after: Rgb, t: float) -> Mapping[str, NDArray[np.float32]]:
+        """What the network takes."""
         moment = np.full((1, 1, 1, 1), t, np.float32)
-        return self._engine.infer(
-            {"before": self._input(before), "after": self._input(after), "t": moment}
-        )
+        return {"before": self._input(before), "after": self._input(after), "t": moment}
+
+    def infer(self, given: Mapping[str, NDArray[np.float32]]) -> Mapping[str, NDArray[np.float32]]:
+        """The network alone."""
+        return self._engine.infer(given)
 
     def close(self) -> None:
         """Give back what the engine holds."""

@@ -42,8 +42,10 @@ class Sample:
     """Luma (SIDE, SIDE) and two chroma planes (SIDE/2, SIDE/2) of the frame between."""
     guessed: list[Plane]
     """The same planes of the four guesses: (4, ...) each."""
-    guesses: NDArray[np.uint8]
-    """(4, SIDE/2, SIDE/2, 3): the guesses at the size the network sees them."""
+    seen: NDArray[np.uint8]
+    """(10, SIDE/2, SIDE/2): what the network is shown of the guesses."""
+    crowd: NDArray[np.uint8]
+    """(6, SIDE/4, SIDE/4): the same, blurred."""
     fields: NDArray[np.float32]
     """(2, SIDE/4, SIDE/4, 2): what it is told of the motion."""
     t: float
@@ -132,8 +134,8 @@ def prepared(frames: Sequence[Plane], t: float) -> Sample:
         np.stack(moved(a, b, ways, layout.factors(i)))
         for i, (a, b) in enumerate(zip(planes[0], planes[2], strict=True))
     ]
-    guesses = flow.guesses(before, after, found, t)
-    return Sample(planes[1], guessed, guesses, found.fields, t)
+    seen, crowd = flow.seen(flow.guesses(before, after, found, t))
+    return Sample(planes[1], guessed, seen, crowd, found.fields, t)
 
 
 def _useless(frames: list[Plane]) -> bool:

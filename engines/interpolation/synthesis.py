@@ -6,6 +6,7 @@ field of numbers exists.
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
@@ -127,18 +128,29 @@ def _pair(  # noqa: PLR0917  as it is asked for above
     if way is None:
         return before[there], after[there]
     down, across = factors
-    height, width = way.shape[:2]
-    x = (np.arange(width, dtype=np.float32) - np.float32(MARGIN - 0.5)) * across - 0.5
-    y = (np.arange(height, dtype=np.float32) - np.float32(MARGIN - 0.5)) * down - 0.5
-    places = np.dstack(np.meshgrid(x, y[piece])).astype(np.float32)
-    motion = way[piece] * np.array([across, down], np.float32)
+    places = _places(way.shape[0], way.shape[1], factors)[piece]
+    motion = way[piece]
+    if down != across:
+        motion = motion * np.array([1, down / across], np.float32)
     size = (there.stop - there.start, before.shape[1])
     made = []
     for plane, share in ((before, -back), (after, 1 - back)):
-        at = _enlarged(cast("Field", cv2.scaleAdd(motion, share, places)), factors, size)
+        looked = cast("Field", cv2.scaleAdd(motion, share * across, places))
+        at = _enlarged(looked, factors, size)
         edge = cv2.BORDER_REPLICATE
         made.append(cv2.remap(plane, at, None, cv2.INTER_LINEAR, borderMode=edge))  # type: ignore[call-overload]
     return made[0], made[1]
+
+
+@functools.lru_cache(maxsize=16)
+def _places(height: int, width: int, factors: tuple[float, float]) -> Field:
+    """(height, width, 2): where each pixel of a field with margin lies in the plane. Read only."""
+    down, across = factors
+    x = (np.arange(width) - (MARGIN - 0.5)) * across - 0.5
+    y = (np.arange(height) - (MARGIN - 0.5)) * down - 0.5
+    places = np.dstack(np.meshgrid(x, y)).astype(np.float32)
+    places.flags.writeable = False
+    return places
 
 
 def _enlarged(field: Field, factors: tuple[float, float], size: tuple[int, int]) -> Field:

@@ -29,7 +29,7 @@ from torch.nn import functional
 from torch.utils.data import DataLoader, Dataset
 
 from engines.interpolation.data import digest_of, training
-from engines.interpolation.network import MOTION_UNIT_PX, Mixer
+from engines.interpolation.network import Mixer
 from engines.interpolation.samples import Maker
 
 if TYPE_CHECKING:
@@ -71,10 +71,12 @@ class Batch:
     """(n, 4, h, w): the guesses."""
     guessed_chroma: Tensor
     """(n, 4, 2, h/2, w/2)."""
-    guesses: Tensor
-    """(n, 12, h/2, w/2), -1 to 1."""
+    seen: Tensor
+    """(n, 10, h/2, w/2), bytes."""
+    crowd: Tensor
+    """(n, 6, h/4, w/4), bytes."""
     fields: Tensor
-    """(n, 4, h/4, w/4), in `MOTION_UNIT_PX`."""
+    """(n, 4, h/4, w/4)."""
     t: Tensor
     """(n, 1, 1, 1)."""
 
@@ -120,15 +122,16 @@ def together(samples: Sequence[Sample]) -> Batch:
         chroma=stacked([np.stack(s.wanted[1:]) for s in samples]) / 255,
         guessed_luma=stacked([s.guessed[0] for s in samples]) / 255,
         guessed_chroma=stacked([np.stack(s.guessed[1:], 1) for s in samples]) / 255,
-        guesses=planar(stacked([s.guesses for s in samples])) / 128 - 1,
-        fields=planar(stacked([s.fields for s in samples])) / MOTION_UNIT_PX,
+        seen=stacked([s.seen for s in samples]),
+        crowd=stacked([s.crowd for s in samples]),
+        fields=planar(stacked([s.fields for s in samples])),
         t=torch.tensor([s.t for s in samples], dtype=torch.float32).view(-1, 1, 1, 1),
     )
 
 
 def terms_of(network: Mixer, batch: Batch) -> dict[str, Tensor]:
     """Every term of the loss for one batch."""
-    shares = network(batch.guesses, batch.fields, batch.t)
+    shares = network(batch.seen, batch.crowd, batch.fields, batch.t)
     large = functional.interpolate(shares, scale_factor=2.0, mode="bilinear", align_corners=False)
     apart = (batch.guessed_luma * large).sum(1, keepdim=True) - batch.luma
     apart_chroma = (batch.guessed_chroma * shares.unsqueeze(2)).sum(1) - batch.chroma

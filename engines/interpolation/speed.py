@@ -1,0 +1,114 @@
+"""Times interpolation beside its peers: `python -m engines.interpolation.speed`.
+
+The RIFE network runs through the backend that ours runs through, in bf16, without the conversion of
+its pictures; ffmpeg's `minterpolate` runs as a program of its own that doubles the rate of a clip
+and throws the pictures away. All in turns, in one run, every core at work.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import time
+from typing import TYPE_CHECKING, Any
+
+import cv2
+import numpy as np
+
+from engines.interpolation.data import held_out, planes_of
+from engines.interpolation.evaluate import PEERS_FOLDER, to_rgb
+from engines.interpolation.model import open_interpolator
+from engines.interpolation.peers import Rife, averaged_flow
+from engines.timing import in_turns
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+    Plane = NDArray[np.uint8]
+
+SIZES = ((640, 360), (1280, 720), (1920, 1080))
+"""(width, height)."""
+FRAMES = 16
+"""Of the clip that `minterpolate` doubles."""
+
+
+def measure(sizes: Sequence[tuple[int, int]], *, rounds: int) -> dict[str, Any]:
+    """Milliseconds for one picture between, by size and method, and ours as a ratio."""
+    model = open_interpolator(device="cpu", prove=False)
+    PEERS_FOLDER.mkdir(parents=True, exist_ok=True)
+    result: dict[str, Any] = {"engine": model.backend, "cores": len(os.sched_getaffinity(0))}
+    for width, height in sizes:
+        clip = _clip(width, height)
+        before, after = clip[0], clip[1]
+        rife = Rife(height, width, PEERS_FOLDER, precision="bf16")
+        given = rife.given(to_rgb(before), to_rgb(after), 0.5)
+        between = model.between(before, after)
+        taken = in_turns(
+            {
+                "ours": lambda a=before, b=after: model.between(a, b).at(0.5),  # type: ignore[misc]
+                "ours_each_more": lambda found=between: found.at(0.5),  # type: ignore[misc]
+                "rife": lambda r=rife, g=given: r.infer(g),  # type: ignore[misc]
+                "averaged_flow": lambda a=before, b=after: averaged_flow(a, b),  # type: ignore[misc]
+            },
+            rounds=rounds,
+        )
+        rife.close()
+        taken["minterpolate"] = _minterpolate(clip, PEERS_FOLDER / "clip.yuv")
+        result[f"{width}x{height}"] = {
+            "milliseconds": {name: round(value, 2) for name, value in taken.items()},
+            "times_as_fast": {
+                name: round(taken[name] / taken["ours"], 1) for name in ("rife", "minterpolate")
+            },
+        }
+    model.close()
+    return result
+
+
+def _clip(width: int, height: int) -> list[list[Plane]]:
+    """Frames of a held-out clip at a size."""
+    frames = held_out()[-2].frames()
+    made = []
+    for number in range(FRAMES):
+        planes = planes_of(np.asarray(frames[2 * number]))
+        sizes = [(width, height), *[(width // 2, height // 2)] * 2]
+        made.append(
+            [
+                np.asarray(cv2.resize(np.ascontiguousarray(plane), size), np.uint8)
+                for plane, size in zip(planes, sizes, strict=True)
+            ]
+        )
+    return made
+
+
+def _minterpolate(clip: Sequence[Sequence[Plane]], file: Path) -> float:
+    """Milliseconds ffmpeg's motion-compensated interpolation takes for a picture between."""
+    height, width = clip[0][0].shape
+    file.write_bytes(b"".join(plane.tobytes() for frame in clip for plane in frame))
+    command = ["ffmpeg", "-v", "error", "-f", "rawvideo", "-pix_fmt", "yuv420p"]
+    command += ["-s", f"{width}x{height}", "-r", "25", "-i", str(file)]
+    taken = []
+    for graph in ("null", "minterpolate=fps=50"):
+        began = time.perf_counter()
+        subprocess.run([*command, "-vf", graph, "-f", "null", "-"], check=True)
+        taken.append(time.perf_counter() - began)
+    file.unlink()
+    return 1e3 * (taken[1] - taken[0]) / (len(clip) - 1)
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--sizes", nargs="+", default=[f"{w}x{h}" for w, h in SIZES])
+    a = parser.parse_args()
+    sizes = [(int(w), int(h)) for w, h in (size.split("x") for size in a.sizes)]
+    print(json.dumps(measure(sizes, rounds=a.rounds), indent=1))
+
+
+if __name__ == "__main__":
+    main()
