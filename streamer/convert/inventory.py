@@ -223,23 +223,8 @@ class _Tally:
         self.durations: list[int] = []
         self.keys: list[bool] = []
         self.payload: bytes | None = None
-        self.damaged = 0
-        """Packets that the demuxer calls damaged, and after which more came."""
-
-        self.doubtful: list[Packet[Any]] = []
-        """Such packets, after which nothing came yet: where a file was cut, they are a part."""
 
     def add(self, packet: "Packet[Any]") -> None:
-        """Take note of a packet: a damaged one counts as soon as the stream goes on after it."""
-        if packet.is_corrupt:
-            self.doubtful.append(packet)
-            return
-        self.damaged += len(self.doubtful)
-        for one in (*self.doubtful, packet):
-            self._add(one)
-        self.doubtful.clear()
-
-    def _add(self, packet: "Packet[Any]") -> None:
         payload = bytes(packet)
         self.digest.update(payload)
         if len(self.pts) == 0:
@@ -301,6 +286,8 @@ class _Taking:
             tally = self.tallies.get(packet.stream_index)
             if packet.size == 0 or packet.is_discard or tally is None:
                 continue  # The end's mark; hidden by an edit list; of a stream not known before.
+            if packet.is_corrupt:
+                return "a damaged packet"
             tally.add(packet)
             self.encrypted = self.encrypted or packet.has_sidedata("encryption_info")
             if self.main is not None and packet.stream_index == self.main.index:
@@ -350,7 +337,7 @@ class _Taking:
         times, known = self._picture_times(facts)
         order = np.argsort(times, kind="stable")
         tally = self.tallies[facts.index]
-        last = self._last_duration(facts, int(order[-1])) if known == "known" else 0
+        last = int(facts.durations[order[-1]]) if known == "known" else 0
         if last <= 0:
             steps = np.diff(times[order])
             last = int(np.median(steps)) if len(steps) else self._tick(facts)
@@ -370,16 +357,6 @@ class _Taking:
             last_duration=max(last, 1),
             times_are=known,
         )
-
-    def _last_duration(self, facts: StreamFacts, place: int) -> int:
-        """Ticks for which the packet at *place*, presented last, is shown; 0 if nothing says."""
-        stream = self.tallies[facts.index].stream
-        if "mov" in self.container.format.name and stream.duration:
-            # MP4's packets last until the next is decoded; only the whole says when it ends.
-            rest = (stream.start_time or 0) + stream.duration - int(facts.times[place])
-            if rest > 0:
-                return int(rest)
-        return int(facts.durations[place])
 
     def _drain(self) -> None:
         """A single picture comes out only when the decoder hears that no more packets come."""
@@ -422,14 +399,8 @@ class _Taking:
         )
 
     def _broken(self, error: str | None, streams: tuple[StreamFacts, ...]) -> str | None:
-        tallies = self.tallies.values()
-        if error is None and any(tally.doubtful for tally in tallies):
-            error = "a damaged packet"
         if error is not None:
             return f"reading stopped at {error.lower()}"
-        damaged = sum(tally.damaged for tally in tallies)
-        if damaged:
-            return f"{damaged} of its packets are damaged"
         size = self.path.stat().st_size
         for tally in self.tallies.values():
             entries = tally.stream.index_entries
