@@ -158,5 +158,5 @@ class FirstPass:
         planner = LookPlanner(interval_ns)
         decoding = DecodeOptions(planned.video.pixel_format)
         for frame in ChunkSource(planned.inventory, whole, decoding)(Stop()):
-            if planner.wants(frame.pts_ns):
+            if not frame.synthetic and planner.wants(frame.pts_ns):
                 yield frame

@@ -218,7 +218,7 @@ def told(task: "Task", done: "Converted") -> str:
         (counts.cuts, "cuts not mixed"),
         (counts.repeats, "repeats recognised"),
         (counts.enhanced, "enhanced"),
-        (counts.damaged, "pictures damaged and left out"),
+        (counts.damaged, "damaged, filled from what is around them"),
     )
     words = [f"{number} {what}" for number, what in said if number]
     if words:

@@ -18,6 +18,7 @@ from streamer.errors import SourceRejected, Trouble
 from streamer.frame import Frame
 from streamer.picture import Picture
 from streamer.planar import Planarizer
+from streamer.retiming import NS
 
 from .chunks import Chunk, nanoseconds
 from .inventory import Inventory, VideoFacts, open_recording
@@ -70,18 +71,20 @@ class ChunkSource:
         self._lead_ns = lead_ns
         self._follow = follow
         self._origin = round(inventory.origin / self._video.time_base)
+        self._before: av.VideoFrame | None = None  # The last one before the lead.
         self.pictures = 0
-        """Frames of the chunk itself that were yielded."""
+        """Pictures of the chunk itself that could be decoded."""
 
     def __call__(self, stop: Stop) -> Iterator[Frame]:
         """Decode.
 
         Raises:
-            SourceRejected: Nothing of the chunk can be decoded.
+            SourceRejected: Neither the chunk nor anything around it can be decoded, or its pictures
+                change their size.
         """
         planarize = Planarizer(self._options.pixel_format)
         follow = self._follow
-        for frame, at_ns, number in self._placed():
+        for decoded, at_ns, number, stands_in in self._complete():
             if stop.is_set():
                 return
             if at_ns >= self._chunk.end_ns and not self._chunk.last:
@@ -89,14 +92,55 @@ class ChunkSource:
                     break
                 follow -= 1
             elif at_ns >= self._chunk.begin_ns:
-                self.pictures += 1
-            yield Frame(Picture(planarize(frame)), at_ns, at_ns, number)
-        if self.pictures == 0:
-            at = self._chunk.begin_ns / 1e9
+                self.pictures += not stands_in
+            self._check_size(decoded, at_ns)
+            yield Frame(Picture(planarize(decoded)), at_ns, at_ns, number, synthetic=stands_in)
+
+    def _check_size(self, decoded: av.VideoFrame, at_ns: int) -> None:
+        if (decoded.width, decoded.height) != (self._video.width, self._video.height):
             raise SourceRejected(
-                f"{self._inventory.path}: nothing can be decoded from {at:.3f} s on",
+                f"{self._inventory.path}: its pictures change from {self._video.width}x"
+                f"{self._video.height} to {decoded.width}x{decoded.height} at {at_ns / 1e9:.3f} s",
                 trouble=Trouble.DAMAGED,
             )
+
+    def _complete(self) -> Iterator[tuple[av.VideoFrame, int, int, bool]]:
+        """As `_placed`, and in place of each picture that cannot be decoded one beside it.
+
+        So as many come out as there are times, and a stage that goes across repeats fills the gap
+        with motion. The fourth says whether a picture stands in for another.
+        """
+        due, beyond = self._wanted()
+        before: av.VideoFrame | None = None
+        for decoded, at_ns, number in self._placed():
+            for missing in range(due, min(number, beyond)):
+                yield before or self._before or decoded, self._at_ns(missing), missing, True
+            due = max(due, number + 1)
+            yield decoded, at_ns, number, False
+            before = decoded
+        before = before or self._before
+        if before is None:
+            raise SourceRejected(
+                f"{self._inventory.path}: nothing can be decoded from "
+                f"{self._chunk.begin_ns / 1e9:.3f} s on",
+                trouble=Trouble.DAMAGED,
+            )
+        for missing in range(due, beyond):
+            yield before, self._at_ns(missing), missing, True
+
+    def _wanted(self) -> tuple[int, int]:
+        """Numbers of the chunk's first picture and of the one behind the last that is wanted."""
+        times, base, chunk = self._video.times, self._video.time_base, self._chunk
+        if self._video.times_are != "known":
+            return 0, 0  # Nothing tells what is missing.
+        begin, end = (
+            int(np.searchsorted(times, round(Fraction(at_ns, NS) / base)))
+            for at_ns in (chunk.begin_ns, chunk.end_ns)
+        )
+        return begin, len(times) if chunk.last else min(end + self._follow, len(times))
+
+    def _at_ns(self, number: int) -> int:
+        return nanoseconds(int(self._video.times[number]), self._video.time_base)
 
     def _placed(self) -> Iterator[tuple[av.VideoFrame, int, int]]:
         """Frames from the lead on, each with its time and its number in the recording."""
@@ -105,7 +149,7 @@ class ChunkSource:
             for number, frame in enumerate(self._from_beginning()):
                 # A decoder that gives more pictures than there are packets: nothing says when.
                 if number < len(times):
-                    yield frame, nanoseconds(int(times[number]), base), number
+                    yield frame, self._at_ns(number), number
             return
         begin = self._chunk.begin_ns - self._lead_ns
         last = None
@@ -114,7 +158,10 @@ class ChunkSource:
                 continue
             ticks = frame.pts - self._origin
             at_ns = nanoseconds(ticks, base)
-            if at_ns < begin or (last is not None and ticks <= last):
+            if at_ns < begin:
+                self._before = frame
+                continue
+            if last is not None and ticks <= last:
                 continue
             last = ticks
             yield frame, at_ns, int(np.searchsorted(times, ticks))
@@ -122,9 +169,7 @@ class ChunkSource:
     def _found(self, begin_ns: int) -> Iterator[av.VideoFrame]:
         """Frames from at or before *begin_ns* on."""
         first = self._video.times[0]
-        wanted = max(
-            Fraction(begin_ns, 1_000_000_000) / self._video.time_base, Fraction(int(first))
-        )
+        wanted = max(Fraction(begin_ns, NS) / self._video.time_base, Fraction(int(first)))
         if self._chunk.number == 0:
             yield from self._from_beginning()
             return

@@ -223,8 +223,23 @@ class _Tally:
         self.durations: list[int] = []
         self.keys: list[bool] = []
         self.payload: bytes | None = None
+        self.damaged = 0
+        """Packets that the demuxer calls damaged, and after which more came."""
+
+        self.doubtful: list[Packet[Any]] = []
+        """Such packets, after which nothing came yet: where a file was cut, they are a part."""
 
     def add(self, packet: "Packet[Any]") -> None:
+        """Take note of a packet: a damaged one counts as soon as the stream goes on after it."""
+        if packet.is_corrupt:
+            self.doubtful.append(packet)
+            return
+        self.damaged += len(self.doubtful)
+        for one in (*self.doubtful, packet):
+            self._add(one)
+        self.doubtful.clear()
+
+    def _add(self, packet: "Packet[Any]") -> None:
         payload = bytes(packet)
         self.digest.update(payload)
         if len(self.pts) == 0:
@@ -286,8 +301,6 @@ class _Taking:
             tally = self.tallies.get(packet.stream_index)
             if packet.size == 0 or packet.is_discard or tally is None:
                 continue  # The end's mark; hidden by an edit list; of a stream not known before.
-            if packet.is_corrupt:
-                return "a damaged packet"
             tally.add(packet)
             self.encrypted = self.encrypted or packet.has_sidedata("encryption_info")
             if self.main is not None and packet.stream_index == self.main.index:
@@ -399,8 +412,14 @@ class _Taking:
         )
 
     def _broken(self, error: str | None, streams: tuple[StreamFacts, ...]) -> str | None:
+        tallies = self.tallies.values()
+        if error is None and any(tally.doubtful for tally in tallies):
+            error = "a damaged packet"
         if error is not None:
             return f"reading stopped at {error.lower()}"
+        damaged = sum(tally.damaged for tally in tallies)
+        if damaged:
+            return f"{damaged} of its packets are damaged"
         size = self.path.stat().st_size
         for tally in self.tallies.values():
             entries = tally.stream.index_entries

@@ -258,17 +258,21 @@ class Assembly:
         if not wanted:
             return
         packets = recording.demux(*wanted)
+        taken = dict.fromkeys(self._copied, 0)
         while True:
             try:
                 packet = next(packets)
             except (StopIteration, av.error.FFmpegError):  # What is missing was said before.
                 return
+            copied = self._copied[packet.stream_index]
+            taken[packet.stream_index] += packet.size > 0 and not packet.is_discard
+            if taken[packet.stream_index] > copied.facts.packets:
+                continue  # A part of a packet, where the recording was cut short.
             # What an edit list hides is copied: sound begins with samples that set its decoder up.
             if packet.size == 0 or (packet.pts is None and packet.dts is None):
                 continue
             if packet.size == len(_EMPTY_TEXT) and bytes(packet) == _EMPTY_TEXT:
                 continue
-            copied = self._copied[packet.stream_index]
             base = copied.facts.time_base
             shift, scale = round(self._inventory.origin / base), copied.scale
             packet.pts = _moved(packet.pts, shift, scale)

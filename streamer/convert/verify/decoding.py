@@ -132,4 +132,4 @@ def _decoded(container: Any, stream: av.VideoStream) -> Iterator[av.VideoFrame]:
             found = packet.decode()
         except av.error.FFmpegError:
             continue
-        yield from found
+        yield from (frame for frame in found if not frame.is_corrupt)

@@ -81,7 +81,10 @@ def mixture(picture: Thumb, left: Thumb, right: Thumb) -> float:
     """The share of *right* in *picture*, from 0 to 1, by least squares."""
     begin = left.astype(np.float64).ravel()
     apart = right.ravel() - begin
-    return float(np.clip(np.dot(picture.ravel() - begin, apart) / np.dot(apart, apart), 0, 1))
+    length = np.dot(apart, apart)
+    if length == 0:
+        return 0.0
+    return float(np.clip(np.dot(picture.ravel() - begin, apart) / length, 0, 1))
 
 
 def thumb(frame: av.VideoFrame) -> Thumb:

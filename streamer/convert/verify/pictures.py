@@ -48,6 +48,9 @@ class _Findings:
     """What was found so far."""
 
     compared: int = 0
+    missing: int = 0
+    """Originals that could not be decoded."""
+
     repeats: int = 0
     lowest: float = np.inf
     lowest_at: Fraction | None = None
@@ -89,7 +92,7 @@ def _look(sides: Sides, matched: Timeline, findings: _Findings, first: int, last
     if len(wanted):
         begin_place, end_place = min(begin_place, wanted[0]), max(end_place - 1, wanted[-1])
     theirs = frames(sides.after, int(begin_place), int(end_place))
-    stretch = _Stretch(sides, matched, findings)
+    stretch = _Stretch(sides, matched, findings, first)
     original = {int(place): number for number, place in enumerate(matched.at) if place >= 0}
     held: dict[int, av.VideoFrame] = {}
     for place, frame in theirs:
@@ -109,16 +112,25 @@ def _look(sides: Sides, matched: Timeline, findings: _Findings, first: int, last
                 del held[passed]
     for number, frame in ours:
         stretch.original(number, frame)
-    stretch.finish()
+    stretch.finish(last)
 
 
 class _Stretch:
     """Frames of both recordings as they come, in their order."""
 
-    def __init__(self, sides: Sides, matched: Timeline, findings: _Findings) -> None:
+    def __init__(self, sides: Sides, matched: Timeline, findings: _Findings, first: int) -> None:
         self._sides = sides
         self._matched = matched
         self._findings = findings
+        self._due = first
+        """Number of the original that should come next."""
+
+        self._gaps: set[int] = set()
+        """Groups of pictures of the input of which one could not be decoded."""
+
+        self._faults: list[tuple[int, str]] = []
+        """With the number of the original that each is about."""
+
         self._originals: dict[int, Thumb] = {}
         """Small pictures of the input."""
 
@@ -133,9 +145,11 @@ class _Stretch:
 
     def original(self, number: int, frame: av.VideoFrame) -> None:
         """A frame of the input."""
+        self._missing_until(number)
         self._originals[number] = thumb(frame)
         if self._last is not None and self._sides.expected.interpolates:
-            close = difference(self._originals[number], self._originals[number - 1]) < _CLOSE
+            before = self._originals.get(number - 1)  # Not there if it could not be decoded.
+            close = before is not None and difference(self._originals[number], before) < _CLOSE
             if close and repeats(self._last, frame):
                 self._replaced.add(number)
                 self._findings.repeats += 1
@@ -161,14 +175,34 @@ class _Stretch:
         if decibels < findings.lowest:
             findings.lowest, findings.lowest_at = decibels, at
         if decibels < _LEAST_DB:
-            findings.faults.append(
-                f"frame {number} at {in_seconds(at)} is not that of the input: {decibels:.1f} dB"
-            )
+            words = f"frame {number} at {in_seconds(at)} is not that of the input"
+            self._faults.append((number, f"{words}: {decibels:.1f} dB"))
 
-    def finish(self) -> None:
-        """All frames have come."""
+    def finish(self, last: int) -> None:
+        """All frames up to the original *last* have come."""
+        self._missing_until(last + 1)
         self._tell_apart()
         self._look_at_cuts()
+        self._findings.faults += [words for number, words in self._faults if self._sound(number)]
+
+    def _missing_until(self, number: int) -> None:
+        for missing in range(self._due, number):
+            self._gaps.add(self._group(missing))
+            self._findings.missing += 1
+        self._due = max(self._due, number + 1)
+
+    def _group(self, number: int) -> int:
+        video = self._sides.before.inventory.video
+        assert video is not None
+        return int(np.searchsorted(video.key_times, video.times[number], side="right"))
+
+    def _sound(self, number: int) -> bool:
+        """Whether two decoders must make the same of an original: it leans on nothing damaged.
+
+        It may lean on its own group, and be stored in the next one.
+        """
+        group = self._group(number)
+        return not self._gaps & {group, group + 1}
 
     def _at(self, place: int) -> Fraction:
         return self._matched.seconds(self._matched.actual[place])
@@ -192,12 +226,13 @@ class _Stretch:
                 if neighbour is None or difference(ours, neighbour) < _TOLD_APART:
                     continue
                 if likeness(neighbour, theirs) > own:
-                    self._findings.faults.append(
-                        f"frame {number} at {in_seconds(self._at(place))} shows frame {other}"
-                    )
+                    words = f"frame {number} at {in_seconds(self._at(place))} shows frame {other}"
+                    self._faults.append((number, words))
 
     def _look_at_cuts(self) -> None:
         for number in cuts_among(self._originals):
+            if not (self._sound(number - 1) and self._sound(number)):
+                continue  # Damage looks like a cut.
             self._findings.cuts += 1
             left, right = (int(self._matched.at[one]) for one in (number - 1, number))
             if left >= 0 and right >= 0:
@@ -245,6 +280,8 @@ def _pictures(findings: _Findings, where: str) -> Check:
         words += f", the worst {findings.lowest:.1f} dB at {in_seconds(findings.lowest_at)}"
     if findings.repeats:
         words += f", {findings.repeats} repeats that motion may go on across"
+    if findings.missing:
+        words += f", {findings.missing} damaged and those that lean on them not"
     return check("pictures", findings.faults, words)
 
 

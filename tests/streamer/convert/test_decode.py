@@ -3,6 +3,7 @@
 from collections import Counter
 from dataclasses import replace
 from fractions import Fraction
+from itertools import pairwise
 
 import av
 import pytest
@@ -13,8 +14,8 @@ from streamer.convert.decode import ChunkSource, DecodeOptions
 from streamer.convert.inventory import take
 from streamer.errors import SourceRejected, Trouble
 from streamer.retiming import NS
-from tests.support.clips import damaged, video_clip
-from tests.support.corpus import RECORDINGS, named
+from tests.support.clips import damaged, joined, video_clip
+from tests.support.corpus import MILLISECOND, RECORDINGS, named
 from tests.support.corpus_pictures import number_in
 
 MANY = [
@@ -123,17 +124,61 @@ def test_pictures_come_in_the_format_asked_for(recordings):
     assert names == {"yuv420p": 48}
 
 
-def test_what_is_damaged_is_missing_and_the_rest_is_there(tmp_path):
+def planes(frame):
+    return bytes(frame.picture.video_frame().planes[0])
+
+
+def test_what_is_damaged_is_stood_in_for_by_the_picture_before(tmp_path):
     clip = damaged(
-        video_clip(tmp_path / "clip.mkv", frames=250, options={"crf": "10"}), every=60_000,
-        first=60_000,
+        video_clip(tmp_path / "clip.mkv", frames=250, options={"crf": "10"}), every=9_000,
+        first=9_000,
     )  # fmt: skip
     (part,) = chunks_of(clip)
     frames = list(part(Stop()))
-    assert 150 <= len(frames) <= 250
-    assert part.pictures == len(frames)
-    numbers = [frame.number for frame in frames]
-    assert [frame.pts_ns for frame in frames] == [number * NS // 25 for number in numbers]
+    times = take(clip).video.times.tolist()
+    assert [frame.pts_ns for frame in frames] == [nanoseconds(one, MILLISECOND) for one in times]
+    invented = [frame for frame in frames if frame.synthetic]
+    assert 0 < len(invented) < 50
+    assert part.pictures == len(frames) - len(invented)
+    for before, frame in pairwise(frames):
+        if frame.synthetic:
+            assert planes(frame) == planes(before)
+
+
+@pytest.mark.usefixtures("short_chunks")
+@pytest.mark.parametrize("number", [0, 3, 9])
+def test_a_second_of_which_nothing_can_be_decoded_is_stood_in_for(tmp_path, number):
+    """Of ten, every packet of one is spoilt: it shows what is before it, or else behind."""
+    clip = video_clip(tmp_path / "clip.mp4", frames=250)
+    whole = [planes(frame) for part in chunks_of(clip) for frame in part(Stop())]
+    data = bytearray(clip.read_bytes())
+    with av.open(str(clip)) as container:
+        spoilt = [packet for packet in container.demux(video=0) if packet.size]
+        for packet in spoilt[25 * number : 25 * (number + 1)]:
+            data[packet.pos : packet.pos + packet.size] = bytes(packet.size)
+    clip.write_bytes(data)
+    parts = chunks_of(clip)
+    # The last one first: they know nothing of each other.
+    frames = [frame for part in parts[::-1] for frame in reversed(list(part(Stop())))][::-1]
+    assert sum(part.pictures for part in parts) == 225
+    assert [frame.number for frame in frames] == list(range(250))
+    begin, end = 25 * number, 25 * (number + 1)
+    filled = whole[begin - 1] if number else whole[25]
+    assert [planes(frame) for frame in frames] == [*whole[:begin], *[filled] * 25, *whole[end:]]
+    assert [frame.number for frame in frames if frame.synthetic] == list(range(begin, end))
+
+
+def test_pictures_that_change_their_size_are_refused(tmp_path):
+    small = video_clip(tmp_path / "a", frames=50, width=160, height=96, container_format="mpegts")
+    large = video_clip(
+        tmp_path / "b", frames=50, container_format="mpegts", mux={"output_ts_offset": "2"}
+    )
+    parts = chunks_of(joined(tmp_path / "both.ts", [small, large]))
+    with pytest.raises(SourceRejected) as refused:
+        [frame for part in parts for frame in part(Stop())]
+    assert str(refused.value) == (
+        f"{tmp_path / 'both.ts'}: its pictures change from 160x96 to 320x180 at 2.000 s"
+    )
 
 
 def test_nothing_to_be_decoded_is_a_line(recordings, tmp_path):

@@ -162,6 +162,19 @@ def test_a_cut_mp4_with_its_index_in_front_is_known_to_be(tmp_path, keep):
     assert 0 < len(cut.video.times) < len(whole.video.times)
 
 
+def test_damage_in_the_middle_does_not_end_a_recording(tmp_path):
+    """A receiver marks what it could not read well (transport_error_indicator)."""
+    path = video_clip(tmp_path / "clip.ts", frames=250, options={"crf": "10"})
+    whole = take(path)
+    data = bytearray(path.read_bytes())
+    pictures = [at for at in range(0, len(data), 188) if data[at + 1] & 0x1F == 1]
+    data[pictures[len(pictures) // 2] + 1] |= 0x80
+    path.write_bytes(data)
+    found = take(path)
+    assert found.broken == "1 of its packets are damaged"
+    np.testing.assert_array_equal(found.video.times, whole.video.times)
+
+
 NO_RECORDINGS = [
     ("nothing.mkv", None, "no such file or directory", Trouble.NOT_FOUND),
     ("empty.mp4", b"", "is empty", Trouble.DAMAGED),
