@@ -162,14 +162,26 @@ def background(motion: Field) -> Field | None:
     return np.dstack(made).astype(np.float32)
 
 
-def guesses(before: Picture, after: Picture, found: Found, t: float, lean: float = 0.0) -> Picture:
-    """(4, h, w, 3): both reduced pictures moved by the motion, and as the background moves."""
+def guesses(
+    before: Picture, after: Picture, found: Found, t: float, lean: tuple[float, float] = (0.0, 0.0)
+) -> Picture:
+    """(4, h, w, 3): both reduced pictures moved by the motion, and as the background moves.
+
+    Args:
+        before: (h, w, 3).
+        after: The same.
+        found: What is known of the time.
+        t: The time.
+        lean: How far the camera is from where even motion would have brought it, see `lean.py`.
+    """
     motion = doubled(found.motion)
     behind = None if found.background is None else doubled(found.background)
     places = grid(*before.shape[:2])
+    if any(lean):
+        places = places - np.array(lean, np.float32)
     made = []
     for way in (motion, behind):
-        for picture, share in ((before, -(t + lean)), (after, 1 - t - lean)):
+        for picture, share in ((before, -t), (after, 1 - t)):
             if way is None:
                 made.append(picture)
             else:

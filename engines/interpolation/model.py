@@ -74,11 +74,11 @@ class Between:
         if self._same:
             return [plane.copy() for plane in self._before]
         # A camera that gathers speed is before the middle at half time, and at the ends on time.
-        lean = 4 * t * (1 - t) * self._lean
+        x, y = (4 * t * (1 - t) * value for value in self._lean)
         found = self._search.at(t)
-        guesses = flow.guesses(self._first, self._second, found, t, lean)
+        guesses = flow.guesses(self._first, self._second, found, t, (x, y))
         shares = self._shares(guesses, found.fields, t)
-        ways = Ways.of(found, t, lean)
+        ways = Ways.of(found, t, (x, y))
         planes = []
         for number, (a, b) in enumerate(zip(self._before, self._after, strict=True)):
             made = synthesise(a, b, ways, shares, self._layout.factors(number))

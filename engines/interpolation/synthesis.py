@@ -39,14 +39,16 @@ class Ways:
     """(h + 4, w + 4, 2): from before to after."""
     background: Field | None
     """The same of the background; None: it stays."""
-    back: float
-    """How much of the motion lies between the picture before and the time."""
+    t: float
+    """The time."""
+    lean: tuple[float, float]
+    """How far the camera is from where even motion would have brought it, see `lean.py`."""
 
     @classmethod
-    def of(cls, found: Found, t: float, lean: float = 0.0) -> Ways:
+    def of(cls, found: Found, t: float, lean: tuple[float, float] = (0.0, 0.0)) -> Ways:
         """From what was found at half the reduced size."""
         behind = None if found.background is None else with_margin(doubled(found.background))
-        return cls(with_margin(doubled(found.motion)), behind, t + lean)
+        return cls(with_margin(doubled(found.motion)), behind, t, lean)
 
 
 def with_margin(field: Field) -> Field:
@@ -86,7 +88,7 @@ def moved(
     """The four guesses at a whole plane: both by the motion, both by the background's."""
     rows = slice(0, before.shape[0])
     pairs = [
-        _pair(before, after, way, ways.back, slice(None), factors, rows)
+        _pair(before, after, way, ways, slice(None), factors, rows)
         for way in (ways.motion, ways.background)
     ]
     return (*pairs[0], *pairs[1])
@@ -106,12 +108,12 @@ def _stripe(  # noqa: PLR0917  one caller
     there = slice(top, top + rows)
     size = (rows, before.shape[1])
     given = [_enlarged(share[piece], factors, size) for share in shares[:2]]
-    first = _mixed(*_pair(before, after, ways.motion, ways.back, piece, factors, there), *given)
+    first = _mixed(*_pair(before, after, ways.motion, ways, piece, factors, there), *given)
     behind = shares[2:, piece]
     if float(behind.max()) < UNSEEN:
         return first
     rest = [_enlarged(share, factors, size) for share in behind]
-    second = _mixed(*_pair(before, after, ways.background, ways.back, piece, factors, there), *rest)
+    second = _mixed(*_pair(before, after, ways.background, ways, piece, factors, there), *rest)
     return _mixed(first, second, given[0] + given[1], rest[0] + rest[1])
 
 
@@ -119,7 +121,7 @@ def _pair(  # noqa: PLR0917  as it is asked for above
     before: Plane,
     after: Plane,
     way: Field | None,
-    back: float,
+    ways: Ways,
     piece: slice,
     factors: tuple[float, float],
     there: slice,
@@ -129,12 +131,14 @@ def _pair(  # noqa: PLR0917  as it is asked for above
         return before[there], after[there]
     down, across = factors
     places = _places(way.shape[0], way.shape[1], factors)[piece]
+    if any(ways.lean):
+        places = places - np.array(ways.lean, np.float32) * np.array([across, down], np.float32)
     motion = way[piece]
     if down != across:
         motion = motion * np.array([1, down / across], np.float32)
     size = (there.stop - there.start, before.shape[1])
     made = []
-    for plane, share in ((before, -back), (after, 1 - back)):
+    for plane, share in ((before, -ways.t), (after, 1 - ways.t)):
         looked = cast("Field", cv2.scaleAdd(motion, share * across, places))
         at = _enlarged(looked, factors, size)
         edge = cv2.BORDER_REPLICATE
