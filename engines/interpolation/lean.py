@@ -22,9 +22,9 @@ if TYPE_CHECKING:
     Picture = NDArray[np.uint8]
     Field = NDArray[np.float32]
 
-SLOWEST_PX, SURE_PX = 1.5, 4.0
+SLOWEST_PX, SURE_PX = 0.7, 2.5
 """Median motion, in reduced pixels, below which blur says nothing, and from which all it says."""
-DEAD_ALONG, DEAD_ACROSS = 0.1, 0.04
+DEAD_ALONG, DEAD_ACROSS = 0.05, 0.03
 """Differences of logarithms that say nothing."""
 GAIN_ALONG, GAIN_ACROSS = 0.25, 0.45
 """Shares of the motion for each unit of those. Seen on shaken clips; where nothing shakes, blur
