@@ -75,7 +75,9 @@ def test_an_uneven_recording_gets_a_constant_rate(tmp_path):
 
 
 def test_chunks_side_by_side_make_the_same_file(tmp_path):
-    clip = video_clip(tmp_path / "in.mp4", frames=800, gop=50, b_frames=2, width=160, height=96)
+    # x264 reads beyond the last line of a picture whose chroma is no multiple of 64 pixels wide,
+    # and makes some bytes of what it finds there.
+    clip = video_clip(tmp_path / "in.mp4", frames=800, gop=50, b_frames=2, width=256, height=96)
     for jobs in (1, 3):
         converted(clip, tmp_path / f"out{jobs}.mp4", jobs=jobs, factor=2)
     assert (tmp_path / "out1.mp4").read_bytes() == (tmp_path / "out3.mp4").read_bytes()
