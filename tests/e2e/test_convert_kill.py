@@ -23,7 +23,7 @@ LIMIT_S = 120
 def clip(tmp_path_factory):
     """40 seconds, four chunks."""
     path = tmp_path_factory.mktemp("clips") / "clip.mp4"
-    return video_clip(path, frames=1000, gop=50, b_frames=2, width=160, height=96)
+    return video_clip(path, frames=1000, gop=50, b_frames=2, width=256, height=96)
 
 
 @pytest.fixture(scope="module")
