@@ -264,12 +264,14 @@ class Assembly:
                 packet = next(packets)
             except (StopIteration, av.error.FFmpegError):  # What is missing was said before.
                 return
+            if packet.size == 0:  # The end's mark.
+                continue
             copied = self._copied[packet.stream_index]
-            taken[packet.stream_index] += packet.size > 0 and not packet.is_discard
+            taken[packet.stream_index] += not packet.is_discard
             if taken[packet.stream_index] > copied.facts.packets:
                 continue  # A part of a packet, where the recording was cut short.
             # What an edit list hides is copied: sound begins with samples that set its decoder up.
-            if packet.size == 0 or (packet.pts is None and packet.dts is None):
+            if packet.pts is None and packet.dts is None:
                 continue
             if packet.size == len(_EMPTY_TEXT) and bytes(packet) == _EMPTY_TEXT:
                 continue
