@@ -91,7 +91,7 @@ def thumb(frame: av.VideoFrame) -> Thumb:
     """A small grey copy of *frame*."""
     height, width = _SIZE
     small = frame.reformat(width=width, height=height, format="gray", interpolation="AREA")
-    return np.asarray(small.to_ndarray(), np.uint8)
+    return small.to_ndarray().astype(np.uint8)  # A copy: a view keeps whole pictures alive.
 
 
 def difference(one: Thumb, other: Thumb) -> float:

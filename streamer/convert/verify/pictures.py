@@ -4,6 +4,7 @@ Both recordings are decoded side by side, in stretches. Of a short recording the
 all of it; of a long one several short stretches are spread over it, each begun at a key frame.
 """
 
+import gc
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from fractions import Fraction
@@ -41,6 +42,10 @@ _TOLD_APART: Final = 4.0
 
 _CLOSE: Final = 3.0
 """Mean difference of small pictures beyond which nobody takes one for a repeat of the other."""
+
+
+_UNFREED: Final = 100_000_000
+"""Pixels, of 1.5 bytes and more, that are waited for before Python is made to look."""
 
 
 @dataclass(slots=True)
@@ -122,6 +127,9 @@ class _Stretch:
         self._sides = sides
         self._matched = matched
         self._findings = findings
+        self._unfreed = 0
+        """Pixels of frames that may still be held."""
+
         self._due = first
         """Number of the original that should come next."""
 
@@ -212,6 +220,12 @@ class _Stretch:
         self._findings.seen |= there
         for kind in there - {data.type for data in _side_data_of(theirs)}:
             self._findings.beside.setdefault(kind, []).append(f"frame {number}")
+        # A frame that was asked for its side data and the answer hold each other: at 4K that adds
+        # up to gigabytes before Python looks for such pairs by itself.
+        self._unfreed += ours.width * ours.height + theirs.width * theirs.height
+        if self._unfreed > _UNFREED:
+            gc.collect()
+            self._unfreed = 0
 
     def _tell_apart(self) -> None:
         """An original must be more like itself than like its neighbours, where these differ."""
