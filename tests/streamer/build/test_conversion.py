@@ -12,6 +12,9 @@ from streamer.convert.inventory import take
 from streamer.convert.plan import ConvertOptions
 from tests.support.blend import Blend
 from tests.support.clips import video_clip
+from tests.support.corpus import recordings
+
+__all__ = ["recordings"]
 
 pytestmark = pytest.mark.slow
 
@@ -51,6 +54,17 @@ def test_a_damaged_recording_is_kept_in_time_and_its_gaps_are_filled(tmp_path, s
     assert done.counts.shown == 2 * len(known.video.times)
     made = take(tmp_path / "out.mkv").video
     assert abs(made.end - (int(times[-1]) + 1) * known.video.time_base) < Fraction(1, 10)
+
+
+@pytest.mark.parametrize("suffix", [".mkv", ".ts"])
+def test_sound_of_a_recording_that_was_cut_short_is_copied_to_its_last_whole_packet(
+    tmp_path, recordings, suffix
+):
+    done = converted(recordings[f"cut{suffix}"], tmp_path / "out.mkv", factor=2)
+    before, after = take(recordings[f"cut{suffix}"]), take(tmp_path / "out.mkv")
+    assert done.plan.inventory.broken
+    (sound,), (copied,) = before.others(), after.others()
+    assert copied.packets == sound.packets > 10
 
 
 @pytest.mark.parametrize("factor", [2, 3, 4])
