@@ -16,7 +16,7 @@ def table() -> str:
     get = {name: entry["figures"] for name, entry in kept.items()}
     machine = kept["overhead"]["machine"]
     cameras, rtsp, overload = get["cameras"], get["rtsp"]["rtsp_ms"], get["overload"]
-    engines, night = get["engines"], get["night"]
+    engines, night, convert = get["engines"], get["night"], get["convert"]
     rows = [
         ("a look of `smoke` at 640x384, f32; bf16",
          f"{engines['smoke_f32_ms']:.1f} ms; {engines['smoke_bf16_ms']:.1f} ms"),
@@ -48,6 +48,10 @@ def table() -> str:
         ("deciding that a picture of 1080p is light enough", f"{night['day_ms']} ms"),
         ("dark 720p25 camera, made visible and encoded: p99 age; dropped",
          f"{night['live_p99_ms']:.0f} ms; {night['live_dropped']} of {night['live_pictures']}"),
+        ("converting 720p, x264 veryfast: over the `ffmpeg` program; pictures a second",
+         f"{convert['copy_ratio']:.2f}; {convert['copy_fps']:.0f}"),
+        ("720p25 made 50, x264 veryfast; 4K doubled: most memory",
+         f"{convert['double_fps']:.0f} pictures a second; {convert['peak_mb_4k']} MB"),
         ("replay of 1080p at one look a second",
          f"{get['replay']['replay_speed']} times real time"),
     ]  # fmt: skip

@@ -162,9 +162,9 @@ def test_doctor_and_verify_find_that_the_shipped_network_works_here() -> None:
 
 def test_the_networks_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["engines", "list", "--json"]) == Exit.OK
-    record, fast, lowlight = map(json.loads, capsys.readouterr().out.splitlines())
+    record, *others = map(json.loads, capsys.readouterr().out.splitlines())
     assert (record["kind"], record["name"]) == ("engine", "smoke")
-    assert (fast["name"], lowlight["name"]) == ("smoke-fast", "lowlight")
+    assert [one["name"] for one in others] == ["smoke-fast", "lowlight", "interpolation"]
     assert len(record["digest"]) == 64
     assert main(["engines", "list"]) == Exit.OK
     assert record["digest"][:12] in capsys.readouterr().out
