@@ -5,6 +5,7 @@ once in a run. What the pictures show is in `corpus_pictures`, how files are wri
 `corpus_writing`, and those that are wrong on purpose in `corpus_special`.
 """
 
+import os
 import shutil
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
@@ -437,6 +438,10 @@ RECORDINGS: Final = {recording.file: recording for recording in _ALL}
 """Every kind of recording by the name of its file."""
 
 
+LONG: Final = "two-hours.mp4"
+"""Taken only if it is asked for."""
+
+
 class Corpus:
     """Makes recordings when they are first asked for, and keeps them."""
 
@@ -448,6 +453,8 @@ class Corpus:
         path = self._folder / file
         if RECORDINGS[file].program and shutil.which("ffmpeg") is None:
             pytest.skip("the ffmpeg program is not installed")
+        if file == LONG and "STREAMER_LONG" not in os.environ:
+            pytest.skip("two hours take minutes: STREAMER_LONG=1 makes them")
         if not path.exists():
             self._folder.mkdir(parents=True, exist_ok=True)
             # Made under its own name, for that chooses the container, but in another folder: one
