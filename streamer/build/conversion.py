@@ -8,8 +8,11 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Final
 
+import numpy as np
+from numpy.typing import NDArray
+
 from engines.engine import Device
-from engines.interpolation.changes import relation
+from engines.interpolation.changes import Relation, relation
 from engines.interpolation.model import Interpolator, open_interpolator
 from engines.lowlight.enhancer import Enhancer
 from engines.lowlight.model import LowLightModel, open_lowlight_model
@@ -108,13 +111,19 @@ def stages_of(planned: Plan, networks: Networks, first_pass: FirstPass | None = 
             planned.retiming,
             planned.form,
             interpolator=networks.interpolation if planned.retiming.interpolates else None,
-            compare=relation if planned.asked.cuts else None,
+            compare=relation if planned.asked.cuts else _uncut,
             across=planned.asked.repeats == "across",
             window_ns=(chunk.begin_ns, chunk.end_ns),
         )
         return ChunkStages(before, retime, first_pass.stages() if first_pass else {})
 
     return stages
+
+
+def _uncut(before: NDArray[np.uint8], after: NDArray[np.uint8]) -> Relation:
+    """As `relation`, for who wants pictures around cuts mixed: repeats are told all the same."""
+    found = relation(before, after)
+    return Relation.MOVING if found is Relation.CUT else found
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -2,6 +2,7 @@
 
 import random
 from fractions import Fraction
+from itertools import pairwise
 
 import av
 import numpy as np
@@ -12,7 +13,7 @@ from streamer.convert.inventory import take
 from streamer.convert.plan import ConvertOptions
 from tests.support.blend import Blend
 from tests.support.clips import video_clip
-from tests.support.corpus import recordings
+from tests.support.corpus import RECORDINGS, recordings
 
 __all__ = ["recordings"]
 
@@ -86,6 +87,19 @@ def test_an_uneven_recording_gets_a_constant_rate(tmp_path):
     assert first == Fraction(1, 2)
     assert found == [first + Fraction(number, 30) for number in range(len(found))]
     assert abs(found[-1] - Fraction(times[-1])) < Fraction(1, 5)
+
+
+def test_cuts_are_told_from_motion(tmp_path, recordings):
+    assert converted(recordings["cuts.mp4"], tmp_path / "out.mp4", factor=2).counts.cuts == 3
+
+
+@pytest.mark.parametrize("asked", [{}, {"cuts": False}, {"repeats": "keep"}])
+def test_repeats_are_told_whatever_becomes_of_them(tmp_path, recordings, asked):
+    shown = RECORDINGS["repeats.mp4"].numbers
+    there = sum(one == other for one, other in pairwise(shown))
+    counts = converted(recordings["repeats.mp4"], tmp_path / "out.mp4", factor=2, **asked).counts
+    assert (counts.cuts, there) == (0, 15)
+    assert there - 1 <= counts.repeats <= there
 
 
 def test_chunks_side_by_side_make_the_same_file(tmp_path):
