@@ -151,7 +151,7 @@ def plan(inventory: Inventory, output: Path, asked: ConvertOptions) -> Plan:
         copied=kept,
         stretched=stretched,
         left_out=left_out,
-        notes=tuple(_notes(inventory, video)),
+        notes=tuple(_notes(inventory, video, asked)),
     )
 
 
@@ -326,12 +326,14 @@ def _unwanted(inventory: Inventory, facts: StreamFacts, asked: ConvertOptions) -
     return None
 
 
-def _notes(inventory: Inventory, video: VideoFacts) -> Sequence[str]:
+def _notes(inventory: Inventory, video: VideoFacts, asked: ConvertOptions) -> Sequence[str]:
     notes = []
     if inventory.broken is not None:
         notes.append(
             f"the recording is not whole ({inventory.broken}): all that is there is converted"
         )
+    if asked.overlay and video.display_matrix is not None:
+        notes.append("players turn the picture, and with it what is drawn on it")
     if video.times_are == "guessed":
         notes.append(f"no times are stored: taken as {float(video.rate):g} pictures a second")
     return notes

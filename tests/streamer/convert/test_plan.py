@@ -250,6 +250,8 @@ def test_a_person_is_told_what_is_odd(clip):
     assert planned(clip, times_are="guessed").notes == (
         "no times are stored: taken as 25 pictures a second",
     )
+    turned = planned(clip, display_matrix=(0,) * 9, asked={"overlay": True})
+    assert turned.notes == ("players turn the picture, and with it what is drawn on it",)
     (note,) = planned(clip, recording={"broken": "it ends 3.0 s before its header says"}).notes
     assert note == (
         "the recording is not whole (it ends 3.0 s before its header says): all that is there is "
