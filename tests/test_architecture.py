@@ -35,7 +35,7 @@ ONE_PLACE = {
     "pycuda": {"engines/backends/tensorrt.py"},
 }
 TORCH = {"network.py", "data.py", "train.py", "evaluate.py", "export.py"}
-TORCH |= {"losses.py", "peers.py", "speed.py"}
+TORCH |= {"losses.py", "peers.py", "speed.py", "learning.py"}
 
 LONGEST_FILE = 500
 

@@ -11,9 +11,7 @@ what it should have been is known at every pixel.
 from __future__ import annotations
 
 import argparse
-import ast
 import copy
-import hashlib
 import json
 import math
 import time
@@ -28,6 +26,7 @@ from torch import Tensor
 from torch.nn import functional
 from torch.utils.data import DataLoader, Dataset
 
+from engines import learning
 from engines.interpolation.data import digest_of, training
 from engines.interpolation.network import Mixer
 from engines.interpolation.samples import Maker
@@ -147,11 +146,7 @@ def terms_of(network: Mixer, batch: Batch) -> dict[str, Tensor]:
 
 def code_digest() -> str:
     """One digest of the code that decides what is learnt, whatever its layout and comments."""
-    digest = hashlib.sha256()
-    for name in CODE:
-        source = Path(__file__).with_name(name).read_text(encoding="utf-8")
-        digest.update(ast.dump(ast.parse(source)).encode())
-    return digest.hexdigest()
+    return learning.code_digest(Path(__file__).parent, CODE)
 
 
 def train(recipe: Recipe, folder: Path, *, workers: int, steps: int | None = None) -> int:
@@ -192,7 +187,7 @@ def train(recipe: Recipe, folder: Path, *, workers: int, steps: int | None = Non
         torch.nn.utils.clip_grad_norm_(network.parameters(), 3.0)
         optimiser.step()
         step += 1
-        _follow(average, network, min(KEEP, (1 + step) / (10 + step)))
+        learning.follow(average, network, min(KEEP, (1 + step) / (10 + step)))
         for name, term in terms.items():
             sums[name] = sums.get(name, 0.0) + float(term.detach())
         count += 1
@@ -214,23 +209,11 @@ def train(recipe: Recipe, folder: Path, *, workers: int, steps: int | None = Non
             "step": step,
             "spent": spent,
         }
-        _save(state | facts, path)
+        learning.save(state | facts, path)
         saved, sums, count = now, {}, 0
         if over:
             break
     return step
-
-
-def _follow(average: Mixer, network: Mixer, keep: float) -> None:
-    with torch.no_grad():
-        for mine, theirs in zip(average.parameters(), network.parameters(), strict=True):
-            mine.lerp_(theirs, 1 - keep)
-
-
-def _save(state: dict[str, Any], path: Path) -> None:
-    """In one move: a kill leaves the old or the new one."""
-    torch.save(state, part := path.with_suffix(".part"))
-    part.replace(path)
 
 
 def main() -> None:

@@ -9,9 +9,7 @@ leaves one term of the loss out.
 from __future__ import annotations
 
 import argparse
-import ast
 import copy
-import hashlib
 import json
 import math
 import time
@@ -25,6 +23,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from engines import learning
 from engines.lowlight import losses
 from engines.lowlight.data import Pair, digest_of, in_part, read_picture, training_pairs
 from engines.lowlight.network import STRIDE, LowLightNetwork, enhance
@@ -229,11 +228,7 @@ def psnr_of(network: LowLightNetwork, pairs: Sequence[Pair]) -> dict[str, float]
 
 def code_digest() -> str:
     """One digest of the code that decides what is learnt, whatever its layout and comments."""
-    digest = hashlib.sha256()
-    for name in CODE:
-        source = Path(__file__).with_name(name).read_text(encoding="utf-8")
-        digest.update(ast.dump(ast.parse(source)).encode())
-    return digest.hexdigest()
+    return learning.code_digest(Path(__file__).parent, CODE)
 
 
 def train(recipe: Recipe, folder: Path, *, check: int) -> dict[str, float]:
@@ -271,7 +266,7 @@ def train(recipe: Recipe, folder: Path, *, check: int) -> dict[str, float]:
         torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
         optimiser.step()
         step += 1
-        _follow(average, network, min(KEEP, (1 + step) / (10 + step)))
+        learning.follow(average, network, min(KEEP, (1 + step) / (10 + step)))
         for name, term in terms.items():
             sums[name] = sums.get(name, 0.0) + float(term.detach())
         count += 1
@@ -291,21 +286,9 @@ def train(recipe: Recipe, folder: Path, *, check: int) -> dict[str, float]:
             "optimiser": optimiser.state_dict(),
             "step": step,
         }
-        _save(state | facts, path)
+        learning.save(state | facts, path)
         began, sums, count = time.monotonic(), {}, 0
     return measured
-
-
-def _follow(average: LowLightNetwork, network: LowLightNetwork, keep: float) -> None:
-    with torch.no_grad():
-        for mine, theirs in zip(average.parameters(), network.parameters(), strict=True):
-            mine.lerp_(theirs, 1 - keep)
-
-
-def _save(state: dict[str, Any], path: Path) -> None:
-    """In one move: a kill leaves the old or the new one."""
-    torch.save(state, part := path.with_suffix(".part"))
-    part.replace(path)
 
 
 def main() -> None:

