@@ -7,8 +7,9 @@ Knows nothing of pictures, cameras or time. A backend is one file in `backends/`
 from __future__ import annotations
 
 import importlib
+import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, Protocol, cast, get_args
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias, cast
 
 from engines.errors import DeviceUnavailable
 from engines.modelfile import read_model_file
@@ -21,8 +22,24 @@ if TYPE_CHECKING:
 
     from engines.spec import EngineSpec
 
-Device = Literal["auto", "cuda", "cpu"]
-Precision = Literal["f32", "bf16"]
+Device: TypeAlias = str
+"""`auto`, `cpu`, `cuda` (the first GPU) or `cuda:N` (one of several); see `read_device`."""
+DeviceKind = Literal["auto", "cuda", "cpu"]
+Precision = Literal["f32", "f16", "bf16", "int8"]
+
+
+@dataclass(frozen=True, slots=True)
+class EngineState:
+    """What an engine runs on at this moment, for people to see."""
+
+    device: str
+    """"cpu", or a GPU as in "cuda:0"."""
+    degraded: bool = False
+    """Whether it runs on less than was asked for; `reason` says why."""
+    reason: str = ""
+    """Why it runs where it runs, in words; empty when all is as it was asked for."""
+    building: float | None = None
+    """Share of a plan that is being compiled, 0 to 1; None while none is."""
 
 
 class Engine(Protocol):
@@ -32,6 +49,11 @@ class Engine(Protocol):
     """What it takes and gives."""
     backend: str
     """Library, version, device and precision, as in "openvino 2026.4.1 cpu f32"."""
+
+    @property
+    def state(self) -> EngineState:
+        """What it runs on at this moment."""
+        ...
 
     def infer(self, inputs: Mapping[str, NDArray[Any]]) -> Mapping[str, NDArray[Any]]:
         """Run the network once. The arrays that come back are the caller's.
@@ -69,6 +91,19 @@ BACKENDS: tuple[Backend, ...] = (
 """Best first for each device. A new device is one more line and one more file."""
 
 
+def read_device(device: Device) -> tuple[DeviceKind, int]:
+    """The kind of device, and the index of the GPU.
+
+    Raises:
+        DeviceUnavailable: no device is called that.
+    """
+    found = re.fullmatch(r"(auto|cpu|cuda)|cuda:(\d{1,3})", device)
+    if found is None:
+        raise DeviceUnavailable(f"unknown device {device!r}: choose auto, cpu, cuda or cuda:N")
+    kind, index = found.groups()
+    return (cast("DeviceKind", kind), 0) if kind else ("cuda", int(index))
+
+
 def open_engine(path: Path, *, device: Device = "auto", precision: Precision = "f32") -> Engine:
     """Compile a model file for a device.
 
@@ -81,10 +116,9 @@ def open_engine(path: Path, *, device: Device = "auto", precision: Precision = "
         ModelFileError: the file is missing, damaged or no ONNX.
         DeviceUnavailable: no such device here, or it cannot do that precision.
     """
-    if device not in get_args(Device):
-        raise DeviceUnavailable(f"unknown device {device!r}: choose auto, cuda or cpu")
+    kind, _ = read_device(device)
     model = read_model_file(path)
-    wanted = ("cuda", "cpu") if device == "auto" else (device,)
+    wanted = ("cuda", "cpu") if kind == "auto" else (kind,)
     reasons: list[str] = []
     for backend in sorted(BACKENDS, key=lambda entry: entry.device != wanted[0]):
         if backend.device not in wanted:
@@ -98,7 +132,7 @@ def open_engine(path: Path, *, device: Device = "auto", precision: Precision = "
             )
         except DeviceUnavailable as error:
             reasons.append(str(error))
-    if device == "cuda" and not reasons:
+    if kind == "cuda" and not reasons:
         reasons.append("this version has no engine for NVIDIA GPUs; set the device to auto or cpu")
     raise DeviceUnavailable(
         f"no engine for device {device}, precision {precision}: {'; '.join(reasons)}"

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import onnxruntime
 
+from engines.engine import EngineState
 from engines.errors import DeviceUnavailable, EngineError, ModelFileError
 from engines.spec import EngineSpec, TensorSpec
 
@@ -44,6 +45,7 @@ class OnnxRuntimeEngine:
             metadata=model.metadata,
         )
         self.backend = f"onnxruntime {onnxruntime.__version__} cpu f32"
+        self.state = EngineState("cpu")
 
     def infer(self, inputs: Mapping[str, NDArray[Any]]) -> Mapping[str, NDArray[Any]]:
         """Run the network once; see `engines.engine.Engine`."""

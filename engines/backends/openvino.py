@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from engines.engine import EngineState
 from engines.errors import DeviceUnavailable, EngineError, ModelFileError
 from engines.spec import EngineSpec, TensorSpec
 
@@ -70,6 +71,7 @@ class OpenVinoEngine:
             metadata=model.metadata,
         )
         self.backend = f"openvino {openvino.__version__.split('-')[0]} cpu {precision}"
+        self.state = EngineState("cpu")
         self._lock = threading.Lock()
         self._compiled: OrderedDict[Sizes, Requests] = OrderedDict()  # guarded by _lock
         self._closed = False  # guarded by _lock
