@@ -32,7 +32,8 @@ ONE_PLACE = {
     "openvino": {"engines/backends/openvino.py"},
     "onnxruntime": {"engines/backends/onnxruntime.py"},
     "tensorrt": {"engines/backends/tensorrt.py"},
-    "pycuda": {"engines/backends/tensorrt.py"},
+    "tensorrt_rtx_bindings": {"engines/backends/tensorrt.py"},
+    "pycuda": {"engines/backends/cuda.py"},
 }
 TORCH = {"network.py", "data.py", "train.py", "evaluate.py", "export.py"}
 TORCH |= {"losses.py", "peers.py", "speed.py", "learning.py"}
@@ -110,7 +111,8 @@ def test_every_folder_explains_itself(folder):
 def test_importing_the_program_needs_neither_torch_nor_a_gpu_library():
     code = (
         "import sys, streamer.build, streamer.service, engines.catalog;"
-        "print(sorted({'torch', 'tensorrt', 'pycuda'} & set(sys.modules)))"
+        "gpu = {'tensorrt', 'tensorrt_rtx_bindings', 'pycuda'};"
+        "print(sorted({'torch', *gpu} & set(sys.modules)))"
     )
     answer = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT
