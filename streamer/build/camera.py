@@ -329,6 +329,7 @@ def _attempt(
         loop=fetch.loop,
         frame_rate=fetch.frame_rate,
         look_interval_ns=look_interval_ns,
+        hwaccel=fetch.hwaccel,
     )
     return VideoSource(address, clock=clock, live=live, options=options, tap=tap)
 

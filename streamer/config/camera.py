@@ -63,6 +63,10 @@ class SourceDefaults(Section):
     ca_file: LocalPath | None = None
     """Certificates to trust instead of this machine's, e.g. the camera's own."""
 
+    hwaccel: str | None = None
+    """What decodes videos, FFmpeg's name such as cuda, or cuda:1 for the second GPU; null is the
+    processor, which also stands in, with a warning, where the hardware cannot."""
+
 
 class SourceSettings(SourceDefaults):
     """Where pictures come from, and how they are fetched."""

@@ -8,7 +8,6 @@ from typing import Any, Final
 import av
 import av.error
 import numpy as np
-from av.codec.hwaccel import HWAccel, hwdevices_available
 from av.container import InputContainer
 from av.stream import Discard
 
@@ -16,6 +15,7 @@ from engines.errors import DeviceUnavailable
 from streamer.clock import Stop
 from streamer.errors import SourceRejected, Trouble
 from streamer.frame import Frame
+from streamer.hwaccel import hwaccel
 from streamer.picture import Picture
 from streamer.planar import Planarizer
 from streamer.retiming import NS
@@ -37,7 +37,7 @@ class DecodeOptions:
 
     deinterlace: bool = False
     hwaccel: str | None = None
-    """FFmpeg's name of what decodes, such as `cuda`; `None` for the processor."""
+    """What decodes, as in `hwaccel.hwaccel`; `None` for the processor."""
 
     threads: int = 0
     """Of the decoder; 0 for as many as there are cores."""
@@ -81,6 +81,7 @@ class ChunkSource:
         Raises:
             SourceRejected: Neither the chunk nor anything around it can be decoded, or its pictures
                 change their size.
+            DeviceUnavailable: The hardware that is to decode is not here or cannot.
         """
         planarize = Planarizer(self._options.pixel_format)
         follow = self._follow
@@ -174,7 +175,7 @@ class ChunkSource:
             yield from self._from_beginning()
             return
         for earlier in _EARLIER:
-            with open_recording(self._inventory.path) as container:
+            with self._open() as container:
                 frames = self._seek(container, wanted - earlier / self._video.time_base)
                 frame = next(frames, None)
                 # Half a tick: the beginning is rounded to nanoseconds.
@@ -185,6 +186,12 @@ class ChunkSource:
                 return
         yield from self._from_beginning()
 
+    def _open(self) -> InputContainer:
+        wanted = self._options.hwaccel
+        return open_recording(
+            self._inventory.path, hwaccel=None if wanted is None else hwaccel(wanted)
+        )
+
     def _seek(self, container: InputContainer, ticks: Fraction) -> Iterator[av.VideoFrame]:
         stream = container.streams[self._video.stream.index]
         try:
@@ -194,7 +201,7 @@ class ChunkSource:
         yield from self._decode(container)
 
     def _from_beginning(self) -> Iterator[av.VideoFrame]:
-        with open_recording(self._inventory.path) as container:
+        with self._open() as container:
             yield from self._decode(container)
 
     def _decode(self, container: InputContainer) -> Iterator[av.VideoFrame]:
@@ -209,8 +216,11 @@ class ChunkSource:
         for other in container.streams:
             other.discard = Discard.default if other is stream else Discard.all
         context = stream.codec_context
-        if self._options.hwaccel:
-            context = _accelerated(context, self._options.hwaccel)
+        if self._options.hwaccel and not context.is_hwaccel:
+            raise DeviceUnavailable(
+                f"{self._options.hwaccel} cannot decode {context.name}; without --hwaccel the "
+                "processor does it"
+            )
         context.thread_type = "AUTO"
         context.thread_count = self._options.threads
         packets = container.demux(stream)
@@ -229,24 +239,6 @@ class ChunkSource:
                 pass
             if packet is None:
                 return
-
-
-def _accelerated(context: Any, device: str) -> Any:
-    """A decoder of the same stream on *device*.
-
-    Raises:
-        DeviceUnavailable: There is none.
-    """
-    try:
-        accelerated = av.codec.CodecContext.create(context.codec, "r", hwaccel=HWAccel(device))
-    except (ValueError, av.error.FFmpegError) as error:
-        known = ", ".join(hwdevices_available()) or "none"
-        raise DeviceUnavailable(
-            f"{device} cannot decode {context.name} here; known to FFmpeg: {known}; "
-            "without --hwaccel the processor does it"
-        ) from error
-    accelerated.extradata = context.extradata
-    return accelerated
 
 
 def deinterlaced(frames: Iterator[av.VideoFrame]) -> Iterator[av.VideoFrame]:

@@ -16,6 +16,7 @@ from typing import Any, Final, Literal
 import av
 import av.error
 import numpy as np
+from av.codec.hwaccel import HWAccel
 from av.packet import Packet  # noqa: TC002  one place for imports
 from av.sidedata.sidedata import Type as SideDataType
 from av.stream import Disposition
@@ -188,8 +189,8 @@ class Inventory:
         return tuple(stream for stream in self.streams if stream.index != main)
 
 
-def open_recording(path: Path) -> av.container.InputContainer:
-    """Open a recording for reading.
+def open_recording(path: Path, *, hwaccel: HWAccel | None = None) -> av.container.InputContainer:
+    """Open a recording for reading, its pictures decoded by *hwaccel* if there is one.
 
     Raises:
         SourceError: It is not there, or nothing FFmpeg can read.
@@ -197,7 +198,7 @@ def open_recording(path: Path) -> av.container.InputContainer:
     try:
         if path.is_file() and path.stat().st_size == 0:
             raise SourceRejected(f"{path}: is empty", trouble=Trouble.DAMAGED)
-        return av.open(str(path))
+        return av.open(str(path), hwaccel=hwaccel)
     except (OSError, av.error.FFmpegError) as error:
         raise _unreadable(path, error) from error
 

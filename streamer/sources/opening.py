@@ -9,6 +9,7 @@ from typing import Final
 
 import av
 import av.error
+from av.codec.hwaccel import HWAccel
 from av.container import InputContainer
 from av.format import Flags
 from av.stream import Disposition
@@ -52,12 +53,20 @@ class Opened:
     """Whether the container holds time stamps; else FFmpeg invents some at 25 a second."""
 
 
-def open_video(address: str, options: VideoOptions, *, live: bool) -> Opened:
+def open_video(
+    address: str, options: VideoOptions, *, live: bool, hwaccel: HWAccel | None = None
+) -> Opened:
     """Open *address* and find its video.
 
     A camera is opened with a short analysis, which does not always see the picture's size; the
     first key frame tells it. Only if no video is seen, the camera is opened once more with a
     long analysis, and asked for everything it has.
+
+    Args:
+        address: Path, device or URL.
+        options: How to fetch; of `hwaccel` only what is given here counts.
+        live: Whether the end of the stream is a failure.
+        hwaccel: What decodes the video if it can.
 
     Raises:
         SourceError: With the trouble and what to do about it.
@@ -65,16 +74,24 @@ def open_video(address: str, options: VideoOptions, *, live: bool) -> Opened:
     kind = kind_of(address)
     if live and kind.network:
         try:
-            return _open(address, options, kind=kind, live=live, fast=True)
+            return _open(address, options, hwaccel, kind=kind, live=live, fast=True)
         except SourceError as error:
             unseen = error.trouble in (Trouble.NO_VIDEO, Trouble.UNKNOWN_CODEC)
             # A camera without video refuses to play the video alone.
             if not unseen and not isinstance(error.__cause__, av.error.HTTPOtherClientError):
                 raise
-    return _open(address, options, kind=kind, live=live, fast=False)
+    return _open(address, options, hwaccel, kind=kind, live=live, fast=False)
 
 
-def _open(address: str, options: VideoOptions, *, kind: Kind, live: bool, fast: bool) -> Opened:
+def _open(
+    address: str,
+    options: VideoOptions,
+    hwaccel: HWAccel | None,
+    *,
+    kind: Kind,
+    live: bool,
+    fast: bool,
+) -> Opened:
     url = with_credentials(address, user=options.user, password=options.password)
     if kind is Kind.FILE and not url.startswith("file:"):
         url = "file:" + url  # A colon in a file's name is not a protocol.
@@ -86,6 +103,7 @@ def _open(address: str, options: VideoOptions, *, kind: Kind, live: bool, fast: 
             format="v4l2" if kind is Kind.DEVICE else None,
             options=_ffmpeg_options(options, kind=kind, url=url, fast=fast),
             timeout=options.timeout_s if kind.network else None,
+            hwaccel=hwaccel,
         )
     except av.error.FFmpegError as error:
         attempt = Attempt(

@@ -47,3 +47,7 @@ class VideoOptions:
             raise ValueError(f"look_interval_ns must be above 0, got {self.look_interval_ns}")
         if self.frame_rate is not None and self.frame_rate <= 0:
             raise ValueError(f"frame_rate must be above 0, got {self.frame_rate}")
+
+    hwaccel: str | None = None
+    """What decodes, as in `hwaccel.hwaccel`; None for the processor, which also stands in where the
+    hardware cannot."""

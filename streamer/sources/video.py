@@ -11,13 +11,16 @@ from typing import Final, cast
 
 import av.error
 import structlog
+from av.codec.hwaccel import HWAccel
 from av.packet import Packet  # noqa: TC002  one place for imports
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream  # noqa: TC002
 
+from engines.errors import DeviceUnavailable
 from streamer.clock import Clock, MediaClock, Stop
 from streamer.errors import SourceError, Trouble
 from streamer.frame import Frame
+from streamer.hwaccel import hwaccel, on_hardware
 from streamer.packet import PacketTap
 from streamer.picture import Picture
 
@@ -69,6 +72,9 @@ class VideoStatistics:
     repairs: Repairs
     """Of time stamps."""
 
+    decoder: str
+    """What decodes: "processor" or the hardware's name; of the hardware empty before a picture."""
+
 
 class VideoSource:
     """A source of one address. Called again, it goes on with the same media time.
@@ -104,6 +110,7 @@ class VideoSource:
         self._size: tuple[int, int] | None = None
         self._opened = self._packets = self._bytes = 0
         self._frames = self._damaged = self._stream_changes = 0
+        self._decoder = "" if self._options.hwaccel else "processor"
         self._pace_from_ns: int | None = None  # Monotonic time at which media time was 0.
 
     @property
@@ -121,6 +128,7 @@ class VideoSource:
             damaged=self._damaged,
             stream_changes=self._stream_changes,
             repairs=self._timeline.repairs,
+            decoder=self._decoder,
         )
 
     def __repr__(self) -> str:
@@ -147,7 +155,7 @@ class VideoSource:
                 raise source_error(Trouble.NO_VIDEO, address=self._address, live=False)
 
     def _attempt(self, stop: Stop) -> Iterator[Frame]:
-        opened = open_video(self._address, self._options, live=self._live)
+        opened = open_video(self._address, self._options, live=self._live, hwaccel=self._hardware())
         try:
             yield from self._frames_of(opened, stop)
         finally:
@@ -163,6 +171,7 @@ class VideoSource:
         answered_ns = self._clock.monotonic_ns()
         for packet, placed, reordered in self._placed(opened, stop):
             for picture, pts_ns in decoder.feed(packet, placed, reordered=reordered):
+                self._note_decoder(opened)
                 yield self._frame(picture, pts_ns)
                 del picture  # The decoder may use its buffer again before the next one.
             self._damaged = damaged_before + decoder.damaged
@@ -236,6 +245,36 @@ class VideoSource:
                         live=True,
                         detail=f"stalled: sound but no picture for {silent_s:.1f} s",
                     )
+
+    def _hardware(self) -> HWAccel | None:
+        """What decodes besides the processor. A camera is watched, whatever becomes of a GPU."""
+        if self._options.hwaccel is None:
+            return None
+        try:
+            return hwaccel(self._options.hwaccel)
+        except DeviceUnavailable as error:
+            self._say_decoder("processor", why=str(error))
+            return None
+
+    def _note_decoder(self, opened: Opened) -> None:
+        wanted = self._options.hwaccel
+        if wanted is None:
+            return
+        context = opened.stream.codec_context
+        if on_hardware(context):
+            self._say_decoder(wanted)
+        else:
+            self._say_decoder("processor", why=f"{wanted} does not decode this {context.name}")
+
+    def _say_decoder(self, decoder: str, *, why: str = "") -> None:
+        """Log what decodes when it is news."""
+        if decoder == self._decoder:
+            return
+        self._decoder = decoder
+        if why:
+            self._log.warning("decoded by the processor", wanted=self._options.hwaccel, why=why)
+        else:
+            self._log.info("decoded on hardware", device=decoder)
 
     def _say_plan(self, said: DecodePlan) -> DecodePlan:
         """Log a plan that is news after the one said before."""
