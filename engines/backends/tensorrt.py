@@ -60,7 +60,7 @@ class Messages:
             severity.WARNING: logging.WARNING,
         }
 
-        class Logger(module.ILogger):  # type: ignore[misc,name-defined]
+        class Logger(module.ILogger):  # type: ignore[misc]
             """Takes what the library says, in the thread in which it says it."""
 
             def log(logger, severity: Any, message: str) -> None:  # noqa: N805
