@@ -20,8 +20,10 @@ Plane = NDArray[np.uint8]
 Fine = NDArray[np.float32]
 Table = NDArray[np.float32]
 
-_GAIN_UNIT = 32
+GAIN_UNIT = 32
 """Chroma gains are held in bytes, in these parts of one."""
+GREY = 128.0
+"""Chroma without colour."""
 _LIMITED_LOW, _LIMITED_SPAN = 16, 219
 """Luma of limited range (ITU-R BT.709)."""
 _NEAR_WHITE = 0.1
@@ -114,7 +116,7 @@ class Adjustment:
 
     def apply(self, planes: Yuv | FineYuv, *, full_range: bool) -> Yuv:
         """New 8-bit planes of the same sizes; those given stay as they are."""
-        luma, gain = _tables(self, full_range=full_range)
+        luma, gain = tables_of(self, full_range=full_range)
         # Exposure as rows of the tables.
         rows = self.exposure * np.float32(len(self.curves) - 1)
         y = _look_up(luma, planes.y, rows)
@@ -128,7 +130,7 @@ class Adjustment:
         return Yuv(y, u, v)
 
 
-def _tables(adjustment: Adjustment, *, full_range: bool) -> tuple[Plane, Plane]:
+def tables_of(adjustment: Adjustment, *, full_range: bool) -> tuple[Plane, Plane]:
     """Luma to luma, and luma to the gain of chroma in parts of one, both (levels, 256)."""
     curves, gains = adjustment.curves * 255, adjustment.gains
     if not full_range:
@@ -143,7 +145,7 @@ def _tables(adjustment: Adjustment, *, full_range: bool) -> tuple[Plane, Plane]:
         curves += (shown - at) * (_LIMITED_SPAN / 255)
     return (
         np.rint(np.clip(curves, 0, 255)).astype(np.uint8),
-        np.rint(np.clip(gains * _GAIN_UNIT, 0, 255)).astype(np.uint8),
+        np.rint(np.clip(gains * GAIN_UNIT, 0, 255)).astype(np.uint8),
     )
 
 
@@ -158,6 +160,6 @@ def _look_up(table: Plane, plane: Plane | Fine, rows: NDArray[np.float32]) -> Pl
 
 def _scaled(plane: Plane | Fine, gains: Plane, offset: float) -> Plane:
     """Distances from grey times gain, plus an offset."""
-    centred = cv2.subtract(plane, np.array([128.0]), dtype=cv2.CV_32F)
-    scaled = cv2.multiply(centred, gains, scale=1 / _GAIN_UNIT, dtype=cv2.CV_32F)
-    return cast("Plane", cv2.add(scaled, np.array([128.0 + offset]), dtype=cv2.CV_8U))
+    centred = cv2.subtract(plane, np.array([GREY]), dtype=cv2.CV_32F)
+    scaled = cv2.multiply(centred, gains, scale=1 / GAIN_UNIT, dtype=cv2.CV_32F)
+    return cast("Plane", cv2.add(scaled, np.array([GREY + offset]), dtype=cv2.CV_8U))

@@ -56,11 +56,11 @@ DOUBTED = 0.3
 DEAD = 0.02
 """Deviation of a block below which nothing was recorded there."""
 
-_SIDE = 5
-_FRACTION_BITS = 6
-_UNIT = 32
+SIDE = 5
+FRACTION_BITS = 6
+UNIT = 32
 """A change of one deviation, in the bytes by which shares are looked up."""
-_ALL = 256
+WHOLE = 256
 
 
 class Noise(NamedTuple):
@@ -76,6 +76,49 @@ class Noise(NamedTuple):
         return Noise(
             *(mine + (theirs - mine) * share for mine, theirs in zip(self, other, strict=True))
         )
+
+
+class Terms(NamedTuple):
+    """What the filters are told of one picture."""
+
+    unit: float
+    """`UNIT` over the deviation of a 5x5 sum's noise: a sum's change in what shares go by."""
+    newest: float
+    """Share of a new picture where nothing moves."""
+    blots_left: float
+    """Share of the noise's variance that time leaves at least."""
+    flat: float
+    """Structure of so many bytes is half kept where all of the noise is left."""
+    flat_chroma: float
+    """The same for chroma."""
+    lost: float
+    """A colour that differs by so many bytes from what luma makes likely is half kept."""
+
+    @classmethod
+    def of(cls, noise: Noise, *, gain: float, pictures: int) -> Terms:
+        """For the so-manieth picture of a scene."""
+        deviation = max(noise.deviation, QUIETEST)
+        chroma = max(deviation, CHROMA_NOISE)
+        return cls(
+            # Noise of a sum of 25 is five times that of one pixel; what was kept has little.
+            unit=UNIT / (SIDE * deviation),
+            newest=1 / min(pictures, LONGEST),
+            blots_left=BLOTS_LEFT * noise.blots,
+            flat=FLAT * gain * deviation,
+            flat_chroma=CHROMA_FLAT * gain * chroma,
+            lost=CHROMA_LOST * chroma,
+        )
+
+
+class Memory(NamedTuple):
+    """What a denoiser remembers of a scene, for another one to go on with."""
+
+    kept: tuple[NDArray[np.int16], NDArray[np.int16], NDArray[np.int16]]
+    """y, u and v, in 64ths of a byte."""
+    left: Fine
+    """(ceil(h/2), ceil(w/2)), share of the noise's variance that time has left."""
+    pictures: int
+    """How many have been."""
 
 
 @dataclass(slots=True)
@@ -98,6 +141,13 @@ class Denoiser:
         self._pictures = 0
         self._left: Fine | None = None
 
+    def memory(self) -> Memory | None:
+        """What is remembered; None before a scene's first picture."""
+        y, u, v = self._past
+        if y is None or u is None or v is None or self._left is None:
+            return None
+        return Memory((y.kept, u.kept, v.kept), self._left, self._pictures)
+
     def __call__(self, planes: Yuv, noise: Noise, *, gain: float = 1.0) -> FineYuv:
         """Planes with less noise, of the same sizes.
 
@@ -106,52 +156,43 @@ class Denoiser:
             noise: Its noise; chroma of 4:2:0 has about as much.
             gain: What differences are multiplied by afterwards.
         """
-        deviation = max(noise.deviation, QUIETEST)
         if self._left is not None and self._left.shape != planes.u.shape:
             self.reset()
         self._pictures += 1
+        terms = Terms.of(noise, gain=gain, pictures=self._pictures)
         shares = _shares(min(self._pictures, LONGEST))
-        steps = self._changes(0, planes.y, deviation)
+        steps = self._changes(0, planes.y, terms.unit)
         y = self._over_time(0, planes.y, steps, shares)
         u, v = (
-            self._over_time(at, plane, self._changes(at, plane, deviation), shares)
+            self._over_time(at, plane, self._changes(at, plane, terms.unit), shares)
             for at, plane in ((1, planes.u), (2, planes.v))
         )
         left = self._noise_left(steps, shares, planes.u.shape)
-        chroma = max(deviation, CHROMA_NOISE)
-        return _over_space(
-            FineYuv(y, u, v),
-            np.maximum(left, BLOTS_LEFT * noise.blots),
-            flat=FLAT * gain * deviation,
-            flat_chroma=CHROMA_FLAT * gain * chroma,
-            blots=CHROMA_LOST * chroma,
-        )
+        return _over_space(FineYuv(y, u, v), np.maximum(left, terms.blots_left), terms)
 
-    def _changes(self, at: int, plane: Plane, deviation: float) -> Plane | None:
-        """How far each place is from its past, in `_UNIT`ths of a deviation; None without one."""
+    def _changes(self, at: int, plane: Plane, unit: float) -> Plane | None:
+        """How far each place is from its past, in `UNIT`ths of a deviation; None without one."""
         past = self._past[at]
         if past is None:
             return None
-        sums = cv2.boxFilter(plane, cv2.CV_16S, (_SIDE, _SIDE), normalize=False)
-        # Noise of a sum of 25 is five times that of one pixel; what was kept has little of its own.
-        change = cv2.subtract(sums, past.sums)
-        return cast("Plane", cv2.convertScaleAbs(change, alpha=_UNIT / (_SIDE * deviation)))
+        sums = cv2.boxFilter(plane, cv2.CV_16S, (SIDE, SIDE), normalize=False)
+        return cast("Plane", cv2.convertScaleAbs(cv2.subtract(sums, past.sums), alpha=unit))
 
     def _over_time(
         self, at: int, plane: Plane, steps: Plane | None, shares: NDArray[np.float64]
     ) -> Fine:
         """The plane with its past."""
-        new = np.left_shift(plane, _FRACTION_BITS, dtype=np.int16)
+        new = np.left_shift(plane, FRACTION_BITS, dtype=np.int16)
         past, kept = self._past[at], new
         if past is not None and steps is not None:
-            share = cv2.LUT(steps, np.rint(_ALL * shares).astype(np.int16))
-            step = cv2.multiply(cv2.subtract(new, past.kept), share, scale=1 / _ALL)
+            share = cv2.LUT(steps, np.rint(WHOLE * shares).astype(np.int16))
+            step = cv2.multiply(cv2.subtract(new, past.kept), share, scale=1 / WHOLE)
             kept = cast("NDArray[np.int16]", cv2.add(past.kept, step))
         # Sums of what was kept, not of what came: a slow change must be noticed as well.
-        rounded = cv2.convertScaleAbs(kept, alpha=1 / (1 << _FRACTION_BITS))
-        sums = cv2.boxFilter(rounded, cv2.CV_16S, (_SIDE, _SIDE), normalize=False)
+        rounded = cv2.convertScaleAbs(kept, alpha=1 / (1 << FRACTION_BITS))
+        sums = cv2.boxFilter(rounded, cv2.CV_16S, (SIDE, SIDE), normalize=False)
         self._past[at] = _Past(kept, cast("NDArray[np.int16]", sums))
-        return np.multiply(kept, np.float32(1 / (1 << _FRACTION_BITS)), dtype=np.float32)
+        return np.multiply(kept, np.float32(1 / (1 << FRACTION_BITS)), dtype=np.float32)
 
     def _noise_left(
         self, steps: Plane | None, shares: NDArray[np.float64], shape: tuple[int, ...]
@@ -172,39 +213,35 @@ class Denoiser:
 
 @cache
 def _shares(pictures: int) -> NDArray[np.float64]:
-    """Share of the new picture by change in `_UNIT`ths of a deviation, where so many are known."""
-    change = np.arange(256) / _UNIT
+    """Share of the new picture by change in `UNIT`ths of a deviation, where so many are known."""
+    change = np.arange(256) / UNIT
     moving = np.clip((change - STANDS) / (MOVES - STANDS), 0, 1)
     smooth = moving * moving * (3 - 2 * moving)
     share: NDArray[np.float64] = 1 / pictures + (1 - 1 / pictures) * smooth
     return share
 
 
-def _over_space(
-    planes: FineYuv, left: Fine, *, flat: float, flat_chroma: float, blots: float
-) -> FineYuv:
+def _over_space(planes: FineYuv, left: Fine, terms: Terms) -> FineYuv:
     """Flat places made flat: a guided filter whose strength follows the noise that is left.
 
     Args:
         planes: After the filter over time.
         left: Share of the noise's variance that it left, (ceil(h/2), ceil(w/2)).
-        flat: Structure of so many bytes is half kept where all of the noise is left.
-        flat_chroma: The same for chroma.
-        blots: A colour that differs by so many bytes from what luma makes likely is half kept.
+        terms: Of this picture.
     """
     y, u, v = planes
     half = u.shape[::-1]
     guide = _resized(y, half)
     # Averaging 2x2 leaves a quarter of the variance.
-    level = left * np.float32(flat**2 / 4)
+    level = left * np.float32(terms.flat**2 / 4)
     mean = _mean(guide, RADIUS)
     keep, base = _line(mean, _mean(guide * guide, RADIUS) - mean * mean, mean, None, level, RADIUS)
     size = y.shape[::-1]
     y = cv2.add(cv2.multiply(_resized(keep, size), y), _resized(base, size))  # type: ignore[assignment]
     quarter = (max(1, half[0] // 2), max(1, half[1] // 2))
     small = _resized(guide, quarter)
-    level = _resized(left, quarter) * np.float32(flat_chroma**2 / 16)
-    lost = left * np.float32(blots**2)
+    level = _resized(left, quarter) * np.float32(terms.flat_chroma**2 / 16)
+    lost = left * np.float32(terms.lost**2)
     mean = _mean(small, RADIUS)
     spread = _mean(small * small, RADIUS) - mean * mean
     chroma = []

@@ -1,9 +1,9 @@
-"""Makes one stream visible, steadily: decides when, denoises, and applies slowly moving curves.
+"""Makes one stream visible, steadily: decides when, how noisy it is, and moves its curves slowly.
 
 Planes and seconds in, planes out; for live pictures and for files alike. A day picture comes back
 as the very same planes. Curves follow the light with a time constant, so that a lamp or a passing
 car does not make the picture breathe; at a cut, or when a camera switches its infrared filter,
-they begin anew at once.
+they begin anew at once. What is decided here, a `fullsize.FullSize` does to every pixel.
 """
 
 from __future__ import annotations
@@ -15,12 +15,14 @@ from typing import TYPE_CHECKING, Protocol, cast
 import cv2
 import numpy as np
 
-from engines.lowlight.denoise import Denoiser, Noise, noise_of
+from engines.lowlight.denoise import Noise, noise_of
+from engines.lowlight.fullsize import OnCpu
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from engines.lowlight.curves import Adjustment, Yuv
+    from engines.lowlight.fullsize import FullSize
 
 DARK, LIGHT = 50.0, 62.0
 """Median luma, 0 to 255, below which enhancing begins, and above which it ends."""
@@ -90,18 +92,24 @@ class Enhancer:
     Args:
         model: Shared by all streams.
         strength: How much of it, 0 to `MOST_STRENGTH`; 1 is what the network says.
-        denoise: Whether noise is held down first.
         always: Enhance whatever the light.
+        full_size: Does what is decided; of this stream alone. On the CPU, with noise held down,
+            unless told otherwise.
     """
 
     def __init__(
-        self, model: Model, *, strength: float = 1.0, denoise: bool = True, always: bool = False
+        self,
+        model: Model,
+        *,
+        strength: float = 1.0,
+        always: bool = False,
+        full_size: FullSize | None = None,
     ) -> None:
         if not 0 <= strength <= MOST_STRENGTH:
             raise ValueError(f"strength must be 0 to {MOST_STRENGTH}, got {strength}")
         self._model = model
         self._strength = strength
-        self._denoiser = Denoiser() if denoise else None
+        self._full_size = OnCpu() if full_size is None else full_size
         self._switch = _Switch(always=always)
         self._cuts = _Cuts()
         self._scene: _Scene | None = None
@@ -133,12 +141,10 @@ class Enhancer:
         scene = self._follow(planes, before, seconds, full_range=full_range)
         done = scene.done.at_strength(self._strength * share)
         done = done.scaled(1 + (scene.held - 1) * share)
-        if self._denoiser is None:
-            return done.apply(planes, full_range=full_range)
         # Fades in with the light.
         noise = scene.noise._replace(deviation=scene.noise.deviation * share)
         gain = max(1.0, done.gain_of(scene.histogram))
-        return done.apply(self._denoiser(planes, noise, gain=gain), full_range=full_range)
+        return self._full_size(planes, done, noise, gain=gain, full_range=full_range)
 
     def _follow(
         self, planes: Yuv, before: NDArray[np.uint8] | None, seconds: float, *, full_range: bool
@@ -147,8 +153,7 @@ class Enhancer:
         histogram = _histogram(planes.y, full_range=full_range)
         scene = self._scene
         if scene is None:
-            if self._denoiser is not None:
-                self._denoiser.reset()
+            self._full_size.begin_anew()
             noise = noise_of(planes.y, before)
             wanted = self._look(planes, noise, full_range=full_range)
             brightness = wanted.brightness_of(histogram)

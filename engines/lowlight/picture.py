@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from engines.lowlight.curves import Yuv
 from engines.lowlight.enhancer import Enhancer
+from engines.lowlight.fullsize import OnCpu
 
 if TYPE_CHECKING:
     from numpy.random import Generator
@@ -27,7 +28,7 @@ READ_NOISE = 2.5
 
 def enhance_picture(model: Model, picture: Rgb, *, denoise: bool = True) -> Rgb:
     """One picture as the program would show it if it were a camera's first."""
-    enhancer = Enhancer(model, always=True, denoise=denoise)
+    enhancer = Enhancer(model, always=True, full_size=OnCpu(denoise=denoise))
     return to_rgb(enhancer(to_planes(picture), 0.0, full_range=False))
 
 

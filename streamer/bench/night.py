@@ -11,7 +11,6 @@ from typing import Any, Final
 import av
 import numpy as np
 
-from engines.lowlight.enhancer import Enhancer
 from engines.lowlight.model import LowLightModel, open_lowlight_model
 from streamer.ages import AgeHistogram
 from streamer.clock import SystemClock
@@ -79,7 +78,7 @@ def _frames(pictures: Sequence[Picture], count: int) -> Iterator[Frame]:
 
 def _seconds(model: LowLightModel, pictures: Sequence[Picture]) -> float:
     """Of one picture in the stage, in the median of rounds; the first round warms up."""
-    stage = Enhance(Brighten(Enhancer(model)))
+    stage = Enhance(Brighten(model.enhancer()))
     ends = [time.perf_counter()]
     for number, _ in enumerate(stage(_frames(pictures, (_ROUNDS + 1) * len(pictures)))):
         if (number + 1) % len(pictures) == 0:
@@ -104,7 +103,7 @@ def _live(model: LowLightModel, pictures: Sequence[Picture]) -> dict[str, Any]:
     pipeline = Pipeline(
         "night",
         camera,
-        {"enhance": Enhance(Brighten(Enhancer(model)))},
+        {"enhance": Enhance(Brighten(model.enhancer()))},
         {"encode": encode},
         make_link=live_links(latency_budget_ns=_BUDGET_MS * 1_000_000, clock=clock),
     )

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from engines.lowlight.enhancer import Enhancer
 from streamer.alarm.event import Event
 from streamer.alarm.evidence import EvidenceFolder, Provenance, safe_name
 from streamer.alarm.rule import Alarm
@@ -130,7 +129,7 @@ class BuiltCamera:
         if shown and site.models.lowlight is not None and settings.enhance.enabled:
             # Behind the alarm: evidence is what the camera sent.
             told = settings.enhance
-            enhancer = Enhancer(site.models.lowlight, strength=told.strength, denoise=told.denoise)
+            enhancer = site.models.lowlight.enhancer(strength=told.strength, denoise=told.denoise)
             stages["enhance"] = Enhance(Brighten(enhancer))
         if shown:
             stages["overlay"] = overlay

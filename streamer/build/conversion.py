@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 from engines.engine import Device
 from engines.interpolation.changes import Relation, relation
 from engines.interpolation.model import Interpolator, open_interpolator
-from engines.lowlight.enhancer import Enhancer
 from engines.lowlight.model import LowLightModel, open_lowlight_model
 from streamer.config import ConvertSettings
 from streamer.convert.chunks import Chunk
@@ -106,7 +105,7 @@ def stages_of(planned: Plan, networks: Networks, first_pass: FirstPass | None = 
     def stages(chunk: Chunk) -> ChunkStages:
         before: dict[str, Stage] = {}
         if networks.lowlight is not None:
-            before["enhance"] = Enhance(Brighten(Enhancer(networks.lowlight)))
+            before["enhance"] = Enhance(Brighten(networks.lowlight.enhancer()))
         retime = Retime(
             planned.retiming,
             planned.form,

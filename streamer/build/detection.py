@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from engines.lowlight.enhancer import Enhancer
 from streamer.alarm.background import Background
 from streamer.alarm.event import Event
 from streamer.alarm.rule import Alarm, AlarmRule
@@ -104,7 +103,7 @@ def _brighten(settings: CameraSettings, models: Models) -> Brighten | None:
     """What lifts dark pictures for the network."""
     if models.lowlight is None or not settings.watch.lift_dark:
         return None
-    return Brighten(Enhancer(models.lowlight))
+    return Brighten(models.lowlight.enhancer())
 
 
 def _background(settings: CameraSettings) -> Background | None:

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from engines.lowlight.curves import Yuv
 from engines.lowlight.enhancer import CERTAIN_S, DARK, FADE_S, LIGHT, Enhancer, thumbnail_of
+from engines.lowlight.fullsize import OnCpu
 from tests.engines.lowlight.scenes import Model, lifting, planes, street
 
 RATE = 25
@@ -97,7 +98,7 @@ def test_a_cut_begins_anew_at_once():
 
 def test_without_a_cut_curves_follow_slowly():
     model = Model(power=0.8)
-    enhancer = Enhancer(model, denoise=False)
+    enhancer = Enhancer(model, full_size=OnCpu(denoise=False))
     dark = planes(street(0.1))
     before = shown(enhancer, [dark] * 10)
     model.power = 0.3
@@ -120,7 +121,7 @@ def test_an_infrared_filter_begins_anew():
 
 def test_the_flicker_of_a_lamp_is_not_lifted():
     lamp = [planes(street(0.1 * (1 + 0.03 * (-1) ** number))) for number in range(100)]
-    steady = shown(Enhancer(Model(), denoise=False), lamp)
+    steady = shown(Enhancer(Model(), full_size=OnCpu(denoise=False)), lamp)
     adjustment = lifting(0.5)
     plain = [float(adjustment.apply(picture, full_range=False).y.mean()) for picture in lamp]
     assert np.std(steady[30:]) < 0.2 * np.std(plain[30:])
@@ -130,7 +131,7 @@ def test_noise_is_not_lifted_with_the_light():
     pictures = [planes(street(0.12, noise=2.5, seed=number)) for number in range(25)]
     noise = {}
     for denoise in (False, True):
-        enhancer = Enhancer(Model(0.45), denoise=denoise)
+        enhancer = Enhancer(Model(0.45), full_size=OnCpu(denoise=denoise))
         for number, picture in enumerate(pictures):
             last = enhancer(picture, number / RATE, full_range=False)
         noise[denoise] = float(np.std(last.y[100:140, 20:100] - last.y[100:140, 20:100].mean()))
@@ -209,7 +210,7 @@ class Seeing:
 
 def test_lightning_leaves_no_trace():
     night = street(0.08)
-    enhancer = Enhancer(Seeing(), denoise=False)
+    enhancer = Enhancer(Seeing(), full_size=OnCpu(denoise=False))
     before = shown(enhancer, [planes(night)] * 40)
     shown(enhancer, [planes(street(0.9))] * 2, start=40 / RATE)
     after = shown(enhancer, [planes(night)] * 40, start=42 / RATE)
@@ -218,7 +219,7 @@ def test_lightning_leaves_no_trace():
 
 def test_dawn_ends_without_a_jump():
     light = np.concatenate([np.full(50, 0.12), np.linspace(0.12, 0.75, 200), np.full(60, 0.75)])
-    enhancer = Enhancer(Seeing(), denoise=False)
+    enhancer = Enhancer(Seeing(), full_size=OnCpu(denoise=False))
     means = shown(enhancer, [planes(street(float(each))) for each in light])
     assert not enhancer.on
     assert np.abs(np.diff(means[10:])).max() < 4

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from engines.lowlight.enhancer import Enhancer
+from engines.lowlight.fullsize import OnCpu
 from engines.lowlight.model import open_lowlight_model
 from streamer.alarm.background import Background
 from streamer.clock import MediaClock
@@ -89,7 +90,7 @@ class Network:
 
 
 def looks(network, shown, *, lift=True):
-    brighten = Brighten(Enhancer(Model(), denoise=False)) if lift else None
+    brighten = Brighten(Enhancer(Model(), full_size=OnCpu(denoise=False))) if lift else None
     segment = Segment(network, interval_ns=1, background=Background(), brighten=brighten)
     return list(segment(iter(shown)))
 
