@@ -11,8 +11,8 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias, cast
 
-from engines.errors import DeviceUnavailable
-from engines.modelfile import read_model_file
+from engines.errors import DeviceLost, DeviceUnavailable, OutOfDeviceMemory, PlanUnfit
+from engines.modelfile import ModelFile, read_model_file
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -78,7 +78,7 @@ class Backend:
     device: Literal["cuda", "cpu"]
     """What it runs on."""
     module: str
-    """Has `load(model: ModelFile, *, precision: Precision) -> Engine`."""
+    """Has `load(model: ModelFile, *, precision: Precision) -> Engine`; GPUs also take `index`."""
     precisions: tuple[Precision, ...]
     """What it can be asked for; whether this machine can is said by `load`."""
 
@@ -87,6 +87,7 @@ REFERENCE = Backend("onnxruntime", "cpu", "engines.backends.onnxruntime", ("f32"
 """What every compiled engine is compared with."""
 BACKENDS: tuple[Backend, ...] = (
     Backend("openvino", "cpu", "engines.backends.openvino", ("f32", "bf16")),
+    Backend("tensorrt", "cuda", "engines.backends.tensorrt", ("f32", "f16", "int8")),
 )
 """Best first for each device. A new device is one more line and one more file."""
 
@@ -109,14 +110,14 @@ def open_engine(path: Path, *, device: Device = "auto", precision: Precision = "
 
     Args:
         path: an ONNX file.
-        device: "auto" takes a GPU that works, else the CPU; "cuda" a GPU or nothing.
+        device: "auto" takes a GPU that works and has a plan, else the CPU; "cuda" a GPU or nothing.
         precision: of the arithmetic. Only f32 means the same on every CPU.
 
     Raises:
         ModelFileError: the file is missing, damaged or no ONNX.
         DeviceUnavailable: no such device here, or it cannot do that precision.
     """
-    kind, _ = read_device(device)
+    kind, index = read_device(device)
     model = read_model_file(path)
     wanted = ("cuda", "cpu") if kind == "auto" else (kind,)
     reasons: list[str] = []
@@ -126,11 +127,11 @@ def open_engine(path: Path, *, device: Device = "auto", precision: Precision = "
         if precision not in backend.precisions:
             reasons.append(f"{backend.name} does not run {precision}")
             continue
+        where = {"index": index} if backend.device == "cuda" else {}
         try:
-            return cast(
-                "Engine", importlib.import_module(backend.module).load(model, precision=precision)
-            )
-        except DeviceUnavailable as error:
+            module = importlib.import_module(backend.module)
+            return cast("Engine", module.load(model, precision=precision, **where))
+        except (DeviceUnavailable, PlanUnfit, OutOfDeviceMemory, DeviceLost) as error:
             reasons.append(str(error))
     if kind == "cuda" and not reasons:
         reasons.append("this version has no engine for NVIDIA GPUs; set the device to auto or cpu")
@@ -139,11 +140,25 @@ def open_engine(path: Path, *, device: Device = "auto", precision: Precision = "
     )
 
 
-def open_reference(path: Path) -> Engine:
+def open_reference(model: Path | ModelFile) -> Engine:
     """Open a model in the reference: ONNX Runtime, fp32, on the CPU.
 
     Raises:
         ModelFileError: the file is missing, damaged or no ONNX.
     """
-    model = read_model_file(path)
+    return _reference(model if isinstance(model, ModelFile) else read_model_file(model))
+
+
+def reference_spec(model: ModelFile) -> EngineSpec:
+    """What a model takes and gives, as the reference reads it.
+
+    Raises:
+        ModelFileError: it is damaged.
+    """
+    engine = _reference(model)
+    engine.close()
+    return engine.spec
+
+
+def _reference(model: ModelFile) -> Engine:
     return cast("Engine", importlib.import_module(REFERENCE.module).load(model, precision="f32"))

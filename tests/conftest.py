@@ -57,9 +57,13 @@ def mosquitto() -> str:
 def pytest_runtest_makereport(
     item: pytest.Item, call: pytest.CallInfo[None]
 ) -> Iterator[pytest.TestReport]:
-    """Where `STREAMER_REQUIRE` names a mark, its tests must run: a skip is a failure there."""
+    """Where `STREAMER_REQUIRE` names a mark, its tests must run: a skip is a failure there.
+
+    `REQUIRE_GPU=1` is another word for naming `gpu`.
+    """
     report = yield
     required = os.environ.get("STREAMER_REQUIRE", "").split()
+    required += ["gpu"] * (os.environ.get("REQUIRE_GPU") == "1")
     if report.skipped and any(item.get_closest_marker(mark) for mark in required):
         report.outcome = "failed"
         report.longrepr = f"must run here, but was skipped: {report.longrepr}"

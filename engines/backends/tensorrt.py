@@ -1,21 +1,46 @@
 """Runs compiled plans on an NVIDIA GPU through TensorRT, or through TensorRT for RTX.
 
-Both libraries have one interface; which one is used is chosen when it is first asked for. Compiling
-is `engines/compiling.py`, device memory and streams are `cuda.py`.
+Both libraries have one interface; which one is used is chosen when it is first asked for. An engine
+has two lanes (`lanes.py`): while one computes, the other copies. Compiling is
+`engines/compiling.py`; device memory and streams are `cuda.py`.
 """
 
 from __future__ import annotations
 
 import functools
 import logging
+import re
 import threading
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from engines.errors import DeviceUnavailable
+import numpy as np
+
+from engines.backends import cuda
+from engines.backends.lanes import Lane
+from engines.engine import EngineState, reference_spec
+from engines.errors import (
+    DeviceUnavailable,
+    EngineError,
+    ModelMismatch,
+    OutOfDeviceMemory,
+    PlanUnfit,
+)
+from engines.plans import PlanKey, PlanStore, Profile, Target
 
 if TYPE_CHECKING:
-    from engines.plans import Flavour
+    from collections.abc import Mapping
+
+    from numpy.typing import NDArray
+
+    from engines.backends.cuda import Gpu
+    from engines.engine import Precision
+    from engines.modelfile import ModelFile
+    from engines.plans import Flavour, Shape
+    from engines.spec import EngineSpec, TensorSpec
+
+LANES = 2
+"""One computes while the other copies; a third would only wait."""
 
 _log = logging.getLogger(__name__)
 
@@ -113,3 +138,198 @@ def _load(flavour: Flavour) -> Library | str:
         return "not installed"
     except (ImportError, OSError, RuntimeError, AttributeError) as error:
         return f"installed, but cannot be loaded: {' '.join(str(error).split())}"
+
+
+class TensorRtEngine:
+    """A plan on a GPU. Safe to call from any number of threads; two are served at a time.
+
+    Args:
+        plan: What `engines.compiling` made.
+        library: What it was made with.
+        gpu: Where it is to run.
+        spec: Of the network it was made from; the plan is checked against it.
+        precision: It was compiled in.
+
+    Raises:
+        PlanUnfit: It is damaged, or was made for another GPU, library or network.
+        OutOfDeviceMemory: It does not fit beside what is there.
+        DeviceLost: The GPU stopped answering.
+    """
+
+    def __init__(
+        self, plan: bytes, *, library: Library, gpu: Gpu, spec: EngineSpec, precision: Precision
+    ) -> None:
+        self.spec = spec
+        self.backend = f"{library.name} {gpu.name} {gpu.capability} {precision}"
+        self.state = EngineState(f"cuda:{gpu.index}")
+        self._gpu = gpu
+        self._change = threading.Condition()
+        self._idle: list[Lane] = []  # guarded by _change
+        self._closed = False  # guarded by _change
+        with gpu.current(f"loading the plan of {spec.name}"):
+            loaded = LoadedPlan(plan, library, gpu, spec)
+            self._profiles = loaded.profiles
+            try:
+                for _ in range(LANES):
+                    self._idle.append(Lane(loaded))
+            except BaseException:
+                for lane in self._idle:
+                    lane.close()
+                raise
+
+    def infer(self, inputs: Mapping[str, NDArray[Any]]) -> Mapping[str, NDArray[Any]]:
+        """Run the network once; see `engines.engine.Engine`.
+
+        Raises:
+            ModelMismatch: The inputs do not fit, or their sizes are outside the plan's profiles.
+            OutOfDeviceMemory: A new size found no room; sizes that came before go on running.
+            DeviceLost: The GPU stopped answering.
+            EngineError: The engine is closed, or the GPU refused.
+        """
+        self.spec.check(inputs)
+        shapes = {name: array.shape for name, array in inputs.items()}
+        profile = self._profile(shapes)
+        lane = self._take()
+        try:
+            with self._gpu.current(f"running {self.spec.name}"):
+                return lane.run(profile, shapes, inputs)
+        finally:
+            with self._change:
+                self._idle.append(lane)
+                self._change.notify_all()
+
+    def accepts(self, shapes: Mapping[str, Shape]) -> bool:
+        """Whether the plan was made for inputs of these sizes."""
+        return any(profile.accepts(shapes) for profile in self._profiles)
+
+    def close(self) -> None:
+        """Give everything back. Any number of times; calls under way are finished first."""
+        with self._change:
+            if self._closed:
+                return
+            self._closed = True
+            self._change.notify_all()
+            self._change.wait_for(lambda: len(self._idle) == LANES)
+            lanes, self._idle = self._idle, []
+        for lane in lanes:
+            lane.close()
+
+    def _profile(self, shapes: Mapping[str, Shape]) -> int:
+        for index, profile in enumerate(self._profiles):
+            if profile.accepts(shapes):
+                return index
+        sizes = " or ".join(
+            ", ".join(
+                f"{name} {least} to {most}" for name, (least, _, most) in known.shapes.items()
+            )
+            for known in self._profiles
+        )
+        raise ModelMismatch(f"{self.spec.name}: compiled for {sizes}; was given {dict(shapes)}")
+
+    def _take(self) -> Lane:
+        with self._change:
+            self._change.wait_for(lambda: self._idle or self._closed)
+            if self._closed:
+                raise EngineError(f"{self.spec.name}: the engine is closed")
+            return self._idle.pop()
+
+
+class LoadedPlan:
+    """A deserialised plan, and what is known of it."""
+
+    def __init__(self, plan: bytes, library: Library, gpu: Gpu, spec: EngineSpec) -> None:
+        library.messages.take()
+        self.library, self.gpu, self.spec = library, gpu, spec
+        self._runtime = library.module.Runtime(library.messages.logger)
+        self.engine = self._runtime.deserialize_cuda_engine(plan)
+        if self.engine is None:
+            raise self.refusal(f"cannot load the plan of {spec.name}", PlanUnfit)
+        self._compare()
+        self.profiles = tuple(
+            Profile({tensor.name: self._sizes(tensor.name, at) for tensor in spec.inputs})
+            for at in range(self.engine.num_optimization_profiles)
+        )
+
+    def refusal(self, what: str, kind: type[EngineError] = EngineError) -> EngineError:
+        """Why the library said no, from what it said beside it and from how the device is.
+
+        Raises:
+            DeviceLost: The device is gone.
+        """
+        said = self.library.messages.take() or "it gave no reason"
+        self.gpu.check()
+        if re.search(r"out of memory|OutOfMemory", said, re.IGNORECASE):
+            kind = OutOfDeviceMemory
+        return kind(f"{self.library.name} on {self.gpu}: {what}: {said}")
+
+    def context(self) -> Any:
+        """An execution context whose activations lie in memory that it will be given."""
+        module, own = self.library.module, self.library.module.ExecutionContextAllocationStrategy
+        if self.library.flavour == "rtx":
+            config = self.engine.create_runtime_config()
+            config.set_execution_context_allocation_strategy(own.USER_MANAGED)
+            # Kernels for a size are made when it first comes. Made later, in the background, they
+            # would come after the graph, which would go on with the slow ones.
+            strategies = module.DynamicShapesKernelSpecializationStrategy
+            config.dynamic_shapes_kernel_specialization_strategy = strategies.EAGER
+            context = self.engine.create_execution_context(config)
+        else:
+            context = self.engine.create_execution_context(own.USER_MANAGED)
+        if context is None:
+            raise self.refusal(f"no execution context for {self.spec.name}")
+        return context
+
+    def _compare(self) -> None:
+        """Check that the plan takes and gives what the network does."""
+        mode = self.library.module.TensorIOMode
+        names = [self.engine.get_tensor_name(at) for at in range(self.engine.num_io_tensors)]
+        for kind, wanted in ((mode.INPUT, self.spec.inputs), (mode.OUTPUT, self.spec.outputs)):
+            have = {name for name in names if self.engine.get_tensor_mode(name) == kind}
+            if have != {tensor.name for tensor in wanted}:
+                raise PlanUnfit(
+                    f"the plan of {self.spec.name} is another network's: {sorted(have)}"
+                )
+            for tensor in wanted:
+                self._compare_one(tensor)
+
+    def _compare_one(self, tensor: TensorSpec) -> None:
+        dtype = self.engine.get_tensor_dtype(tensor.name)
+        shape = tuple(self.engine.get_tensor_shape(tensor.name))
+        try:
+            same = np.dtype(self.library.module.nptype(dtype)) == tensor.dtype
+        except TypeError:  # a type that numpy has not
+            same = False
+        if not same or len(shape) != len(tensor.shape):
+            raise PlanUnfit(
+                f"the plan of {self.spec.name} has {tensor.name} {shape} {dtype}, expected {tensor}"
+            )
+
+    def _sizes(self, name: str, profile: int) -> tuple[Shape, Shape, Shape]:
+        least, best, most = map(tuple, self.engine.get_tensor_profile_shape(name, profile))
+        return least, best, most
+
+
+def load(model: ModelFile, *, precision: Precision, index: int) -> TensorRtEngine:
+    """The newest plan of a model that fits this machine; see `engines.engine.open_engine`.
+
+    Nothing is compiled: see `engines.changeover` for running meanwhile.
+
+    Raises:
+        DeviceUnavailable: No library, GPU, driver or PyCUDA, or no plan yet.
+        PlanUnfit: There is one, but it cannot be loaded.
+        OutOfDeviceMemory: The GPU is full.
+    """
+    found, device, store = library(), cuda.gpu(index), PlanStore()
+    wanted = PlanKey(
+        model.digest, found.flavour, found.version,
+        Target(device.capability, precision, profiles=(), driver=device.driver_major),
+    )  # fmt: skip
+    fitting = [entry for entry in store.entries() if entry.key and entry.key.fits(wanted)]
+    for entry in sorted(fitting, key=lambda each: -float(each.facts.get("made", 0))):
+        if entry.key and (plan := store.get(entry.key)) is not None:
+            return TensorRtEngine(
+                plan, library=found, gpu=device, spec=reference_spec(model), precision=precision
+            )
+    raise DeviceUnavailable(
+        f"no plan of {model.name} in {precision} for {device}: `streamer engines build` makes one"
+    )

@@ -177,7 +177,7 @@ def test_cuda_without_a_gpu_engine_is_an_error_and_auto_is_the_cpu(tiny, monkeyp
 def test_a_gpu_that_cannot_be_had_is_passed_over_by_auto_and_named_by_cuda(tiny, monkeypatch):
     class Broken:
         @staticmethod
-        def load(model, *, precision):
+        def load(model, *, precision, index):
             raise DeviceUnavailable("the driver is older than the library")
 
     broken = seam.Backend("fake", "cuda", "engines.backends.fake", ("f32",))
@@ -186,6 +186,24 @@ def test_a_gpu_that_cannot_be_had_is_passed_over_by_auto_and_named_by_cuda(tiny,
     assert " cpu " in open_engine(tiny, device="auto").backend
     with pytest.raises(DeviceUnavailable, match="driver is older"):
         open_engine(tiny, device="cuda")
+
+
+@pytest.mark.parametrize(
+    ("device", "read"),
+    [("auto", ("auto", 0)), ("cpu", ("cpu", 0)), ("cuda", ("cuda", 0)), ("cuda:3", ("cuda", 3))],
+)
+def test_a_device_is_a_kind_and_an_index(device, read):
+    assert seam.read_device(device) == read
+
+
+@pytest.mark.parametrize("device", ["", "gpu", "cuda:", "cuda:-1", "cuda:x", "cpu:0", "CUDA"])
+def test_what_is_no_device_is_refused_with_what_there_is(device):
+    with pytest.raises(DeviceUnavailable, match="auto, cpu, cuda or cuda:N"):
+        seam.read_device(device)
+
+
+def test_a_cpu_engine_says_that_it_runs_on_the_cpu(tiny):
+    assert open_engine(tiny).state == open_reference(tiny).state == seam.EngineState("cpu")
 
 
 def test_an_unknown_device_or_precision_is_refused_by_name(tiny):
