@@ -9,14 +9,18 @@ from engines.engine import Device, Precision, open_engine
 from engines.errors import EngineError
 from engines.interpolation import model as interpolation
 from engines.lowlight import model as lowlight
-from engines.proof import Proof, Tolerance, prove
+from engines.modelfile import ModelFile, read_model_file
+from engines.plans import Profile, Target
+from engines.proof import Proof, Tolerance, at_the_ends, prove
 from engines.smoke import model as smoke
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
+    from engines.plans import Shape
     from engines.proof import Inputs
+    from engines.spec import EngineSpec
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +39,70 @@ class CatalogEntry:
     """Precisions it may run in, with how far each may be from the reference."""
     samples: Callable[[], Sequence[Inputs]]
     """Inputs to prove it with."""
+    profiles: tuple[Profile, ...]
+    """Sizes that plans for GPUs are compiled for; the first that accepts the inputs is used."""
+    keep_f32: tuple[str, ...] = ()
+    """Layers that stay in f32 on a GPU, by name; see `plans.Target`."""
+    derive: Callable[[], ModelFile] | None = None
+    """Makes the network where it is not just the file: a graph around it, for GPUs."""
 
+    def model(self) -> ModelFile:
+        """The network.
+
+        Raises:
+            ModelFileError: its file is missing, damaged or no ONNX.
+        """
+        return self.derive() if self.derive else read_model_file(self.path)
+
+    def plan_precision(self) -> Precision:
+        """What plans for GPUs are compiled in unless another is asked for."""
+        return "f16" if "f16" in self.tolerances else "f32"
+
+    def target(
+        self, capability: str, precision: Precision | None = None, *, driver: int | None = None
+    ) -> Target:
+        """What to compile its plan for.
+
+        Raises:
+            EngineError: it has no tolerance for that precision.
+        """
+        chosen = precision or self.plan_precision()
+        _check_precision(self, chosen)
+        kept = self.keep_f32 if chosen != "f32" else ()
+        return Target(capability, chosen, self.profiles, kept, driver)
+
+    def plan_samples(self) -> Sequence[Inputs]:
+        """Inputs to prove a plan with: the usual ones, and those at the ends of its profiles."""
+        samples = list(self.samples())
+        return [*samples, *at_the_ends(samples, self.profiles)]
+
+
+def _profile(**shapes: tuple[Shape, Shape, Shape]) -> Profile:
+    return Profile(shapes)
+
+
+def _looks(least: Shape, best: Shape, most: Shape) -> Profile:
+    """The smoke networks' inputs for (batch, height, width)."""
+    pictures = ((*least, 3), (*best, 3), (*most, 3))
+    flags = (least[:1], best[:1], most[:1])
+    return _profile(image=pictures, background=pictures, has_background=flags)
+
+
+SMOKE_SIZES = (
+    # What every camera is looked at in, in batches across cameras.
+    _looks((1, 384, 640), (8, 384, 640), (32, 384, 640)),
+    # Other sizes, one or a few at a time.
+    _looks((1, 64, 64), (1, 384, 640), (4, 1088, 1920)),
+)
+"""Of the smoke networks. Fixed sizes come first: kernels are tuned for them."""
+INTERPOLATION_SIZES = _profile(
+    # Reduced pictures are 64 to 512 pixels long; 1920x1080 becomes 480x272.
+    seen=((10, 64, 64), (10, 272, 480), (10, 512, 512)),
+    crowd=((6, 32, 32), (6, 136, 240), (6, 256, 256)),
+    fields=((2, 32, 32, 2), (2, 136, 240, 2), (2, 256, 256, 2)),
+    t=((1,),) * 3,
+)
+"""Of the interpolation network; see `interpolation/reduced.py`."""
 
 CATALOG: tuple[CatalogEntry, ...] = (
     *(
@@ -46,6 +113,7 @@ CATALOG: tuple[CatalogEntry, ...] = (
             precision="f32",
             tolerances=smoke.TOLERANCES,
             samples=smoke.proof_samples,
+            profiles=SMOKE_SIZES,
         )
         for name, path in smoke.SHIPPED.items()
     ),
@@ -54,16 +122,27 @@ CATALOG: tuple[CatalogEntry, ...] = (
         task="low-light enhancement",
         path=lowlight.SHIPPED,
         precision="f32",
-        tolerances=lowlight.TOLERANCES,
+        tolerances={**lowlight.TOLERANCES, "f16": Tolerance(largest=0.02, mean=0.001)},
         samples=lowlight.proof_samples,
+        profiles=(_profile(thumbnail=((1, 96, 160, 3),) * 3, noise=((1,),) * 3),),
+        # Curves are sums of what a few layers say of the whole picture; they cost nothing.
+        keep_f32=(
+            "/network/scene/*",
+            "/network/curves/*",
+            "/network/MatMul*",
+            "/network/balance/*",
+        ),
     ),
     CatalogEntry(
         name="interpolation",
         task="frame interpolation",
         path=interpolation.SHIPPED,
         precision="f32",
-        tolerances=interpolation.TOLERANCES,
+        tolerances={**interpolation.TOLERANCES, "f16": Tolerance(largest=0.02, mean=0.001)},
         samples=interpolation.proof_samples,
+        profiles=(INTERPOLATION_SIZES,),
+        # Takes the motion, in pixels: fp16 tells 100.0 from 100.1, not from 100.01.
+        keep_f32=("/network/beside/*",),
     ),
 )
 
@@ -81,6 +160,14 @@ def find(name: str) -> CatalogEntry:
     raise EngineError(f"no engine is called {name!r}; there are: {known}")
 
 
+def entry_of(spec: EngineSpec) -> CatalogEntry | None:
+    """The entry whose sizes a network may be compiled for: of its name, else with its inputs."""
+    inputs = {tensor.name for tensor in spec.inputs}
+    fitting = [entry for entry in CATALOG if entry.profiles[0].shapes.keys() == inputs]
+    named = [entry for entry in fitting if entry.name == spec.name]
+    return next(iter(named + fitting), None)
+
+
 def verify(
     entry: CatalogEntry, *, device: Device = "auto", precision: Precision | None = None
 ) -> Proof:
@@ -90,12 +177,16 @@ def verify(
         EngineError: it cannot be opened, or has no tolerance for that precision.
     """
     chosen = precision or entry.precision
-    if chosen not in entry.tolerances:
-        raise EngineError(
-            f"{entry.name} is not meant to run in {chosen}: no tolerance is written down"
-        )
+    _check_precision(entry, chosen)
     engine = open_engine(entry.path, device=device, precision=chosen)
     try:
         return prove(engine, entry.path, entry.samples(), entry.tolerances[chosen])
     finally:
         engine.close()
+
+
+def _check_precision(entry: CatalogEntry, precision: Precision) -> None:
+    if precision not in entry.tolerances:
+        raise EngineError(
+            f"{entry.name} is not meant to run in {precision}: no tolerance is written down"
+        )

@@ -2,8 +2,9 @@
 
 Compilers reorder, fuse and round. Each engine is run beside ONNX Runtime in fp32 on the same
 made-up inputs, and the largest and the mean difference are held to the tolerance written in the
-catalogue. A pass is remembered in the user's cache folder under everything it depends on, so a
-start after the first costs a file look-up; a failure is never remembered.
+catalogue. A plan for a GPU is also run at the ends of its profiles: the smallest and the largest
+pictures and batches. A pass is remembered in the user's cache folder under everything it depends
+on, so a start after the first costs a file look-up; a failure is never remembered.
 """
 
 from __future__ import annotations
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from engines.engine import Engine
+    from engines.modelfile import ModelFile
+    from engines.plans import Profile, Shape
 
     Inputs = Mapping[str, NDArray[Any]]
 
@@ -69,20 +72,22 @@ class Proof:
         return self.largest <= self.tolerance.largest and self.mean <= self.tolerance.mean
 
 
-def prove(engine: Engine, path: Path, samples: Sequence[Inputs], tolerance: Tolerance) -> Proof:
+def prove(
+    engine: Engine, model: Path | ModelFile, samples: Sequence[Inputs], tolerance: Tolerance
+) -> Proof:
     """Compare an engine with the reference, now.
 
     Args:
-        engine: what was compiled from `path`.
-        path: the model file.
+        engine: what was compiled from `model`.
+        model: the model file.
         samples: inputs that stand for real ones; the same every time.
         tolerance: what to hold it to.
     """
-    reference = open_reference(path)
+    reference = open_reference(model)
     largest = mean = 0.0
     try:
         for sample in samples:
-            want, got = reference.infer(sample), engine.infer(sample)
+            want, got = _one_by_one(reference, sample), engine.infer(sample)
             for name, values in want.items():
                 apart = np.abs(values.astype(np.float64) - got[name])
                 # max() of the built-in kind would lose a NaN; a NaN must fail.
@@ -103,7 +108,7 @@ def prove(engine: Engine, path: Path, samples: Sequence[Inputs], tolerance: Tole
 
 
 def prove_once(
-    engine: Engine, path: Path, samples: Sequence[Inputs], tolerance: Tolerance
+    engine: Engine, model: Path | ModelFile, samples: Sequence[Inputs], tolerance: Tolerance
 ) -> Proof:
     """Compare an engine with the reference unless that passed before, here, with the same of all.
 
@@ -113,7 +118,7 @@ def prove_once(
     remembered = cache_folder() / "proofs" / f"{_key(engine, samples, tolerance)}.json"
     if (proof := _recall(remembered)) is not None:
         return proof
-    proof = prove(engine, path, samples, tolerance)
+    proof = prove(engine, model, samples, tolerance)
     if not proof.passed:
         raise InaccurateEngine(
             f"{proof.model} on {proof.backend} differs from {proof.reference} by up to "
@@ -122,6 +127,54 @@ def prove_once(
         )
     _remember(remembered, proof)
     return proof
+
+
+def at_the_ends(samples: Sequence[Inputs], profiles: Sequence[Profile]) -> list[Inputs]:
+    """The samples brought to the smallest and the largest sizes of the profiles.
+
+    Elements are repeated or left out (nearest neighbour), so that every value stays one that the
+    network may be given. Each picture of a batch is made from another sample: a batch of equal
+    ones would not show that two were confused.
+    """
+    wanted = [{n: s[end] for n, s in p.shapes.items()} for p in profiles for end in (0, -1)]
+    there = [{name: array.shape for name, array in sample.items()} for sample in samples]
+    made: list[Inputs] = []
+    for number, shapes in enumerate(wanted):
+        if shapes in there or shapes in wanted[:number]:
+            continue
+        batch = max(shape[0] for shape in shapes.values())
+        single = all(array.shape[0] == 1 for array in samples[0].values())
+        if not (single and all(shape[0] == batch for shape in shapes.values())):
+            made.append(_stretched(samples[number % len(samples)], shapes))
+            continue
+        one = {name: (1, *shape[1:]) for name, shape in shapes.items()}
+        few = [_stretched(sample, one) for sample in samples]
+        items = [few[(number + at) % len(few)] for at in range(batch)]
+        made.append({name: np.concatenate([item[name] for item in items]) for name in shapes})
+    return made
+
+
+def _stretched(sample: Inputs, shapes: Mapping[str, Shape]) -> Inputs:
+    made = {}
+    for name, array in sample.items():
+        grown = array
+        for axis, (have, want) in enumerate(zip(array.shape, shapes[name], strict=True)):
+            grown = np.take(grown, np.arange(want) * have // want, axis=axis)
+        made[name] = grown
+    return made
+
+
+def _one_by_one(reference: Engine, sample: Inputs) -> Mapping[str, NDArray[Any]]:
+    """What the reference says; where its file is fixed to one picture, of one after the other."""
+    fixed = all(tensor.shape[:1] == (1,) for tensor in reference.spec.inputs)
+    batch = max(array.shape[0] for array in sample.values())
+    if not fixed or batch == 1:
+        return reference.infer(sample)
+    said = [
+        reference.infer({name: array[at : at + 1] for name, array in sample.items()})
+        for at in range(batch)
+    ]
+    return {name: np.concatenate([each[name] for each in said]) for name in said[0]}
 
 
 def cache_folder() -> Path:

@@ -1,0 +1,135 @@
+"""One build in a process of its own, as the program sees it: how far, which plan, or why none."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import tempfile
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any, Self
+
+from engines.compiling import BuildStopped, Progress, named_error
+from engines.errors import EngineError
+from engines.plans import PlanKey, read_key
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+    from types import TracebackType
+
+    from engines.modelfile import ModelFile
+    from engines.plans import Flavour, PlanStore, Target
+
+PATIENCE_S = 5.0
+"""A build is asked to stop between two of its steps, which are short; then it is killed."""
+_LAST_WORDS = 500
+"""Characters of what a dead build left on standard error."""
+
+
+class Compilation:
+    """A build that runs while the program goes on. Use it with `with`: leaving it ends the build.
+
+    One thread iterates over `progress`; `stop` may be called from any.
+
+    Args:
+        model: what to compile; its content is sent, not its path.
+        target: what for.
+        store: where the plan goes.
+        flavour: which TensorRT; None for the one that is installed.
+    """
+
+    def __init__(
+        self,
+        model: ModelFile,
+        target: Target,
+        store: PlanStore,
+        *,
+        flavour: Flavour | None = None,
+    ) -> None:
+        request = {
+            "path": str(model.path),
+            "digest": model.digest,
+            "metadata": dict(model.metadata),
+            "target": asdict(target),
+            "folder": str(store.folder),
+            "flavour": flavour,
+        }
+        self._name = model.name
+        self._request = json.dumps(request).encode() + b"\n" + model.content
+        self._stopped = False
+        self.key: PlanKey | None = None
+        """Of the plan that was made; None until it is."""
+        self.facts: Mapping[str, Any] = {}
+        """Of that plan."""
+        self._errors = tempfile.TemporaryFile()  # noqa: SIM115  closed by __exit__
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "engines.compiling"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._errors,
+            # A Ctrl-C in the terminal is for the program, which decides.
+            start_new_session=True,
+        )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.stop()
+        try:
+            self._process.wait(PATIENCE_S)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+        for file in (self._process.stdin, self._process.stdout, self._errors):
+            if file is not None:
+                file.close()
+
+    def stop(self) -> None:
+        """End the build soon, if it still runs; nothing is left of it."""
+        self._stopped = True
+        self._process.terminate()
+
+    def progress(self) -> Iterator[Progress]:
+        """How far it is, until it is done; then `key` and `facts` are known.
+
+        Raises:
+            EngineError: it failed, with the class and the words of `compiling.build`.
+            BuildStopped: it was stopped.
+        """
+        self._send()
+        assert self._process.stdout is not None
+        for line in self._process.stdout:
+            said = json.loads(line)
+            event = said.pop("event")
+            if event == "progress":
+                yield Progress(**said)
+            elif event == "failed":
+                raise named_error(said["error"], said["message"])
+            else:
+                self.key, self.facts = read_key(said["key"]), said["facts"]
+        status = self._process.wait()
+        if self.key is None:
+            if self._stopped:
+                raise BuildStopped(f"{self._name}: the build was stopped")
+            raise EngineError(
+                f"{self._name}: the compiler ended with status {status}: {self._last_words()}"
+            )
+
+    def _send(self) -> None:
+        assert self._process.stdin is not None
+        try:
+            self._process.stdin.write(self._request)
+            self._process.stdin.close()
+        except BrokenPipeError:
+            return  # it is dead already; its output or its status says why
+
+    def _last_words(self) -> str:
+        self._errors.seek(0)
+        said = self._errors.read().decode(errors="replace").strip()
+        return said[-_LAST_WORDS:] or "it said nothing"
