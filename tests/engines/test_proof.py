@@ -6,9 +6,12 @@ import numpy as np
 import pytest
 
 from engines import proof as room
+from engines.backends import onnxruntime
 from engines.engine import open_engine
 from engines.errors import InaccurateEngine
-from engines.proof import Tolerance, prove, prove_once
+from engines.modelfile import read_model_file
+from engines.plans import Profile
+from engines.proof import Tolerance, at_the_ends, prove, prove_once
 from tests.support.onnx_bytes import metadata, one_node
 
 STRICT = Tolerance(largest=1e-6, mean=1e-6)
@@ -119,3 +122,62 @@ def test_nowhere_to_remember_is_no_obstacle(path, tmp_path, monkeypatch):
     (tmp_path / "file").write_text("in the way")
     monkeypatch.setenv("STREAMER_CACHE", str(tmp_path / "file"))
     assert prove_once(open_engine(path), path, SAMPLES, STRICT).passed
+
+
+PICTURES = [{"x": np.full((1, 2, 3), n, np.uint8), "f": np.array([n], np.float32)} for n in (5, 7)]
+
+
+def ends(*shapes):
+    """Inputs at the ends of a profile from the first to the last of the shapes of a picture."""
+    least, most = shapes[0], shapes[-1]
+    flags = (least[:1], least[:1], most[:1])
+    return at_the_ends(PICTURES, [Profile({"x": (least, least, most), "f": flags})])
+
+
+def test_the_largest_batch_is_made_of_different_pictures():
+    (most,) = ends((1, 2, 3), (3, 2, 3))
+    assert most["x"].shape == (3, 2, 3)
+    first, second, third = (set(picture.flat) for picture in most["x"])
+    assert first == third != second
+    assert most["f"].tolist() == [first.pop(), second.pop(), third.pop()]
+
+
+def test_the_smallest_and_the_largest_pictures_hold_the_values_of_the_usual_ones():
+    least, most = ends((1, 1, 1), (1, 4, 9))
+    assert (least["x"].shape, most["x"].shape) == ((1, 1, 1), (1, 4, 9))
+    assert set(least["x"].flat) | set(most["x"].flat) <= {5, 7}
+
+
+def test_sizes_that_the_usual_inputs_have_are_not_made_again():
+    assert ends((1, 2, 3), (1, 2, 3)) == []
+
+
+def test_a_picture_is_enlarged_by_repeating():
+    samples = [{"x": np.arange(6).reshape(2, 3)}]
+    (made,) = at_the_ends(samples, [Profile({"x": ((2, 3), (2, 3), (4, 3))})])
+    assert made["x"].tolist() == [[0, 1, 2], [0, 1, 2], [3, 4, 5], [3, 4, 5]]
+
+
+class Batched(Skewed):
+    """An engine that takes several at once; it confuses them if it is told to."""
+
+    def __init__(self, engine, order):
+        super().__init__(engine, 0.0)
+        self._order = order
+
+    def infer(self, inputs):
+        said = [self._engine.infer({"x": row[None]})["y"] for row in inputs["x"]]
+        return {"y": np.concatenate(said)[self._order]}
+
+
+@pytest.mark.parametrize(("order", "passed"), [([0, 1], True), ([1, 0], False)])
+def test_a_batch_is_compared_with_one_picture_after_the_other(path, order, passed):
+    together = [{"x": np.array([[0.5] * 8, [2.0] * 8], np.float32)}]
+    assert prove(Batched(open_engine(path), order), path, together, STRICT).passed == passed
+
+
+def test_a_network_that_is_no_file_is_proven_too(path):
+    model = read_model_file(path)
+    path.unlink()
+    engine = Skewed(onnxruntime.load(model, precision="f32"), 0.0)
+    assert prove(engine, model, SAMPLES, STRICT).passed
