@@ -1,11 +1,13 @@
 # Sourced by the tools: a virtual environment with locked versions, made once per lock.
 # usage: . tools/environment.sh LOCK...   sets $python and $venv
-# With STREAMER_TRAIN=1 what trains networks (torch) is installed too.
+# With STREAMER_TRAIN=1 what trains networks (torch) is installed too, with STREAMER_COMPILE=1 what
+# compiles them for GPUs (TensorRT for RTX, which needs no GPU for that).
 
 set -euo pipefail
 # An array, not `set --`: bash would leave the caller's own arguments replaced.
 locks=("$@")
 [ -z "${STREAMER_TRAIN:-}" ] || locks+=(locks/train.txt)
+[ -z "${STREAMER_COMPILE:-}" ] || locks+=(locks/compile.txt)
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 venv=${STREAMER_VENV:-.venv}
 python=$venv/bin/python
