@@ -35,7 +35,7 @@ class EngineState:
     device: str
     """"cpu", or a GPU as in "cuda:0"."""
     degraded: bool = False
-    """Whether it runs on less than was asked for; `reason` says why."""
+    """Whether a GPU that should be used is not, or not for all; nothing under way changes that."""
     reason: str = ""
     """Why it runs where it runs, in words; empty when all is as it was asked for."""
     building: float | None = None
@@ -47,8 +47,11 @@ class Engine(Protocol):
 
     spec: EngineSpec
     """What it takes and gives."""
-    backend: str
-    """Library, version, device and precision, as in "openvino 2026.4.1 cpu f32"."""
+
+    @property
+    def backend(self) -> str:
+        """Library, version, device and precision, as in "openvino 2026.4.1 cpu f32"."""
+        ...
 
     @property
     def state(self) -> EngineState:
@@ -105,11 +108,13 @@ def read_device(device: Device) -> tuple[DeviceKind, int]:
     return (cast("DeviceKind", kind), 0) if kind else ("cuda", int(index))
 
 
-def open_engine(path: Path, *, device: Device = "auto", precision: Precision = "f32") -> Engine:
-    """Compile a model file for a device.
+def open_engine(
+    model: Path | ModelFile, *, device: Device = "auto", precision: Precision = "f32"
+) -> Engine:
+    """Compile a model for a device, now. With `changeover.py` a GPU's plan is built meanwhile.
 
     Args:
-        path: an ONNX file.
+        model: an ONNX file, or one that was read.
         device: "auto" takes a GPU that works and has a plan, else the CPU; "cuda" a GPU or nothing.
         precision: of the arithmetic. Only f32 means the same on every CPU.
 
@@ -118,7 +123,7 @@ def open_engine(path: Path, *, device: Device = "auto", precision: Precision = "
         DeviceUnavailable: no such device here, or it cannot do that precision.
     """
     kind, index = read_device(device)
-    model = read_model_file(path)
+    read = model if isinstance(model, ModelFile) else read_model_file(model)
     wanted = ("cuda", "cpu") if kind == "auto" else (kind,)
     reasons: list[str] = []
     for backend in sorted(BACKENDS, key=lambda entry: entry.device != wanted[0]):
@@ -130,7 +135,7 @@ def open_engine(path: Path, *, device: Device = "auto", precision: Precision = "
         where = {"index": index} if backend.device == "cuda" else {}
         try:
             module = importlib.import_module(backend.module)
-            return cast("Engine", module.load(model, precision=precision, **where))
+            return cast("Engine", module.load(read, precision=precision, **where))
         except (DeviceUnavailable, PlanUnfit, OutOfDeviceMemory, DeviceLost) as error:
             reasons.append(str(error))
     if kind == "cuda" and not reasons:
