@@ -250,6 +250,10 @@ class Stream:
         """Copy from the device until the pinned array is full."""
         self._gpu._pycuda.memcpy_dtoh_async(array.array, buffer.address, self._stream)  # noqa: SLF001
 
+    def copy(self, into: DeviceBuffer, buffer: DeviceBuffer) -> None:
+        """Copy all of a buffer into another on the same device."""
+        self._gpu._pycuda.memcpy_dtod_async(into.address, buffer.address, buffer.size, self._stream)  # noqa: SLF001
+
     def record(self, event: Event) -> None:
         """Mark what was added until now."""
         event._event.record(self._stream)  # noqa: SLF001

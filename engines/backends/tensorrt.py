@@ -7,10 +7,13 @@ has two lanes (`lanes.py`): while one computes, the other copies. Compiling is
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import logging
 import re
 import threading
+import weakref
+from collections import deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +21,7 @@ import numpy as np
 
 from engines.backends import cuda
 from engines.backends.lanes import Lane
+from engines.backends.resident import Resident
 from engines.engine import EngineState, reference_spec
 from engines.errors import (
     DeviceUnavailable,
@@ -29,11 +33,12 @@ from engines.errors import (
 from engines.plans import PlanKey, PlanStore, Profile, Target
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
     from numpy.typing import NDArray
 
-    from engines.backends.cuda import Gpu
+    from engines.backends.cuda import DeviceBuffer, Gpu
+    from engines.backends.lanes import Kept
     from engines.engine import Precision
     from engines.modelfile import ModelFile
     from engines.plans import Flavour, Shape
@@ -166,6 +171,8 @@ class TensorRtEngine:
         self._change = threading.Condition()
         self._idle: list[Lane] = []  # guarded by _change
         self._closed = False  # guarded by _change
+        self._streams: weakref.WeakSet[Resident] = weakref.WeakSet()  # guarded by _change
+        self._abandoned: deque[DeviceBuffer] = deque()
         with gpu.current(f"loading the plan of {spec.name}"):
             loaded = LoadedPlan(plan, library, gpu, spec)
             self._profiles = loaded.profiles
@@ -186,17 +193,16 @@ class TensorRtEngine:
             DeviceLost: The GPU stopped answering.
             EngineError: The engine is closed, or the GPU refused.
         """
-        self.spec.check(inputs)
-        shapes = {name: array.shape for name, array in inputs.items()}
-        profile = self._profile(shapes)
-        lane = self._take()
-        try:
-            with self._gpu.current(f"running {self.spec.name}"):
-                return lane.run(profile, shapes, inputs)
-        finally:
-            with self._change:
-                self._idle.append(lane)
-                self._change.notify_all()
+        return self._run(inputs)
+
+    def recurrence(self, links: Mapping[str, str]) -> Resident:
+        """The memory of one more stream, kept on the device; see `engines.recurrence`."""
+        stream = Resident(
+            self._gpu, links, lane=self._lane, run=self._run, abandoned=self._abandoned
+        )
+        with self._change:
+            self._streams.add(stream)
+        return stream
 
     def accepts(self, shapes: Mapping[str, Shape]) -> bool:
         """Whether the plan was made for inputs of these sizes."""
@@ -211,8 +217,40 @@ class TensorRtEngine:
             self._change.notify_all()
             self._change.wait_for(lambda: len(self._idle) == LANES)
             lanes, self._idle = self._idle, []
+            streams = list(self._streams)
         for lane in lanes:
             lane.close()
+        for stream in streams:
+            stream.close()
+        self._free_abandoned()
+
+    def _run(
+        self, inputs: Mapping[str, NDArray[Any]], kept: Kept | None = None
+    ) -> Mapping[str, NDArray[Any]]:
+        given = inputs if kept is None else {**inputs, **kept.like}
+        self.spec.check(given)
+        shapes = {name: array.shape for name, array in given.items()}
+        profile = self._profile(shapes)
+        with self._lane() as lane:
+            return lane.run(profile, shapes, inputs, kept)
+
+    @contextlib.contextmanager
+    def _lane(self) -> Iterator[Lane]:
+        """A lane for one call, when one is idle."""
+        lane = self._take()
+        try:
+            with self._gpu.current(f"running {self.spec.name}"):
+                self._free_abandoned()
+                yield lane
+        finally:
+            with self._change:
+                self._idle.append(lane)
+                self._change.notify_all()
+
+    def _free_abandoned(self) -> None:
+        with contextlib.suppress(IndexError):
+            while True:
+                self._abandoned.popleft().free()
 
     def _profile(self, shapes: Mapping[str, Shape]) -> int:
         for index, profile in enumerate(self._profiles):

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar, cast
 
 import numpy as np
 
-from engines.errors import DeviceLost, DeviceUnavailable, OutOfDeviceMemory
+from engines.errors import EngineError
 from engines.lowlight.curves import GREY, Adjustment, Yuv, tables_of
 from engines.lowlight.denoise import FRACTION_BITS, Memory, Noise, Terms
 from engines.lowlight.fullsize import OnCpu
@@ -71,7 +71,7 @@ class Numbers(NamedTuple, Generic[T]):
 
 
 def profile() -> dict[str, tuple[Shape, Shape, Shape]]:
-    """Smallest, usual and largest shape of each input."""
+    """Smallest, usual and largest shape of each input: what plans are compiled for."""
     few, usual, many = (
         _shapes(size, levels=levels, grid=grid)
         for size, levels, grid in (
@@ -188,7 +188,8 @@ class OnDevice:
         if self._takes(planes):
             try:
                 return self._on_device(planes, done, noise, gain=gain, full_range=full_range)
-            except (DeviceLost, DeviceUnavailable, OutOfDeviceMemory) as error:
+            except EngineError as error:
+                # Whatever it is: people go on watching, and are told.
                 self._refused = True
                 self._failed(str(error))
         # What the device remembered is gone with it: noise is held down as in a new scene.

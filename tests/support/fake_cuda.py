@@ -195,6 +195,14 @@ class Driver:
 
         stream.add(copy)
 
+    def memcpy_dtod_async(self, dest: int, src: int, size: int, stream: "_Stream") -> None:
+        self.enter("cuMemcpyDtoDAsync")
+
+        def copy() -> None:
+            self.machine.at(dest)[:size] = self.machine.at(src)[:size]
+
+        stream.add(copy)
+
 
 class _Device:
     _driver: Driver

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from engines.engine import EngineState, open_reference
-from engines.errors import DeviceLost, DeviceUnavailable, OutOfDeviceMemory
+from engines.errors import DeviceLost, EngineError, OutOfDeviceMemory
 from engines.lowlight import device, model
 from engines.lowlight.curves import Yuv
 from engines.lowlight.data import read_picture
@@ -176,7 +176,7 @@ def test_what_the_cpu_remembers_is_gone_on_with_when_a_plan_is_ready():
     assert both.largest <= 1
 
 
-@pytest.mark.parametrize("error", [DeviceLost, OutOfDeviceMemory, DeviceUnavailable])
+@pytest.mark.parametrize("error", [DeviceLost, OutOfDeviceMemory, EngineError])
 def test_a_device_that_fails_is_told_and_the_cpu_goes_on(error):
     engine, said = Pretending(), []
     piece = device.OnDevice(engine, failed=said.append)
