@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from engines.engine import Device, Precision, open_engine
-from engines.errors import EngineError
+from engines.errors import DeviceUnavailable, EngineError
 from engines.interpolation import model as interpolation
+from engines.lowlight import device as lowlight_device
 from engines.lowlight import model as lowlight
 from engines.modelfile import ModelFile, read_model_file
 from engines.plans import Profile, Target
@@ -51,8 +52,14 @@ class CatalogEntry:
 
         Raises:
             ModelFileError: its file is missing, damaged or no ONNX.
+            DeviceUnavailable: it is made with onnx, which is not installed.
         """
-        return self.derive() if self.derive else read_model_file(self.path)
+        if self.derive is None:
+            return read_model_file(self.path)
+        try:
+            return self.derive()
+        except ModuleNotFoundError as error:
+            raise DeviceUnavailable(f"{self.name} needs the package {error.name}") from error
 
     def plan_precision(self) -> Precision:
         """What plans for GPUs are compiled in unless another is asked for."""
@@ -134,6 +141,15 @@ CATALOG: tuple[CatalogEntry, ...] = (
         ),
     ),
     CatalogEntry(
+        name="lowlight-full-size",
+        task="low-light enhancement of planes",
+        path=lowlight_device.SHIPPED,
+        precision="f32",
+        tolerances=lowlight_device.TOLERANCES,
+        samples=lowlight_device.proof_samples,
+        profiles=(Profile(lowlight_device.profile()),),
+    ),
+    CatalogEntry(
         name="interpolation",
         task="frame interpolation",
         path=interpolation.SHIPPED,
@@ -178,9 +194,10 @@ def verify(
     """
     chosen = precision or entry.precision
     _check_precision(entry, chosen)
-    engine = open_engine(entry.path, device=device, precision=chosen)
+    model = entry.model()
+    engine = open_engine(model, device=device, precision=chosen)
     try:
-        return prove(engine, entry.path, entry.samples(), entry.tolerances[chosen])
+        return prove(engine, model, entry.samples(), entry.tolerances[chosen])
     finally:
         engine.close()
 

@@ -193,7 +193,8 @@ def _aim(library: Library, config: Any, capability: str) -> None:
     known = library.module.ComputeCapability
     chosen = getattr(known, capability.upper(), None)
     if not re.fullmatch(r"sm\d+", capability) or chosen is None:
-        there = ", ".join(name.lower() for name in sorted(dir(known)) if name.startswith("SM"))
+        numbers = sorted(int(name[2:]) for name in dir(known) if re.fullmatch(r"SM\d+", name))
+        there = ", ".join(f"sm{number}" for number in numbers)
         raise DeviceUnavailable(
             f"{library.name} compiles for {there}, not for {capability}; "
             "TensorRT (extra `tensorrt`) knows the cards of data centres"

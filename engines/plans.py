@@ -163,7 +163,7 @@ class PlanStore:
             keys.append(replace(key, target=replace(key.target, driver=None)))
         for wanted in keys:
             try:
-                entry, content = _read(self._path(wanted))
+                entry, content = _read(self.path(wanted))
             except PlanUnfit:
                 continue
             if entry.key == wanted:
@@ -182,7 +182,7 @@ class PlanStore:
             "sha256": hashlib.sha256(plan.content).hexdigest(),
             "bytes": len(plan.content),
         }
-        path = self._path(plan.key)
+        path = self.path(plan.key)
         try:
             _write(path, [_MAGIC, json.dumps(head).encode(), b"\n", plan.content])
         except OSError as error:
@@ -193,7 +193,7 @@ class PlanStore:
         """Remember that the plan that `get` gives for this key passed its proof on a GPU."""
         for wanted in (key, replace(key, target=replace(key.target, driver=None))):
             try:
-                entry, content = _read(self._path(wanted))
+                entry, content = _read(self.path(wanted))
             except PlanUnfit:
                 continue
             digest = hashlib.sha256(content).hexdigest()
@@ -238,7 +238,7 @@ class PlanStore:
         for path in sorted(self.folder.glob("*.plan")):
             try:
                 entry = _read(path)[0]
-                misplaced = entry.key is None or path != self._path(entry.key)
+                misplaced = entry.key is None or path != self.path(entry.key)
                 yield replace(entry, problem="stands under another name") if misplaced else entry
             except PlanUnfit as error:
                 yield _broken(path, error)
@@ -261,7 +261,8 @@ class PlanStore:
         """Where the compiler's measured kernel times are kept."""
         return self.folder / f"{flavour}-{version}-{capability}.timing"
 
-    def _path(self, key: PlanKey) -> Path:
+    def path(self, key: PlanKey) -> Path:
+        """Where the plan of that key is kept, or would be."""
         return self.folder / f"{key.digest}.plan"
 
 

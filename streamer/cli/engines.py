@@ -1,10 +1,10 @@
-"""`streamer engines`: which networks there are, and whether they work on this machine."""
+"""`streamer engines`: which networks and plans there are, and whether they work on this machine."""
 
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from . import output
+from . import engine_plans, output
 from .exits import Exit
 
 if TYPE_CHECKING:
@@ -13,26 +13,37 @@ if TYPE_CHECKING:
     from engines.catalog import CatalogEntry
     from engines.proof import Proof
 
-app = typer.Typer(help="List the networks, and prove that they work here.")
+app = typer.Typer(help="The networks: list, prove and time them, compile them for GPUs.")
+
+_Names = Annotated[list[str] | None, typer.Argument(metavar="[NAME]...", help="All, if left out.")]
+_Device = Annotated[str, typer.Option(help="auto, cpu, cuda, or cuda:N for one of several GPUs.")]
+_Precision = Annotated[
+    Literal["f32", "f16", "bf16"] | None, typer.Option(help="Of the arithmetic; its usual one.")
+]
 
 
 @app.command("list")
 def list_engines() -> None:
-    """List the networks that come with the program."""
+    """List the networks that come with the program, and the plans they were compiled to."""
     from engines.catalog import CATALOG
     from engines.errors import EngineError
-    from engines.modelfile import read_model_file
+    from engines.plans import PlanStore
 
     out = output.current()
     rows: list[dict[str, Any]] = []
     for entry in CATALOG:
         try:
-            digest: str | None = read_model_file(entry.path).digest
+            digest: str | None = entry.model().digest
         except EngineError:
             digest = None
         rows.append(_described(entry, digest))
         out.record(rows[-1])
     out.say(_list_table(rows))
+    plans = [engine_plans.described(entry) for entry in PlanStore().entries()]
+    for plan in plans:
+        out.record(plan)
+    if plans:
+        out.say(engine_plans.table(plans))
 
 
 def _described(entry: "CatalogEntry", digest: str | None) -> dict[str, Any]:
@@ -59,30 +70,76 @@ def _list_table(rows: list[dict[str, Any]]) -> "RenderableType":
 
 @app.command("verify")
 def verify_engines(
-    names: Annotated[
-        list[str] | None, typer.Argument(metavar="[NAME]...", help="All, when left out.")
-    ] = None,
-    *,
-    device: Annotated[
-        Literal["auto", "cuda", "cpu"], typer.Option(help="What is to run them.")
-    ] = "auto",
-    precision: Annotated[
-        Literal["f32", "bf16"] | None, typer.Option(help="Of the arithmetic; its usual one.")
-    ] = None,
+    names: _Names = None, *, device: _Device = "auto", precision: _Precision = None
 ) -> None:
-    """Compare each compiled network with the reference, and fail where they disagree."""
-    from engines.catalog import CATALOG, find, verify
+    """Compare networks with the reference and plans with their digests; fail where one differs.
+
+    Networks that are not meant to run in the precision that is asked for are left out, unless they
+    are named.
+    """
+    from engines.catalog import verify
 
     out = output.current()
-    entries = [find(name) for name in names] if names else list(CATALOG)
-    failed = False
-    for entry in entries:
+    failed = not engine_plans.check(names or [])
+    for entry in _entries(names, precision):
         out.note(f"comparing {entry.name} with the reference")
         proof = verify(entry, device=device, precision=precision)
         failed = failed or not proof.passed
         out.result(_proof_record(entry.name, proof), _proof_line(entry.name, proof))
     if failed:
         raise typer.Exit(Exit.DEVICE)
+
+
+@app.command("build")
+def build_plans(
+    names: _Names = None,
+    *,
+    target: Annotated[
+        Literal["rtx", "tensorrt"] | None,
+        typer.Option(help="TensorRT for RTX, or TensorRT; what is installed."),
+    ] = None,
+    gpu: Annotated[
+        str | None,
+        typer.Option(
+            metavar="sm86,sm89,...",
+            help="Kinds of GPU, which need not be here for rtx; those of this machine.",
+        ),
+    ] = None,
+    precision: Annotated[
+        Literal["f32", "f16"] | None, typer.Option(help="f16 where it is accurate enough.")
+    ] = None,
+    again: Annotated[bool, typer.Option("--again", help="Also what is there already.")] = False,
+) -> None:
+    """Compile networks for NVIDIA GPUs and keep the plans. They are proven when they first run."""
+    engine_plans.build(
+        _entries(names, precision), flavour=target, gpus=gpu, precision=precision, again=again
+    )
+
+
+@app.command("prune")
+def prune_plans(
+    *,
+    everything: Annotated[bool, typer.Option("--all", help="Also those still in use.")] = False,
+) -> None:
+    """Delete plans that are damaged, or made by or for what has been replaced since."""
+    engine_plans.prune(everything=everything)
+
+
+@app.command("bench")
+def bench_engines(
+    names: _Names = None, *, device: _Device = "auto", precision: _Precision = None
+) -> None:
+    """Time one call of each network, every core at work."""
+    engine_plans.bench(_entries(names, precision), device=device, precision=precision)
+
+
+def _entries(names: list[str] | None, precision: str | None) -> "list[CatalogEntry]":
+    """The networks of these names; for none, all that may run in that precision."""
+    from engines.catalog import CATALOG, find
+
+    if names:
+        return [find(name) for name in names]
+    return [entry for entry in CATALOG if precision is None or precision in entry.tolerances]
 
 
 def _proof_record(name: str, proof: "Proof") -> dict[str, Any]:

@@ -1,0 +1,246 @@
+"""What `streamer engines` does with compiled plans: build, show, check, prune, time."""
+
+import re
+import sys
+import time
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from . import output
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+    from engines.catalog import CatalogEntry
+    from engines.compiling import Progress
+    from engines.engine import Precision
+    from engines.plans import Flavour, PlanEntry, PlanStore, Target
+
+_MEGABYTE = 1e6
+
+
+def targets_of(named: str | None, flavour: "Flavour") -> list[tuple[str, int | None]]:
+    """(compute capability, driver) of each GPU to compile for.
+
+    Args:
+        named: as on the command line, "sm86,sm89"; None for the GPUs of this machine.
+        flavour: TensorRT compiles on the GPU itself, TensorRT for RTX anywhere.
+
+    Raises:
+        BadParameter: it names no compute capability.
+        DeviceUnavailable: no GPU is named and none is here, or it must be here and is not.
+    """
+    from engines.backends import cuda
+    from engines.errors import DeviceUnavailable
+
+    wanted = [name for name in (named or "").lower().replace(" ", "").split(",") if name]
+    for name in wanted:
+        if not re.fullmatch(r"sm\d{2,3}", name):
+            raise typer.BadParameter(
+                f"--gpu takes compute capabilities as in sm86,sm89, not {name}"
+            )
+    if wanted and flavour == "rtx":
+        return [(name, None) for name in dict.fromkeys(wanted)]
+    try:
+        here = [cuda.gpu(index) for index in range(max(1, cuda.count()))]
+    except DeviceUnavailable as error:
+        hint = "; name what to compile for with --gpu, as in sm89" if flavour == "rtx" else ""
+        raise DeviceUnavailable(f"{error}{hint}") from error
+    found = {gpu.capability: gpu.driver_major for gpu in here}
+    if missing := [name for name in wanted if name not in found]:
+        raise DeviceUnavailable(
+            f"TensorRT compiles on the GPU that is to run the plan: here is {', '.join(found)}, "
+            f"not {', '.join(missing)}"
+        )
+    return [(name, found[name]) for name in wanted or found]
+
+
+def build(
+    entries: Sequence["CatalogEntry"],
+    *,
+    flavour: "Flavour | None",
+    gpus: str | None,
+    precision: "Precision | None",
+    again: bool,
+) -> None:
+    """Compile each network for each GPU, unless its plan is there; a record for each.
+
+    Raises:
+        EngineError: the first that cannot be compiled, and why.
+    """
+    from engines.backends.tensorrt import library
+    from engines.compiling import key_of
+    from engines.plans import PlanStore
+
+    out, found, store = output.current(), library(flavour), PlanStore()
+    for capability, driver in targets_of(gpus, found.flavour):
+        for entry in entries:
+            model, target = entry.model(), entry.target(capability, precision, driver=driver)
+            key = key_of(model, found, target)
+            began, kept = time.monotonic(), not again and store.get(key) is not None
+            if not kept:
+                _compile(entry, target, store, found.flavour)
+            seconds = round(time.monotonic() - began, 3)
+            record = {
+                "kind": "plan",
+                "name": entry.name,
+                "library": found.name,
+                "gpu": capability,
+                "precision": target.precision,
+                "built": not kept,
+                "seconds": seconds,
+                "path": str(store.path(key)),
+            }
+            what = f"{entry.name} for {capability} in {target.precision} by {found.name}"
+            out.result(record, f"{what}: {'is there' if kept else f'built in {seconds:.1f} s'}")
+
+
+def _compile(
+    entry: "CatalogEntry", target: "Target", store: "PlanStore", flavour: "Flavour"
+) -> None:
+    """One build in a process of its own; people who watch see how far it is."""
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn
+
+    from engines.compilation import Compilation
+
+    what = f"compiling {entry.name} for {target.capability} in {target.precision}"
+    quiet = not sys.stderr.isatty() or output.current().verbosity < 0
+    if quiet:
+        output.current().note(what)
+    bar = Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TextColumn("{task.fields[left]}"),
+        console=Console(stderr=True, markup=False),
+        disable=quiet,
+        transient=True,
+    )
+    with bar, Compilation(entry.model(), target, store, flavour=flavour) as compilation:
+        task = bar.add_task(what, total=1.0, left="")
+        for now in compilation.progress():
+            bar.update(task, completed=now.share, left=left(now))
+
+
+def left(now: "Progress") -> str:
+    """Time left and what is being done, for people."""
+    if now.left_s is None:
+        return now.phase
+    minutes, seconds = divmod(round(now.left_s), 60)
+    return f"{minutes}:{seconds:02} left, {now.phase}"
+
+
+def described(entry: "PlanEntry") -> dict[str, Any]:
+    """The record of a file of the store."""
+    key = entry.key
+    return {
+        "kind": "plan",
+        "name": entry.facts.get("name"),
+        "library": key and f"{key.flavour} {key.version}",
+        "gpu": key and key.target.capability,
+        "driver": key and key.target.driver,
+        "precision": key and key.target.precision,
+        "bytes": entry.size,
+        "proven_on": sorted(entry.proofs),
+        "problem": entry.problem or None,
+        "path": str(entry.path),
+    }
+
+
+def table(records: Sequence[dict[str, Any]]) -> "RenderableType":
+    """The plans, for people."""
+    from rich.table import Table
+
+    shown = Table("plan of", "library", "GPU", "precision", "MB", "proven on", "file")
+    for record in records:
+        proven = ", ".join(record["proven_on"]) or record["problem"] or "not proven yet"
+        size = f"{record['bytes'] / _MEGABYTE:.1f}"
+        columns = ("name", "library", "gpu", "precision")
+        shown.add_row(*(record[name] or "?" for name in columns), size, proven, record["path"])
+    return shown
+
+
+def check(names: Sequence[str]) -> bool:
+    """Read the plans of these networks whole, all for none; whether every one is as it was."""
+    from engines.plans import PlanStore
+
+    out, whole = output.current(), True
+    for entry in PlanStore().verify():
+        if names and not entry.problem and entry.facts.get("name") not in names:
+            continue
+        record = described(entry)
+        state = entry.problem or "whole"
+        what = f"plan of {record['name'] or 'nothing that can be read'} {record['gpu'] or ''}"
+        out.result(record, f"{what.strip()}: {state}: {entry.path}")
+        whole = whole and not entry.problem
+    return whole
+
+
+def prune(*, everything: bool) -> None:
+    """Delete plans that nothing will use again; a record for each."""
+    from engines.plans import PlanStore
+
+    out, wanted = output.current(), set() if everything else _current_models()
+    gone = PlanStore().prune(lambda entry: not everything and _of_use(entry, wanted))
+    for entry in gone:
+        record = {**described(entry), "kind": "pruned plan"}
+        why = entry.problem or ("all are" if everything else "outdated")
+        out.result(record, f"deleted {entry.path} ({record['name'] or 'unknown'}: {why})")
+    freed = sum(entry.size for entry in gone) / _MEGABYTE
+    out.note(f"{len(gone)} plans deleted, {freed:.1f} MB freed")
+
+
+def _current_models() -> set[tuple[str, str]]:
+    """Name and digest of the networks that are shipped."""
+    from engines.catalog import CATALOG
+
+    return {(entry.name, entry.model().digest) for entry in CATALOG}
+
+
+def _of_use(entry: "PlanEntry", shipped: set[tuple[str, str]]) -> bool:
+    """Whether a plan may be asked for again: nothing it depends on has been replaced."""
+    from engines.backends.tensorrt import library
+    from engines.errors import DeviceUnavailable
+    from engines.plans import RECIPE
+
+    if entry.key is None or entry.key.recipe != RECIPE:
+        return False
+    try:
+        if library(entry.key.flavour).version != entry.key.version:
+            return False
+    except DeviceUnavailable:
+        pass  # made for another machine
+    name = str(entry.facts.get("name"))
+    # A network of the user's own is not outdated by what is shipped.
+    return name not in {known for known, _ in shipped} or (name, entry.key.model) in shipped
+
+
+def bench(entries: Sequence["CatalogEntry"], *, device: str, precision: "Precision | None") -> None:
+    """Time each network on the device, in turns, with every core at work; a record for each."""
+    from engines.engine import open_engine
+    from engines.timing import in_turns
+
+    out = output.current()
+    opened, calls = [], {}
+    try:
+        for entry in entries:
+            chosen = precision or (entry.plan_precision() if "cuda" in device else entry.precision)
+            engine = open_engine(entry.path, device=device, precision=chosen)
+            sample = entry.samples()[0]
+            opened.append((entry, engine))
+            calls[entry.name] = lambda engine=engine, sample=sample: engine.infer(sample)
+            out.note(f"timing {entry.name} on {engine.backend}")
+        for (entry, engine), taken in zip(opened, in_turns(calls).values(), strict=True):
+            record = {
+                "kind": "engine time",
+                "name": entry.name,
+                "backend": engine.backend,
+                "ms": round(taken, 4),
+                "inputs": {name: list(a.shape) for name, a in entry.samples()[0].items()},
+            }
+            out.result(record, f"{entry.name}: {taken:.3f} ms a call on {engine.backend}")
+    finally:
+        for _, engine in opened:
+            engine.close()
