@@ -20,6 +20,9 @@ Layout = Literal["planar", "nv12"]
 Window = tuple[int, int, int, int]
 """(left, top, width, height) in pixels of luma; left and top are even, where chroma has its own."""
 
+LEFT = 0.25
+"""Siting of chroma at the left pixels of its four; chroma sample location type 0 in H.264."""
+
 _LUMA_WEIGHTS = {
     1: (0.2126, 0.0722),
     4: (0.30, 0.11),
@@ -64,6 +67,9 @@ class Decoded:
     """U and V, each (ceil(height / 2), ceil(width / 2)); or both as one of (..., ..., 2)."""
     color: NDArray[np.float32]
     """(3, 4); see `colors`."""
+    siting: float = 0.0
+    """How far left of the middle of its four pixels a sample of chroma lies, in samples of chroma:
+    0 for JPEG, `LEFT` for H.264 and its kin."""
 
     def __post_init__(self) -> None:
         """Check that the planes belong together.
@@ -102,6 +108,12 @@ class Decoded:
         (both,) = self.chroma
         return replace(self, chroma=(both[..., 0], both[..., 1]))
 
+    def interleaved(self) -> Decoded:
+        """The same with U and V taking turns; copied unless they do."""
+        if self.layout == "nv12":
+            return self
+        return replace(self, chroma=(np.stack(self.chroma, -1),))
+
     def around(self, window: Window, step: tuple[int, int]) -> tuple[Decoded, Window]:
         """A part of the planes with a window in it, and where the window is in the part.
 
@@ -117,6 +129,8 @@ class Decoded:
             self,
             luma=self.luma[y : y + tall, x : x + wide],
             chroma=tuple(plane[half] for plane in self.chroma),
+            # The CPU cuts a part into a picture of its own, whose siting nobody tells swscale.
+            siting=0.0,
         )
         return part, (left - x, top - y, width, height)
 

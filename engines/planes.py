@@ -98,6 +98,8 @@ class _Spans:
     top: str
     width: str
     height: str
+    shift: str = ""
+    """How far to the right of where they would be the samples are looked for."""
 
 
 def rgb_from_planes(graph: Graph, layout: Layout, *, rows: str, columns: str) -> str:
@@ -105,7 +107,8 @@ def rgb_from_planes(graph: Graph, layout: Layout, *, rows: str, columns: str) ->
 
     Inputs: `luma` (n, height, width) uint8; `chroma_u` and `chroma_v` (n, half the height, half the
     width) uint8, or `chroma` with a last side of 2; `window` (n, 4) f32, left, top, width and
-    height in pixels of luma, left and top even; `color` (n, 3, 4) f32, see `decoded.colors`.
+    height in pixels of luma, left and top even; `siting` (n,) f32 and `color` (n, 3, 4) f32, see
+    `decoded.Decoded`.
 
     Luma is averaged over the area of each pixel wanted, and interpolated linearly where the window
     is enlarged. Chroma is at half the width wanted, and each of its columns counts twice: what
@@ -130,17 +133,18 @@ def rgb_from_planes(graph: Graph, layout: Layout, *, rows: str, columns: str) ->
             graph.cast(graph.input(name, UINT8, half), FLOAT) for name in ("chroma_u", "chroma_v")
         ]
     window = graph.input("window", FLOAT, (BATCH, 4))
+    siting = graph.input("siting", FLOAT, (BATCH,))
     color = graph.input("color", FLOAT, (BATCH, 3, 4))
 
     of_luma = _Spans(*(graph("Gather", window, graph.constant([n]), axis=1) for n in range(4)))
-    of_chroma = _halved(graph, of_luma)
+    of_chroma = _halved(graph, of_luma, graph("Unsqueeze", siting, graph.constant([1])))
     planes = [_scaled(graph, graph.cast(luma, FLOAT), of_luma, rows, columns)]
     weights = _weights(graph, chroma[0], of_chroma, rows, columns, across=2)
     planes += [_product(graph, plane, weights) for plane in chroma]
     return _colored(graph, planes, color)
 
 
-def _halved(graph: Graph, whole: _Spans) -> _Spans:
+def _halved(graph: Graph, whole: _Spans, shift: str) -> _Spans:
     """The same window in planes of half the size; a last odd pixel has chroma of its own."""
     two = graph.constant(2.0)
 
@@ -152,6 +156,7 @@ def _halved(graph: Graph, whole: _Spans) -> _Spans:
         half(whole.top),
         graph("Ceil", half(whole.width)),
         graph("Ceil", half(whole.height)),
+        shift,
     )
 
 
@@ -178,23 +183,29 @@ def _weights(
         columns: wanted.
         across: so many columns wanted lie side by side at one place.
     """
-    down = _filters(graph, window.top, window.height, rows, graph.side(plane, 1), repeats=1)
-    right = _filters(
-        graph, window.left, window.width, columns, graph.side(plane, 2), repeats=across
-    )
+    down = _filters(graph, (window.top, window.height), rows, graph.side(plane, 1))
+    span, length = (window.left, window.width), graph.side(plane, 2)
+    right = _filters(graph, span, columns, length, repeats=across, shift=window.shift)
     return down, graph("Transpose", right, perm=[0, 2, 1])
 
 
-def _filters(graph: Graph, start: str, span: str, count: str, length: str, *, repeats: int) -> str:
-    """Weights (n, count, length) of *length* pixels in *count* wanted ones over a span of them.
+def _filters(
+    graph: Graph,
+    window: tuple[str, str],
+    count: str,
+    length: str,
+    *,
+    repeats: int = 1,
+    shift: str = "",
+) -> str:
+    """Weights (n, count, length) of *length* pixels in *count* wanted ones over a window of them.
 
     The overlap of a pixel with a box around each place wanted, as wide as the distance between two
     of them and at least one pixel: area averaging where a picture shrinks. Two boxes of one pixel
     overlap by 1 - |distance|: where it grows, the same formula is linear interpolation.
     """
     one, two, zero = graph.constant(1.0), graph.constant(2.0), graph.constant(0.0)
-    start = graph("Unsqueeze", start, graph.constant([2]))
-    span = graph("Unsqueeze", span, graph.constant([2]))
+    start, span = (graph("Unsqueeze", name, graph.constant([2])) for name in window)
     place = _counted(graph, count)
     places = graph.cast(count, FLOAT)
     if repeats > 1:
@@ -204,6 +215,8 @@ def _filters(graph: Graph, start: str, span: str, count: str, length: str, *, re
     place = graph("Unsqueeze", place, graph.constant([0, 2]))
     step = graph("Div", span, places)
     middle = graph("Add", start, graph("Mul", graph("Add", place, graph.constant(0.5)), step))
+    if shift:
+        middle = graph("Add", middle, graph("Unsqueeze", shift, graph.constant([2])))
     reach = graph("Div", graph("Max", step, one), two)
     # At the edges the outermost pixel counts twice, rather than what lies beyond the window.
     middle = graph("Max", middle, graph("Add", start, reach))

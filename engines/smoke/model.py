@@ -8,19 +8,22 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from engines.engine import Device, Engine, Precision, open_engine
-from engines.errors import DeviceUnavailable, ModelFileError, ModelMismatch
-from engines.proof import Tolerance, prove_once
+from engines.errors import ModelFileError, ModelMismatch
+from engines.opening import open_proven
+from engines.proof import Tolerance
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from typing import Any
 
     from numpy.typing import NDArray
+
+    from engines.engine import Device, Engine, EngineState, Precision
+    from engines.spec import EngineSpec
 
 SHIPPED: Mapping[str, Path] = {
     name: Path(__file__).with_name(f"{name}.onnx") for name in ("smoke", "smoke-fast")
@@ -55,6 +58,35 @@ class Look:
     arXiv 1512.04150); s is 16, of the fast network 32."""
 
 
+class OperatingPoint(NamedTuple):
+    """From which probabilities on a network's word counts."""
+
+    threshold: float
+    """Probability that smoke reaches somewhere, as fixed on development views."""
+    outline: float
+    """Probability to which it is drawn from there."""
+    threshold_dark: float
+    """The same where a dark picture's tones were lifted; see `night.py`."""
+
+
+def operating_point(spec: EngineSpec) -> OperatingPoint:
+    """What a network's file says of it.
+
+    Raises:
+        ModelMismatch: it says nothing.
+    """
+    try:
+        threshold = float(spec.metadata["threshold"])
+        outline = float(spec.metadata["outline"])
+        dark = float(spec.metadata.get("threshold_dark", threshold))
+    except (KeyError, ValueError):
+        raise ModelMismatch(
+            f"{spec.name}: expected the operating point in the file's metadata as 'threshold' "
+            "and 'outline'"
+        ) from None
+    return OperatingPoint(threshold, outline, dark)
+
+
 class SmokeModel:
     """A smoke network on one device. Safe to call from many threads at once."""
 
@@ -62,27 +94,23 @@ class SmokeModel:
     """(height, width) it is made for; other multiples of `STRIDE` work, and cost in proportion."""
 
     def __init__(self, engine: Engine) -> None:
-        engine.spec.require(inputs=_INPUTS, outputs=_OUTPUTS)
+        _check_network(engine.spec)
         self._engine = engine
         self.name: str = engine.spec.name
         """Of the network."""
         self.digest: str = engine.spec.digest
         """SHA-256 of the model file."""
-        self.backend: str = engine.backend
-        """What runs it, with version, device and precision."""
-        try:
-            self.threshold: float = float(engine.spec.metadata["threshold"])
-            """Probability that smoke reaches somewhere, as fixed on development views."""
-            self.outline: float = float(engine.spec.metadata["outline"])
-            """Probability to which it is drawn from there."""
-            dark = float(engine.spec.metadata.get("threshold_dark", self.threshold))
-            self.threshold_dark: float = dark
-            """The same where a dark picture's tones were lifted; see `night.py`."""
-        except (KeyError, ValueError):
-            raise ModelMismatch(
-                f"{self.name}: expected the operating point in the file's metadata as 'threshold' "
-                "and 'outline'"
-            ) from None
+        self.threshold, self.outline, self.threshold_dark = operating_point(engine.spec)
+
+    @property
+    def backend(self) -> str:
+        """What runs it now, with version, device and precision."""
+        return self._engine.backend
+
+    @property
+    def state(self) -> EngineState:
+        """What it runs on now, and why."""
+        return self._engine.state
 
     def prepare(self, size: tuple[int, int]) -> None:
         """Compile for pictures of (height, width) now, not when the first one comes."""
@@ -151,8 +179,9 @@ def open_smoke_model(
 
     Args:
         model: a name in `SHIPPED`, or the path of an ONNX file.
-        device: see `engines.engine.open_engine`.
-        precision: None for f32, which means the same on every CPU; bf16 is about twice as fast.
+        device: see `engines.engine.Device`.
+        precision: None for f32 on the CPU, which means the same on every one, and f16 on a GPU;
+            bf16 is about twice as fast on CPUs that have it.
         prove: compare it with the reference first, once for each machine; see `engines.proof`.
 
     Raises:
@@ -161,21 +190,29 @@ def open_smoke_model(
         DeviceUnavailable: no such device or precision here.
         InaccurateEngine: it differs from the reference by more than `TOLERANCES`.
     """
-    file, chosen = _file(model), precision or "f32"
-    if chosen not in TOLERANCES:
-        raise DeviceUnavailable(f"the smoke network runs in {', '.join(TOLERANCES)}, not {chosen}")
-    engine = open_engine(file, device=device, precision=chosen)
-    try:
-        opened = SmokeModel(engine)
-        if prove:
-            prove_once(engine, file, proof_samples(), TOLERANCES[chosen])
-    except BaseException:
-        engine.close()
-        raise
-    return opened
+    engine = open_proven(
+        model_path(model),
+        device=device,
+        precision=precision,
+        samples=proof_samples,
+        tolerances=TOLERANCES,
+        check=_check_network,
+        prove=prove,
+    )
+    return SmokeModel(engine)
 
 
-def _file(model: str | Path) -> Path:
+def _check_network(spec: EngineSpec) -> None:
+    spec.require(inputs=_INPUTS, outputs=_OUTPUTS)
+    operating_point(spec)
+
+
+def model_path(model: str | Path) -> Path:
+    """The file of a shipped network, or of another one.
+
+    Raises:
+        ModelFileError: no shipped network is called that.
+    """
     if isinstance(model, str) and "/" not in model and not model.endswith(".onnx"):
         if model not in SHIPPED:
             raise ModelFileError(

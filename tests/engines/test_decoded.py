@@ -42,7 +42,10 @@ def test_both_layouts_are_one_picture(layout):
     assert given_planes.layout == layout
     assert given_planes.size == (7, 9)
     assert given_planes.whole == (0, 0, 9, 7)
-    for plane, want in zip(given_planes.planar().chroma, planes(7, 9).chroma, strict=True):
+    assert given_planes.planar().layout == "planar"
+    assert given_planes.interleaved().layout == "nv12"
+    there_and_back = given_planes.interleaved().planar()
+    for plane, want in zip(there_and_back.chroma, planes(7, 9).chroma, strict=True):
         np.testing.assert_array_equal(plane, want)
 
 

@@ -8,6 +8,8 @@ than rounded where rows are interpolated, before it makes colours of them (1 byt
 interpolates them: there colour edges differ.
 """
 
+from dataclasses import replace
+
 import av
 import cv2
 import numpy as np
@@ -16,7 +18,7 @@ import onnxruntime
 import pytest
 from onnx import helper
 
-from engines.decoded import Decoded, colors, even_window
+from engines.decoded import LEFT, Decoded, colors, even_window
 from engines.errors import ModelFileError
 from engines.modelfile import read_model_file
 from engines.planes import (
@@ -74,6 +76,7 @@ def scaled(scalers, decoded, size, windows=None):
         "size": np.array(size),
         "luma": np.stack([each.luma for each in pictures]),
         "window": np.array(windows, np.float32),
+        "siting": np.array([each.siting for each in pictures], np.float32),
         "color": np.stack([each.color for each in pictures]),
         **{
             name: np.stack([each.chroma[number] for each in pictures])
@@ -165,6 +168,15 @@ def test_where_nothing_is_scaled_luma_is_untouched_and_chroma_smoother(scalers):
     grey = Decoded(decoded.luma, (np.full((192, 320), 128, np.uint8),) * 2, decoded.color)
     got = scaled(scalers, grey, (384, 640))
     np.testing.assert_array_equal(got, np.repeat(decoded.luma[..., None], 3, 2))
+
+
+def test_chroma_that_lies_left_is_taken_from_there(scalers):
+    u = np.broadcast_to(np.arange(60, 220, dtype=np.uint8), (96, 160))
+    left = Decoded(np.full((192, 320), 90, np.uint8), (u, u), colors(1, full_range=True), LEFT)
+    middle = replace(left, siting=0.0)
+    apart = scaled(scalers, left, (96, 160)) - scaled(scalers, middle, (96, 160))
+    # Chroma rises by one a sample, and blue by 1.8556 times as much; at the ends it is cut off.
+    assert apart[:, 30:50, 2].mean() == pytest.approx(0.25 * 1.8556, abs=0.1)
 
 
 def test_pictures_of_one_batch_do_not_see_each_other(scalers):
