@@ -18,31 +18,28 @@ import logging
 import threading
 import time
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from engines.engine import EngineState, open_engine, read_device, reference_spec
 from engines.errors import (
     DeviceUnavailable,
     EngineError,
     ModelMismatch,
     OutOfDeviceMemory,
+    StateLost,
 )
-from engines.modelfile import read_model_file
-from engines.proof import prove_once
+from engines.recurrence import recurrence
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Mapping
 
     from numpy.typing import NDArray
 
-    from engines.engine import Device, Engine, Precision
-    from engines.modelfile import ModelFile
-    from engines.plans import Profile, Shape
-    from engines.proof import Inputs, Tolerance
-    from engines.spec import EngineSpec, TensorSpec
+    from engines.engine import Engine, EngineState
+    from engines.plans import Shape
+    from engines.recurrence import Links, Recurrence
+    from engines.spec import EngineSpec
 
     Arrays = Mapping[str, NDArray[Any]]
     _Sizes = tuple[Shape, ...]
@@ -53,8 +50,6 @@ FIRST_PAUSE_S = 60.0
 LONGEST_PAUSE_S = 3600.0
 MOST_SIZES = 64
 """Sizes of which it is known that they run on the CPU. Arbitrary; cameras have a few."""
-_SIGNS_OF_A_GPU = ("/dev/nvidiactl", "/dev/nvmap", "/dev/dxg")
-"""Device files of NVIDIA's driver: on servers, on Jetson, under Windows' Linux."""
 
 
 class Prepares(Protocol):
@@ -157,11 +152,17 @@ class Changeover:
             except EngineError as error:
                 self._fell(fast, sizes, error)
             else:
-                if self._refused:
-                    with self._guard:
-                        self._refused.pop(sizes, None)
+                self._worked(sizes)
                 return outputs
         return _row_by_row(self._standby, inputs)
+
+    def recurrence(self, links: Links) -> Recurrence:
+        """The memory of one more stream on the GPU; see `engines.recurrence`.
+
+        It goes when calls go elsewhere: its stream begins anew, on the GPU or on its own on the
+        CPU, where this would have to carry the memory to and fro.
+        """
+        return _Following(self, links, self._choose, self._fell, self._worked)
 
     def close(self) -> None:
         """End the build, if there is one, and give everything back. Any number of times."""
@@ -194,6 +195,12 @@ class Changeover:
             self._fast = None
         self._degrade(f"{error}; on the CPU until the program is started again")
         fast.close()  # waits for calls under way, which fail soon or are done soon
+
+    def _worked(self, sizes: _Sizes) -> None:
+        """Take note that the GPU takes these sizes (again)."""
+        if self._refused:
+            with self._guard:
+                self._refused.pop(sizes, None)
 
     def _refuse(self, sizes: _Sizes, error: EngineError) -> None:
         """Send these sizes to the CPU, for good or for a while; within the guard."""
@@ -267,93 +274,69 @@ class Changeover:
         _log.warning("%s: %s", self.spec.name, reason)
 
 
-def open_proven(
-    model: Path | ModelFile,
-    *,
-    device: Device,
-    precision: Precision | None,
-    samples: Sequence[Inputs],
-    tolerances: Mapping[Precision, Tolerance],
-    prove: bool = True,
-) -> Engine:
-    """Open a model where it was asked for, compared with the reference.
+class _Following:
+    """A stream's memory on the engine that calls went to when it was started."""
 
-    Args:
-        model: An ONNX file, or one that was read.
-        device: See `engines.engine.Device`. A GPU's plan is built meanwhile if there is none.
-        precision: None for f32 on the CPU and what the catalogue says on a GPU, f16 mostly. f16 and
-            int8 are for GPUs: the CPU, where it stands in, computes in f32.
-        samples: Inputs to prove the engine on the CPU with; plans are proven by the catalogue's.
-        tolerances: How far it may be from the reference.
-        prove: Whether the engine on the CPU is proven; plans always are.
+    def __init__(
+        self,
+        engine: Changeover,
+        links: Links,
+        choose: Callable[[_Sizes], Engine | None],
+        fell: Callable[[Engine, _Sizes, EngineError], None],
+        worked: Callable[[_Sizes], None],
+    ) -> None:
+        self._spec, self._links = engine.spec, links
+        self._choose, self._fell, self._worked = choose, fell, worked
+        self._fast: Engine | None = None
+        self._memory: Recurrence | None = None
+        self._shapes: dict[str, Shape] = {}
 
-    Raises:
-        ModelFileError: The file is missing, damaged or no ONNX.
-        DeviceUnavailable: The GPU or the precision that was asked for is not here.
-        InaccurateEngine: The engine on the CPU differs from the reference.
-        EngineError: There is no tolerance for that precision.
-    """
-    kind, index = read_device(device)
-    read = read_model_file(model) if isinstance(model, Path) else model
-    on_cpu = precision or "f32"
-    if kind != "cpu" and on_cpu not in ("f32", "bf16"):
-        on_cpu = "f32"
-    standby = open_engine(read, device="cpu", precision=on_cpu)
-    try:
-        if prove:
-            prove_once(standby, read, samples, tolerances[on_cpu])
-        if kind == "cpu" or (kind == "auto" and precision == "bf16"):
-            return standby
+    def start(self, state: Arrays) -> None:
+        """See `engines.recurrence.Recurrence`."""
+        self._shapes = {name: array.shape for name, array in state.items()}
+        sizes = self._sizes({})
+        if (fast := self._choose(sizes)) is None:
+            raise DeviceUnavailable(f"{self._spec.name} runs on the CPU")
+        if self._memory is None or fast is not self._fast:
+            self.close()
+            self._fast, self._memory = fast, recurrence(fast, self._links)
         try:
-            preparer, profiles = _preparer(read, index, precision)
-        except DeviceUnavailable as error:
-            if kind == "cuda":
-                raise
-            # Most machines have no GPU, and lack nothing.
-            seen = any(Path(sign).exists() for sign in _SIGNS_OF_A_GPU)
-            return Changeover(standby, None, trouble=str(error)) if seen else standby
-        return Changeover(standby, preparer, spec=_opened(standby.spec, profiles))
-    except BaseException:
-        standby.close()
-        raise
+            self._memory.start(state)
+        except EngineError as error:
+            raise self._told(fast, sizes, error) from error
+        self._worked(sizes)
 
+    def infer(self, inputs: Arrays) -> Arrays:
+        """See `engines.recurrence.Recurrence`."""
+        sizes = self._sizes(inputs)
+        fast, memory = self._fast, self._memory
+        if fast is None or memory is None or self._choose(sizes) is not fast:
+            raise StateLost(f"{self._spec.name}: calls go elsewhere now")
+        try:
+            outputs = memory.infer(inputs)
+        except EngineError as error:
+            raise self._told(fast, sizes, error) from error
+        self._worked(sizes)
+        return outputs
 
-def _preparer(
-    model: ModelFile, index: int, precision: Precision | None
-) -> tuple[Prepares, Sequence[Profile]]:
-    """What makes plans of that model, and the sizes they take.
+    def close(self) -> None:
+        """See `engines.recurrence.Recurrence`."""
+        memory, self._memory, self._fast = self._memory, None, None
+        if memory is not None:
+            memory.close()
 
-    Raises:
-        DeviceUnavailable: There is no GPU, no library, or nothing is known of that network.
-    """
-    # The GPU first: without one nobody waits for the libraries to load.
-    from engines.backends import cuda, tensorrt
+    def _sizes(self, inputs: Arrays) -> _Sizes:
+        shapes = self._shapes | {name: array.shape for name, array in inputs.items()}
+        return tuple(shapes.get(tensor.name, ()) for tensor in self._spec.inputs)
 
-    gpu, library = cuda.gpu(index), tensorrt.library()
-    from engines.catalog import entry_of
-    from engines.preparing import Preparer
-
-    entry = entry_of(reference_spec(model))
-    if entry is None:
-        raise DeviceUnavailable(f"{model.name}: it is not known for which sizes to compile it")
-    preparer = Preparer(model, entry, library=library, gpu=gpu, precision=precision)
-    return preparer, entry.profiles
-
-
-def _opened(spec: EngineSpec, profiles: Sequence[Profile]) -> EngineSpec:
-    """What an engine takes whose plan has these profiles: a batch where the file has one row."""
-
-    def opened(tensor: TensorSpec) -> TensorSpec:
-        seen = [size for profile in profiles for size in profile.shapes[tensor.name]]
-        varies = [len(set(sides)) > 1 for sides in zip(*seen, strict=True)]
-        shape = (None if more else side for side, more in zip(tensor.shape, varies, strict=True))
-        return replace(tensor, shape=tuple(shape))
-
-    inputs = tuple(map(opened, spec.inputs))
-    if any(tensor.shape[:1] != (None,) for tensor in inputs):
-        return replace(spec, inputs=inputs)
-    outputs = (replace(tensor, shape=(None, *tensor.shape[1:])) for tensor in spec.outputs)
-    return replace(spec, inputs=inputs, outputs=tuple(outputs))
+    def _told(self, fast: Engine, sizes: _Sizes, error: EngineError) -> EngineError:
+        """What the stream is told of a failure, which is taken note of unless it is none."""
+        if isinstance(error, StateLost):
+            return error
+        if self._choose(()) is not fast:  # closed because another took its place
+            return StateLost(f"{self._spec.name}: calls go elsewhere now")
+        self._fell(fast, sizes, error)
+        return error
 
 
 def _row_by_row(engine: Engine, inputs: Arrays) -> Arrays:

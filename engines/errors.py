@@ -6,6 +6,7 @@
   x DeviceUnavailable    the device or precision that was asked for is not here
   x DeviceLost           the device was there and stopped answering; what runs on it is gone
   x OutOfDeviceMemory    the device has less free memory than this takes
+  x StateLost            what a stream remembered on the device is gone: it begins anew
   x PlanUnfit            a compiled plan is damaged, or was made for another library or GPU
   x UnsupportedLayer     the compiler knows no way to run a layer; the message names it
   x InaccurateEngine     a compiled network says something else than the reference
@@ -34,6 +35,10 @@ class DeviceLost(EngineError):  # noqa: N818  as above
 
 class OutOfDeviceMemory(EngineError):  # noqa: N818  as above
     """The device has less free memory than was asked for. What ran before goes on running."""
+
+
+class StateLost(EngineError):  # noqa: N818  as above
+    """There is no state to go on from: the stream that it was of begins anew."""
 
 
 class PlanUnfit(EngineError):  # noqa: N818  as above

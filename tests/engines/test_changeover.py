@@ -18,6 +18,7 @@ from engines.errors import (
     OutOfDeviceMemory,
     UnsupportedLayer,
 )
+from engines.opening import opened_by
 from engines.plans import Profile
 from tests.support.onnx_bytes import metadata, one_node
 
@@ -286,7 +287,7 @@ def test_what_does_not_fit_the_network_is_the_callers_mistake_and_no_state(opene
 
 def test_a_batch_runs_row_by_row_on_a_cpu_engine_that_knows_no_batches(opened, standby):
     profile = Profile({"x": ((1, 1), (2, 4), (8, 4))})
-    spec = changeover._opened(standby.spec, [profile])
+    spec = opened_by(standby.spec, [profile])
     assert [str(tensor) for tensor in (*spec.inputs, *spec.outputs)] == [
         "x (any, any) float32",
         "y (any, any) float32",
@@ -299,4 +300,4 @@ def test_a_batch_runs_row_by_row_on_a_cpu_engine_that_knows_no_batches(opened, s
 
 def test_sizes_that_never_vary_stay_as_the_file_has_them(standby):
     fixed = Profile({"x": ((1, 4),) * 3})
-    assert changeover._opened(standby.spec, [fixed]) == standby.spec
+    assert opened_by(standby.spec, [fixed]) == standby.spec
