@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
-from engines.errors import EngineError
+from engines.errors import StateLost
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -34,7 +34,8 @@ class Recurrence(Protocol):
         """Run the network once on the other inputs; the other outputs come back.
 
         Raises:
-            EngineError: as `Engine.infer`; nothing is remembered then until the next `start`.
+            StateLost: nothing is remembered: `start` comes first, and again after any error.
+            EngineError: as `Engine.infer`.
         """
         ...
 
@@ -73,7 +74,7 @@ class _OnHost:
         """See `Recurrence`."""
         state, self._state = self._state, None
         if state is None:
-            raise EngineError(f"{self._engine.spec.name}: there is no state to go on from")
+            raise StateLost(f"{self._engine.spec.name}: there is no state to go on from")
         outputs = self._engine.infer({**inputs, **state})
         self._state = {into: outputs[out] for out, into in self._links.items()}
         return {name: array for name, array in outputs.items() if name not in self._links}

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 from engines.backends.lanes import Kept
-from engines.errors import EngineError, ModelMismatch
+from engines.errors import ModelMismatch, StateLost
 
 if TYPE_CHECKING:
     from collections import deque
@@ -82,7 +82,7 @@ class Resident:
         """Run the network once; see `engines.recurrence.Recurrence`."""
         kept, ready, self._ready = self._kept, self._ready, False
         if kept is None or not ready:
-            raise EngineError("there is no state to go on from")
+            raise StateLost("there is no state to go on from")
         outputs = self._run(inputs, kept)
         self._ready = True
         return outputs

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar, cast
 
 import numpy as np
 
-from engines.errors import EngineError
+from engines.errors import EngineError, StateLost
 from engines.lowlight.curves import GREY, Adjustment, Yuv, tables_of
 from engines.lowlight.denoise import FRACTION_BITS, Memory, Noise, Terms
 from engines.lowlight.fullsize import OnCpu
@@ -187,12 +187,15 @@ class OnDevice:
         """See `FullSize`."""
         if self._takes(planes):
             try:
-                return self._on_device(planes, done, noise, gain=gain, full_range=full_range)
+                try:
+                    return self._on_device(planes, done, noise, gain=gain, full_range=full_range)
+                except StateLost:  # another engine took over: noise is held down as in a new scene
+                    self._leave()
+                    return self._on_device(planes, done, noise, gain=gain, full_range=full_range)
             except EngineError as error:
                 # Whatever it is: people go on watching, and are told.
                 self._refused = True
                 self._failed(str(error))
-        # What the device remembered is gone with it: noise is held down as in a new scene.
         self._leave()
         return self._spare(planes, done, noise, gain=gain, full_range=full_range)
 

@@ -5,26 +5,30 @@ What the program calls; needs neither torch nor the training code.
 
 from __future__ import annotations
 
-from dataclasses import replace
+import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from engines.engine import Device, Engine, EngineState, Precision, open_engine
-from engines.errors import EngineError, ModelMismatch
+from engines.errors import ModelMismatch
 from engines.lowlight import device as gpu
 from engines.lowlight.curves import Adjustment
 from engines.lowlight.enhancer import Enhancer
 from engines.lowlight.fullsize import OnCpu
-from engines.proof import Tolerance, prove_once
+from engines.opening import open_proven
+from engines.proof import Tolerance
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from numpy.typing import NDArray
 
+    from engines.engine import Device, Engine, EngineState, Precision
     from engines.lowlight.fullsize import FullSize
+    from engines.spec import EngineSpec
+
+_log = logging.getLogger(__name__)
 
 SHIPPED = Path(__file__).with_name("lowlight.onnx")
 """The network this project ships."""
@@ -42,17 +46,15 @@ class LowLightModel:
     Args:
         engine: Of the network.
         full_size: Of `device.SHIPPED`, where full-size pictures are to be done on a GPU.
-        fault: Why they are not, where they should be.
     """
 
     thumbnail_size: tuple[int, int] = (96, 160)
     """(height, width) it is made for; other multiples of `STRIDE` work."""
 
-    def __init__(self, engine: Engine, *, full_size: Engine | None = None, fault: str = "") -> None:
-        engine.spec.require(inputs=_INPUTS, outputs=_OUTPUTS)
+    def __init__(self, engine: Engine, *, full_size: Engine | None = None) -> None:
+        _require(engine.spec)
         self._engine = engine
         self._full_size = full_size
-        self._fault = fault  # set by any stream's thread, one word at a time; never unset
         self.name: str = engine.spec.name
         self.digest: str = engine.spec.digest
         self.backend: str = engine.backend
@@ -92,10 +94,7 @@ class LowLightModel:
         """What the network and the full-size part run on: of the two, what people should know."""
         states = [engine.state for engine in (self._engine, self._full_size) if engine is not None]
         worse = (state for state in states if state.degraded or state.building is not None)
-        state = next(worse, states[0])
-        if self._fault and not state.degraded:
-            return replace(state, degraded=True, reason=self._fault)
-        return state
+        return next(worse, states[0])
 
     def enhancer(
         self, *, strength: float = 1.0, denoise: bool = True, always: bool = False
@@ -110,13 +109,10 @@ class LowLightModel:
             always: See `Enhancer`.
         """
         if denoise and self._full_size is not None:
-            full_size: FullSize = gpu.OnDevice(self._full_size, failed=self._failed)
+            full_size: FullSize = gpu.OnDevice(self._full_size, failed=_failed)
         else:
             full_size = OnCpu(denoise=denoise)
         return Enhancer(self, strength=strength, always=always, full_size=full_size)
-
-    def _failed(self, why: str) -> None:
-        self._fault = f"dark pictures are made visible by the CPU: {why}"
 
     def close(self) -> None:
         """Give back what the engines hold."""
@@ -130,39 +126,46 @@ def open_lowlight_model(
 ) -> LowLightModel:
     """Open the shipped low-light network, or another with the same inputs and outputs.
 
-    It always runs in f32: it is so small that nothing is won by less.
+    In f32 on the CPU, and in what the catalogue says on a GPU. Where it runs on a GPU, or will when
+    its plan is built, the full-size part does as well.
 
     Raises:
         EngineError: The file, the device or the outcome is not what it should be.
     """
-    file = path or SHIPPED
-    engine = open_engine(file, device=device, precision="f32")
+    engine = open_proven(
+        path or SHIPPED,
+        device=device,
+        precision=None,
+        samples=proof_samples,
+        tolerances=TOLERANCES,
+        check=_require,
+        prove=prove,
+    )
+    on_cpu = engine.state.device == "cpu" and engine.state.building is None
+    if on_cpu:
+        return LowLightModel(engine)
     try:
-        model = LowLightModel(engine)
-        if prove:
-            prove_once(engine, file, proof_samples(), TOLERANCES["f32"])
+        # What stands in for the GPU is OpenCV, never the graph on the CPU: no proof of that.
+        full_size = open_proven(
+            gpu.SHIPPED,
+            device=device,
+            precision=None,
+            samples=gpu.proof_samples,
+            tolerances=gpu.TOLERANCES,
+            prove=False,
+        )
     except BaseException:
         engine.close()
         raise
-    if engine.state.device == "cpu" and engine.state.building is None:
-        return model
-    try:
-        return LowLightModel(engine, full_size=_open_full_size(device, prove=prove))
-    except EngineError as error:
-        # Seen, and slower: better than a program that does not start.
-        return LowLightModel(engine, fault=f"dark pictures are made visible by the CPU: {error}")
+    return LowLightModel(engine, full_size=full_size)
 
 
-def _open_full_size(device: Device, *, prove: bool) -> Engine:
-    """The full-size part on the GPU that the network runs on."""
-    engine = open_engine(gpu.SHIPPED, device=device, precision="f32")
-    try:
-        if prove and engine.state.device != "cpu":
-            prove_once(engine, gpu.SHIPPED, gpu.proof_samples(), gpu.TOLERANCES["f32"])
-    except BaseException:
-        engine.close()
-        raise
-    return engine
+def _require(spec: EngineSpec) -> None:
+    spec.require(inputs=_INPUTS, outputs=_OUTPUTS)
+
+
+def _failed(why: str) -> None:
+    _log.warning("a dark picture is made visible by the CPU: %s", why)
 
 
 def proof_samples() -> Sequence[Mapping[str, NDArray[Any]]]:
