@@ -1,0 +1,299 @@
+"""The check itself: on a machine without a GPU it runs end to end, on the CPU, at small sizes."""
+
+import json
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from gpu import measuring, report, ways
+from gpu.sections import SECTIONS, Notebook, Options, Section, run_all, run_apart
+
+from engines.engine import EngineState
+from engines.errors import DeviceUnavailable, EngineError, ModelMismatch
+from engines.spec import EngineSpec, TensorSpec
+
+TOOL = Path(__file__).parents[2] / "tools" / "gpu_check"
+
+BEHAVIOUR = """
+import json, os, signal, subprocess, sys, time
+name, into = sys.argv[2], sys.argv[4]
+def note(**more):
+    facts = {"figures": {"a": 1}, "rows": [], "problems": [], **more}
+    open(into, "w").write(json.dumps(facts))
+if name == "good":
+    note(); sys.exit(0)
+if name == "hangs":
+    child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
+    note(figures={"child": child.pid}); time.sleep(60)
+if name == "crashes":
+    note(); os.kill(os.getpid(), signal.SIGSEGV)
+if name == "fails":
+    print("a last word"); note(problems=["error: ValueError: no"]); sys.exit(1)
+if name == "missing":
+    note(problems=["unavailable: no card"]); sys.exit(3)
+"""
+
+
+@pytest.fixture
+def tool(tmp_path):
+    """Stands in for the check: its sections do what their names say."""
+    path = tmp_path / "tool.py"
+    path.write_text(BEHAVIOUR)
+    return path
+
+
+def section(name):
+    return Section(name, "none", 30, "for a test")
+
+
+def checked(out, *arguments, timeout=300):
+    done = subprocess.run(
+        [TOOL, "--out", out, "--quick", *arguments],
+        capture_output=True, text=True, timeout=timeout, check=False,
+        env={"PATH": "/usr/bin:/bin", "STREAMER_PYTHON": sys.executable, "HOME": str(out)},
+    )  # fmt: skip
+    assert "Traceback" not in done.stderr, done.stderr
+    return done, json.loads((out / "gpu.json").read_text())["sections"]
+
+
+def test_a_section_that_is_done_gives_its_figures(tool):
+    record = run_apart(section("good"), Options(), limit_s=30, tool=tool)
+    assert (record["status"], record["figures"]) == ("done", {"a": 1})
+
+
+def test_a_section_that_hangs_is_ended_with_all_it_started_and_keeps_what_it_measured(tool):
+    record = run_apart(section("hangs"), Options(), limit_s=1, tool=tool)
+    assert record["status"] == "timed out"
+    assert record["error"] == "took longer than 1 s"
+    state = Path(f"/proc/{record['figures']['child']}/stat")
+    assert not state.exists() or state.read_text().split()[2] == "Z"
+
+
+def test_a_section_whose_process_dies_is_told_by_the_signal(tool):
+    record = run_apart(section("crashes"), Options(), limit_s=30, tool=tool)
+    assert (record["status"], record["figures"]) == ("failed", {"a": 1})
+    assert "SIGSEGV" in record["error"]
+
+
+def test_a_section_that_fails_gives_its_error_and_its_last_words(tool):
+    record = run_apart(section("fails"), Options(), limit_s=30, tool=tool)
+    assert record["error"] == "error: ValueError: no"
+    assert "a last word" in record["said"]
+
+
+def test_whatever_becomes_of_a_section_the_others_run(tool):
+    names = ["crashes", "missing", "good"]
+    told = []
+    results = run_all(
+        names, Options(), limit_s=60, sections=map(section, names), tool=tool, tell=told.append
+    )
+    assert [one["status"] for one in results.values()] == ["failed", "unavailable", "done"]
+    assert told[-1] == "good: done"
+
+
+def test_what_the_time_for_all_does_not_reach_is_reported_as_not_begun(tool):
+    names = ["hangs", "good"]
+    results = run_all(
+        names, Options(), limit_s=1, sections=map(section, names), tool=tool, tell=lambda _: None
+    )
+    assert [one["status"] for one in results.values()] == ["timed out", "not begun"]
+
+
+def test_every_section_is_described_and_has_its_module():
+    folder = TOOL.with_name("gpu")
+    for one in SECTIONS:
+        assert one.about
+        assert (folder / f"{one.module.removeprefix('gpu.')}.py").is_file()
+    assert len({one.name for one in SECTIONS}) == len(SECTIONS)
+
+
+def test_one_measurement_that_fails_does_not_end_its_section(tmp_path):
+    notebook = Notebook(tmp_path / "notes.json")
+
+    def fail():
+        raise EngineError("no such layer")
+
+    notebook.attempt("smoke", fail)
+    notebook.attempt("lowlight", lambda: notebook.row("lowlight", "fast"))
+    kept = json.loads((tmp_path / "notes.json").read_text())
+    assert kept["problems"] == ["smoke: EngineError: no such layer"]
+    assert kept["rows"] == [{"what": "lowlight", "figure": "fast"}]
+
+
+def test_the_table_shows_goals_states_and_what_was_not_measured(tmp_path):
+    rows = [
+        {"what": "a|b", "figure": "7", "goal": "8", "reached": False},
+        {"what": "c", "figure": "9"},
+    ]
+    results = {
+        "speed": {"status": "done", "took_s": 2.5, "rows": rows, "problems": ["x: no\n card"]},
+        "build": {"status": "failed", "took_s": 1, "error": "it broke", "rows": []},
+    }
+    data, table = report.write(tmp_path, results, {"began_utc": "now", "subject": "H"})
+    lines = table.read_text().splitlines()
+    assert "| | a\\|b | 7 | 8 | **no** |" in lines
+    assert "| | c | 9 |  |  |" in lines
+    assert "| **build** | failed in 1 s: it broke | | | |" in lines
+    assert lines[-1] == "* speed: x: no card"
+    assert json.loads(data.read_text())["sections"] == results
+
+
+@pytest.mark.parametrize(
+    ("share", "value"), [(0.5, 50), (0.95, 95), (0.99, 99), (1.0, 100), (0.01, 1)]
+)
+def test_a_percentile_is_a_value_that_was_measured(share, value):
+    assert measuring.percentile(list(range(100, 0, -1)), share) == value
+
+
+def test_what_fails_in_a_thread_comes_out_where_it_was_asked_for():
+    calls = iter(range(3))
+
+    def call():
+        if next(calls, 9) > 1:
+            raise ValueError("worn out")
+
+    with pytest.raises(ValueError, match="worn out"):
+        measuring.throughput(call, threads=2, seconds=5)
+
+
+def test_the_bare_loop_is_run_until_it_has_been_timed_long_enough(monkeypatch):
+    now = [0.0]
+    monkeypatch.setattr(measuring.time, "perf_counter", lambda: now[0])
+
+    def run(times):
+        now[0] += times * 0.001
+
+    assert measuring.loop_rate(run, seconds=3) == pytest.approx(1000)
+
+
+class Doubling:
+    """An engine that doubles what it is given, and notes the batches."""
+
+    spec = EngineSpec("doubling", (TensorSpec("x", (None, 2), np.dtype("f4")),), (), "")
+    backend = "doubling"
+    state = EngineState("cpu")
+
+    def __init__(self):
+        self.batches = []
+
+    def infer(self, inputs):
+        self.batches.append(len(inputs["x"]))
+        return {"y": 2 * inputs["x"]}
+
+
+@pytest.mark.parametrize(("rows", "ran"), [(1, 1), (2, 2), (3, 4), (5, 8), (32, 32)])
+def test_batches_are_padded_to_a_few_sizes_and_cut_again(rows, ran):
+    from gpu.cameras import InSteps
+
+    behind = Doubling()
+    x = np.arange(2 * rows, dtype=np.float32).reshape(rows, 2)
+    np.testing.assert_array_equal(InSteps(behind).infer({"x": x})["y"], 2 * x)
+    assert behind.batches == [ran]
+
+
+def test_a_way_that_is_none_is_refused_by_name():
+    with pytest.raises(EngineError, match="openvino-cpu"):
+        ways.wanted(Options(device="cuda", ways=("openvino-cpu",)))
+
+
+def test_ways_of_the_other_device_are_left_out():
+    assert {way.name for way in ways.wanted(Options(device="cpu"))} == {
+        "openvino-cpu", "onnxruntime-cpu", "torch-cpu",
+    }  # fmt: skip
+    assert all(way.cuda for way in ways.wanted(Options(device="cuda:1")))
+
+
+def test_onnx_runtime_does_not_take_the_cpu_for_a_gpu():
+    from engines.catalog import find
+
+    way = next(way for way in ways.WAYS if way.name == "onnxruntime-cuda")
+    with pytest.raises(DeviceUnavailable, match="no CUDAExecutionProvider"):
+        way.open(find("lowlight"), "f32", 0)
+
+
+@pytest.mark.train
+@pytest.mark.parametrize("name", ["smoke", "smoke-fast", "lowlight", "interpolation"])
+def test_networks_in_torch_with_the_weights_of_the_file_say_what_the_file_says(name):
+    pytest.importorskip("torch")
+    from engines.catalog import find
+    from engines.proof import prove
+
+    entry = find(name)
+    way = next(way for way in ways.WAYS if way.name == "torch-cpu")
+    runner = way.open(entry, "f32", 0)
+    proof = prove(runner.engine, entry.path, list(entry.samples())[:1], entry.tolerances["f32"])
+    assert proof.largest < 1e-4, "of the order of sums alone"
+
+
+@pytest.mark.train
+def test_weights_of_another_network_are_refused():
+    pytest.importorskip("torch")
+    from gpu import torchnets
+
+    from engines.catalog import find
+
+    entry = replace(find("smoke"), path=find("smoke-fast").path)
+    with pytest.raises(ModelMismatch, match="the file has"):
+        torchnets.network_of(entry)
+
+
+@pytest.mark.slow
+def test_on_a_machine_without_a_gpu_each_way_says_why_it_cannot_run(tmp_path):
+    arguments = ("--only", "build", "prove", "--engines", "lowlight", "--device", "cuda:7")
+    done, sections = checked(tmp_path, *arguments)
+    assert done.returncode == 0, "nothing was broken"
+    assert {one["status"] for one in sections.values()} == {"unavailable"}
+    problems = " ".join(sections["prove"]["problems"])
+    for way in ways.wanted(Options(device="cuda")):
+        assert f"by {way.name}: DeviceUnavailable" in problems or "torch" in way.name
+    assert "onnxruntime-cuda" in (tmp_path / "gpu.md").read_text()
+
+
+@pytest.mark.slow
+def test_the_check_runs_end_to_end_on_the_cpu(tmp_path):
+    arguments = ("--only", "environment", "prove", "speed", "decode", "--engines", "lowlight")
+    done, sections = checked(tmp_path, *arguments, "--device", "cpu", "--ways", "onnxruntime-cpu")
+    assert done.returncode == 0, done.stdout
+    assert {name: one["status"] for name, one in sections.items()} == dict.fromkeys(
+        ("environment", "prove", "speed", "decode"), "done"
+    )
+    found = sections["environment"]["figures"]
+    assert found["python"]["version"].startswith("3.")
+    assert "numpy" in found["packages"]
+    assert "numpy" not in found["lacking"]
+    (proof,) = sections["prove"]["figures"].values()
+    assert proof["passed"]
+    (speed,) = sections["speed"]["figures"].values()
+    assert speed["p50_ms"] <= speed["p95_ms"] <= speed["p99_ms"]
+    assert speed["pictures_per_s"] > 0
+    assert speed["of_bare"] > 0
+    assert sections["decode"]["figures"]["processor, 1 streams"]["frames_per_s"] > 0
+    table = (tmp_path / "gpu.md").read_text()
+    assert "its figures say nothing about speed" in table
+
+
+@pytest.mark.slow
+def test_pipelines_enhancement_interpolation_and_tests_run_on_the_cpu_too(tmp_path):
+    arguments = ("--only", "tests", "cameras", "enhance", "interpolate", "--engines", "smoke-fast")
+    done, sections = checked(
+        tmp_path, *arguments, "--device", "cpu", "--tests", "tests/streamer/test_hwaccel.py"
+    )
+    assert done.returncode == 0, done.stdout
+    assert {one["status"] for one in sections.values()} == {"done"}, sections
+    (watched,) = sections["cameras"]["figures"].values()
+    assert watched["unreported"] == 0
+    assert watched["cameras"] == 1
+    assert len(sections["tests"]["figures"]["outcomes"]) == 3
+
+
+@pytest.mark.slow
+@pytest.mark.train
+def test_a_few_steps_of_training_run_on_the_cpu_too(tmp_path):
+    pytest.importorskip("torch")
+    done, sections = checked(tmp_path, "--only", "train", "--device", "cpu")
+    assert done.returncode == 0, done.stdout
+    figures = sections["train"]["figures"]["smoke-fast"]
+    assert figures["last"] < figures["first"]

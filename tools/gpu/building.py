@@ -1,0 +1,80 @@
+"""The section `build`: a plan of every network for this card, and its proof."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING
+
+from gpu import ways
+from gpu.sections import Unavailable
+
+if TYPE_CHECKING:
+    from engines.backends.cuda import Gpu
+    from engines.catalog import CatalogEntry
+    from engines.engine import Precision
+    from engines.plans import Flavour
+    from gpu.sections import Notebook, Options
+
+FLAVOURS: tuple[Flavour, ...] = ("tensorrt", "rtx")
+
+
+def run(options: Options, notebook: Notebook) -> None:
+    """Build and prove.
+
+    Raises:
+        Unavailable: There is no GPU, or neither flavour compiles for it.
+    """
+    if not options.on_gpu:
+        raise Unavailable("plans are for GPUs; the tests compile some without one")
+    from engines.backends import cuda
+    from engines.backends.tensorrt import library
+    from engines.errors import DeviceUnavailable
+
+    try:
+        gpu = cuda.gpu(options.index)
+    except DeviceUnavailable as error:
+        raise Unavailable(str(error)) from error
+    notebook.add("gpu", {"name": gpu.name, "capability": gpu.capability, "driver": gpu.driver})
+    for flavour in FLAVOURS:
+        try:
+            name = library(flavour).name
+        except DeviceUnavailable as error:
+            notebook.problem(flavour, str(error))
+            continue
+        for entry in ways.entries(options):
+            for precision in ("f16", "f32"):
+                if precision in entry.tolerances:
+                    what = f"{entry.name} {precision} by {name} for {gpu.capability}"
+                    notebook.attempt(
+                        what, partial(_build, notebook, flavour, entry, precision, gpu)
+                    )
+    if not notebook.rows:
+        raise Unavailable(f"no plan for {gpu.name} ({gpu.capability}); see the problems")
+
+
+def _build(
+    notebook: Notebook, flavour: Flavour, entry: CatalogEntry, precision: Precision, gpu: Gpu
+) -> None:
+    from engines.backends.tensorrt import TensorRtEngine
+    from engines.engine import reference_spec
+    from engines.proof import prove
+    from gpu.tensorrt_way import plan_of
+
+    plan, found, seconds = plan_of(flavour, entry, precision, gpu)
+    spec = ways.with_open_batch(reference_spec(entry.model()), entry)
+    engine = TensorRtEngine(plan, library=found, gpu=gpu, spec=spec, precision=precision)
+    try:
+        proof = prove(engine, entry.model(), entry.plan_samples(), entry.tolerances[precision])
+    finally:
+        engine.close()
+    notebook.add(
+        f"{entry.name} {precision} {flavour}",
+        {"seconds": seconds, "bytes": len(plan), "largest": proof.largest, "mean": proof.mean},
+    )
+    notebook.row(
+        f"{entry.name} {precision} by {found.name}",
+        f"{len(plan) / 1e6:.1f} MB in {seconds:.1f} s; differs by {proof.largest:.5f}, "
+        f"mean {proof.mean:.6f}",
+        goal=f"{proof.tolerance.largest}, {proof.tolerance.mean}",
+        reached=proof.passed,
+    )

@@ -1,0 +1,250 @@
+"""Runs the sections of the check, each in a process of its own with a time limit.
+
+A section that fails, hangs or takes its process down with it is reported, and the rest goes on;
+what it had measured until then is kept. Standard library alone: it runs before anything is
+installed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+import traceback
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+
+TOOL = Path(__file__).resolve().parents[1] / "gpu_check.py"
+_SAID = 1500
+"""Characters of what a section printed that are kept when it did not end well."""
+
+
+class Unavailable(Exception):  # noqa: N818  states a fact
+    """What a section measures is not on this machine; the message says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What the check was asked for."""
+
+    device: str = "cuda"
+    """ "cuda", "cuda:1" or "cpu"."""
+    quick: bool = False
+    """Small and short: shows that the tool works, and no more."""
+    seconds: float = 3.0
+    """Of each single measurement."""
+    engines: tuple[str, ...] = ()
+    """Names in the catalogue; empty for all."""
+    ways: tuple[str, ...] = ()
+    """Names in `ways.WAYS`; empty for all that are here."""
+    tests: tuple[str, ...] = ("tests",)
+    """What pytest collects."""
+    clips: str = ""
+    """Folder of the kit's clips; empty makes one."""
+    cameras: int = 256
+    """Most that are tried."""
+
+    @property
+    def least(self) -> int:
+        """Calls that are timed one by one, at least: with fewer than twenty there is no p95."""
+        return 3 if self.quick else 20
+
+    @property
+    def on_gpu(self) -> bool:
+        """Whether a GPU is to be measured."""
+        return self.device != "cpu"
+
+    @property
+    def index(self) -> int:
+        """Of the GPU."""
+        return int(self.device.partition(":")[2] or 0)
+
+
+@dataclass(frozen=True, slots=True)
+class Section:
+    """One thing that is looked at or measured."""
+
+    name: str
+    module: str
+    """Has `run(options: Options, notebook: Notebook) -> None`."""
+    limit_s: float
+    """Longest it may take."""
+    about: str
+    """In a few words, for people."""
+
+
+SECTIONS: tuple[Section, ...] = (
+    Section("environment", "gpu.environment", 120, "card, driver, libraries, what is lacking"),
+    Section("build", "gpu.building", 600, "plans for this card, and their proof"),
+    Section("prove", "gpu.proving", 300, "every way to run a network against the reference"),
+    Section("tests", "gpu.testing", 600, "pytest -m gpu, none of them skipped"),
+    Section("speed", "gpu.speed", 600, "throughput and latency by network, batch and way"),
+    Section("decode", "gpu.decoding", 200, "1080p by processor and by NVDEC, frames kept there"),
+    Section("cameras", "gpu.cameras", 600, "cameras a card watches at 5 looks a second"),
+    Section("enhance", "gpu.enhancing", 200, "dark pictures made visible, 1080p"),
+    Section("interpolate", "gpu.interpolating", 200, "pictures between pictures, 1080p"),
+    Section("train", "gpu.training", 200, "a few steps of the smoke network's training"),
+)
+
+
+@dataclass(slots=True)
+class Notebook:
+    """What a section found out so far; on disk after every line, should it be the last."""
+
+    path: Path
+    figures: dict[str, Any] = field(default_factory=dict)
+    """For programs."""
+    rows: list[dict[str, Any]] = field(default_factory=list)
+    """For people: `what`, `figure`, and `goal` with `reached` where there is one."""
+    problems: list[str] = field(default_factory=list)
+    """What could not be measured, and why; the section goes on."""
+
+    def add(self, name: str, figures: Any) -> None:
+        """Keep figures under a name."""
+        self.figures[name] = figures
+        self._save()
+
+    def row(
+        self, what: str, figure: str, *, goal: str | None = None, reached: bool | None = None
+    ) -> None:
+        """Keep a line of the table."""
+        told = {} if goal is None else {"goal": goal, "reached": reached}
+        self.rows.append({"what": what, "figure": figure, **told})
+        self._save()
+
+    def problem(self, what: str, error: BaseException | str) -> None:
+        """Keep what went wrong with a part of the section."""
+        said = error if isinstance(error, str) else f"{type(error).__name__}: {error}"
+        self.problems.append(f"{what}: {said}")
+        self._save()
+
+    def attempt(self, what: str, measure: Callable[[], object]) -> None:
+        """Measure something; what goes wrong is kept as a problem."""
+        try:
+            measure()
+        except Exception as error:  # noqa: BLE001  of any library: the rest is still worth having
+            self.problem(what, error)
+
+    def _save(self) -> None:
+        facts = {name: value for name, value in asdict(self).items() if name != "path"}
+        part = self.path.with_suffix(".part")
+        part.write_text(json.dumps(facts, default=str), encoding="utf-8")
+        part.replace(self.path)
+
+
+def run_here(section: Section, options: Options, path: Path) -> int:
+    """Run a section in this process; the exit status tells what came of it."""
+    notebook = Notebook(path)
+    try:
+        importlib.import_module(section.module).run(options, notebook)
+    except Unavailable as error:
+        notebook.problem("unavailable", str(error))
+        return 3
+    except ModuleNotFoundError as error:
+        traceback.print_exc()
+        notebook.problem("error", f"the package {error.name} is not installed")
+        return 1
+    except Exception as error:  # noqa: BLE001  it is reported, whatever it is
+        traceback.print_exc()
+        notebook.problem("error", error)
+        return 1
+    return 0
+
+
+def run_apart(
+    section: Section, options: Options, *, limit_s: float, tool: Path = TOOL
+) -> dict[str, Any]:
+    """Run a section in a process of its own; what came of it, whatever that is."""
+    with tempfile.TemporaryDirectory(prefix="gpu-check-") as folder:
+        path, log = Path(folder) / "notes.json", Path(folder) / "log.txt"
+        command = [sys.executable, str(tool), "--section", section.name, "--into", str(path)]
+        command += ["--options", json.dumps(asdict(options))]
+        began = time.monotonic()
+        with log.open("wb") as output:
+            # A session of its own: what the section starts ends with it.
+            process = subprocess.Popen(
+                command, stdin=subprocess.DEVNULL, stdout=output, stderr=output,
+                start_new_session=True,
+            )  # fmt: skip
+            try:
+                code: int | None = process.wait(timeout=max(0.1, limit_s))
+            except subprocess.TimeoutExpired:
+                code = None
+            finally:
+                _end(process)
+        took_s = round(time.monotonic() - began, 1)
+        record: dict[str, Any] = {"status": _status(code), "took_s": took_s}
+        record |= _read(path)
+        if record["status"] not in {"done", "unavailable"}:
+            record["error"] = _why(code, limit_s, record.get("problems", ()))
+            said = log.read_text(encoding="utf-8", errors="replace")
+            record["said"] = said[-_SAID:]
+        return record
+
+
+def _status(code: int | None) -> str:
+    return {None: "timed out", 0: "done", 3: "unavailable"}.get(code, "failed")
+
+
+def _why(code: int | None, limit_s: float, problems: Iterable[str]) -> str:
+    if code is None:
+        return f"took longer than {limit_s:.0f} s"
+    if code < 0:
+        return f"its process was ended by {signal.Signals(-code).name}"
+    return next((line for line in reversed(list(problems))), f"exit status {code}")
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    """End the section and all that it started."""
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+
+
+def _read(path: Path) -> Mapping[str, Any]:
+    try:
+        facts: Mapping[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {"figures": {}, "rows": [], "problems": []}
+    return facts
+
+
+def run_all(
+    names: Iterable[str],
+    options: Options,
+    *,
+    limit_s: float,
+    section_limit_s: float | None = None,
+    tell: Callable[[str], None] = print,
+    sections: Iterable[Section] = SECTIONS,
+    tool: Path = TOOL,
+) -> dict[str, dict[str, Any]]:
+    """Run sections one after the other, within a time for all of them."""
+    wanted, ends = set(names), time.monotonic() + limit_s
+    results: dict[str, dict[str, Any]] = {}
+    for section in sections:
+        if section.name not in wanted:
+            continue
+        left_s = ends - time.monotonic()
+        if left_s <= 0:
+            results[section.name] = {
+                "status": "not begun", "error": f"the time for all, {limit_s:.0f} s, was over",
+                "took_s": 0.0, "figures": {}, "rows": [], "problems": [],
+            }  # fmt: skip
+        else:
+            tell(f"{section.name}: {section.about}")
+            most_s = min(left_s, section_limit_s or section.limit_s)
+            results[section.name] = run_apart(section, options, limit_s=most_s, tool=tool)
+        record = results[section.name]
+        tell(f"{section.name}: {record['status']} {record.get('error', '')}".rstrip())
+    return results
