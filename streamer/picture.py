@@ -13,11 +13,16 @@ import numpy as np
 from av.video.reformatter import ColorRange, Colorspace, Interpolation, VideoReformatter
 from numpy.typing import NDArray
 
+from engines.decoded import LEFT, Decoded, colors
+
 _UNSPECIFIED: Final = 2
 """FFmpeg's number for an unknown matrix, transfer or primaries (ISO/IEC 23091-2)."""
 
 _HD_HEIGHT: Final = 720
 """Untagged video this high or higher is taken as BT.709, below as BT.601: what players do."""
+
+_JPEG_MATRIX: Final = 5
+"""What FFmpeg's JPEG decoder says."""
 
 _PLANAR: Final = ("yuv420p", "yuvj420p")
 
@@ -204,6 +209,16 @@ class Picture:
             view.flags.writeable = False
         return planes
 
+    def decoded(self) -> Decoded:
+        """The planes as they were decoded and what they mean: what a GPU makes RGB of; no copy."""
+        matrix = int(_matrix(self.color, self.height))
+        color = colors(matrix, full_range=self.color.full_range)
+        siting = _siting(self._decoded, self.color)
+        if self._decoded.format.name == "nv12":
+            return Decoded(*_interleaved(self._decoded), color, siting)
+        planes = self.planes()
+        return Decoded(planes.y, (planes.u, planes.v), color, siting)
+
     def canvas(self) -> "Canvas":
         """A private copy of the planes to draw on."""
         return Canvas(self)
@@ -256,6 +271,32 @@ def _views(frame: av.VideoFrame) -> Planes:
         for plane, shape in zip(frame.planes, ((height, width), half, half), strict=True)
     )
     return Planes(y, u, v)
+
+
+def _interleaved(frame: av.VideoFrame) -> tuple[NDArray[np.uint8], tuple[NDArray[np.uint8]]]:
+    """Luma and chroma of NV12, read-only."""
+    luma, chroma = frame.planes
+    height, width = frame.height, frame.width
+    half = ((height + 1) // 2, (width + 1) // 2, 2)
+    y: NDArray[np.uint8] = np.ndarray(
+        (height, width), np.uint8, buffer=memoryview(luma), strides=(luma.line_size, 1)
+    )
+    uv: NDArray[np.uint8] = np.ndarray(
+        half, np.uint8, buffer=memoryview(chroma), strides=(chroma.line_size, 2, 1)
+    )
+    y.flags.writeable = uv.flags.writeable = False
+    return y, (uv,)
+
+
+def _siting(frame: av.VideoFrame, color: ColorTags) -> float:
+    """Where chroma lies, as swscale takes it: PyAV does not tell, the decoders' habits do.
+
+    JPEG has it in the middle and is BT.601 at full range, other video on the left; what was made
+    here carries no word of it, and swscale takes the middle.
+    """
+    made_here = int(frame.pict_type) == 0
+    jpeg = color.full_range and color.matrix == _JPEG_MATRIX
+    return 0.0 if made_here or jpeg else LEFT
 
 
 def _matrix(color: ColorTags, height: int) -> Colorspace:

@@ -8,14 +8,21 @@ same with another window.
 
 from __future__ import annotations
 
+import importlib.util
+from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from engines.backends import cuda, tensorrt
+from engines.batching import Batcher
 from engines.decoded import Decoded, Layout, Window, colors
-from engines.errors import ModelMismatch
+from engines.engine import read_device
+from engines.errors import EngineError, ModelMismatch
 from engines.modelfile import ModelFile, read_model_file
+from engines.opening import open_proven
 from engines.plans import Profile
 from engines.proof import Tolerance
 from engines.smoke.model import (
@@ -33,7 +40,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from engines.engine import Engine, EngineState, Precision
+    from engines.engine import Device, Engine, EngineState, Precision
     from engines.plans import Shape
     from engines.proof import Inputs
 
@@ -46,8 +53,9 @@ TOLERANCES: Mapping[Precision, Tolerance] = {
     "f16": Tolerance(largest=39.0, mean=2.6),
 }
 """How far from the reference each precision may be, in steps of 1/255."""
-MOST = 32
-"""Rows of a batch. 1080p planes and the arrays between take 70 MB a row in f32."""
+MOST = 8
+"""Rows of a batch. A 4K picture and the arrays between take 60 MB a row in f32, so that the memory
+that a plan reserves for its largest batch stays below half a gigabyte."""
 _CHROMA: Mapping[Layout, tuple[str, ...]] = {
     "planar": ("chroma_u", "chroma_v"),
     "nv12": ("chroma",),
@@ -96,23 +104,17 @@ def graph(model: str | Path = "smoke", layout: Layout = "planar") -> ModelFile:
 
 
 def profiles(layout: Layout) -> tuple[Profile, ...]:
-    """Sizes that plans are compiled for: first looks up to 4K, then windows of second looks."""
-    size, hd, uhd = SmokeModel.input_size, (1080, 1920), (2160, 3840)
-    window: tuple[int, int] = WINDOW
-    four = (window[0] * 4, window[1] * 4)
+    """Sizes that plans are compiled for: first looks up to 4K, and windows of second looks."""
+    size, window = SmokeModel.input_size, WINDOW
+    # A suspect is at most 15 % of a picture's width, and a window 2.5 times as wide as that.
+    widest = (window[0] * 6, window[1] * 6)
     return (
-        _profile(layout, ((1, 64, 64), (8, *hd), (MOST, *hd)), (size, size, size)),
-        _profile(layout, ((1, 32, 32), (4, *window), (MOST, *four)), (window, window, window)),
-        # All else, one picture at a time or a few.
-        _profile(
-            layout, ((1, 2, 2), (1, *hd), (4, *uhd)), ((STRIDE, STRIDE), size, (2 * size[0], 1280))
-        ),
+        _profile(layout, ((1, 64, 64), (MOST, 1080, 1920), (MOST, 2160, 3840)), size),
+        _profile(layout, ((1, 32, 32), (4, *window), (MOST, *widest)), window),
     )
 
 
-def _profile(
-    layout: Layout, planes: tuple[Shape, Shape, Shape], sizes: tuple[Shape, Shape, Shape]
-) -> Profile:
+def _profile(layout: Layout, planes: tuple[Shape, Shape, Shape], size: tuple[int, int]) -> Profile:
     def shapes(*tails: Shape) -> tuple[Shape, Shape, Shape]:
         least, best, most = ((plane[0], *tail) for plane, tail in zip(planes, tails, strict=True))
         return least, best, most
@@ -127,7 +129,7 @@ def _profile(
             "window": shapes((4,), (4,), (4,)),
             "siting": one,
             "color": shapes((3, 4), (3, 4), (3, 4)),
-            "background": shapes(*((*size, 3) for size in sizes)),
+            "background": shapes(*[(*size, 3)] * 3),
             "has_background": one,
             "level": one,
         }
@@ -317,6 +319,64 @@ def _check(view: View) -> None:
         raise ModelMismatch(
             f"background: expected {(height, width, 3)}, got {view.background.shape}"
         )
+
+
+def open_smoke_by_planes(
+    model: str | Path = "smoke",
+    *,
+    layouts: Sequence[Layout],
+    device: Device,
+    precision: Precision | None = None,
+    callers: int,
+    wait_s: float,
+) -> SmokeByPlanes | None:
+    """Open a smoke network for a GPU, where there is one; its plan is built meanwhile.
+
+    Args:
+        model: see `open_smoke_model`.
+        layouts: of the planes that will come; others work, and cost a copy.
+        device: see `engines.engine.Device`.
+        precision: None for what the catalogue says.
+        callers: threads that will look; see `Batcher`.
+        wait_s: how long a look may wait for others; see `batching.longest_wait_s`.
+
+    Returns:
+        None where no GPU was asked for, none can be used, or the precision is none of a GPU: RGB
+        is the way then, and `open_smoke_model` says what is missing.
+
+    Raises:
+        EngineError: the network cannot be used like this.
+    """
+    kind, index = read_device(device)
+    if kind == "cpu" or (precision or "f32") not in TOLERANCES or not _can_use_gpu(index):
+        return None
+    with ExitStack() as undo:
+        engines: dict[Layout, Engine] = {}
+        for layout in layouts:
+            engine = open_proven(
+                graph(model, layout),
+                device=device,
+                precision=precision,
+                samples=partial(samples, layout),
+                tolerances=TOLERANCES,
+            )
+            undo.callback(engine.close)
+            engines[layout] = Batcher(engine, most=MOST, callers=callers, wait_s=wait_s)
+        opened = SmokeByPlanes(engines)
+        undo.pop_all()
+    return opened
+
+
+def _can_use_gpu(index: int) -> bool:
+    """Whether there are a GPU, its driver, TensorRT, and what the graph is made with."""
+    if importlib.util.find_spec("onnx") is None:
+        return False
+    try:
+        tensorrt.library()
+        cuda.gpu(index)
+    except EngineError:
+        return False
+    return True
 
 
 def samples(layout: Layout = "planar") -> Sequence[Inputs]:

@@ -14,12 +14,13 @@ import cv2
 import numpy as np
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable, Sequence
 
     from numpy.typing import NDArray
 
-    Box = tuple[float, float, float, float]
 
+Box = tuple[float, float, float, float]
+"""(left, top, right, bottom) as shares of a picture."""
 WINDOW = (192, 320)
 """(height, width) of what the network is given: a quarter of a first look's cost."""
 MOST = 3
@@ -70,16 +71,48 @@ def look_again(
     Returns:
         (h, w), 0 to 1; the very same array when nothing is suspect.
     """
+
+    def look(windows: Sequence[Box]) -> Iterable[NDArray[np.float32]]:
+        for window in windows:
+            image = cut(window, WINDOW)
+            normal = None if background is None else part_of_picture(background, window, WINDOW)
+            yield network(image, normal)
+
+    return confirm(probability, look, threshold=threshold, outline=outline, native=native)
+
+
+def confirm(
+    probability: NDArray[np.float32],
+    look: Callable[[Sequence[Box]], Iterable[NDArray[np.float32]]],
+    *,
+    threshold: float,
+    outline: float,
+    native: tuple[int, int],
+) -> NDArray[np.float32]:
+    """What is left of a first look when each suspect has been looked at again.
+
+    Args:
+        probability: (h, w), 0 to 1, of the first look.
+        look: Looks at windows of the picture at `WINDOW`, (left, top, right, bottom) as shares of
+            it, and gives a map of each.
+        threshold: Probability above which a place is suspect.
+        outline: Probability to which a suspect grows from there.
+        native: (height, width) of the picture as the camera gave it.
+
+    Returns:
+        (h, w), 0 to 1; the very same array when nothing is suspect.
+    """
     suspects = _suspects(probability, threshold, outline)
     if not suspects:
         return probability
     result = probability.copy()
-    least = tuple(round(LARGER * 2 * side) for side in probability.shape)
-    for box, inside in suspects:
-        window = _window(box, probability.shape[:2], tuple(map(max, native, least)))
-        image = cut(window, WINDOW)
-        normal = None if background is None else part_of_picture(background, window, WINDOW)
-        again = _spread(network(image, normal), window, probability.shape[:2])
+    shape = probability.shape[:2]
+    tall, wide = (
+        max(side, round(LARGER * 2 * least)) for side, least in zip(native, shape, strict=True)
+    )
+    windows = [_window(box, shape, (tall, wide)) for box, _ in suspects]
+    for (_, inside), window, said in zip(suspects, windows, look(windows), strict=True):
+        again = _spread(said, window, shape)
         result[inside] = np.sqrt(probability[inside] * again[inside])
     return result
 

@@ -60,6 +60,11 @@ class Background:
             self._median = _median(list(self._kept))
         return self._median
 
+    @property
+    def known(self) -> Rgb | None:
+        """What `at` gives for the next picture, unless that one changes it."""
+        return self._median
+
     def _forget_if_moved(self, pts_ns: int, image: Rgb) -> None:
         number = self.view.at(pts_ns, image)
         if number != self._number:

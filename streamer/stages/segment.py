@@ -1,14 +1,16 @@
 """The segment stage: asks the network where there is smoke, once an interval."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import Final, Protocol
+from typing import Final, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from engines.smoke.second_look import Network, look_again
+from engines.decoded import even_window
+from engines.smoke.device import Seen, View
+from engines.smoke.second_look import WINDOW, Box, Network, confirm, look_again, part_of_picture
 from streamer.alarm.background import Background
 from streamer.alarm.motion import Motion
 from streamer.frame import Frame, SmokeMap
@@ -59,11 +61,34 @@ class Looker(Protocol):
     ) -> NDArray[np.float32]: ...
 
 
+class PlanesLooker(Protocol):
+    """The same network on a GPU; `engines.smoke.device.SmokeByPlanes` is one."""
+
+    input_size: tuple[int, int]
+
+    @property
+    def ready(self) -> bool:
+        """Whether a GPU computes at this moment."""
+        ...
+
+    def look(  # noqa: D102  described by the class
+        self, views: Sequence[View], /, *, level: float, dark: bool = False
+    ) -> list[Seen]: ...
+
+
+class _Look(NamedTuple):
+    image: NDArray[np.uint8]
+    """(h, w, 3) RGB: what was looked at."""
+    probability: NDArray[np.float32]
+    compared: bool
+
+
 class Segment:
     """Sets `Frame.smoke`. Between two looks a frame carries the last look's map on.
 
     Args:
         model: Shared by all cameras.
+        on_gpu: The same, for pictures as they were decoded; whenever it is ready it looks instead.
         interval_ns: Media time from look to look.
         background: The camera's slow background; `None` for cameras that move.
         suspect: Probability above which a place is looked at again, larger, before it counts, and
@@ -77,6 +102,7 @@ class Segment:
         model: Looker,
         *,
         interval_ns: int,
+        on_gpu: PlanesLooker | None = None,
         background: Background | None = None,
         suspect: tuple[float, float] | None = None,
         brighten: Callable[[Frame], Picture] | None = None,
@@ -84,6 +110,7 @@ class Segment:
         if interval_ns < 1:
             raise ValueError(f"interval_ns must be at least 1, got {interval_ns}")
         self._model = model
+        self._on_gpu = on_gpu
         self._timetable = _Timetable(interval_ns)
         self._carried_ns = carried_ns(interval_ns)
         self._background = background
@@ -106,9 +133,20 @@ class Segment:
     def _look(self, frame: Frame) -> SmokeMap:
         picture = frame.picture if self._brighten is None else self._brighten(frame)
         lifted = picture is not frame.picture
+        if self._on_gpu is not None and self._on_gpu.ready:
+            look = self._by_planes(self._on_gpu, picture, frame.pts_ns, lifted=lifted)
+        else:
+            look = self._by_rgb(picture, frame.pts_ns, lifted=lifted)
+        look.probability.flags.writeable = False
+        motion = self._motion.at(frame.pts_ns, look.image, look.probability.shape)
+        # In the map, because the stage that asks for it runs behind this one.
+        view = self._background.view.signature if self._background else None
+        return SmokeMap(look.probability, frame.pts_ns, motion, view, compared=look.compared)
+
+    def _by_rgb(self, picture: Picture, pts_ns: int, *, lifted: bool) -> _Look:
         model: Network = partial(self._model, dark=True) if lifted else self._model
         image = picture.rgb(self._model.input_size)
-        normal = self._background.at(frame.pts_ns, image) if self._background else None
+        normal = self._background.at(pts_ns, image) if self._background else None
         probability = model(image, normal)
         if self._suspect is not None:
             probability = look_again(
@@ -120,8 +158,36 @@ class Segment:
                 native=picture.size,
                 background=normal,
             )
-        probability.flags.writeable = False
-        motion = self._motion.at(frame.pts_ns, image, probability.shape)
-        # In the map, because the stage that asks for it runs behind this one.
-        view = self._background.view.signature if self._background else None
-        return SmokeMap(probability, frame.pts_ns, motion, view, compared=normal is not None)
+        return _Look(image, probability, normal is not None)
+
+    def _by_planes(
+        self, model: PlanesLooker, picture: Picture, pts_ns: int, *, lifted: bool
+    ) -> _Look:
+        planes = picture.decoded()
+        threshold, outline = self._suspect or (1.0, 1.0)
+        level = min(threshold, outline)
+
+        def look(normal: NDArray[np.uint8] | None) -> Seen:
+            view = View(planes, planes.whole, model.input_size, normal)
+            return model.look([view], level=level, dark=lifted)[0]
+
+        known = self._background.known if self._background else None
+        seen = look(known)
+        normal = self._background.at(pts_ns, seen.image) if self._background else None
+        if normal is not known:  # Every background lasts a while: this is a picture in many.
+            seen = look(normal)
+        if self._suspect is None or seen.measures.peak <= threshold:
+            return _Look(seen.image, seen.mask, normal is not None)
+
+        def again(boxes: Sequence[Box]) -> Iterable[NDArray[np.float32]]:
+            views = []
+            for box in boxes:
+                part, window = planes.around(even_window(box, planes.size), WINDOW)
+                before = None if normal is None else part_of_picture(normal, box, WINDOW)
+                views.append(View(part, window, WINDOW, before))
+            return (each.mask for each in model.look(views, level=level, dark=lifted))
+
+        probability = confirm(
+            seen.mask, again, threshold=threshold, outline=outline, native=picture.size
+        )
+        return _Look(seen.image, probability, normal is not None)

@@ -7,7 +7,8 @@ import cv2
 import numpy as np
 import pytest
 
-from streamer.picture import Picture
+from engines.decoded import LEFT, colors
+from streamer.picture import ColorTags, Picture
 
 
 def planar(height: int, width: int, *, luma: int = 128, pixel_format: str = "yuv420p"):
@@ -114,3 +115,38 @@ def test_a_part_is_what_stands_there(size):
 def test_a_part_outside_of_the_picture_is_refused(box):
     with pytest.raises(ValueError, match="within the picture"):
         Picture.blank((48, 64)).rgb_part(box, (32, 32))
+
+
+def test_planes_come_as_they_were_decoded_without_a_copy():
+    picture = Picture.from_rgb(np.full((48, 64, 3), 90, np.uint8))
+    decoded = picture.decoded()
+    assert decoded.layout == "planar"
+    assert np.shares_memory(decoded.luma, picture.planes().y)
+    nv12 = Picture(picture.video_frame().reformat(format="nv12"))
+    both = nv12.decoded()
+    assert both.layout == "nv12"
+    assert not both.luma.flags.writeable
+    assert not both.chroma[0].flags.writeable
+    for got, want in zip(both.planar().chroma, decoded.chroma, strict=True):
+        np.testing.assert_array_equal(got, want)
+
+
+@pytest.mark.parametrize(
+    ("height", "matrix", "full", "like"),
+    [(720, 2, False, 1), (480, 2, True, 6), (480, 9, False, 9), (480, 5, True, 6)],
+)
+def test_decoded_planes_say_how_to_make_colours_of_them(height, matrix, full, like):
+    picture = Picture.blank((height, 64), color=ColorTags(matrix, 2, 2, full))
+    np.testing.assert_array_equal(picture.decoded().color, colors(like, full_range=full))
+
+
+def test_chroma_lies_left_in_video_and_in_the_middle_of_what_was_made_here(tmp_path):
+    made = Picture.from_rgb(np.full((48, 64, 3), 90, np.uint8))
+    assert made.decoded().siting == 0
+    path = tmp_path / "clip.mp4"
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=5)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+        container.mux([*stream.encode(made.video_frame()), *stream.encode()])
+    with av.open(str(path)) as container:
+        assert Picture(next(container.decode(video=0))).decoded().siting == LEFT

@@ -216,7 +216,7 @@ def test_in_f16_pictures_differ_by_a_level_and_masks_by_the_tolerance(by_planes)
 
 
 @pytest.mark.compile
-@pytest.mark.parametrize(("name", "layout"), zip(SHIPPED, LAYOUTS, strict=True))
+@pytest.mark.parametrize(("name", "layout"), list(zip(SHIPPED, LAYOUTS, strict=True)))
 def test_tensorrt_compiles_every_layer_of_it(name, layout):
     try:
         rtx = library("rtx")

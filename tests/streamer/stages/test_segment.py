@@ -7,6 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from engines.smoke.device import Measures, Seen
+from engines.smoke.second_look import WINDOW
 from streamer.alarm.background import Background
 from streamer.frame import Frame
 from streamer.picture import Picture
@@ -110,3 +112,98 @@ def test_both_looks_have_the_background_once_there_is_one():
 def test_a_senseless_interval_is_refused():
     with pytest.raises(ValueError, match="interval_ns"):
         Segment(Network(), interval_ns=0)
+
+
+class ByPlanes:
+    """On a GPU: says what `Network` says, and remembers what it was asked."""
+
+    input_size = SIZE
+
+    def __init__(self, *, again=1.0):
+        self.ready = True
+        self.network = Network(again=again)
+        self.asked = []
+        self.at_once = []
+
+    def look(self, views, *, level, dark=False):
+        self.at_once.append(len(views))
+        return [self._seen(view, level) for view in views]
+
+    def _seen(self, view, level):
+        self.asked.append(view)
+        left, top, width, height = view.window
+        luma = view.planes.luma[top : top + height, left : left + width]
+        image = np.full((*view.size, 3), np.uint8(luma.mean()), np.uint8)
+        mask = self.network(image, view.background)
+        there = mask > level
+        measures = Measures(float(mask.max()), float(there.mean()), 0, 0, 0, 0, 0)
+        return Seen(mask, image, 0.5, measures)
+
+
+def test_on_a_gpu_the_planes_are_looked_at_and_what_was_seen_comes_back():
+    gpu = ByPlanes()
+    segment = Segment(
+        Refusing(), on_gpu=gpu, interval_ns=NS, background=Background(), suspect=(0.4, 0.3)
+    )
+    shown = list(segment(iter(frames([0, NS, 2 * NS]))))
+    assert [view.size for view in gpu.asked] == [SIZE, WINDOW] * 3
+    assert gpu.asked[0].planes.luma.base is not None, "the decoder's own memory"
+    assert shown[0].smoke.probability[16, 24] == pytest.approx(0.9, abs=1e-6)
+    assert not shown[0].smoke.probability.flags.writeable
+    assert shown[0].smoke.view is not None
+    assert shown[1].smoke.motion is not None
+
+
+class Refusing(Network):
+    def __call__(self, image, background=None):
+        raise AssertionError("the CPU was asked")
+
+
+def test_whenever_the_gpu_is_not_ready_the_cpu_looks_and_the_background_goes_on():
+    cpu, gpu = Network(), ByPlanes()
+    background = Background(min_age_s=2, step_s=1, slots=1)
+    segment = Segment(cpu, on_gpu=gpu, interval_ns=NS, background=background)
+    for number, frame in enumerate(frames([number * NS for number in range(6)])):
+        gpu.ready = number % 2 == 0
+        list(segment(iter([frame])))
+    assert len(cpu.looks) == 3
+    assert len(gpu.asked) >= 3
+    assert cpu.backgrounds[-1] is not None
+    assert gpu.asked[-1].background is not None
+
+
+def test_a_look_with_a_background_that_it_made_old_is_taken_again():
+    gpu = ByPlanes()
+    background = Background(min_age_s=2, step_s=1, slots=1)
+    segment = Segment(Refusing(), on_gpu=gpu, interval_ns=NS, background=background)
+    given = []
+    for frame in frames([number * NS for number in range(4)]):
+        before = len(gpu.asked)
+        list(segment(iter([frame])))
+        given.append([view.background for view in gpu.asked[before:]])
+    assert [len(looks) for looks in given] == [1, 1, 2, 2]
+    assert given[2][0] is None
+    assert all(looks[-1] is not None for looks in given[2:])
+
+
+def test_suspects_are_looked_at_together_and_nothing_is_where_nothing_exceeds():
+    gpu = ByPlanes()
+    gpu.network = Spots()
+    (frame,) = Segment(Refusing(), on_gpu=gpu, interval_ns=NS, suspect=(0.4, 0.3))(
+        iter(frames([0]))
+    )
+    assert gpu.at_once == [1, 2]
+    assert frame.smoke.probability.max() < 0.1
+    quiet = ByPlanes()
+    list(Segment(Refusing(), on_gpu=quiet, interval_ns=NS, suspect=(0.9, 0.3))(iter(frames([0]))))
+    assert quiet.at_once == [1]
+
+
+class Spots(Network):
+    """Two spots far apart; nothing when it looks again."""
+
+    def __call__(self, image, background=None):
+        mask = np.zeros((image.shape[0] // 2, image.shape[1] // 2), np.float32)
+        if image.shape[:2] == SIZE:
+            mask[4:7, 4:7] = mask[24:27, 40:43] = 0.8
+        return mask
