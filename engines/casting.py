@@ -38,6 +38,7 @@ EXACT = frozenset(
         "Asin",
         "Cosh",
         "CumSum",
+        "DequantizeLinear",
         "Exp",
         "GridSample",
         "GroupNormalization",
@@ -46,6 +47,7 @@ EXACT = frozenset(
         "Log",
         "LogSoftmax",
         "Pow",
+        "QuantizeLinear",
         "Range",
         "Reciprocal",
         "ReduceL1",
@@ -61,9 +63,10 @@ EXACT = frozenset(
         "Tan",
     ]
 )
-"""Run in fp32, as under autocast; and what takes coordinates, as fp16 has 11 bits for a pixel."""
-WIDE_INPUTS = {"Resize": (1, 2), "QuantizeLinear": (1,), "DequantizeLinear": (1,)}
-"""Inputs that must be fp32 by the operator's definition: sizes and scales."""
+"""Run in fp32, as under autocast; and what takes coordinates, as fp16 has 11 bits for a pixel.
+Scales of int8 are fp32 by definition, so that a layer between two of them is."""
+WIDE_INPUTS = {"Resize": (1, 2)}
+"""Inputs that must be fp32 by the operator's definition."""
 LARGEST = float(np.finfo(np.float16).max)
 """A constant beyond it keeps its layer in fp32."""
 
@@ -113,6 +116,9 @@ class _Casting:
         self._types = element_types(model)
         self._constants = constants(model)
         self._tail = tail(model)
+        self._whole = {
+            node.output[0] for node in model.graph.node if node.op_type == "DequantizeLinear"
+        }
         self._home: dict[str, int] = {value.name: F32 for value in model.graph.input}
         self._made: set[str] = set()
         """Names under which a tensor exists in its second type."""
@@ -155,6 +161,7 @@ class _Casting:
             node.op_type in EXACT
             or any(fnmatch.fnmatchcase(node.name, pattern) for pattern in self._keep)
             or any(map(_too_large, fixed))
+            or not self._whole.isdisjoint(node.input)
         )
         if exact or not moving:
             return F32

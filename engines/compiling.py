@@ -125,13 +125,16 @@ def _graph(model: ModelFile, target: Target) -> tuple[bytes, dict[str, str]]:
 
         from engines.casting import half
         from engines.graphs import prepared
+        from engines.quantising import quantised
     except ModuleNotFoundError as error:
         raise DeviceUnavailable(f"compiling needs the package {error.name}") from error
     graph = prepared(model.content, target.profiles)
-    if target.precision == "f16":
+    if target.precision not in {"f32", "f16", "int8"}:
+        raise DeviceUnavailable(f"plans run in f32, f16 or int8, not in {target.precision}")
+    if target.precision == "int8":
+        graph = quantised(graph, dict(target.ranges), keep=target.keep_f32)
+    if target.precision != "f32":
         graph = half(graph, keep_f32=target.keep_f32)
-    elif target.precision != "f32":
-        raise DeviceUnavailable(f"TensorRT plans run f32 or f16 here, not {target.precision}")
     types = {
         value.name: helper.tensor_dtype_to_np_dtype(value.type.tensor_type.elem_type).name
         for value in (*graph.graph.input, *graph.graph.output)
@@ -235,14 +238,13 @@ def _facts(module: Any, network: Any) -> dict[str, Any]:
         return tensor.name, tuple(tensor.shape), str(getattr(kind, "__name__", kind))
 
     layers = [network.get_layer(at) for at in range(network.num_layers)]
-    half = module.DataType.HALF
+    kinds = [layer.get_output(0).dtype for layer in layers if layer.num_outputs]
     return {
         "inputs": [described(network.get_input(at)) for at in range(network.num_inputs)],
         "outputs": [described(network.get_output(at)) for at in range(network.num_outputs)],
         "layers": len(layers),
-        "f16_layers": sum(
-            layer.num_outputs > 0 and layer.get_output(0).dtype == half for layer in layers
-        ),
+        "f16_layers": kinds.count(module.DataType.HALF),
+        "int8_layers": kinds.count(module.DataType.INT8),
     }
 
 

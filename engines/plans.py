@@ -81,6 +81,8 @@ class Target:
     """Major version of the driver, 580 of 580.65.06; None where there is no GPU (rtx only)."""
     flags: tuple[str, ...] = ()
     """Names of further builder flags, as in "SPARSE_WEIGHTS"."""
+    ranges: tuple[tuple[str, float], ...] = ()
+    """For int8: the largest magnitude of tensors, by name; see `quantising.ranges_of`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -294,7 +296,8 @@ def read_target(facts: Mapping[str, Any]) -> Target:
             )
             for profile in facts["profiles"]
         )
-        tuples = {name: tuple(facts[name]) for name in ("keep_f32", "flags")}
+        tuples: dict[str, Any] = {name: tuple(facts[name]) for name in ("keep_f32", "flags")}
+        tuples["ranges"] = tuple((str(name), float(most)) for name, most in facts["ranges"])
         return Target(**{**facts, **tuples, "profiles": profiles})
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise PlanUnfit(f"no target of a plan: {error}") from error
