@@ -61,7 +61,7 @@ def _build(
     from gpu.tensorrt_way import plan_of
 
     plan, found, seconds = plan_of(flavour, entry, precision, gpu)
-    spec = ways.with_open_batch(reference_spec(entry.model()), entry)
+    spec = reference_spec(entry.model())
     engine = TensorRtEngine(plan, library=found, gpu=gpu, spec=spec, precision=precision)
     try:
         proof = prove(engine, entry.model(), entry.plan_samples(), entry.tolerances[precision])

@@ -1,7 +1,8 @@
 """The section `cameras`: how many 1080p30 cameras are watched five times a second in time.
 
 Real pipelines, built as `watch` builds them, each playing the clip at its own pace. More are added
-until looks come late, are dropped or stay away. One engine serves all, in batches.
+until looks come late, are dropped or stay away. Where TensorRT runs, the program opens its networks
+as it always does; else the stand-in's engine is put in its place, with calls joined into batches.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import tempfile
 import threading
 import time
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -17,19 +19,21 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from engines.batching import Batcher, longest_wait_s
-from engines.smoke.model import SmokeModel
+from engines.catalog import find
+from engines.errors import DeviceUnavailable
+from engines.smoke.model import SHIPPED, SmokeModel
 from engines.smoke.second_look import WINDOW
 from gpu import ways
 from gpu.material import RATE, watch_clip
 from streamer import log
 from streamer.build.camera import BuiltCamera, Site
-from streamer.build.models import Models, provenance
+from streamer.build.models import Models, open_models, provenance
 from streamer.clock import SystemClock
 from streamer.config import Config
 from streamer.store import Store
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from engines.catalog import CatalogEntry
     from engines.engine import Engine, EngineState
@@ -45,6 +49,8 @@ MOST = 32
 """Rows of a batch: as many as the plans are made for."""
 GOAL = 50
 """Cameras on a datacentre card."""
+_CHANGEOVER_S = 120.0
+"""In which a plan that is kept must have been loaded, proven and taken."""
 _ENOUGH = 0.97
 """Share of the looks that must have come, less what the edges of the span cut off."""
 
@@ -80,21 +86,21 @@ class Round:
 def run(options: Options, notebook: Notebook) -> None:
     """Measure with NVDEC and with the processor decoding."""
     log.set_up(level="error", style="people")
-    from engines.catalog import find
-
-    names = [name for name in options.engines if name.startswith("smoke")] or [
-        "smoke",
-        "smoke-fast",
-    ]
-    for network in names:
+    named = [name for name in options.engines if name in SHIPPED]
+    for network in named or SHIPPED:
         way, runner = ways.best(options, find(network), notebook)
         try:
-            _prepare(options, runner.engine, find(network))
+            engine: Engine | None = runner.engine
+            if way.name.startswith("tensorrt"):
+                runner.close()  # its plan is kept: the program finds it
+                engine = None
+            else:
+                _prepare(options, runner.engine, find(network))
             for decoder in (options.device, None) if options.on_gpu else (None,):
                 what = f"{network} by {way.name}, decoded by {decoder or 'processor'}"
                 search = partial(
                     _search, options, notebook, what,
-                    network=network, engine=runner.engine, decoder=decoder,
+                    network=network, engine=engine, decoder=decoder,
                 )  # fmt: skip
                 notebook.attempt(what, search)
         finally:
@@ -116,7 +122,7 @@ def _search(
     what: str,
     *,
     network: str,
-    engine: Engine,
+    engine: Engine | None,
     decoder: str | None,
 ) -> None:
     if decoder is not None:
@@ -172,25 +178,49 @@ class InSteps:
 
 
 def _round(
-    options: Options, network: str, engine: Engine, count: int, decoder: str | None
+    options: Options, network: str, engine: Engine | None, count: int, decoder: str | None
 ) -> Round:
     warm_s, watched_s = (1.0, 2.0) if options.quick else (6.0, 12.0)
-    wait_s = longest_wait_s(latency_budget_ms=BUDGET_MS, look_interval_s=1 / LOOKS_PER_S)
-    batcher = Batcher(InSteps(engine), most=MOST, callers=count, wait_s=wait_s)
-    model = SmokeModel(batcher)
     with tempfile.TemporaryDirectory(prefix="gpu-cameras-") as name:
         folder = Path(name)
         config = _config(options, folder, network, count, decoder)
-        with Store(folder / "events.sqlite") as store:
+        opened = _programs_own(config) if engine is None else _stand_in(engine, count)
+        with opened as models, Store(folder / "events.sqlite") as store:
             site = Site(
-                config=config, clock=SystemClock(), models=Models(model),
-                provenance=provenance(config, model), store=store, evidence=folder,
+                config=config, clock=SystemClock(), models=models, store=store, evidence=folder,
+                provenance=partial(provenance, config, models.smoke),
             )  # fmt: skip
             cameras = [BuiltCamera(name, one, site) for name, one in config.cameras.items()]
-            try:
-                return _watch(cameras, warm_s=warm_s, watched_s=watched_s)
-            finally:
-                model.close()
+            return _watch(cameras, warm_s=warm_s, watched_s=watched_s)
+
+
+@contextmanager
+def _programs_own(config: Config) -> Iterator[Models]:
+    """The networks as `watch` opens them, once they run on the GPU.
+
+    Raises:
+        DeviceUnavailable: They do not, and why.
+    """
+    with open_models(config) as models:
+        ends = time.monotonic() + _CHANGEOVER_S
+        while late := [state for state in models.states() if state["device"] == "cpu"]:
+            if late[0]["building"] is None and late[0]["degraded"]:
+                raise DeviceUnavailable(late[0]["reason"])
+            if time.monotonic() > ends:
+                raise DeviceUnavailable(f"after {_CHANGEOVER_S:.0f} s still on the CPU: {late[0]}")
+            time.sleep(0.1)
+        yield models
+
+
+@contextmanager
+def _stand_in(engine: Engine, count: int) -> Iterator[Models]:
+    """Another engine in place of the program's, its calls joined into batches as the program's."""
+    wait_s = longest_wait_s(latency_budget_ms=BUDGET_MS, look_interval_s=1 / LOOKS_PER_S)
+    model = SmokeModel(Batcher(InSteps(engine), most=MOST, callers=count, wait_s=wait_s))
+    try:
+        yield Models(model)
+    finally:
+        model.close()
 
 
 def _watch(cameras: Sequence[BuiltCamera], *, warm_s: float, watched_s: float) -> Round:
@@ -251,7 +281,10 @@ def _config(
         "watch": {"looks_per_second": LOOKS_PER_S, "lift_dark": False},
         "outputs": {"preview": False},
     }
-    return Config.model_validate(
-        {"data_dir": str(folder), "preview": {"enabled": False}, "engine": {"model": network},
-         "cameras": {f"camera-{number}": one for number in range(count)}}
-    )  # fmt: skip
+    whole = {
+        "data_dir": str(folder),
+        "preview": {"enabled": False},
+        "engine": {"model": network, "device": options.device},
+        "cameras": {f"camera-{number}": one for number in range(count)},
+    }
+    return Config.model_validate(whole)

@@ -7,6 +7,7 @@ import threading
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from engines.catalog import find
 from engines.lowlight import device
 from engines.lowlight.curves import Yuv
 from engines.lowlight.enhancer import Enhancer
@@ -19,7 +20,6 @@ from gpu.measuring import latency, throughput
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from engines.catalog import CatalogEntry
     from gpu.sections import Notebook, Options
 
 GOAL = 300
@@ -29,8 +29,6 @@ _PICTURES = 12
 
 def run(options: Options, notebook: Notebook) -> None:
     """Measure: the network by the first way there is, the full size on processor and device."""
-    from engines.catalog import find
-
     dark = _dark(options)
     way, runner = ways.best(options, find("lowlight"), notebook)
     model = LowLightModel(runner.engine)
@@ -50,7 +48,7 @@ def _dark(options: Options) -> list[Yuv]:
 
 
 def _on_device(options: Options, notebook: Notebook, measure: Callable[..., None]) -> None:
-    way, runner = ways.best(options, fullsize_entry(), notebook)
+    way, runner = ways.best(options, find("lowlight-full-size"), notebook)
     failures: list[str] = []
     try:
         on_device = partial(device.OnDevice, runner.engine, failed=failures.append)
@@ -59,25 +57,6 @@ def _on_device(options: Options, notebook: Notebook, measure: Callable[..., None
         runner.close()
     if failures:
         raise RuntimeError(f"the device failed {len(failures)} pictures: {failures[0]}")
-
-
-def fullsize_entry() -> CatalogEntry:
-    """The full-size part: the catalogue's own entry, else one for the check."""
-    from engines.catalog import CATALOG, CatalogEntry
-    from engines.plans import Profile
-
-    for entry in CATALOG:
-        if entry.path == device.SHIPPED:
-            return entry
-    return CatalogEntry(
-        name="lowlight-fullsize",
-        task="low-light enhancement, full size",
-        path=device.SHIPPED,
-        precision="f32",
-        tolerances=device.TOLERANCES,
-        samples=device.proof_samples,
-        profiles=(Profile(device.profile()),),
-    )
 
 
 def _measure(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from engines.catalog import find
 from engines.interpolation.model import Interpolator
 from gpu import ways
 from gpu.material import pictures
@@ -23,8 +24,6 @@ GOAL = 200
 
 def run(options: Options, notebook: Notebook) -> None:
     """Measure."""
-    from engines.catalog import find
-
     before, after = ([p.y, p.u, p.v] for p in (each.planes() for each in pictures(options, 2)))
     way, runner = ways.best(options, find("interpolation"), notebook)
     try:

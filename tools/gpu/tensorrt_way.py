@@ -13,7 +13,6 @@ from engines.compiling import build, key_of
 from engines.engine import reference_spec
 from engines.errors import EngineError
 from engines.plans import PlanStore
-from gpu.ways import with_open_batch
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -25,7 +24,6 @@ if TYPE_CHECKING:
     from engines.catalog import CatalogEntry
     from engines.engine import Engine, Precision
     from engines.plans import Flavour
-    from engines.spec import EngineSpec
 
     Arrays = Mapping[str, NDArray[Any]]
 
@@ -53,11 +51,9 @@ def plan_of(
 class TensorRtRunner:
     """See `ways.Runner`."""
 
-    def __init__(
-        self, engine: TensorRtEngine, plan: bytes, found: Library, gpu: Gpu, spec: EngineSpec
-    ) -> None:
+    def __init__(self, engine: TensorRtEngine, plan: bytes, found: Library, gpu: Gpu) -> None:
         self.engine: Engine = engine
-        self._plan, self._library, self._gpu, self._spec = plan, found, gpu, spec
+        self._plan, self._library, self._gpu, self._spec = plan, found, gpu, engine.spec
         self._held = contextlib.ExitStack()
 
     @classmethod
@@ -72,24 +68,25 @@ class TensorRtRunner:
         library(flavour)  # Before the card: "not installed" is the better answer.
         gpu = cuda.gpu(index)
         plan, found, _ = plan_of(flavour, entry, precision, gpu)
-        spec = with_open_batch(reference_spec(entry.model()), entry)
+        spec = reference_spec(entry.model())
         engine = TensorRtEngine(plan, library=found, gpu=gpu, spec=spec, precision=precision)
-        return cls(engine, plan, found, gpu, spec)
+        return cls(engine, plan, found, gpu)
 
     def bare(self, inputs: Arrays) -> Callable[[int], None]:
         """`execute_async_v3` again and again on memory that is on the device."""
         gpu, shapes = self._gpu, {name: array.shape for name, array in inputs.items()}
-        loaded = LoadedPlan(self._plan, self._library, gpu, self._spec)
-        profile = next((at for at, one in enumerate(loaded.profiles) if one.accepts(shapes)), None)
-        if profile is None:
-            raise EngineError(f"{self._spec.name}: the plan was not made for {shapes}")
         with gpu.current("preparing the bare loop"):
+            loaded = LoadedPlan(self._plan, self._library, gpu, self._spec)
+            fitting = [at for at, one in enumerate(loaded.profiles) if one.accepts(shapes)]
+            if not fitting:
+                raise EngineError(f"{self._spec.name}: the plan was not made for {shapes}")
             context, stream = loaded.context(), gpu.stream()
             self._held.callback(stream.close)
             memory = gpu.allocate(loaded.engine.device_memory_size_v2)
             self._held.callback(memory.free)
-            context.set_device_memory(memory.address, memory.size)
-            context.set_optimization_profile_async(profile, stream.handle)
+            if memory.size:
+                context.set_device_memory(memory.address, memory.size)
+            context.set_optimization_profile_async(fitting[0], stream.handle)
             for name, shape in shapes.items():
                 context.set_input_shape(name, shape)
             for tensor in (*self._spec.inputs, *self._spec.outputs):
