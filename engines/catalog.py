@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 from engines.engine import Device, Precision, open_engine
@@ -13,6 +14,7 @@ from engines.lowlight import model as lowlight
 from engines.modelfile import ModelFile, read_model_file
 from engines.plans import Profile, Target
 from engines.proof import Proof, Tolerance, at_the_ends, prove
+from engines.smoke import device as smoke_device
 from engines.smoke import model as smoke
 
 if TYPE_CHECKING:
@@ -163,23 +165,42 @@ CATALOG: tuple[CatalogEntry, ...] = (
 )
 
 
+FOR_GPUS: tuple[CatalogEntry, ...] = tuple(
+    CatalogEntry(
+        name=f"{name}-{layout}",
+        task=f"smoke segmentation of {layout} pictures as decoded",
+        path=path,
+        precision="f32",
+        tolerances=smoke_device.TOLERANCES,
+        samples=partial(smoke_device.samples, layout),
+        profiles=smoke_device.profiles(layout),
+        derive=partial(smoke_device.graph, name, layout),
+    )
+    for name, path in smoke.SHIPPED.items()
+    for layout in smoke_device.LAYOUTS
+)
+"""The same networks as they are run on GPUs: made from the shipped files when they are needed."""
+
+
 def find(name: str) -> CatalogEntry:
     """The entry of that name.
 
     Raises:
         EngineError: there is none.
     """
-    for entry in CATALOG:
+    for entry in (*CATALOG, *FOR_GPUS):
         if entry.name == name:
             return entry
-    known = ", ".join(entry.name for entry in CATALOG)
+    known = ", ".join(entry.name for entry in (*CATALOG, *FOR_GPUS))
     raise EngineError(f"no engine is called {name!r}; there are: {known}")
 
 
 def entry_of(spec: EngineSpec) -> CatalogEntry | None:
     """The entry whose sizes a network may be compiled for: of its name, else with its inputs."""
     inputs = {tensor.name for tensor in spec.inputs}
-    fitting = [entry for entry in CATALOG if entry.profiles[0].shapes.keys() == inputs]
+    fitting = [
+        entry for entry in (*CATALOG, *FOR_GPUS) if entry.profiles[0].shapes.keys() == inputs
+    ]
     named = [entry for entry in fitting if entry.name == spec.name]
     return next(iter(named + fitting), None)
 

@@ -20,7 +20,7 @@ from engines.backends import cuda, tensorrt
 from engines.batching import Batcher
 from engines.decoded import Decoded, Layout, Window, colors
 from engines.engine import read_device
-from engines.errors import EngineError, ModelMismatch
+from engines.errors import DeviceUnavailable, EngineError, ModelMismatch
 from engines.modelfile import ModelFile, read_model_file
 from engines.opening import open_proven
 from engines.plans import Profile
@@ -77,8 +77,12 @@ def graph(model: str | Path = "smoke", layout: Layout = "planar") -> ModelFile:
 
     Raises:
         ModelFileError: the file is missing or damaged, or the network cannot be fed like this.
+        DeviceUnavailable: the package onnx, which it is made with, is not installed.
     """
-    from engines import planes  # needs onnx, which only who makes plans has
+    try:
+        from engines import planes
+    except ModuleNotFoundError as error:
+        raise DeviceUnavailable(f"networks by planes need the package {error.name}") from error
 
     front, behind = planes.Graph(), planes.Graph("behind")
     rows, columns = (front.side("background", axis) for axis in (1, 2))

@@ -1,5 +1,6 @@
 """What `streamer engines` does with compiled plans: build, show, check, prune, time."""
 
+import contextlib
 import re
 import sys
 import time
@@ -194,9 +195,14 @@ def prune(*, everything: bool) -> None:
 
 def _current_models() -> set[tuple[str, str]]:
     """Name and digest of the networks that are shipped."""
-    from engines.catalog import CATALOG
+    from engines.catalog import CATALOG, FOR_GPUS
+    from engines.errors import DeviceUnavailable
 
-    return {(entry.name, entry.model().digest) for entry in CATALOG}
+    current = {(entry.name, entry.model().digest) for entry in CATALOG}
+    # Without what they are made with they cannot be run here either.
+    with contextlib.suppress(DeviceUnavailable):
+        current |= {(entry.name, entry.model().digest) for entry in FOR_GPUS}
+    return current
 
 
 def _of_use(entry: "PlanEntry", shipped: set[tuple[str, str]]) -> bool:

@@ -111,9 +111,10 @@ def build_plans(
     again: Annotated[bool, typer.Option("--again", help="Also what is there already.")] = False,
 ) -> None:
     """Compile networks for NVIDIA GPUs and keep the plans. They are proven when they first run."""
-    engine_plans.build(
-        _entries(names, precision), flavour=target, gpus=gpu, precision=precision, again=again
-    )
+    from engines.catalog import FOR_GPUS
+
+    entries = _entries(names, precision) + ([] if names else list(FOR_GPUS))
+    engine_plans.build(entries, flavour=target, gpus=gpu, precision=precision, again=again)
 
 
 @app.command("prune")

@@ -14,10 +14,11 @@ pytest.importorskip("onnx", reason="the extras train, tensorrt and rtx have it")
 
 from engines.backends import onnxruntime
 from engines.backends.tensorrt import library
+from engines.catalog import FOR_GPUS, entry_of, find
 from engines.compiling import build
 from engines.decoded import LEFT, Decoded, colors, even_window
 from engines.engine import EngineState
-from engines.errors import DeviceUnavailable, ModelFileError, ModelMismatch
+from engines.errors import DeviceUnavailable, InaccurateEngine, ModelFileError, ModelMismatch
 from engines.modelfile import ModelFile
 from engines.plans import Target
 from engines.smoke.device import (
@@ -26,11 +27,12 @@ from engines.smoke.device import (
     SmokeByPlanes,
     View,
     graph,
+    open_smoke_by_planes,
     profiles,
     samples,
 )
 from engines.smoke.model import SHIPPED, open_smoke_model
-from engines.smoke.second_look import WINDOW
+from engines.smoke.second_look import LARGE, WINDOW, _window
 from streamer.picture import ColorTags, Picture, Planes
 from tests.engines.test_planes import smooth
 
@@ -232,3 +234,87 @@ def test_tensorrt_compiles_every_layer_of_it(name, layout):
         "float32",
     ]
     assert plan.facts["f16_layers"] > 0
+
+
+@pytest.mark.parametrize("entry", FOR_GPUS, ids=lambda entry: entry.name)
+def test_the_catalogue_knows_the_sizes_that_looks_have(entry):
+    made = entry.model()
+    spec = onnxruntime.load(made, precision="f32").spec
+    assert entry_of(spec) is entry
+    assert find(made.name) is entry
+    first, second = entry.profiles
+    for sample in entry.samples():
+        shapes = {name: array.shape for name, array in sample.items()}
+        assert first.accepts(shapes) or second.accepts(shapes)
+        assert sum(profile.accepts(shapes) for profile in (first, second)) == 1
+
+
+def test_every_window_that_a_second_look_can_want_has_a_plan():
+    _, second = profiles("planar")
+    for height, width in [(480, 640), (1080, 1920), (2160, 3840), (481, 641)]:
+        decoded = Decoded(
+            np.zeros((height, width), np.uint8),
+            (np.zeros((-(-height // 2), -(-width // 2)), np.uint8),) * 2,
+            colors(1, full_range=True),
+        )
+        for share in (0.02, 0.1, LARGE):
+            rows, columns = 192, 320
+            box = (int(0.4 * columns), int(0.4 * rows), int(share * columns), int(share * rows))
+            window = _window(box, (rows, columns), (max(height, 768), max(width, 1280)))
+            part, _ = decoded.around(even_window(window, (height, width)), WINDOW)
+            luma = (1, *part.size)
+            least, _, most = second.shapes["luma"]
+            assert all(a <= b <= c for a, b, c in zip(least, luma, most, strict=True))
+
+
+@pytest.mark.parametrize(
+    ("device", "precision"), [("cpu", None), ("auto", "bf16"), ("auto", None), ("cuda", None)]
+)
+def test_without_a_gpu_nothing_is_made_and_rgb_is_the_way(device, precision, monkeypatch):
+    def refused(index):
+        raise DeviceUnavailable("no GPU")
+
+    monkeypatch.setattr("engines.smoke.device.cuda.gpu", refused)
+    monkeypatch.setattr("engines.smoke.device.graph", None)
+    opened = open_smoke_by_planes(
+        layouts=LAYOUTS, device=device, precision=precision, callers=1, wait_s=0
+    )
+    assert opened is None
+
+
+def test_it_opens_for_each_layout_with_batches_in_front_and_gives_all_back(monkeypatch):
+    closed = []
+
+    class Opened:
+        def __init__(self, model, **how):
+            engine = onnxruntime.load(model, precision="f32")
+            self.spec, self.backend, self.infer = engine.spec, "fake", engine.infer
+            self.state = EngineState("cuda:0")
+            self.layout = "nv12" if model.name.endswith("nv12") else "planar"
+            assert next(iter(how["samples"]()))["luma"].dtype == np.uint8
+
+        def close(self):
+            closed.append(self.layout)
+
+    monkeypatch.setattr("engines.smoke.device.cuda.gpu", lambda index: None)
+    monkeypatch.setattr("engines.smoke.device.tensorrt.library", lambda: None)
+    monkeypatch.setattr("engines.smoke.device.open_proven", Opened)
+    wanted = {"layouts": LAYOUTS, "device": "cuda", "callers": 2, "wait_s": 0.0}
+    opened = open_smoke_by_planes("smoke-fast", **wanted)
+    _, decoded = picture(64, 96)
+    views = [View(each, each.whole, (64, 96)) for each in (decoded, decoded.interleaved())]
+    one, other = opened.look(views, level=0.1)
+    np.testing.assert_array_equal(one.image, other.image)
+    opened.close()
+    assert sorted(closed) == sorted(LAYOUTS)
+
+    def fails(model, **how):
+        if model.name.endswith("nv12"):
+            raise InaccurateEngine("too far off")
+        return Opened(model, **how)
+
+    closed.clear()
+    monkeypatch.setattr("engines.smoke.device.open_proven", fails)
+    with pytest.raises(InaccurateEngine):
+        open_smoke_by_planes("smoke-fast", **wanted)
+    assert closed == ["planar"]
