@@ -1,6 +1,7 @@
 """The full-size part for GPUs means what the CPU's means, and gives way to it where it must."""
 
 import itertools
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -105,6 +106,15 @@ def moving(size, count=12):
 @pytest.mark.parametrize("size", [(16, 16), (144, 256), (180, 324)])
 def test_it_says_what_the_cpu_says_but_for_halves(reference, size, full_range):
     both = beside(reference, moving(size), full_range=full_range)
+    assert both.largest <= 1
+    assert both.share < 2e-3
+
+
+def test_balance_and_blots_are_heeded(reference):
+    both = Beside(reference)
+    done = replace(lifting(0.5, levels=4), balance=(7.0, -9.0))
+    for picture in moving((144, 256), 14):
+        both(picture, done, Noise(2.5, 0.9), gain=3.0, full_range=False)
     assert both.largest <= 1
     assert both.share < 2e-3
 
