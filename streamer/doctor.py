@@ -126,14 +126,21 @@ def _network(config: "Config") -> Iterator[Finding]:
         ModelFileError: "mend engine.model, or install the program again",
     }
     try:
-        model = open_smoke_model(engine.model, device=engine.device, precision=engine.precision)
+        precision = None if engine.precision == "auto" else engine.precision
+        model = open_smoke_model(engine.model, device=engine.device, precision=precision)
     except EngineError as error:
         help_ = advice.get(type(error), "set engine.model to smoke")
         yield Finding("network", "fail", str(error), help_)
         return
-    message = f"{model.name} on {model.backend} agrees with the reference"
+    message, state = f"{model.name} on {model.backend} agrees with the reference", model.state
     model.close()
     yield Finding("network", "ok", message)
+    if state.building is not None:
+        wait = "`streamer engines build` builds it now; else the program does while it runs"
+        yield Finding("gpu", "warn", f"{engine.device}: there is no proven plan yet", wait)
+    elif state.degraded:
+        mend = "mend that, or set engine.device to cpu"
+        yield Finding("gpu", "warn", f"{engine.device}: {state.reason}", mend)
 
 
 def _data(folder: Path) -> Iterator[Finding]:

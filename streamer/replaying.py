@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -80,7 +81,7 @@ def replay(
         config=config,
         clock=clock,
         models=models,
-        provenance=provenance(config, models.smoke),
+        provenance=partial(provenance, config, models.smoke),
         evidence=evidence,
         on_event=tell,
     )

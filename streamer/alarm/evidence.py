@@ -64,12 +64,16 @@ class EvidenceFolder:
 
     Args:
         root: Created when needed.
-        provenance: Written into each event's file.
+        provenance: Says what decides at that moment; written into each event's file.
         draw: Draws what was seen over a picture.
     """
 
     def __init__(
-        self, root: Path, *, provenance: Provenance, draw: Callable[[Frame], Picture]
+        self,
+        root: Path,
+        *,
+        provenance: Callable[[], Provenance],
+        draw: Callable[[Frame], Picture],
     ) -> None:
         self._root = root
         self._provenance = provenance
@@ -123,7 +127,7 @@ class EvidenceFolder:
                 "width": frame.picture.width,
                 "height": frame.picture.height,
                 "regions": [asdict(region) for region in event.regions],
-                "provenance": asdict(self._provenance),
+                "provenance": asdict(self._provenance()),
             }
         )
 

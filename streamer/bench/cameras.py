@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import Any, Final
 
 from streamer import log
@@ -115,7 +116,7 @@ def _round(path: str, count: int, network: str) -> _Round:
             config=config,
             clock=SystemClock(),
             models=models,
-            provenance=provenance(config, models.smoke),
+            provenance=partial(provenance, config, models.smoke),
             store=store,
             evidence=folder(),
         )

@@ -59,7 +59,7 @@ class Site:
     config: Config
     clock: Clock
     models: Models
-    provenance: Provenance
+    provenance: Callable[[], Provenance]
     """What every piece of evidence says of the program: model, configuration, version."""
 
     store: Store | None = None

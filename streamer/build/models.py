@@ -2,7 +2,8 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import Any
 
 import structlog
 
@@ -25,6 +26,14 @@ class Models:
     lowlight: LowLightModel | None = None
     """Brightens dark pictures, for people and for the other; `None` leaves them as they are."""
 
+    def states(self) -> list[dict[str, Any]]:
+        """What each runs on at this moment and why, for scripts and the page."""
+        there = [model for model in (self.smoke, self.lowlight) if model is not None]
+        return [
+            {"engine": model.name, "backend": model.backend, **asdict(model.state)}
+            for model in there
+        ]
+
 
 @contextmanager
 def open_models(config: Config) -> Iterator[Models]:
@@ -36,7 +45,8 @@ def open_models(config: Config) -> Iterator[Models]:
     engine = config.engine
     cameras = [camera for camera in config.cameras.values() if camera.enabled]
     with ExitStack() as opened:
-        smoke = open_smoke_model(engine.model, device=engine.device, precision=engine.precision)
+        precision = None if engine.precision == "auto" else engine.precision
+        smoke = open_smoke_model(engine.model, device=engine.device, precision=precision)
         opened.callback(smoke.close)
         if any(camera.watch.second_look for camera in cameras):
             smoke.prepare(WINDOW)  # Else the first suspect would wait for it.

@@ -21,7 +21,7 @@ from streamer.store import Store
 
 from .camera import BuiltCamera, Site
 from .channels import open_channels
-from .models import open_models, provenance
+from .models import Models, open_models, provenance
 
 _log = structlog.get_logger(__name__)
 
@@ -66,14 +66,14 @@ def open_program(
                 config.preview.host,
                 config.preview.port,
                 token=None if token is None else token.get_secret_value(),
-                status=partial(_status, cameras),
+                status=partial(_status, cameras, models),
             )
             opened.callback(preview.close)
         site = Site(
             config=config,
             clock=clock,
             models=models,
-            provenance=provenance(config, models.smoke),
+            provenance=partial(provenance, config, models.smoke),
             store=store,
             evidence=config.evidence_folder,
             usual=config.usual_folder,
@@ -163,8 +163,9 @@ def _show_status(channels: list[Channel], camera: str, state: SourceState) -> No
             channel.show_status(camera, state.phase.value, trouble=trouble)
 
 
-def _status(cameras: list[BuiltCamera]) -> dict[str, Any]:
+def _status(cameras: list[BuiltCamera], models: Models) -> dict[str, Any]:
     return {
         "cameras": [{**camera.monitor.status().as_json(), "trouble": camera.trouble}
-                    for camera in cameras]
+                    for camera in cameras],
+        "engines": models.states(),
     }  # fmt: skip

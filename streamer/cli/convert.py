@@ -20,7 +20,6 @@ _REHEARSED = 48
 """Pictures that are converted for `--dry-run` to tell how long all take."""
 
 
-Device = Literal["auto", "cuda", "cpu"]
 Quality = Literal["draft", "good", "best"]
 Audio = Literal["copy", "stretch", "drop"]
 Repeats = Literal["across", "keep"]
@@ -46,7 +45,7 @@ def convert(
     cuts: Annotated[bool | None, typer.Option(help="Never mix pictures at a cut.")] = None,
     repeats: Annotated[Repeats | None, typer.Option(help="What becomes of them.")] = None,
     hwaccel: Annotated[str | None, typer.Option(help="What decodes, e.g. cuda.")] = None,
-    device: Annotated[Device | None, typer.Option(help="Of the networks.")] = None,
+    device: Annotated[str | None, typer.Option(help="auto, cpu, cuda, cuda:1 and so on.")] = None,
     jobs: Annotated[int | None, typer.Option(help="Pieces side by side.")] = None,
     leave_out: Annotated[list[int] | None, typer.Option(help="A stream not to keep.")] = None,
     container: Annotated[str | None, typer.Option(help="Suffix of results in a folder.")] = None,

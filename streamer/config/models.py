@@ -12,7 +12,7 @@ from pydantic import Field, model_validator
 from .camera import CameraDefaults, CameraSettings
 from .channels import Channel, RetrySettings
 from .convert import ConvertSettings
-from .values import Host, LocalPath, ModelName, Name, Password, Port, Section
+from .values import DeviceName, Host, LocalPath, ModelName, Name, Password, Port, Section
 
 
 class LogSettings(Section):
@@ -28,12 +28,13 @@ class LogSettings(Section):
 class EngineSettings(Section):
     """The network, and what runs it."""
 
-    device: Literal["auto", "cuda", "cpu"] = "auto"
-    """`auto` takes a GPU if there is one; `cuda` without a GPU is an error."""
+    device: DeviceName = "auto"
+    """`cpu`; `cuda`, the first NVIDIA GPU, or `cuda:1`, the second: without it an error; `auto`, a
+    GPU if there is one. Until its plan is built and proven, and when it fails, the CPU runs."""
 
-    precision: Literal["f32", "bf16"] = "f32"
-    """Of the arithmetic. f32 means the same everywhere; bf16 is about twice as fast on CPUs that
-    have it."""
+    precision: Literal["auto", "f32", "f16", "bf16"] = "auto"
+    """Of the arithmetic. `auto` is f32 on CPUs, which means the same on all of them, and f16 on
+    GPUs, held to a tolerance; bf16 is about twice as fast as f32 on CPUs that have it."""
 
     model: ModelName = "smoke"
     """`smoke`, the better network; `smoke-fast` for many cameras on few cores, two fifths of the

@@ -11,7 +11,7 @@ from pydantic import BaseModel, Secret, SecretStr
 from pydantic.fields import FieldInfo
 
 from .models import Config
-from .values import Name
+from .values import DEVICE, Name
 
 Loc: TypeAlias = tuple[str | int, ...]
 """Keys and list indices from the top of the file to a value."""
@@ -153,8 +153,10 @@ def _plainly(kind: Kind) -> str:
     if get_origin(kind.is_a) is tuple:
         return _list(kind)
     words = "text" if kind.is_secret else _WORDS.get(kind.is_a, "something else")
-    if any(getattr(limit, "pattern", None) for limit in kind.limits):
-        return f"{words} of letters, digits, '-' and '_'"
+    patterns = [limit.pattern for limit in kind.limits if getattr(limit, "pattern", None)]
+    if patterns:
+        letters = f"{words} of letters, digits, '-' and '_'"
+        return "auto, cpu, cuda or cuda:N" if patterns == [DEVICE] else letters
     return words + _range(kind.limits)
 
 

@@ -111,6 +111,11 @@ ModelName = Annotated[str, BeforeValidator(_network, json_schema_input_type=str)
 """The name of a shipped network, or the path of an ONNX file."""
 
 
+DEVICE: Final = r"^(auto|cpu|cuda(:[0-9]{1,3})?)$"
+DeviceName = Annotated[str, Field(pattern=DEVICE)]
+"""What networks run on: the CPU, or a GPU by its index."""
+
+
 def _begins_with(*schemes: str) -> AfterValidator:
     *first, last = (f"{scheme}://" for scheme in schemes)
     allowed = f"{', '.join(first)} or {last}"

@@ -40,7 +40,11 @@ _PAGE: Final = """<!doctype html>
         tile.querySelector(".what").textContent =
           `${camera.alarm} · ${camera.rate.toFixed(1)}/s · ${age}`;
       }
-      all.textContent = alarms ? `${alarms} in alarm` : "no alarm";
+      const engines = status.engines.filter(engine => engine.reason).map(engine =>
+        `${engine.engine} on ${engine.device}` +
+        (engine.building === null ? "" : ` (${Math.round(100 * engine.building)} %)`) +
+        `: ${engine.reason}`);
+      all.textContent = [alarms ? `${alarms} in alarm` : "no alarm", ...engines].join(" · ");
     } catch { all.textContent = "the program does not answer"; }
   }
   refresh(); setInterval(refresh, 1000);

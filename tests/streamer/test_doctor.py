@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from engines.engine import EngineState
 from engines.errors import DeviceUnavailable, InaccurateEngine, ModelFileError
 from streamer import doctor
 from streamer.config import Config
@@ -55,6 +56,49 @@ def test_a_network_that_does_not_work_is_told_with_what_to_do(
     finding = found("network")
     assert (finding.status, finding.message) == ("fail", str(error))
     assert advice in finding.advice
+
+
+class Network:
+    name, backend = "smoke", "openvino 1 cpu f32"
+
+    def __init__(self, state: EngineState) -> None:
+        self.state = state
+        self.closed = False
+
+    def close(self) -> None:
+        self.closed = True
+
+
+@pytest.mark.parametrize(
+    ("state", "message", "advice"),
+    [
+        (EngineState("cpu"), None, ""),
+        (EngineState("cuda:0"), None, ""),
+        (EngineState("cpu", building=0.0), "auto: there is no proven plan yet", "engines build"),
+        (
+            EngineState("cpu", degraded=True, reason="PyCUDA is not installed"),
+            "auto: PyCUDA is not installed",
+            "engine.device",
+        ),
+    ],
+)
+def test_a_gpu_that_is_not_used_is_a_warning_beside_the_network(
+    state: EngineState, message: str | None, advice: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    network = Network(state)
+    asked: list[object] = []
+
+    def opened(*arguments: object, **settings: object) -> Network:
+        asked.append(settings["precision"])
+        return network
+
+    monkeypatch.setattr("engines.smoke.model.open_smoke_model", opened)
+    told = [each for each in examine(config(), reach=False) if each.check in ("network", "gpu")]
+    assert (told[0].check, told[0].status) == ("network", "ok")
+    assert [each.message for each in told[1:]] == ([] if message is None else [message])
+    assert all(each.status == "warn" and advice in each.advice for each in told[1:])
+    assert network.closed
+    assert asked == [None]  # what suits the device
 
 
 def test_a_data_folder_that_is_not_there_yet_is_no_fault_and_is_not_made(tmp_path: Path) -> None:

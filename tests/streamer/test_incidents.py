@@ -45,7 +45,7 @@ def ring_of(packets=(), *, max_ns=10 * SECOND):
 
 def incidents_in(root, store, *, ring=None, on_event=lambda what: None, clock=None):
     """A recorder of clips from 2 s before an event to 1 s after it."""
-    evidence = EvidenceFolder(root, provenance=PROVENANCE, draw=lambda drawn: drawn.picture)
+    evidence = EvidenceFolder(root, provenance=lambda: PROVENANCE, draw=lambda drawn: drawn.picture)
     return Incidents(
         evidence=evidence, store=store, channels=["siren"], ring=ring, on_event=on_event,
         span=ClipSpan(pre_roll_ns=2 * SECOND, post_roll_ns=SECOND),

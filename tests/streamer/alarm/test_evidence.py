@@ -46,7 +46,9 @@ def smoky(probability=MAP) -> Frame:
 
 
 def evidence_under(root: Path) -> EvidenceFolder:
-    return EvidenceFolder(root, provenance=PROVENANCE, draw=Overlay("north", clock=CLOCK).draw)
+    return EvidenceFolder(
+        root, provenance=lambda: PROVENANCE, draw=Overlay("north", clock=CLOCK).draw
+    )
 
 
 @pytest.fixture

@@ -1,7 +1,10 @@
 """A fire watch begins without what only helps it at night; who asked for light does not."""
 
+import json
+
 import pytest
 
+from engines.engine import EngineState
 from engines.errors import EngineError, InaccurateEngine
 from streamer.build import models
 from streamer.build.models import open_models
@@ -26,9 +29,11 @@ def smoke(monkeypatch):
     return network
 
 
-def config(tmp_path, camera):
+def config(tmp_path, camera, engine=""):
     path = tmp_path / "c.yaml"
-    path.write_text(f"cameras: {{north: {{source: {{address: a.mp4}}, {camera}}}}}")
+    path.write_text(
+        f"cameras: {{north: {{source: {{address: a.mp4}}, {camera}}}}}\nengine: {{{engine}}}"
+    )
     return load(path).config
 
 
@@ -52,6 +57,34 @@ def test_who_wants_dark_pictures_shown_lit_is_told(tmp_path, monkeypatch, smoke)
     ):
         pass
     assert smoke.closed
+
+
+def test_what_each_network_runs_on_is_told_as_it_is_now(tmp_path, monkeypatch, smoke):
+    smoke.name, smoke.backend, smoke.state = "smoke", "openvino 1 cpu f32", EngineState("cpu")
+    with open_models(config(tmp_path, "watch: {lift_dark: false}")) as opened:
+        (told,) = opened.states()
+        assert (told["engine"], told["device"], told["degraded"]) == ("smoke", "cpu", False)
+        smoke.state = EngineState("cpu", degraded=True, reason="a kernel failed")
+        (told,) = opened.states()
+        assert json.dumps(told) == (
+            '{"engine": "smoke", "backend": "openvino 1 cpu f32", "device": "cpu", '
+            '"degraded": true, "reason": "a kernel failed", "building": null}'
+        )
+
+
+@pytest.mark.parametrize(
+    ("written", "asked"), [("auto", None), ("f16", "f16"), ("bf16", "bf16"), ("f32", "f32")]
+)
+def test_the_precision_is_what_suits_the_device_unless_one_is_named(
+    tmp_path, monkeypatch, smoke, written, asked
+):
+    seen = []
+    monkeypatch.setattr(
+        models, "open_smoke_model", lambda *_, **settings: seen.append(settings) or smoke
+    )
+    engine = f"device: 'cuda:1', precision: {written}"
+    with open_models(config(tmp_path, "watch: {lift_dark: false}", engine)):
+        assert seen == [{"device": "cuda:1", "precision": asked}]
 
 
 def test_it_is_opened_only_where_a_camera_needs_it(tmp_path, monkeypatch):

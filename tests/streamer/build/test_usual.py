@@ -61,7 +61,7 @@ def watched(config, camera) -> Path:
         config=config,
         clock=SystemClock(),
         models=Models(Network()),
-        provenance=PROVENANCE,
+        provenance=lambda: PROVENANCE,
         usual=config.usual_folder,
     )
     settings = config.cameras[camera]

@@ -57,7 +57,7 @@ CASES = [
     ),
     pytest.param(
         CAMERA + "engine: {device: gpu}\n",
-        [":2: engine.device: expected one of auto, cuda, cpu, got 'gpu'"],
+        [":2: engine.device: expected auto, cpu, cuda or cuda:N, got 'gpu'"],
         id="none of the choices",
     ),
     pytest.param(CAMERA + "version: 2\n", [":2: version: expected 1, got 2"], id="a later version"),
