@@ -14,7 +14,7 @@ import re
 import threading
 import weakref
 from collections import deque
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -164,7 +164,6 @@ class TensorRtEngine:
     def __init__(
         self, plan: bytes, *, library: Library, gpu: Gpu, spec: EngineSpec, precision: Precision
     ) -> None:
-        self.spec = spec
         self.backend = f"{library.name} {gpu.name} {gpu.capability} {precision}"
         self.state = EngineState(f"cuda:{gpu.index}")
         self._gpu = gpu
@@ -175,6 +174,8 @@ class TensorRtEngine:
         self._abandoned: deque[DeviceBuffer] = deque()
         with gpu.current(f"loading the plan of {spec.name}"):
             loaded = LoadedPlan(plan, library, gpu, spec)
+            self.spec = loaded.spec
+            """The file's, with every size open that the plan leaves open: a batch, mostly."""
             self._profiles = loaded.profiles
             try:
                 for _ in range(LANES):
@@ -277,12 +278,12 @@ class LoadedPlan:
 
     def __init__(self, plan: bytes, library: Library, gpu: Gpu, spec: EngineSpec) -> None:
         library.messages.take()
-        self.library, self.gpu, self.spec = library, gpu, spec
+        self.library, self.gpu = library, gpu
         self._runtime = library.module.Runtime(library.messages.logger)
         self.engine = self._runtime.deserialize_cuda_engine(plan)
         if self.engine is None:
             raise self.refusal(f"cannot load the plan of {spec.name}", PlanUnfit)
-        self._compare()
+        self.spec = self._compared(spec)
         self.profiles = tuple(
             Profile({tensor.name: self._sizes(tensor.name, at) for tensor in spec.inputs})
             for at in range(self.engine.num_optimization_profiles)
@@ -317,20 +318,19 @@ class LoadedPlan:
             raise self.refusal(f"no execution context for {self.spec.name}")
         return context
 
-    def _compare(self) -> None:
-        """Check that the plan takes and gives what the network does."""
+    def _compared(self, spec: EngineSpec) -> EngineSpec:
+        """What the plan takes and gives, which must be what the network does."""
         mode = self.library.module.TensorIOMode
         names = [self.engine.get_tensor_name(at) for at in range(self.engine.num_io_tensors)]
-        for kind, wanted in ((mode.INPUT, self.spec.inputs), (mode.OUTPUT, self.spec.outputs)):
+        found = {}
+        for kind, wanted in ((mode.INPUT, spec.inputs), (mode.OUTPUT, spec.outputs)):
             have = {name for name in names if self.engine.get_tensor_mode(name) == kind}
             if have != {tensor.name for tensor in wanted}:
-                raise PlanUnfit(
-                    f"the plan of {self.spec.name} is another network's: {sorted(have)}"
-                )
-            for tensor in wanted:
-                self._compare_one(tensor)
+                raise PlanUnfit(f"the plan of {spec.name} is another network's: {sorted(have)}")
+            found[kind] = tuple(self._compared_tensor(spec.name, tensor) for tensor in wanted)
+        return replace(spec, inputs=found[mode.INPUT], outputs=found[mode.OUTPUT])
 
-    def _compare_one(self, tensor: TensorSpec) -> None:
+    def _compared_tensor(self, name: str, tensor: TensorSpec) -> TensorSpec:
         dtype = self.engine.get_tensor_dtype(tensor.name)
         shape = tuple(self.engine.get_tensor_shape(tensor.name))
         try:
@@ -338,9 +338,8 @@ class LoadedPlan:
         except TypeError:  # a type that numpy has not
             same = False
         if not same or len(shape) != len(tensor.shape):
-            raise PlanUnfit(
-                f"the plan of {self.spec.name} has {tensor.name} {shape} {dtype}, expected {tensor}"
-            )
+            raise PlanUnfit(f"the plan of {name} has {tensor.name} {shape} {dtype}, not {tensor}")
+        return replace(tensor, shape=tuple(side if side >= 0 else None for side in shape))
 
     def _sizes(self, name: str, profile: int) -> tuple[Shape, Shape, Shape]:
         least, best, most = map(tuple, self.engine.get_tensor_profile_shape(name, profile))
@@ -357,7 +356,8 @@ def load(model: ModelFile, *, precision: Precision, index: int) -> TensorRtEngin
         PlanUnfit: There is one, but it cannot be loaded.
         OutOfDeviceMemory: The GPU is full.
     """
-    found, device, store = library(), cuda.gpu(index), PlanStore()
+    # The GPU first: without one nobody waits for the libraries to load.
+    device, found, store = cuda.gpu(index), library(), PlanStore()
     wanted = PlanKey(
         model.digest, found.flavour, found.version,
         Target(device.capability, precision, profiles=(), driver=device.driver_major),
