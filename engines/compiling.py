@@ -42,7 +42,7 @@ SECONDS_BETWEEN = 0.2
 """Between two reports of progress: often enough for a bar that moves."""
 _NICE = 10
 """A build must not take the cores from those who decode."""
-_NO_KERNEL = re.compile(r"[Cc]ould not find any implementation for node (.+?)(?: due|\.;|\. |\.?$)")
+_NO_KERNEL = re.compile(r"[Cc]ould not find any implementation for node (\{.*?\}|[^\s;)]+)")
 _NO_MEMORY = re.compile(r"out of memory|OutOfMemory|CUDA_ERROR_OUT_OF_MEMORY", re.IGNORECASE)
 
 
@@ -224,7 +224,8 @@ def _timing_cache(library: Library, config: Any, path: Path | None) -> bool:
 def _refusal(model: ModelFile, library: Library) -> EngineError:
     said = library.messages.take() or "it gave no reason"
     if found := _NO_KERNEL.search(said):
-        return UnsupportedLayer(f"{library.name} cannot run {model.name}, layer {found[1]}: {said}")
+        layer = found[1].rstrip(".")
+        return UnsupportedLayer(f"{library.name} cannot run {model.name}, layer {layer}: {said}")
     if _NO_MEMORY.search(said):
         return OutOfDeviceMemory(f"{library.name} has no memory to compile {model.name}: {said}")
     return EngineError(f"{library.name} cannot compile {model.name}: {said}")
