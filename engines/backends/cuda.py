@@ -50,6 +50,8 @@ _LOST = {
 """Results of the driver, from cuda.h, after which a process can use a device no more."""
 _CAPTURE_THREAD_LOCAL = 1
 """CU_STREAM_CAPTURE_MODE_THREAD_LOCAL: other threads may go on allocating meanwhile."""
+_SCHEDULE_BLOCKING_SYNC = 4
+"""CU_CTX_SCHED_BLOCKING_SYNC."""
 _DRIVER_FILE = Path("/proc/driver/nvidia/version")
 
 
@@ -71,6 +73,9 @@ class Gpu:
         self._pycuda = pycuda
         self._driver = driver
         self._lost = ""  # why, once it is; set once, by whoever sees it first
+        # The video decoder shares this context only if waiting in it sleeps: FFmpeg refuses it
+        # else (libavutil/hwcontext_cuda.c). PyCUDA cannot set that.
+        driver.cuDevicePrimaryCtxSetFlags_v2(index, _SCHEDULE_BLOCKING_SYNC)
         self._context = device.retain_primary_context()
 
     def __str__(self) -> str:
@@ -290,7 +295,7 @@ class Stream:
         self._gpu.call("cuGraphLaunch", graph._executable, self._pointer)  # noqa: SLF001
 
     def synchronize(self) -> None:
-        """Wait for all that was added, at full load of the processor: for measuring."""
+        """Wait for all that was added."""
         self._stream.synchronize()
 
     def close(self) -> None:

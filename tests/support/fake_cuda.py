@@ -43,6 +43,9 @@ class Machine:
         self.sticky = 0
         """What every call fails with once a kernel has faulted."""
         self.capture_refused = False
+        self.waiting: dict[int, int] = {}
+        """How threads wait in a GPU's primary context: the flags it was made with, by index."""
+        self._flags: dict[int, int] = {}
         self.live: dict[str, int] = dict.fromkeys(
             ("memory", "pinned", "stream", "event", "graph"), 0
         )
@@ -53,6 +56,13 @@ class Machine:
         """Of recorded graphs."""
         self._addresses = itertools.count(1)
         self.stacks = threading.local()
+
+    def set_flags(self, index: int, flags: int) -> None:
+        """Of a primary context; they hold from when it is next made."""
+        self._flags[index] = flags
+
+    def retained(self, index: int) -> None:
+        self.waiting.setdefault(index, self._flags.get(index, 0))
 
     def lose(self) -> None:
         """A kernel faults: the context is dead from now on."""
@@ -219,6 +229,7 @@ class _Device:
         return self._driver.machine.capability
 
     def retain_primary_context(self) -> "_Context":
+        self._driver.machine.retained(self._index)
         return self._driver.Context()
 
 
@@ -360,6 +371,10 @@ class Library:
 
     def _ready(self) -> int:
         return self._machine.sticky or (0 if self._machine.stack() else 201)
+
+    def cuDevicePrimaryCtxSetFlags_v2(self, device: int, flags: int) -> int:
+        self._machine.set_flags(device, flags)
+        return 0
 
     def cuCtxSynchronize(self) -> int:
         return self._ready()

@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 
@@ -192,6 +193,51 @@ def test_batches_are_padded_to_a_few_sizes_and_cut_again(rows, ran):
     x = np.arange(2 * rows, dtype=np.float32).reshape(rows, 2)
     np.testing.assert_array_equal(InSteps(behind).infer({"x": x})["y"], 2 * x)
     assert behind.batches == [ran]
+
+
+def _models(monkeypatch, *states):
+    """What the program opens, whose networks are in these states, one look after the other."""
+    from gpu import cameras
+
+    following = iter(states)
+
+    class Opened:
+        def states(self):
+            return [next(following)]
+
+    monkeypatch.setattr(cameras, "open_models", lambda config: nullcontext(Opened()))
+    monkeypatch.setattr(cameras.time, "sleep", lambda _: None)
+    return cameras
+
+
+def state(device, *, building=None, degraded=False, reason=""):
+    return {"device": device, "building": building, "degraded": degraded, "reason": reason}
+
+
+def test_cameras_are_counted_once_the_program_has_gone_over_to_the_gpu(monkeypatch):
+    cameras = _models(monkeypatch, state("cpu", building=0.2), state("cpu"), state("cuda:0"))
+    with cameras._programs_own(None) as models:
+        assert models is not None
+
+
+def test_a_program_that_stays_on_the_cpu_is_not_measured_as_a_gpu(monkeypatch):
+    lost = state("cpu", degraded=True, reason="the card is full")
+    cameras = _models(monkeypatch, state("cpu", building=0.9), lost)
+    with (
+        pytest.raises(DeviceUnavailable, match="the card is full"),
+        cameras._programs_own(None),
+    ):
+        raise AssertionError("nothing is to be measured")
+
+
+def test_networks_for_gpus_are_measured_on_whole_1080p_pictures():
+    from engines.catalog import FOR_GPUS
+
+    for entry in FOR_GPUS:
+        batch = ways.batch_of(entry, 3)
+        assert batch["luma"].shape == (3, 1080, 1920)
+        assert batch["window"].tolist() == [[0, 0, 1920, 1080]] * 3
+        assert entry.profiles[0].accepts({name: array.shape for name, array in batch.items()})
 
 
 def test_a_way_that_is_none_is_refused_by_name():

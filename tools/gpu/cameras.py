@@ -188,7 +188,7 @@ def _round(
         with opened as models, Store(folder / "events.sqlite") as store:
             site = Site(
                 config=config, clock=SystemClock(), models=models, store=store, evidence=folder,
-                provenance=partial(provenance, config, models.smoke),
+                provenance=partial(provenance, config, models),
             )  # fmt: skip
             cameras = [BuiltCamera(name, one, site) for name, one in config.cameras.items()]
             return _watch(cameras, warm_s=warm_s, watched_s=watched_s)

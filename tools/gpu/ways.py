@@ -135,9 +135,10 @@ def entries(options: Options) -> list[CatalogEntry]:
     Raises:
         EngineError: A name is none.
     """
-    from engines.catalog import CATALOG, find
+    from engines.catalog import CATALOG, FOR_GPUS, find
 
-    return [find(name) for name in options.engines] or list(CATALOG)
+    named = [find(name) for name in options.engines]
+    return named or [*CATALOG, *(FOR_GPUS if options.on_gpu else ())]
 
 
 def best(options: Options, entry: CatalogEntry, notebook: Notebook) -> tuple[Way, Runner]:
@@ -166,14 +167,33 @@ def batches(entry: CatalogEntry, *, quick: bool) -> Sequence[int]:
 
 
 def batch_of(entry: CatalogEntry, size: int) -> dict[str, NDArray[Any]]:
-    """A sample of the network's usual size, so many pictures of it."""
+    """A sample of the network's usual size, so many pictures of it; decoded ones are 1080p."""
     import numpy as np
 
     samples = list(entry.samples())
+    if "luma" in samples[0]:
+        samples = [_at_1080p(samples[0])]
     if size == 1:
         return dict(samples[0])
     rows = [samples[number % len(samples)] for number in range(size)]
     return {name: np.concatenate([row[name] for row in rows]) for name in samples[0]}
+
+
+def _at_1080p(sample: Inputs) -> Inputs:
+    """A sample of decoded planes brought to 1080p, and looked at as a whole."""
+    import numpy as np
+
+    made = dict(sample)
+    for name, array in sample.items():
+        if name == "luma" or name.startswith("chroma"):
+            part = 1 if name == "luma" else 2
+            rows, columns = (
+                np.arange(want // part) * have // (want // part)
+                for want, have in zip((1080, 1920), array.shape[1:3], strict=True)
+            )
+            made[name] = array[:, rows][:, :, columns]
+    made["window"] = np.array([[0, 0, 1920, 1080]], sample["window"].dtype)
+    return made
 
 
 def with_open_batch(spec: EngineSpec, entry: CatalogEntry) -> EngineSpec:

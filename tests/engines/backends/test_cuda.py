@@ -36,6 +36,11 @@ def test_a_driver_that_does_not_say_its_version_is_known_by_its_cuda(
     assert cuda.gpu().driver_major == 13
 
 
+def test_waiting_in_the_context_sleeps_or_the_video_decoder_could_not_share_it(machine):
+    cuda.gpu(1)
+    assert machine.waiting == {1: 4}  # CU_CTX_SCHED_BLOCKING_SYNC
+
+
 def test_everybody_gets_the_same_gpu(machine):
     with ThreadPoolExecutor(8) as threads:
         assert len(set(threads.map(lambda _: cuda.gpu(0), range(32)))) == 1
