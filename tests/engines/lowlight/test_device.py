@@ -1,6 +1,8 @@
 """The full-size part for GPUs means what the CPU's means, and gives way to it where it must."""
 
 import itertools
+import subprocess
+import sys
 from dataclasses import replace
 
 import numpy as np
@@ -334,3 +336,14 @@ def test_the_profile_names_every_input(reference):
         for name, array in sample.items():
             few, _, many = shapes[name]
             assert all(a <= b <= c for a, b, c in zip(few, array.shape, many, strict=True))
+
+
+def test_running_needs_no_onnx():
+    code = (
+        "import sys, engines.lowlight.model, engines.lowlight.device;"
+        "print(sorted({'onnx', 'tensorrt', 'pycuda', 'torch'} & set(sys.modules)))"
+    )
+    answer = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
+    assert answer.stdout.strip() == "[]"
