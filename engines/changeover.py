@@ -48,6 +48,10 @@ _log = logging.getLogger(__name__)
 
 FIRST_PAUSE_S = 60.0
 LONGEST_PAUSE_S = 3600.0
+_BUILDS = threading.Lock()
+"""One network at a time: the compiler times kernels on the GPU, and proofs take every core."""
+_WAIT_S = 0.2
+"""How soon who waits for its turn sees that it is not wanted any more. Arbitrary."""
 MOST_SIZES = 64
 """Sizes of which it is known that they run on the CPU. Arbitrary; cameras have a few."""
 
@@ -240,7 +244,7 @@ class Changeover:
             _log.info("the older plan is not used: %s", error)
         while not self._stop.is_set():
             try:
-                engine = preparer.build(self._tell, self._stop)
+                engine = self._build(preparer)
             except OutOfDeviceMemory as error:
                 self._degrade(f"{error}; tried again every {pause_s:.0f} s")
             except Exception as error:  # noqa: BLE001  a thread that dies says nothing to anybody
@@ -252,6 +256,15 @@ class Changeover:
                 return
             self._stop.wait(pause_s)
             pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
+
+    def _build(self, preparer: Prepares) -> Engine:
+        while not _BUILDS.acquire(timeout=_WAIT_S):
+            if self._stop.is_set():
+                raise EngineError(f"{self.spec.name}: closed before its turn to be built")
+        try:
+            return preparer.build(self._tell, self._stop)
+        finally:
+            _BUILDS.release()
 
     def _tell(self, share: float) -> None:
         with self._guard:

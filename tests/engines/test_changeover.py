@@ -197,6 +197,18 @@ def test_closing_ends_a_build_and_a_pause(opened, standby, fast):
     paused.close()
 
 
+def test_networks_are_built_one_after_the_other_and_who_waits_can_be_closed(
+    opened, standby, fast, tmp_path
+):
+    first, second = Preparer(builds=[fast]), Preparer(builds=[fast])
+    opened(first)
+    assert first.told.wait(10)
+    waiting = Changeover(open_engine(tmp_path / "negative.onnx", device="cpu"), second)
+    assert waiting.state.building == 0.0
+    waiting.close()
+    assert not second.told.is_set()
+
+
 @pytest.mark.parametrize("error", [DeviceLost("fell off the bus"), EngineError("refuses to run")])
 def test_a_gpu_that_fails_in_mid_run_fails_no_call_and_is_not_asked_again(opened, fast, error):
     engine = opened(Preparer(ready=fast))

@@ -197,6 +197,23 @@ def test_a_build_that_is_not_wanted_any_more_ends(prepare, compiler):
         prepare().build(lambda share: None, stop)
 
 
+def test_a_proof_that_is_not_wanted_any_more_ends_between_two_samples(
+    prepare, entry, library, machine
+):
+    stop = threading.Event()
+    seen = []
+
+    def count(given):
+        seen.append(given["x"].shape)
+        stop.set()
+
+    library.module.before_run = count
+    with pytest.raises(BuildStopped):
+        prepare().build(lambda share: None, stop)
+    assert len(seen) == 1
+    assert not any(machine.live.values())
+
+
 @pytest.fixture
 def known(entry, monkeypatch):
     monkeypatch.setattr("engines.catalog.entry_of", lambda spec: entry)
