@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
+import select
 import subprocess
 import sys
 import tempfile
-from dataclasses import asdict
+import time
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any, Self
 
 from engines.compiling import BuildStopped, Progress, named_error
@@ -22,6 +25,10 @@ if TYPE_CHECKING:
 
 PATIENCE_S = 5.0
 """A build is asked to stop between two of its steps, which are short; then it is killed."""
+HEARTBEAT_S = 1.0
+"""Longest silence: whoever waits for progress hears at least this often that time goes by."""
+STARTING = "starting"
+"""Phase before the compiler has said a word."""
 _LAST_WORDS = 500
 """Characters of what a dead build left on standard error."""
 
@@ -96,19 +103,25 @@ class Compilation:
         self._process.terminate()
 
     def progress(self) -> Iterator[Progress]:
-        """How far it is, until it is done; then `key` and `facts` are known.
+        """How far it is, at least each `HEARTBEAT_S`, until it is done; then `key` is known.
+
+        Some steps of TensorRT take a minute: in between comes the last progress with its time.
 
         Raises:
             EngineError: it failed, with the class and the words of `compiling.build`.
             BuildStopped: it was stopped.
         """
         self._send()
-        assert self._process.stdout is not None
-        for line in self._process.stdout:
+        began, last = time.monotonic(), Progress(0.0, STARTING, 0.0, None)
+        for line in self._lines():
+            if line is None:
+                yield replace(last, elapsed_s=time.monotonic() - began)
+                continue
             said = json.loads(line)
             event = said.pop("event")
             if event == "progress":
-                yield Progress(**said)
+                last = Progress(**said)
+                yield last
             elif event == "failed":
                 raise named_error(said["error"], said["message"])
             else:
@@ -120,6 +133,19 @@ class Compilation:
             raise EngineError(
                 f"{self._name}: the compiler ended with status {status}: {self._last_words()}"
             )
+
+    def _lines(self) -> Iterator[bytes | None]:
+        """What the process writes, line by line; None where it is silent for `HEARTBEAT_S`."""
+        assert self._process.stdout is not None
+        source, rest = self._process.stdout.fileno(), b""
+        while True:
+            if not select.select([source], [], [], HEARTBEAT_S)[0]:
+                yield None
+                continue
+            if not (block := os.read(source, 1 << 16)):
+                return
+            *lines, rest = (rest + block).split(b"\n")
+            yield from lines
 
     def _send(self) -> None:
         assert self._process.stdin is not None

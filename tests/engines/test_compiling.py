@@ -3,6 +3,7 @@
 Deserialising a plan needs a driver, so these tests look at what the compiler was given and says.
 """
 
+import itertools
 import signal
 import sys
 from dataclasses import replace
@@ -15,7 +16,7 @@ from onnx import TensorProto, helper
 
 from engines.backends.tensorrt import library
 from engines.catalog import CATALOG, find
-from engines.compilation import Compilation
+from engines.compilation import STARTING, Compilation
 from engines.compiling import BuildStopped, build, key_of
 from engines.errors import DeviceUnavailable, ModelMismatch, UnsupportedLayer
 from engines.plans import PlanStore, Profile, Target
@@ -163,12 +164,31 @@ def test_why_a_build_in_a_process_of_its_own_failed_comes_out_as_it_was_raised(r
     assert not store.folder.exists()
 
 
+def begun(progress):
+    """Wait until the compiler is at work."""
+    next(now for now in progress if now.phase != STARTING)
+
+
+def test_a_silent_build_is_heard_of_and_can_be_left(store, monkeypatch, tmp_path):
+    """A step of TensorRT may take a minute, in which the program may be asked to end."""
+    silent = tmp_path / "silent"
+    silent.write_text("#!/bin/sh\nexec sleep 60\n")
+    silent.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(silent))
+    monkeypatch.setattr("engines.compilation.HEARTBEAT_S", 0.01)
+    with Compilation(CONVOLUTION, TARGET, store) as made:
+        first, second = itertools.islice(made.progress(), 2)
+    assert (first.share, first.phase) == (0, STARTING)
+    assert second.elapsed_s > first.elapsed_s
+    assert made._process.poll() is not None
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
 def test_a_build_that_is_ended_leaves_nothing(rtx, store, number):
     entry = find("smoke")
     with Compilation(entry.model(), entry.target("sm89"), store, flavour="rtx") as made:
         seen = made.progress()
-        next(seen)
+        begun(seen)
         made._process.send_signal(number)
         with pytest.raises(Exception, match=r"stopped|status -9"):
             list(seen)
@@ -178,7 +198,7 @@ def test_a_build_that_is_ended_leaves_nothing(rtx, store, number):
 def test_leaving_a_build_ends_its_process(rtx, store):
     entry = find("smoke")
     with Compilation(entry.model(), entry.target("sm89"), store, flavour="rtx") as made:
-        next(made.progress())
+        begun(made.progress())
     assert made._process.poll() is not None
 
 
@@ -186,7 +206,7 @@ def test_a_build_whose_program_is_gone_ends_too(rtx, store):
     """Nobody reads what it says: the pipe is broken, and it does not go on for minutes."""
     entry = find("smoke")
     with Compilation(entry.model(), entry.target("sm89"), store, flavour="rtx") as made:
-        next(made.progress())
+        begun(made.progress())
         made._process.stdout.close()
         made._process.stdout = None
         assert made._process.wait(30) == 1
