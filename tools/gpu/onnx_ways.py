@@ -49,6 +49,8 @@ class OrtRunner:
             raise DeviceUnavailable(
                 f"onnxruntime {onnxruntime.__version__} has no {provider}: {there}"
             )
+        if device != "cpu" and hasattr(onnxruntime, "preload_dlls"):
+            onnxruntime.preload_dlls()  # cuDNN and cuBLAS from the packages of others
         settings = onnxruntime.SessionOptions()
         settings.log_severity_level = 3
         told = (provider, {"device_id": index} if device != "cpu" else {})
@@ -82,14 +84,16 @@ class OrtRunner:
 
     def bare(self, inputs: Arrays) -> Callable[[int], None]:
         """The session on arrays that are where it computes."""
-        session, kind = self._session, self._device.partition(":")[0]
+        session = self._session
+        kind, _, number = self._device.partition(":")
+        index = int(number or 0)
         binding = session.io_binding()
         for name, array in inputs.items():
             there = np.ascontiguousarray(array)
-            value = self._library.OrtValue.ortvalue_from_numpy(there, kind, 0)
+            value = self._library.OrtValue.ortvalue_from_numpy(there, kind, index)
             binding.bind_ortvalue_input(name, value)
         for tensor in self.spec.outputs:
-            binding.bind_output(tensor.name, kind)
+            binding.bind_output(tensor.name, kind, index)
 
         def run(times: int) -> None:
             for _ in range(times):

@@ -6,6 +6,7 @@ Not how the program runs: what it could do on a card that TensorRT does not know
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import queue
 import threading
 from typing import TYPE_CHECKING, Any
@@ -51,8 +52,10 @@ class TorchRunner:
             DeviceUnavailable: PyTorch sees no GPU.
             EngineError: There is no such network in PyTorch.
         """
-        if device != "cpu" and not torch.cuda.is_available():
-            raise DeviceUnavailable(f"torch {torch.__version__} sees no GPU")
+        if device != "cpu":
+            _share_context(torch.device(device).index or 0)
+            if not torch.cuda.is_available():
+                raise DeviceUnavailable(f"torch {torch.__version__} sees no GPU")
         spec = with_open_batch(reference_spec(entry.model()), entry)
         return cls(TorchEngine(network_of(entry), spec, device=device, precision=precision))
 
@@ -63,6 +66,14 @@ class TorchRunner:
     def close(self) -> None:
         """Give back what the device holds."""
         self.engine.close()
+
+
+def _share_context(index: int) -> None:
+    """Let the video decoder use the context that PyTorch will make; see `engines.backends.cuda`."""
+    with contextlib.suppress(OSError):
+        driver = ctypes.CDLL("libcuda.so.1")
+        driver.cuInit(0)
+        driver.cuDevicePrimaryCtxSetFlags_v2(index, 4)  # CU_CTX_SCHED_BLOCKING_SYNC
 
 
 class TorchEngine:
@@ -159,20 +170,19 @@ class _Lane:
             ):
                 pinned.numpy()[...] = array
                 tensor.copy_(pinned, non_blocking=True)
-            recorded.graph.replay()
-            for back, tensor in zip(recorded.back, recorded.outputs, strict=True):
+            for back, tensor in zip(recorded.back, recorded.compute(), strict=True):
                 back.copy_(tensor, non_blocking=True)
         self._stream.synchronize()
         return [back.numpy().copy() for back in recorded.back]
 
     def bare(self, ordered: list[NDArray[Any]]) -> Callable[[int], None]:
         self.run(ordered)  # so that the graph works on what it is given
-        graph = self._recorded(ordered).graph
+        recorded = self._recorded(ordered)
 
         def run(times: int) -> None:
             with torch.cuda.stream(self._stream):
                 for _ in range(times):
-                    graph.replay()
+                    recorded.compute()
             self._stream.synchronize()
 
         return run
@@ -186,23 +196,40 @@ class _Lane:
 
 
 class _Recorded:
-    """A graph of the network at one size, with the memory it works on."""
+    """The network at one size: its memory, and its graph where it can be recorded."""
 
     def __init__(
         self, engine: TorchEngine, ordered: list[NDArray[Any]], stream: torch.cuda.Stream
     ) -> None:
+        self._engine = engine
+        self._graph: torch.cuda.CUDAGraph | None = None
         self.pinned = [torch.from_numpy(array.copy()).pin_memory() for array in ordered]
         with torch.cuda.stream(stream):
             self.inputs = [pinned.to(engine.device) for pinned in self.pinned]
             for _ in range(3):  # cuDNN chooses its kernels, libraries make their workspaces
-                engine.forward(self.inputs)
+                self._outputs = self.compute()
             stream.synchronize()
-            self.graph = torch.cuda.CUDAGraph()
-            # Other threads go on copying and allocating meanwhile.
-            with torch.cuda.graph(self.graph, stream=stream, capture_error_mode="thread_local"):
-                self.outputs = engine.forward(self.inputs)
             self.back = [
                 torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=True)
-                for tensor in self.outputs
+                for tensor in self._outputs
             ]
+            self._record(stream)
         stream.synchronize()
+
+    def compute(self) -> list[Tensor]:
+        """Add the network's work to the current stream; the outputs, once that is done."""
+        if self._graph is None:
+            return self._engine.forward(self.inputs)
+        self._graph.replay()
+        return self._outputs
+
+    def _record(self, stream: torch.cuda.Stream) -> None:
+        """Networks that make constants on the host cannot be recorded; they run without."""
+        graph = torch.cuda.CUDAGraph()
+        try:
+            # Other threads go on copying and allocating meanwhile.
+            with torch.cuda.graph(graph, stream=stream, capture_error_mode="thread_local"):
+                outputs = self._engine.forward(self.inputs)
+        except RuntimeError:  # what CUDA and PyTorch raise here; a lost device fails the next call
+            return
+        self._graph, self._outputs = graph, outputs
