@@ -81,7 +81,7 @@ def replay(
         config=config,
         clock=clock,
         models=models,
-        provenance=partial(provenance, config, models.smoke),
+        provenance=partial(provenance, config, models),
         evidence=evidence,
         on_event=tell,
     )

@@ -199,6 +199,8 @@ class SmokeByPlanes:
         self._engines = dict(engines)
         first = next(iter(engines.values())).spec
         self.threshold, self.outline, self.threshold_dark = operating_point(first)
+        self.name: str = first.name.removesuffix(f"-{next(iter(engines))}")
+        """Of the network."""
         self.digest: str = first.metadata.get("made_from", first.digest)
         """SHA-256 of the network's own file."""
 

@@ -116,7 +116,7 @@ def _round(path: str, count: int, network: str) -> _Round:
             config=config,
             clock=SystemClock(),
             models=models,
-            provenance=partial(provenance, config, models.smoke),
+            provenance=partial(provenance, config, models),
             store=store,
             evidence=folder(),
         )

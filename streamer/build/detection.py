@@ -61,6 +61,7 @@ def detection(
     look = Segment(
         models.smoke,
         interval_ns=look_interval_ns(settings),
+        on_gpu=models.on_gpu,
         background=background,
         suspect=suspect,
         brighten=_brighten(settings, models),

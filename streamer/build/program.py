@@ -73,7 +73,7 @@ def open_program(
             config=config,
             clock=clock,
             models=models,
-            provenance=partial(provenance, config, models.smoke),
+            provenance=partial(provenance, config, models),
             store=store,
             evidence=config.evidence_folder,
             usual=config.usual_folder,

@@ -37,7 +37,7 @@ def demo(
     config = _quick_to_know_the_view(from_source(str(clip), name="demo").config)
     events: list[Event] = []
     with open_models(config) as models:
-        say.note(f"watching it with {models.smoke.name} on {models.smoke.backend}")
+        say.note(f"watching it with {models.smoke.name} on {models.backend}")
         replay(
             str(clip),
             config,

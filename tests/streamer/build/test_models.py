@@ -7,7 +7,7 @@ import pytest
 from engines.engine import EngineState
 from engines.errors import EngineError, InaccurateEngine
 from streamer.build import models
-from streamer.build.models import open_models
+from streamer.build.models import open_models, provenance
 from streamer.config import load
 
 
@@ -98,3 +98,54 @@ def test_it_is_opened_only_where_a_camera_needs_it(tmp_path, monkeypatch):
         with open_models(config(tmp_path, camera)) as opened:
             assert opened.lowlight is wanted
     assert lowlight.closed
+
+
+class ByPlanes(Network):
+    name, backend, ready, state = "smoke", "tensorrt 10 cuda:0 f16", True, EngineState("cuda:0")
+
+
+def test_where_a_gpu_is_it_looks_by_planes_and_the_network_on_the_cpu_stands_in(
+    tmp_path, monkeypatch, smoke
+):
+    smoke.name, smoke.backend, smoke.state = "smoke", "openvino 1 cpu f32", EngineState("cpu")
+    smoke.digest, smoke.threshold = "d", 0.6
+    gpu, asked = ByPlanes(), []
+    monkeypatch.setattr(
+        models, "open_smoke_model", lambda *_, **settings: asked.append(settings) or smoke
+    )
+    monkeypatch.setattr(
+        models, "open_smoke_by_planes", lambda *_, **settings: asked.append(settings) or gpu
+    )
+    camera = "latency_budget_ms: 400, watch: {lift_dark: false, looks_per_second: 5}"
+    wanted = config(tmp_path, camera, "device: cuda, precision: f16")
+    with open_models(wanted) as opened:
+        assert opened.on_gpu is gpu
+        assert asked[0] == {
+            "layouts": ["planar"], "device": "cuda", "precision": "f16",
+            "callers": 1, "wait_s": pytest.approx(0.01),
+        }  # fmt: skip
+        assert asked[1] == {"device": "cpu", "precision": None}
+        assert [told["device"] for told in opened.states()] == ["cuda:0"]
+        assert provenance(wanted, opened).backend == gpu.backend
+        gpu.ready = False
+        assert provenance(wanted, opened).backend == smoke.backend
+    assert gpu.closed
+    assert smoke.closed
+
+
+def test_decoders_on_hardware_give_nv12_and_each_layout_is_opened_once(tmp_path, monkeypatch):
+    asked = []
+    monkeypatch.setattr(
+        models, "open_smoke_by_planes", lambda *_, **settings: asked.append(settings)
+    )
+    path = tmp_path / "c.yaml"
+    path.write_text(
+        "defaults: {watch: {lift_dark: false}}\n"
+        "cameras:\n"
+        "  north: {source: {address: a.mp4, hwaccel: cuda}}\n"
+        "  south: {source: {address: b.mp4, hwaccel: cuda}}\n"
+        "  east: {source: {address: c.mp4}, enabled: false}\n"
+    )
+    with open_models(load(path).config):
+        assert asked[0]["layouts"] == ["nv12"]
+        assert asked[0]["callers"] == 2
