@@ -186,6 +186,8 @@ def _config(library: Library, builder: Any, target: Target) -> tuple[Any, list[d
         profiles.append({name: [*map(tuple, profile.get_shape(name))] for name in sizes.shapes})
     if library.flavour == "rtx":
         _aim(library, config, target.capability)
+        # Else it allocates while it runs, where sizes are open, and cannot be recorded as a graph.
+        config.set_flag(module.BuilderFlag.REQUIRE_USER_ALLOCATION)
     elif target.driver is None:
         raise DeviceUnavailable(f"{library.name} compiles only on the GPU that is to run the plan")
     return config, profiles
