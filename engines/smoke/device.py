@@ -378,8 +378,8 @@ def _can_use_gpu(index: int) -> bool:
     if importlib.util.find_spec("onnx") is None:
         return False
     try:
+        cuda.gpu(index)  # first: loading TensorRT takes long, and most machines have no GPU
         tensorrt.library()
-        cuda.gpu(index)
     except EngineError:
         return False
     return True
