@@ -83,22 +83,16 @@ class Messages:
 
     def __init__(self, module: Any) -> None:
         self._thread = threading.local()
-        severity = module.ILogger.Severity
-        levels = {
-            severity.INTERNAL_ERROR: logging.ERROR,
-            severity.ERROR: logging.ERROR,
-            severity.WARNING: logging.WARNING,
-        }
+        known = module.ILogger.Severity
+        errors = {known.INTERNAL_ERROR, known.ERROR}
 
         class Logger(module.ILogger):  # type: ignore[misc]
             """Takes what the library says, in the thread in which it says it."""
 
             def log(logger, severity: Any, message: str) -> None:  # noqa: N805
-                level = levels.get(severity, logging.DEBUG)
-                if level >= logging.ERROR:
+                if severity in errors:  # comes out again as an exception, in the caller's words
                     self._errors().append(message)
-                # Errors come out again as exceptions, in the words of the caller.
-                _log.log(min(level, logging.INFO), "%s", message)
+                _log.debug("%s: %s", severity, message)
 
         self.logger = Logger()
 

@@ -68,6 +68,22 @@ def test_opening_an_engine_starts_no_thread_and_calls_nobody(tiny):
     assert done.returncode == 0
 
 
+def test_without_the_libraries_of_gpus_auto_runs_on_the_cpu_and_nothing_is_missed():
+    script = (
+        "import sys, threading\n"
+        "for name in ('tensorrt', 'tensorrt_rtx_bindings', 'pycuda', 'onnx'):\n"
+        "    sys.modules[name] = None\n"
+        "import streamer.service, streamer.build\n"
+        "from engines.smoke.model import open_smoke_model\n"
+        "model = open_smoke_model('smoke-fast', prove=False)\n"
+        "assert model.state.device == 'cpu', model.state\n"
+        "assert threading.active_count() == 1\n"
+        "model.close()\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script], timeout=60, check=False)
+    assert done.returncode == 0
+
+
 def test_a_missing_file_is_said_to_be_missing(tmp_path):
     with pytest.raises(ModelFileError, match="no model file"):
         open_engine(tmp_path / "nowhere.onnx")

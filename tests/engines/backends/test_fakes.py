@@ -26,7 +26,7 @@ ENUMS = (
 )
 
 
-@pytest.fixture(params=["tensorrt", "rtx"])
+@pytest.fixture(params=["tensorrt", pytest.param("rtx", marks=pytest.mark.compile)])
 def library(request):
     try:
         return tensorrt.library(request.param)
