@@ -5,6 +5,7 @@ the networks answer to that: on a clip at 320x240, noise of one level changes si
 mask by 0.24, and all by 0.011 on average. So masks are held to what such noise does to the picture.
 """
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import numpy as np
@@ -14,6 +15,7 @@ pytest.importorskip("onnx", reason="the extras train, tensorrt and rtx have it")
 
 from engines.backends import onnxruntime
 from engines.backends.tensorrt import library
+from engines.batching import Batcher
 from engines.catalog import FOR_GPUS, entry_of, find
 from engines.compiling import build
 from engines.decoded import LEFT, Decoded, colors, even_window
@@ -318,3 +320,21 @@ def test_it_opens_for_each_layout_with_batches_in_front_and_gives_all_back(monke
     with pytest.raises(InaccurateEngine):
         open_smoke_by_planes("smoke-fast", **wanted)
     assert closed == ["planar"]
+
+
+def test_cameras_that_look_at_once_share_a_batch_and_each_sees_its_own_picture():
+    engine = onnxruntime.load(graph("smoke-fast"), precision="f32")
+    cameras = 4
+    batched = SmokeByPlanes({"planar": Batcher(engine, most=cameras, callers=cameras, wait_s=3600)})
+    views = []
+    for seed in range(cameras):
+        _, decoded = picture(120, 200, seed=seed)
+        views.append([View(decoded, decoded.whole, SIZE)])
+    with ThreadPoolExecutor(cameras) as pool:
+        together = list(pool.map(lambda view: batched.look(view, level=0.1)[0], views))
+    alone = SmokeByPlanes({"planar": engine})
+    for view, seen in zip(views, together, strict=True):
+        (want,) = alone.look(view, level=0.1)
+        np.testing.assert_array_equal(seen.image, want.image)
+        assert np.abs(seen.mask - want.mask).max() <= 1.001 / 255
+    batched.close()
