@@ -1,10 +1,9 @@
 """What `streamer engines` does with compiled plans: build, show, check, prune, time."""
 
-import contextlib
 import re
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import typer
@@ -183,7 +182,7 @@ def prune(*, everything: bool) -> None:
     """Delete plans that nothing will use again; a record for each."""
     from engines.plans import PlanStore
 
-    out, wanted = output.current(), set() if everything else _current_models()
+    out, wanted = output.current(), {} if everything else _current_models()
     gone = PlanStore().prune(lambda entry: not everything and _of_use(entry, wanted))
     for entry in gone:
         record = {**described(entry), "kind": "pruned plan"}
@@ -193,19 +192,21 @@ def prune(*, everything: bool) -> None:
     out.note(f"{len(gone)} plans deleted, {freed:.1f} MB freed")
 
 
-def _current_models() -> set[tuple[str, str]]:
-    """Name and digest of the networks that are shipped."""
+def _current_models() -> dict[str, str | None]:
+    """Digests of the networks of today, by name; None where it cannot be told here."""
     from engines.catalog import CATALOG, FOR_GPUS
-    from engines.errors import DeviceUnavailable
+    from engines.errors import EngineError
 
-    current = {(entry.name, entry.model().digest) for entry in CATALOG}
-    # Without what they are made with they cannot be run here either.
-    with contextlib.suppress(DeviceUnavailable):
-        current |= {(entry.name, entry.model().digest) for entry in FOR_GPUS}
-    return current
+    found: dict[str, str | None] = {}
+    for entry in (*CATALOG, *FOR_GPUS):
+        try:
+            found[entry.name] = entry.model().digest
+        except EngineError:
+            found[entry.name] = None
+    return found
 
 
-def _of_use(entry: "PlanEntry", shipped: set[tuple[str, str]]) -> bool:
+def _of_use(entry: "PlanEntry", shipped: Mapping[str, str | None]) -> bool:
     """Whether a plan may be asked for again: nothing it depends on has been replaced."""
     from engines.backends.tensorrt import library
     from engines.errors import DeviceUnavailable
@@ -218,9 +219,8 @@ def _of_use(entry: "PlanEntry", shipped: set[tuple[str, str]]) -> bool:
             return False
     except DeviceUnavailable:
         pass  # made for another machine
-    name = str(entry.facts.get("name"))
     # A network of the user's own is not outdated by what is shipped.
-    return name not in {known for known, _ in shipped} or (name, entry.key.model) in shipped
+    return shipped.get(str(entry.facts.get("name"))) in {None, entry.key.model}
 
 
 def bench(entries: Sequence["CatalogEntry"], *, device: str, precision: "Precision | None") -> None:

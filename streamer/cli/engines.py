@@ -134,13 +134,19 @@ def bench_engines(
     engine_plans.bench(_entries(names, precision), device=device, precision=precision)
 
 
-def _entries(names: list[str] | None, precision: str | None) -> "list[CatalogEntry]":
-    """The networks of these names; for none, all that may run in that precision."""
-    from engines.catalog import CATALOG, find
+def _entries(
+    names: list[str] | None, precision: str | None, *, compiled: bool = False
+) -> "list[CatalogEntry]":
+    """The networks of these names; for none, all that may run in that precision.
+
+    Those that are made for GPUs out of others are among them where plans are wanted.
+    """
+    from engines.catalog import CATALOG, FOR_GPUS, find
 
     if names:
         return [find(name) for name in names]
-    return [entry for entry in CATALOG if precision is None or precision in entry.tolerances]
+    known = (*CATALOG, *FOR_GPUS) if compiled else CATALOG
+    return [entry for entry in known if precision is None or precision in entry.tolerances]
 
 
 def _proof_record(name: str, proof: "Proof") -> dict[str, Any]:

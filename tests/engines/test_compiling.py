@@ -15,7 +15,7 @@ pytest.importorskip("onnx", reason="the extras train, tensorrt and rtx have it")
 from onnx import TensorProto, helper
 
 from engines.backends.tensorrt import library
-from engines.catalog import CATALOG, find
+from engines.catalog import CATALOG, FOR_GPUS, find
 from engines.compilation import STARTING, Compilation
 from engines.compiling import BuildStopped, build, key_of
 from engines.errors import DeviceUnavailable, ModelMismatch, UnsupportedLayer
@@ -35,7 +35,7 @@ def rtx():
 
 
 @pytest.mark.parametrize("gpu", GPUS)
-@pytest.mark.parametrize("entry", CATALOG, ids=lambda entry: entry.name)
+@pytest.mark.parametrize("entry", (*CATALOG, *FOR_GPUS), ids=lambda entry: entry.name)
 def test_every_network_compiles_for_every_gpu(rtx, entry, gpu):
     model, target = entry.model(), entry.target(gpu)
     plan = build(model, rtx, target)

@@ -11,6 +11,7 @@ from engines.compiling import Progress
 from engines.errors import DeviceUnavailable
 from engines.plans import Plan, PlanKey, PlanStore
 from streamer.cli import engine_plans, main
+from streamer.cli.engines import _entries
 from streamer.cli.exits import Exit
 
 
@@ -29,6 +30,12 @@ def records(capsys):
         return status, [json.loads(line) for line in capsys.readouterr().out.splitlines()]
 
     return run
+
+
+def test_the_networks_that_gpus_run_are_among_those_that_are_compiled():
+    names = {entry.name for entry in _entries(None, None, compiled=True)}
+    assert {"smoke-planar", "smoke-nv12", "lowlight-full-size", "interpolation"} <= names
+    assert "lowlight-full-size" not in {e.name for e in _entries(None, "f16", compiled=True)}
 
 
 def plan(store, name="lowlight", *, flavour="tensorrt", version="1.0", digest=None, driver=580):
@@ -80,14 +87,15 @@ def test_a_damaged_plan_fails_the_check(records, store):
 
 
 def test_pruning_keeps_what_may_be_asked_for_again(records, store, monkeypatch):
+    pytest.importorskip("onnx", reason="networks by planes are made with it")
     monkeypatch.setattr("engines.backends.tensorrt.library", missing)
     kept = {plan(store), plan(store, flavour="rtx", version="9", driver=None)}
-    outdated = plan(store, "interpolation", digest="0" * 64)
+    outdated = {plan(store, name, digest="0" * 64) for name in ("interpolation", "smoke-nv12")}
     damaged = plan(store, "smoke-fast")
     damaged.write_bytes(b"")
     status, said = records("prune")
     assert status == Exit.OK
-    assert {record["path"] for record in said} == {str(outdated), str(damaged)}
+    assert {record["path"] for record in said} == {str(path) for path in outdated | {damaged}}
     assert set(store.folder.glob("*.plan")) == kept
 
 
