@@ -8,9 +8,9 @@ widest type of its inputs. Two rules are added. What follows the last heavy laye
 since it is cheap and its result is what people see; and layers can be named that must not lose
 digits (flow, warps, curves, pixel coordinates).
 
-`onnxruntime.transformers.float16` (MIT) was tried first: it casts what its list of operators does
-not block, whether that wins anything or not, keeps no tail, and reads nothing of what a constant
-holds. Only inputs and outputs keep their types there as they do here.
+`onnxruntime.transformers.float16` (MIT) casts every operator that is not on its list, so that each
+layer kept in fp32 stands between two casts that win nothing; it clips constants that fp16 cannot
+hold instead of keeping their layer; and it would bring ONNX Runtime into the process that compiles.
 """
 
 from __future__ import annotations

@@ -35,7 +35,7 @@ def rtx():
 
 
 @pytest.mark.parametrize("gpu", GPUS)
-@pytest.mark.parametrize("entry", (*CATALOG, *FOR_GPUS), ids=lambda entry: entry.name)
+@pytest.mark.parametrize("entry", [*CATALOG, *FOR_GPUS], ids=lambda entry: entry.name)
 def test_every_network_compiles_for_every_gpu(rtx, entry, gpu):
     model, target = entry.model(), entry.target(gpu)
     plan = build(model, rtx, target)
