@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 from engines.engine import Device, Precision, open_engine
 from engines.errors import DeviceUnavailable, EngineError
 from engines.interpolation import model as interpolation
+from engines.interpolation.whole import device as whole_device
+from engines.interpolation.whole import model as whole
 from engines.lowlight import device as lowlight_device
 from engines.lowlight import model as lowlight
 from engines.modelfile import ModelFile, read_model_file
@@ -162,22 +164,45 @@ CATALOG: tuple[CatalogEntry, ...] = (
         # Takes the motion, in pixels: fp16 tells 100.0 from 100.1, not from 100.01.
         keep_f32=("/network/beside/*",),
     ),
+    CatalogEntry(
+        name="interpolation-whole",
+        task="frame interpolation on GPUs",
+        path=whole.SHIPPED,
+        precision="f32",
+        tolerances=whole.TOLERANCES,
+        samples=partial(interpolation.proof_samples, whole),
+        profiles=(whole.PROFILE,),
+        keep_f32=whole.KEPT,
+    ),
 )
 
 
-FOR_GPUS: tuple[CatalogEntry, ...] = tuple(
+FOR_GPUS: tuple[CatalogEntry, ...] = (
+    *(
+        CatalogEntry(
+            name=f"{name}-{layout}",
+            task=f"smoke segmentation of {layout} pictures as decoded",
+            path=path,
+            precision="f32",
+            tolerances=smoke_device.TOLERANCES,
+            samples=partial(smoke_device.samples, layout),
+            profiles=smoke_device.profiles(layout),
+            derive=partial(smoke_device.graph, name, layout),
+        )
+        for name, path in smoke.SHIPPED.items()
+        for layout in smoke_device.LAYOUTS
+    ),
     CatalogEntry(
-        name=f"{name}-{layout}",
-        task=f"smoke segmentation of {layout} pictures as decoded",
-        path=path,
+        name="interpolation-whole-planes",
+        task="frame interpolation of pictures as decoded",
+        path=whole.SHIPPED,
         precision="f32",
-        tolerances=smoke_device.TOLERANCES,
-        samples=partial(smoke_device.samples, layout),
-        profiles=smoke_device.profiles(layout),
-        derive=partial(smoke_device.graph, name, layout),
-    )
-    for name, path in smoke.SHIPPED.items()
-    for layout in smoke_device.LAYOUTS
+        tolerances=whole_device.TOLERANCES,
+        samples=whole_device.proof_samples,
+        profiles=(whole_device.profile(),),
+        keep_f32=(*whole_device.KEPT, *whole.KEPT),
+        derive=whole_device.graph,
+    ),
 )
 """The same networks as they are run on GPUs: made from the shipped files when they are needed."""
 

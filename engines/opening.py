@@ -77,12 +77,17 @@ def open_proven(
             if kind == "cuda":
                 raise
             # Most machines have no GPU, and lack nothing.
-            seen = any(Path(sign).exists() for sign in _SIGNS_OF_A_GPU)
-            return Changeover(standby, None, trouble=str(error)) if seen else standby
+            missed = signs_of_a_gpu()
+            return Changeover(standby, None, trouble=str(error)) if missed else standby
         return Changeover(standby, preparer, spec=opened_by(standby.spec, profiles))
     except BaseException:
         standby.close()
         raise
+
+
+def signs_of_a_gpu() -> bool:
+    """Whether a driver of NVIDIA's is here: who cannot use it should be told."""
+    return any(Path(sign).exists() for sign in _SIGNS_OF_A_GPU)
 
 
 def _preparer(

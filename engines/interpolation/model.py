@@ -1,42 +1,87 @@
 """What lies between two pictures? Planes in, planes of any time between out.
 
-What the program calls; needs neither torch nor the training code.
+What the program calls; needs neither torch nor the training code. On the CPU motion is searched
+(`searched.py`); on a GPU a larger network does all of it (`whole/`). Which of both is decided when
+it is opened, and stays: what is made halfway through a film looks like what was made before.
 """
 
 from __future__ import annotations
 
+import functools
+import logging
+import threading
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import cv2
 import numpy as np
 
-from engines.engine import Device, Engine, Precision, open_engine
-from engines.errors import DeviceUnavailable, InaccurateEngine, ModelMismatch
-from engines.interpolation import flow
-from engines.interpolation.lean import leaning
+from engines.backends import cuda, tensorrt
+from engines.engine import Device, Engine, Precision, read_device, reference_spec
+from engines.errors import DeviceUnavailable, EngineError, InaccurateEngine, ModelMismatch
+from engines.interpolation import searched
 from engines.interpolation.reduced import Layout, layout_of, reduced
 from engines.interpolation.still import put_back, standing
-from engines.interpolation.synthesis import Ways, synthesise, with_margin
-from engines.proof import Tolerance, prove_once
+from engines.interpolation.synthesis import synthesise
+from engines.interpolation.whole import device as full_size
+from engines.interpolation.whole import model as whole
+from engines.modelfile import read_model_file
+from engines.opening import open_proven, signs_of_a_gpu
+from engines.proof import Tolerance
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
+    from types import ModuleType
 
     from numpy.typing import NDArray
 
+    from engines.engine import EngineState
+    from engines.interpolation.ways import Finding, Picture
+    from engines.spec import EngineSpec
+
     Plane = NDArray[Any]
-    Field = NDArray[np.float32]
+
+_log = logging.getLogger(__name__)
 
 SHIPPED = Path(__file__).with_name("interpolation.onnx")
-"""The network this project ships."""
+"""The network of the CPU way."""
+WHOLE = whole.SHIPPED
+"""The network of the GPU way."""
 TOLERANCES: Mapping[Precision, Tolerance] = {
     "f32": Tolerance(largest=0.01, mean=0.0005),
     "bf16": Tolerance(largest=0.15, mean=0.01),
 }
-"""How far from the reference; what comes out are shares, 0 to 1."""
-_INPUTS = {"seen": "uint8", "crowd": "uint8", "fields": "float32", "t": "float32"}
-_OUTPUTS = {"shares": "float32"}
+"""Of the CPU way's network: how far from the reference; what comes out are shares, 0 to 1."""
+LONGEST_WAIT_S = 1800.0
+"""For a plan: TensorRT may take minutes on a small machine, and what takes longer never ends."""
+_TELL_EVERY_S, _LOOK_EVERY_S = 5.0, 0.1
+
+
+class _InReduced:
+    """What was found out in reduced pictures; the full size is OpenCV's."""
+
+    def __init__(
+        self,
+        find: Callable[[Picture, Picture], Finding],
+        before: Sequence[Plane],
+        after: Sequence[Plane],
+        layout: Layout,
+    ) -> None:
+        self._before, self._after, self._layout = before, after, layout
+        self._finding = find(reduced(before, layout), reduced(after, layout))
+        self._stands = standing(before[0], after[0], depth=layout.depth)
+
+    def at(self, t: float) -> list[Plane]:
+        """The planes at a time between."""
+        ways, shares = self._finding.at(t)
+        planes = []
+        for number, (a, b) in enumerate(zip(self._before, self._after, strict=True)):
+            made = synthesise(a, b, ways, shares, self._layout.factors(number))
+            if self._stands is not None:
+                put_back(made, a, b, self._stands)
+            planes.append(made)
+        return planes
 
 
 class Between:
@@ -46,18 +91,21 @@ class Between:
     """
 
     def __init__(
-        self, engine: Engine, before: Sequence[Plane], after: Sequence[Plane], layout: Layout
+        self,
+        find: Callable[[Picture, Picture], Finding],
+        before: Sequence[Plane],
+        after: Sequence[Plane],
+        layout: Layout,
+        on_device: full_size.OnDevice | None = None,
     ) -> None:
-        self._engine = engine
-        self._before, self._after, self._layout = tuple(before), tuple(after), layout
-        self._first, self._second = reduced(before, layout), reduced(after, layout)
-        self._same = np.array_equal(self._first, self._second) and all(
-            np.array_equal(a, b) for a, b in zip(before, after, strict=True)
-        )
-        if not self._same:
-            self._search = flow.Search(self._first, self._second)
-            self._stands = standing(before[0], after[0], depth=layout.depth)
-            self._lean = leaning(self._first, self._second, self._search.motion)
+        self._before, self._after = tuple(before), tuple(after)
+        self._find = functools.partial(_InReduced, find, self._before, self._after, layout)
+        self._same = all(np.array_equal(a, b) for a, b in zip(before, after, strict=True))
+        self._on_device = on_device if on_device and on_device.takes(layout) else None
+        self._guard = threading.Lock()
+        self._found: _InReduced | None = None  # guarded by _guard
+        if not self._same and self._on_device is None:
+            self._found = self._find()
 
     def at(self, t: float) -> list[Plane]:
         """The planes at a time between.
@@ -73,46 +121,42 @@ class Between:
             raise ModelMismatch(f"expected a time between 0 and 1, got {t}")
         if self._same:
             return [plane.copy() for plane in self._before]
-        # A camera that gathers speed is before the middle at half time, and at the ends on time.
-        x, y = (4 * t * (1 - t) * value for value in self._lean)
-        found = self._search.at(t)
-        guesses = flow.guesses(self._first, self._second, found, t, (x, y))
-        shares = self._shares(guesses, found.fields, t)
-        ways = Ways.of(found, t, (x, y))
-        planes = []
-        for number, (a, b) in enumerate(zip(self._before, self._after, strict=True)):
-            made = synthesise(a, b, ways, shares, self._layout.factors(number))
-            if self._stands is not None:
-                put_back(made, a, b, self._stands)
-            planes.append(made)
-        return planes
-
-    def _shares(self, guesses: NDArray[np.uint8], fields: Field, t: float) -> Field:
-        """(4, h, w) with a margin: how much of each guess."""
-        said = self._engine.infer(_given(guesses, fields, t))
-        shares = said["shares"][0]
-        if not np.isfinite(shares).all():
-            # What was searched is worth more than no picture.
-            shares = np.zeros_like(shares)
-            shares[0], shares[1] = 1 - t, t
-        return np.stack([with_margin(share) for share in shares])
-
-
-def _given(guesses: NDArray[np.uint8], fields: Field, t: float) -> dict[str, NDArray[Any]]:
-    """What the network takes."""
-    seen, crowd = flow.seen(guesses)
-    return {"seen": seen, "crowd": crowd, "fields": fields, "t": np.array([t], np.float32)}
+        if self._on_device is not None:
+            made = self._on_device.at(self._before, self._after, t)
+            if made is not None:
+                return made
+        with self._guard:
+            found = self._found = self._found or self._find()
+        return found.at(t)
 
 
 class Interpolator:
-    """Makes pictures between pictures. Safe to call from many threads at once."""
+    """Makes pictures between pictures. Safe to call from many threads at once.
 
-    def __init__(self, engine: Engine) -> None:
-        engine.spec.require(inputs=_INPUTS, outputs=_OUTPUTS)
-        self._engine = engine
+    Args:
+        engine: Of either network.
+        by_planes: Of `whole.device.graph`, where full-size pictures are done on a GPU.
+    """
+
+    def __init__(self, engine: Engine, *, by_planes: Engine | None = None) -> None:
+        self._way = _way_of(engine.spec)
+        self._engine, self._by_planes = engine, by_planes
+        self._on_device = (
+            None if by_planes is None else full_size.OnDevice(by_planes, failed=_failed)
+        )
         self.name: str = engine.spec.name
         self.digest: str = engine.spec.digest
-        self.backend: str = engine.backend
+
+    @property
+    def backend(self) -> str:
+        """What runs the network at this moment."""
+        return self._engine.backend
+
+    @property
+    def state(self) -> EngineState:
+        """What the network and the full size run on: of the two, what people should know."""
+        states = [engine.state for engine in (self._engine, self._by_planes) if engine is not None]
+        return next((state for state in states if state.degraded), states[0])
 
     def between(
         self,
@@ -134,18 +178,21 @@ class Interpolator:
         Raises:
             ModelMismatch: A shape, type or depth does not fit.
         """
-        layout = layout_of(before, depth=depth, rgb=rgb)
+        layout = layout_of(before, depth=depth, rgb=rgb, stride=self._way.STRIDE)
         if [(p.shape, p.dtype) for p in after] != [(p.shape, p.dtype) for p in before]:
             raise ModelMismatch(
                 f"expected two pictures of the same shapes and types, got "
                 f"{[(p.shape, p.dtype.name) for p in before]} and "
                 f"{[(p.shape, p.dtype.name) for p in after]}"
             )
-        return Between(self._engine, before, after, layout)
+        find = functools.partial(self._way.Finding, self._engine)
+        return Between(find, before, after, layout, self._on_device)
 
     def close(self) -> None:
-        """Give back what the engine holds."""
+        """Give back what the engines hold."""
         self._engine.close()
+        if self._by_planes is not None:
+            self._by_planes.close()
 
 
 def open_interpolator(
@@ -155,41 +202,147 @@ def open_interpolator(
     precision: Precision | None = None,
     prove: bool = True,
 ) -> Interpolator:
-    """Open the shipped interpolation network, or another with the same inputs and outputs.
+    """Open the network that suits the device, or another with the same inputs and outputs.
+
+    On a GPU this waits until the plans are built and proven. What cannot be had there in the end
+    leaves the searching way on the CPU under "auto", with a warning, and is an error else.
 
     Args:
-        path: An ONNX file.
-        device: As in `open_engine`.
-        precision: Of the arithmetic; bf16 where the processor has it and the proof holds unless
-            one is named. What differs then is below what a picture's bytes can tell.
-        prove: Compare with the reference, once for each machine.
+        path: An ONNX file of either way; the searching one for a CPU and the whole one for a GPU
+            when left out.
+        device: See `engines.engine.Device`.
+        precision: Of the arithmetic; None is bf16 on a CPU that has it where the proof holds, else
+            f32, and on a GPU what the catalogue says, f16. The whole network runs in f32 on a CPU.
+        prove: Whether engines on the CPU are compared with the reference, once for each machine;
+            plans always are.
 
     Raises:
         EngineError: The file, the device or the outcome is not what it should be.
     """
-    file = path or SHIPPED
-    if precision is not None:
-        return _open(file, device, precision, prove=prove)
+    kind, index = read_device(device)
+    way = whole if path is None else _way_of(reference_spec(read_model_file(path)))
+    if kind == "cuda" or (kind == "auto" and way is whole and precision != "bf16"):
+        try:
+            cuda.gpu(index)  # first: loading TensorRT takes long, and most machines have no GPU
+            tensorrt.library()
+            return _on_gpu(path or WHOLE, way, device, precision, prove=prove)
+        except EngineError as error:
+            if kind == "cuda":
+                raise
+            level = logging.WARNING if signs_of_a_gpu() else logging.DEBUG
+            _log.log(level, "pictures between are made by the CPU: %s", error)
+    return _on_cpu(path or SHIPPED, way if path else searched, precision, prove=prove)
+
+
+def _on_cpu(
+    file: Path, way: ModuleType, precision: Precision | None, *, prove: bool
+) -> Interpolator:
+    best: Precision = "bf16" if "bf16" in _tolerances(way) else "f32"
     try:
-        return _open(file, device, "bf16", prove=prove)
+        return Interpolator(_proven(file, way, "cpu", precision or best, prove=prove))
     except (DeviceUnavailable, InaccurateEngine):
-        return _open(file, device, "f32", prove=prove)
+        if precision is not None:
+            raise
+    return Interpolator(_proven(file, way, "cpu", "f32", prove=prove))
 
 
-def _open(file: Path, device: Device, precision: Precision, *, prove: bool) -> Interpolator:
-    engine = open_engine(file, device=device, precision=precision)
+def _on_gpu(
+    file: Path, way: ModuleType, device: Device, precision: Precision | None, *, prove: bool
+) -> Interpolator:
+    """On the GPU, or not at all."""
+    # Not "auto": what runs on the CPU in the end is to be another network.
+    where = "cuda" if device == "auto" else device
+    engine = _settled(_proven(file, way, where, precision, prove=prove))
+    if way is not whole:
+        return Interpolator(engine)
+    by_planes = None
     try:
-        model = Interpolator(engine)
-        if prove:
-            prove_once(engine, file, proof_samples(), TOLERANCES[precision])
+        by_planes = _settled(
+            open_proven(
+                full_size.graph(file),
+                device=where,
+                precision=precision,
+                samples=full_size.proof_samples,
+                tolerances=full_size.TOLERANCES,
+                # What stands in for the GPU is OpenCV, never the graph on the CPU.
+                prove=False,
+            )
+        )
+    except EngineError as error:
+        _failed(str(error))
     except BaseException:
         engine.close()
         raise
-    return model
+    return Interpolator(engine, by_planes=by_planes)
 
 
-def proof_samples() -> Sequence[Mapping[str, NDArray[Any]]]:
-    """Inputs to prove an engine with: a pan at 1920x1080, and one thing crossing another."""
+def _proven(
+    file: Path, way: ModuleType, device: Device, precision: Precision | None, *, prove: bool
+) -> Engine:
+    return open_proven(
+        file,
+        device=device,
+        precision=precision,
+        samples=functools.partial(proof_samples, way),
+        tolerances=_tolerances(way),
+        check=_way_of,
+        prove=prove,
+    )
+
+
+def _settled(engine: Engine) -> Engine:
+    """The engine, once it is decided that it runs on the GPU; else it is closed.
+
+    Raises:
+        DeviceUnavailable: It does not, or takes too long.
+    """
+    try:
+        _wait_for_plan(engine)
+    except BaseException:
+        engine.close()
+        raise
+    return engine
+
+
+def _wait_for_plan(engine: Engine) -> None:
+    began = told = time.monotonic()
+    while (share := engine.state.building) is not None:
+        now = time.monotonic()
+        if now - began > LONGEST_WAIT_S:
+            raise DeviceUnavailable(f"{engine.spec.name}: no plan after {now - began:.0f} s")
+        if now - told > _TELL_EVERY_S:
+            told = now
+            _log.info("%s: %s, %.0f %% done", engine.spec.name, engine.state.reason, 100 * share)
+        time.sleep(_LOOK_EVERY_S)
+    if engine.state.device == "cpu":
+        raise DeviceUnavailable(f"{engine.spec.name}: {engine.state.reason}")
+
+
+def _failed(why: str) -> None:
+    _log.warning("full-size pictures between are made by the CPU: %s", why)
+
+
+def _way_of(spec: EngineSpec) -> ModuleType:
+    """The way that a network is of, which is known by what it takes.
+
+    Raises:
+        ModelMismatch: It is a network for something else.
+    """
+    way: ModuleType = whole if "before" in {tensor.name for tensor in spec.inputs} else searched
+    spec.require(inputs=way.INPUTS, outputs=way.OUTPUTS)
+    return way
+
+
+def _tolerances(way: ModuleType) -> Mapping[Precision, Tolerance]:
+    return whole.TOLERANCES if way is whole else TOLERANCES
+
+
+def proof_samples(way: ModuleType = searched) -> Sequence[Mapping[str, NDArray[Any]]]:
+    """Inputs to prove an engine with: a pan at 1920x1080, and one thing crossing another.
+
+    Args:
+        way: `searched` or `whole.model`.
+    """
     random = np.random.default_rng(5)
     noise = random.integers(0, 256, (160, 280, 3), dtype=np.uint8)
     scene = cv2.resize(noise, (2240, 1280), interpolation=cv2.INTER_CUBIC)
@@ -197,12 +350,10 @@ def proof_samples() -> Sequence[Mapping[str, NDArray[Any]]]:
     crossing = [scene[:360, :640].copy() for _ in range(2)]
     for picture, left in zip(crossing, (200, 240), strict=True):
         picture[120:240, left : left + 120] = scene[800:920, 800:920]
-    made: list[Mapping[str, NDArray[Any]]] = []
+    pairs = []
     for pair, t in ((pan, 0.5), (crossing, 0.25)):
         planes = [[np.ascontiguousarray(p[..., i]) for i in range(3)] for p in pair]
-        layout = layout_of(planes[0], depth=8, rgb=False)
-        before, after = (reduced(p, layout) for p in planes)
-        found = flow.Search(before, after).at(t)
-        guesses = flow.guesses(before, after, found, t)
-        made.append(_given(guesses, found.fields, t))
+        layout = layout_of(planes[0], depth=8, rgb=False, stride=way.STRIDE)
+        pairs.append((*(reduced(p, layout) for p in planes), t))
+    made: Sequence[Mapping[str, NDArray[Any]]] = way.proof_samples(pairs)
     return made

@@ -77,6 +77,9 @@ class Networks:
 def open_networks(asked: ConvertOptions, *, device: Device) -> Iterator[Networks]:
     """The networks that a conversion needs; closed at the end of the block.
 
+    Interpolation waits until it is decided which network it runs on, a GPU's or the CPU's: both
+    make other pictures, so that a run keeps to one, and the journal knows it by its digest.
+
     Raises:
         EngineError: One cannot be used here.
     """
