@@ -234,9 +234,13 @@ def test_networks_for_gpus_are_measured_on_whole_1080p_pictures():
     from engines.catalog import FOR_GPUS
 
     for entry in FOR_GPUS:
-        batch = ways.batch_of(entry, 3)
-        assert batch["luma"].shape == (3, 1080, 1920)
-        assert batch["window"].tolist() == [[0, 0, 1920, 1080]] * 3
+        size = max(ways.batches(entry, quick=True))
+        batch = ways.batch_of(entry, size)
+        if entry.name.startswith("smoke"):
+            assert batch["luma"].shape == (size, 1080, 1920)
+            assert batch["window"].tolist() == [[0, 0, 1920, 1080]] * size
+        else:
+            assert batch["before_y"].shape == batch["after_y"].shape == (1080, 1920)
         assert entry.profiles[0].accepts({name: array.shape for name, array in batch.items()})
 
 
@@ -261,7 +265,9 @@ def test_onnx_runtime_does_not_take_the_cpu_for_a_gpu():
 
 
 @pytest.mark.train
-@pytest.mark.parametrize("name", ["smoke", "smoke-fast", "lowlight", "interpolation"])
+@pytest.mark.parametrize(
+    "name", ["smoke", "smoke-fast", "lowlight", "interpolation", "interpolation-whole"]
+)
 def test_networks_in_torch_with_the_weights_of_the_file_say_what_the_file_says(name):
     pytest.importorskip("torch")
     from engines.catalog import find
@@ -271,7 +277,9 @@ def test_networks_in_torch_with_the_weights_of_the_file_say_what_the_file_says(n
     way = next(way for way in ways.WAYS if way.name == "torch-cpu")
     runner = way.open(entry, "f32", 0)
     proof = prove(runner.engine, entry.path, list(entry.samples())[:1], entry.tolerances["f32"])
-    assert proof.largest < 1e-4, "of the order of sums alone"
+    # Sums over a picture, one after the other in the whole network, and what is looked up there.
+    order_of_sums = 1e-2 if name == "interpolation-whole" else 1e-4
+    assert proof.largest < order_of_sums
 
 
 @pytest.mark.train

@@ -48,11 +48,18 @@ def _interpolation(_: str) -> nn.Module:
     return DeployedMixer(Mixer())
 
 
+def _whole(_: str) -> nn.Module:
+    from engines.interpolation.whole.network import DeployedWhole, Whole
+
+    return DeployedWhole(Whole())
+
+
 ROOMS: Mapping[str, Callable[[str], nn.Module]] = {
     "smoke": _smoke,
     "smoke-fast": _smoke,
     "lowlight": _lowlight,
     "interpolation": _interpolation,
+    "interpolation-whole": _whole,
 }
 """What makes each network, by its name in the catalogue."""
 
@@ -118,6 +125,9 @@ def _weights(model: onnx.ModelProto) -> _Weights:
         if array.dtype.kind == "f":
             # Stored in 16 bits under another name, and cast to the one that the layer uses.
             found[tensor.name.removesuffix(".f16")] = array.astype(np.float32)
+    for node in model.graph.node:
+        if node.op_type == "Identity" and node.input[0] in found:  # equal ones are written once
+            found[node.output[0]] = found[node.input[0]]
     return found
 
 

@@ -36,7 +36,7 @@ TOLERANCES: Mapping[Precision, Tolerance] = {
     # Bytes. A motion that is off by a hundredth of a pixel moves an edge of 255 bytes by two and a
     # half; where the network hardly prefers one guess to another, by as much as these differ.
     "f32": Tolerance(largest=16.0, mean=0.02),
-    "f16": Tolerance(largest=96.0, mean=0.25),
+    "f16": Tolerance(largest=64.0, mean=0.5),
 }
 """How far from the reference each precision may be."""
 KEPT = ("planes/*", "behind/*")
@@ -137,20 +137,22 @@ class OnDevice:
                 self._failed(str(error))
             self._told = True
             return None
-        return [said[name] for name in MADE] if np.isfinite(said["sound"]).all() else None
+        # If the device fell in that call, it was not the device that said this.
+        sound = self._works() and bool(np.isfinite(said["sound"]).all())
+        return [said[name] for name in MADE] if sound else None
 
 
 def proof_samples() -> Sequence[Inputs]:
     """Pictures to prove an engine with: things that cross, letters that stay, as a camera pans.
 
-    Small, of odd sizes, as large as it is mostly used, and with chroma of every column.
+    As large as it is mostly used, small, of odd sizes, and with chroma of every column.
     """
     samples = []
     for (height, width), across, t in (
+        (USUAL, 2, 0.5),
         (SMALLEST, 2, 0.5),
         ((97, 131), 2, 0.25),
         ((180, 320), 1, 0.5),
-        (USUAL, 2, 0.5),
     ):
         pair: list[list[Plane]] = []
         for moment in (0, 1):

@@ -84,7 +84,7 @@ def by_planes(network: ModelFile) -> ModelFile:
     lie = _lie(front, before)
     t = front.input("t", FLOAT, (1,))
     feeds = {"before": _reduced(front, before, lie), "after": _reduced(front, after, lie), "t": t}
-    _synthesis(behind, before, after, lie, t)
+    _synthesis(behind, before, after, lie)
     return planes.compose(
         NAME,
         front,
@@ -209,9 +209,9 @@ def _counted(graph: Graph, count: str) -> str:
     return graph.cast(graph("Range", graph.constant(0), count, graph.constant(1)), FLOAT)
 
 
-def _synthesis(graph: Graph, before: _Planes, after: _Planes, lie: _Lie, t: str) -> None:
+def _synthesis(graph: Graph, before: _Planes, after: _Planes, lie: _Lie) -> None:
     """From what the network says to bytes: `model.Finding`, `synthesis.py` and `still.py`."""
-    fields = _fields(graph, t)
+    fields = _fields(graph)
     stands = _standing(graph, before.luma, after.luma)
     luma = _made(graph, [before.luma], [after.luma], lie.luma, fields, stands)
     size = _sides(graph, 1, *(axis.length for axis in lie.chroma))
@@ -225,16 +225,13 @@ def _synthesis(graph: Graph, before: _Planes, after: _Planes, lie: _Lie, t: str)
     graph.rename(_soundness(graph), "sound")
 
 
-def _fields(graph: Graph, t: str) -> str:
+def _fields(graph: Graph) -> str:
     """Ways and shares at the reduced size, (1, 12, h, w): eight of pixels (x, y), four of shares.
 
     By the motion in before and after, then as the background moves in both: the order of shares.
     """
     scales = graph.constant(np.array([1.0, 1.0, 2.0, 2.0]))
-    back = graph("Neg", t)
-    forth = graph("Add", graph.constant(1.0), back)
-    behind = (graph("Mul", "background", share) for share in (back, forth))
-    ways = graph("Concat", "ways", *behind, axis=1)
+    ways = graph("Concat", "ways", "background", axis=1)
     larger = graph("Resize", ways, "", scales, mode="linear")
     return graph("Concat", graph("Mul", larger, graph.constant(2.0)), "shares", axis=1)
 

@@ -27,8 +27,8 @@ STRIDE = 32
 INPUTS = {"before": "uint8", "after": "uint8", "t": "float32"}
 OUTPUTS = {"ways": "float32", "background": "float32", "shares": "float32"}
 TOLERANCES: Mapping[Precision, Tolerance] = {
-    "f32": Tolerance(largest=0.05, mean=0.0005),
-    "f16": Tolerance(largest=1.0, mean=0.02),
+    "f32": Tolerance(largest=0.02, mean=0.0005),
+    "f16": Tolerance(largest=1.0, mean=0.01),
 }
 """How far from the reference; ways and background are in pixels, shares 0 to 1."""
 KEPT = ("/network/[A-Z]*", "/network/step/[A-Z]*")
@@ -52,12 +52,11 @@ class Finding:
     def at(self, t: float) -> tuple[Ways, Field]:
         """See `ways.Finding`."""
         said = self._engine.infer(given(self._before, self._after, t))
-        ways, behind = said["ways"][0], said["background"][0]
-        if not (np.isfinite(ways).all() and np.isfinite(behind).all()):
-            ways, behind = np.zeros_like(ways), np.zeros_like(behind)
-        found = Ways(
-            (_field(ways[:2]), _field(ways[2:])), (_field(-t * behind), _field((1 - t) * behind))
-        )
+        fields = [said[name][0] for name in ("ways", "background")]
+        if not all(np.isfinite(field).all() for field in fields):
+            fields = [np.zeros_like(field) for field in fields]
+        motion, behind = ((_field(field[:2]), _field(field[2:])) for field in fields)
+        found = Ways(motion, behind)
         return found, usable(said["shares"][0], t)
 
 

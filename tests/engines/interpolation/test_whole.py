@@ -210,6 +210,22 @@ def test_a_device_that_is_lost_costs_no_picture(on_cpu, on_gpu, by_planes, caplo
     assert caplog.text.count("the GPU is gone") == 1
 
 
+def test_what_another_said_in_place_of_a_device_that_fell_is_not_taken(
+    on_cpu, on_gpu, by_planes, monkeypatch
+):
+    pair = scene((64, 96))
+    infer = by_planes.infer
+
+    def falling(inputs):
+        by_planes.state = EngineState("cpu", degraded=True)
+        return {name: np.zeros_like(array) for name, array in infer(inputs).items()}
+
+    monkeypatch.setattr(by_planes, "infer", falling)
+    made = on_gpu.between(*pair).at(0.5)
+    for plane, want in zip(made, on_cpu.between(*pair).at(0.5), strict=True):
+        np.testing.assert_array_equal(plane, want)
+
+
 @pytest.mark.parametrize("state", [EngineState("cpu"), EngineState("cuda:0", degraded=True)])
 def test_the_cpu_does_the_full_size_where_the_device_does_not(on_gpu, by_planes, state):
     between = on_gpu.between(*scene((64, 96)))
