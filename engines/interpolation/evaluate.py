@@ -5,6 +5,8 @@ as video has them; pictures of a list are turned into such planes first, and eve
 the same. PSNR is over red, green and blue, SSIM and the gradient deviation (GMSD, a perceptual
 distance) over luma; means are over clips first.
 
+Two of the methods are ours: what a CPU runs, and the whole network of the GPU way, here on the CPU.
+
 * without `--triplets`: the held-out development clips of `split.txt`;
 * `--triplets`: a CSV of before,middle,after; paths relative to it; each folder counts as a clip.
 """
@@ -25,7 +27,7 @@ import cv2
 import numpy as np
 
 from engines.interpolation.data import from_rgb, held_out, planes_of
-from engines.interpolation.model import Interpolator, open_interpolator
+from engines.interpolation.model import WHOLE, Interpolator, open_interpolator
 from engines.interpolation.peers import Method, Rife, averaged_flow, blend
 from engines.lowlight.measures import gradient_deviation, psnr, ssim
 
@@ -37,7 +39,7 @@ if TYPE_CHECKING:
     Plane = NDArray[np.uint8]
     Rgb = NDArray[np.uint8]
 
-OURS, PEER = "ours", "rife"
+OURS, OURS_WHOLE, PEER = "ours", "whole", "rife"
 LARGE, SMALL = "large motion (davis480p_val)", "clips"
 """Sets of the development material."""
 EACH = 24
@@ -136,10 +138,12 @@ class RifeMethod:
 def methods_of(model: Interpolator, names: Sequence[str]) -> dict[str, Method]:
     """The methods asked for that work on planes."""
 
-    def ours(before: Sequence[Plane], after: Sequence[Plane]) -> list[Plane]:
-        return model.between(before, after).at(0.5)
+    def by(network: Interpolator) -> Method:
+        return lambda before, after: network.between(before, after).at(0.5)
 
-    known: dict[str, Method] = {OURS: ours, "averaged_flow": averaged_flow, "blend": blend}
+    known: dict[str, Method] = {OURS: by(model), "averaged_flow": averaged_flow, "blend": blend}
+    if OURS_WHOLE in names:
+        known[OURS_WHOLE] = by(open_interpolator(WHOLE, device="cpu", precision="f32", prove=False))
     return {name: known[name] for name in names if name in known}
 
 
@@ -316,8 +320,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    every = (OURS, PEER, "averaged_flow", "blend")
-    parser.add_argument("--model", type=Path, help="a coarse network; the shipped one if left out")
+    every = (OURS, OURS_WHOLE, PEER, "averaged_flow", "blend")
+    parser.add_argument("--model", type=Path, help="a network; the shipped one if left out")
     parser.add_argument("--triplets", type=Path, help="a CSV with before, middle, after")
     parser.add_argument("--each", type=int, default=EACH, help="triplets of a development clip")
     parser.add_argument("--methods", nargs="+", choices=every, default=every)
@@ -325,7 +329,7 @@ def main() -> None:
     parser.add_argument("--sheet", type=Path, help="a folder for pictures of the worst cases")
     parser.add_argument("--json", action="store_true", help="one JSON object and nothing else")
     a = parser.parse_args()
-    model = open_interpolator(a.model, precision=a.precision)
+    model = open_interpolator(a.model, device="cpu", precision=a.precision)
     triplets = listed(a.triplets) if a.triplets else development(a.each)
     names = list(a.methods)
     try:

@@ -13,11 +13,10 @@ from typing import TYPE_CHECKING, cast
 import cv2
 import numpy as np
 
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
+from engines.interpolation.ways import Ways, with_margin, without_margin
 
-    Picture = NDArray[np.uint8]
-    Field = NDArray[np.float32]
+if TYPE_CHECKING:
+    from engines.interpolation.ways import Field, Pair, Picture
 
 DESCENTS = 8
 """Gradient descents of a patch. The preset has 16, which is no better and 10 % slower."""
@@ -97,6 +96,26 @@ class Found:
     fields: Field
     """(2, h, w, 2): motion less the background's, forward less backward motion."""
 
+    def ways(self, t: float, lean: tuple[float, float] = (0.0, 0.0)) -> Ways:
+        """Where the pixels of the time are looked up.
+
+        Args:
+            t: The time.
+            lean: How far the camera is from where even motion would have brought it, in pixels of
+                the reduced pictures, see `lean.py`.
+        """
+        if self.background is None:
+            return Ways(_pair(self.motion, t, lean), None)
+        return Ways(_pair(self.motion, t, lean), _pair(self.background, t, lean))
+
+
+def _pair(motion: Field, t: float, lean: tuple[float, float]) -> Pair:
+    large = with_margin(doubled(motion))
+    pair = large * np.float32(-t), large * np.float32(1 - t)
+    if any(lean):
+        pair = pair[0] - np.array(lean, np.float32), pair[1] - np.array(lean, np.float32)
+    return pair
+
 
 class Search:
     """The motion between two reduced pictures, searched both ways. Serves every time between."""
@@ -162,30 +181,18 @@ def background(motion: Field) -> Field | None:
     return np.dstack(made).astype(np.float32)
 
 
-def guesses(
-    before: Picture, after: Picture, found: Found, t: float, lean: tuple[float, float] = (0.0, 0.0)
-) -> Picture:
-    """(4, h, w, 3): both reduced pictures moved by the motion, and as the background moves.
-
-    Args:
-        before: (h, w, 3).
-        after: The same.
-        found: What is known of the time.
-        t: The time.
-        lean: How far the camera is from where even motion would have brought it, see `lean.py`.
-    """
-    motion = doubled(found.motion)
-    behind = None if found.background is None else doubled(found.background)
+def guesses(before: Picture, after: Picture, ways: Ways) -> Picture:
+    """(4, h, w, 3): both reduced pictures along the motion, then as the background moves."""
     places = grid(*before.shape[:2])
-    if any(lean):
-        places = places - np.array(lean, np.float32)
     made = []
-    for way in (motion, behind):
-        for picture, share in ((before, -t), (after, 1 - t)):
-            if way is None:
-                made.append(picture)
-            else:
-                made.append(looked_up(picture, cast("Field", cv2.scaleAdd(way, share, places))))
+    for pair in (ways.motion, ways.background):
+        if pair is None:
+            made += [before, after]
+        else:
+            made += [
+                looked_up(picture, cast("Field", cv2.add(places, without_margin(way))))
+                for picture, way in zip((before, after), pair, strict=True)
+            ]
     return np.stack(made)
 
 
@@ -195,14 +202,18 @@ def seen(guesses: Picture) -> tuple[Picture, Picture]:
     How far those of each of `PAIRS` are apart, as it is felt, and the luma of each guess; and the
     former once more, blurred first, at half the size: one pixel alone agrees by chance.
     """
-    ones = np.ones((1, 3), np.float32)
-    lumas = [guess[..., 0] for guess in guesses]
-    apart = [cv2.transform(cv2.absdiff(guesses[i], guesses[j]), ones) for i, j in PAIRS]
-    around = [cv2.blur(each, (6, 6), anchor=(2, 2))[::2, ::2] for each in apart]
-    return (
-        np.stack([*(cv2.LUT(each, _FEELING) for each in apart), *lumas]),
-        np.stack([cv2.LUT(np.ascontiguousarray(each), _FEELING) for each in around]),
-    )
+    planes = [cv2.split(guess) for guess in guesses]
+    height, width = guesses.shape[1:3]
+    felt = np.empty((len(PAIRS) + len(guesses), height, width), np.uint8)
+    around = np.empty((len(PAIRS), height // 2, width // 2), np.uint8)
+    for number, (i, j) in enumerate(PAIRS):
+        luma, u, v = (cv2.absdiff(a, b) for a, b in zip(planes[i], planes[j], strict=True))
+        apart = cv2.add(cv2.add(luma, u), v)
+        half = cv2.resize(apart, (width // 2, height // 2), interpolation=cv2.INTER_AREA)
+        cv2.LUT(apart, _FEELING, felt[number])
+        cv2.LUT(cv2.blur(half, (3, 3)), _FEELING, around[number])
+    felt[len(PAIRS) :] = [each[0] for each in planes]
+    return felt, around
 
 
 _FEELING = np.rint(FELT * np.log(1 + 20 / 128 * np.arange(256))).astype(np.uint8)

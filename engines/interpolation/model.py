@@ -27,7 +27,7 @@ from engines.interpolation.synthesis import synthesise
 from engines.interpolation.whole import device as full_size
 from engines.interpolation.whole import model as whole
 from engines.modelfile import read_model_file
-from engines.opening import open_proven, signs_of_a_gpu
+from engines.opening import open_proven
 from engines.proof import Tolerance
 
 if TYPE_CHECKING:
@@ -202,14 +202,15 @@ def open_interpolator(
     precision: Precision | None = None,
     prove: bool = True,
 ) -> Interpolator:
-    """Open the network that suits the device, or another with the same inputs and outputs.
+    """Open a network of this project, or another with the same inputs and outputs.
 
-    On a GPU this waits until the plans are built and proven. What cannot be had there in the end
-    leaves the searching way on the CPU under "auto", with a warning, and is an error else.
+    "auto" is the searching way on the CPU, GPU or not: the whole network is not as good yet, see
+    `whole/README.md`. Who asks for a GPU gets that one there, and waits until its plans are built
+    and proven.
 
     Args:
-        path: An ONNX file of either way; the searching one for a CPU and the whole one for a GPU
-            when left out.
+        path: An ONNX file of either way; when left out, the searching one for "auto" and "cpu", the
+            whole one for a GPU.
         device: See `engines.engine.Device`.
         precision: Of the arithmetic; None is bf16 on a CPU that has it where the proof holds, else
             f32, and on a GPU what the catalogue says, f16. The whole network runs in f32 on a CPU.
@@ -220,18 +221,12 @@ def open_interpolator(
         EngineError: The file, the device or the outcome is not what it should be.
     """
     kind, index = read_device(device)
-    way = whole if path is None else _way_of(reference_spec(read_model_file(path)))
-    if kind == "cuda" or (kind == "auto" and way is whole and precision != "bf16"):
-        try:
-            cuda.gpu(index)  # first: loading TensorRT takes long, and most machines have no GPU
-            tensorrt.library()
-            return _on_gpu(path or WHOLE, way, device, precision, prove=prove)
-        except EngineError as error:
-            if kind == "cuda":
-                raise
-            level = logging.WARNING if signs_of_a_gpu() else logging.DEBUG
-            _log.log(level, "pictures between are made by the CPU: %s", error)
-    return _on_cpu(path or SHIPPED, way if path else searched, precision, prove=prove)
+    way = _way_of(reference_spec(read_model_file(path))) if path else None
+    if kind == "cuda":
+        cuda.gpu(index)  # first: loading TensorRT takes long, and most machines have no GPU
+        tensorrt.library()
+        return _on_gpu(path or WHOLE, way or whole, device, precision, prove=prove)
+    return _on_cpu(path or SHIPPED, way or searched, precision, prove=prove)
 
 
 def _on_cpu(
@@ -250,9 +245,7 @@ def _on_gpu(
     file: Path, way: ModuleType, device: Device, precision: Precision | None, *, prove: bool
 ) -> Interpolator:
     """On the GPU, or not at all."""
-    # Not "auto": what runs on the CPU in the end is to be another network.
-    where = "cuda" if device == "auto" else device
-    engine = _settled(_proven(file, way, where, precision, prove=prove))
+    engine = _settled(_proven(file, way, device, precision, prove=prove))
     if way is not whole:
         return Interpolator(engine)
     by_planes = None
@@ -260,7 +253,7 @@ def _on_gpu(
         by_planes = _settled(
             open_proven(
                 full_size.graph(file),
-                device=where,
+                device=device,
                 precision=precision,
                 samples=full_size.proof_samples,
                 tolerances=full_size.TOLERANCES,

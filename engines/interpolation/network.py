@@ -62,7 +62,7 @@ class Mixer(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        c2, c4, c8 = 28, 48, 64  # at a half, a quarter and an eighth of what goes in
+        c2, c4, c8 = 16, 32, 64  # at a half, a quarter and an eighth of what goes in
         self.stem = nn.Conv2d(len(PAIRS) + 3, c2, 3, 2, 1)
         self.beside = nn.Conv2d(FIELDS + 1 + len(PAIRS), c2, 1)
         self.down4 = nn.Sequential(_conv(c2, c4, 2), _Residual(c4))

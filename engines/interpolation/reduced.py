@@ -1,7 +1,7 @@
 """The reduced picture that motion is searched in, and the way back to the planes.
 
 Planes of any size and subsampling in, one (h, w, 3) uint8 picture of luma and colour difference
-out; h and w are multiples of `STRIDE`. A point (x, y) of the reduced picture is the point
+out; h and w are multiples of a stride. A point (x, y) of the reduced picture is the point
 (k(x + 1/2) - 1/2, ...) of a plane that is k times as large.
 """
 
@@ -23,12 +23,10 @@ if TYPE_CHECKING:
     Plane = NDArray[Any]
     Picture = NDArray[np.uint8]
 
-STRIDE = 16
-"""Height and width of a reduced picture are multiples of this."""
 SMALLEST = 64
 """Of either side of a reduced picture: the flow search wants a pyramid."""
 LARGEST_PX = 512
-"""Of the longer side, before it is rounded up to `STRIDE`."""
+"""Of the longer side, before it is rounded up."""
 WHOLE_PX = 320
 """Pictures no longer than this are not reduced at all."""
 SMALLEST_PICTURE_PX, LARGEST_PICTURE_PX = 16, 8192
@@ -59,13 +57,16 @@ class Layout:
         )
 
 
-def layout_of(planes: Sequence[Plane], *, depth: int, rgb: bool, step: int | None = None) -> Layout:
+def layout_of(
+    planes: Sequence[Plane], *, depth: int, rgb: bool, stride: int = 16, step: int | None = None
+) -> Layout:
     """Check the planes of a picture and say how they are reduced.
 
     Args:
         planes: Of one picture.
         depth: Bits of a sample.
         rgb: The planes are green, blue, red.
+        stride: Height and width of the reduced picture are multiples of this.
         step: Reduce so many times, whatever the size.
 
     Raises:
@@ -74,7 +75,7 @@ def layout_of(planes: Sequence[Plane], *, depth: int, rgb: bool, step: int | Non
     _check(planes, depth=depth, rgb=rgb)
     height, width = planes[0].shape
     step = step or _step(max(height, width))
-    size = _round_up(-(-height // step)), _round_up(-(-width // step))
+    size = _round_up(-(-height // step), stride), _round_up(-(-width // step), stride)
     return Layout(tuple((p.shape[0], p.shape[1]) for p in planes), depth, rgb, step, size)
 
 
@@ -116,8 +117,8 @@ def _check(planes: Sequence[Plane], *, depth: int, rgb: bool) -> None:
             raise ModelMismatch(f"a plane of {columns}x{rows} is larger than {width}x{height}")
 
 
-def _round_up(side: int) -> int:
-    return max(SMALLEST, -(-side // STRIDE) * STRIDE)
+def _round_up(side: int, stride: int) -> int:
+    return max(SMALLEST, -(-side // stride) * stride)
 
 
 def reduced(planes: Sequence[Plane], layout: Layout) -> Picture:

@@ -9,7 +9,7 @@ is exact: every layer is drawn anew at the three times.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import cv2
 import numpy as np
@@ -17,7 +17,7 @@ import numpy as np
 from engines.interpolation import flow
 from engines.interpolation.data import Clip, planes_of
 from engines.interpolation.reduced import layout_of, reduced
-from engines.interpolation.synthesis import Ways, moved
+from engines.interpolation.synthesis import moved
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     Plane = NDArray[np.uint8]
+    Vector = NDArray[Any]
     Times = tuple[float, float, float]
 
 SIDE = 256
@@ -86,7 +87,8 @@ class Maker:
         path = _path(chosen[0], t, random, moving=random.random() < 0.45)
         if path is None:
             return None
-        frames = [_cut(frame, matrix) for frame, matrix in zip(chosen, path, strict=True)]
+        frames = [_cut(frame, matrix) for frame, matrix in zip(chosen, path.matrices, strict=True)]
+        frames = [_smeared(frame, way) for frame, way in zip(frames, path.smears, strict=True)]
         if not still and _useless(frames):
             return None
         if random.random() < (0.25 if still else 0.03):
@@ -104,7 +106,7 @@ class Maker:
         path = _path(clip[0], 0.5, random, moving=False)
         if path is None:
             return frames
-        texture = _cut(clip[int(random.integers(len(clip)))], path[0])
+        texture = _cut(clip[int(random.integers(len(clip)))], path.matrices[0])
         mask = _blob(random)
         spread = float(random.choice([6.0, 15.0, 30.0]))
         velocity = random.uniform(-spread, spread, 2)
@@ -129,12 +131,12 @@ def prepared(frames: Sequence[Plane], t: float) -> Sample:
     layout = layout_of(planes[0], depth=8, rgb=False, step=2)
     before, after = reduced(planes[0], layout), reduced(planes[2], layout)
     found = flow.Search(before, after).at(t)
-    ways = Ways.of(found, t)
+    ways = found.ways(t)
     guessed = [
         np.stack(moved(a, b, ways, layout.factors(i)))
         for i, (a, b) in enumerate(zip(planes[0], planes[2], strict=True))
     ]
-    seen, crowd = flow.seen(flow.guesses(before, after, found, t))
+    seen, crowd = flow.seen(flow.guesses(before, after, ways))
     return Sample(planes[1], guessed, seen, crowd, found.fields, t)
 
 
@@ -154,8 +156,18 @@ def _similarity(at: NDArray[np.float64], angle: float, zoom: float, centre: obje
     return cast("Plane", np.hstack([turn, shift[:, None]]))
 
 
-def _path(frame: Plane, t: float, random: Generator, *, moving: bool) -> list[Plane] | None:
-    """Matrices from the window to the frame at the three times; None if it does not fit."""
+@dataclass(frozen=True, slots=True, eq=False)
+class _Path:
+    """How a window goes over a clip."""
+
+    matrices: list[Plane]
+    """(2, 3) each: from the window to the frame, at the three times."""
+    smears: list[Vector]
+    """(x, y) in pixels: how far it went at each of them while the shutter was open."""
+
+
+def _path(frame: Plane, t: float, random: Generator, *, moving: bool) -> _Path | None:
+    """A path of a window over a frame; None if it does not fit."""
     height, width = frame.shape[0] * 2 // 3, frame.shape[1]
     room = np.array([width, height], np.float64)
     if (room < SIDE * 0.9).any():
@@ -166,13 +178,15 @@ def _path(frame: Plane, t: float, random: Generator, *, moving: bool) -> list[Pl
     reach = SIDE * zoom / 2
     spread = float(random.choice([3.0, 8.0, 16.0, 30.0])) if moving else 0.0
     travel = random.uniform(-spread, spread, 2)
-    bend = random.normal(0, 0.03, 2) * spread
+    # A shaken camera gathers speed, and its blur tells; without blur nobody can know.
+    shutter = float(random.choice([0.0, random.uniform(0.1, 0.5)])) if moving else 0.0
+    bend = random.normal(0, 0.03 if shutter == 0 else 0.12, 2) * (0 if exact else spread)
     turn = 0.0 if exact else random.normal(0, 0.03)
     grow = 0.0 if exact else random.normal(0, 0.04)
     angle = 0.0 if exact else random.normal(0, 0.1)
     margin = np.minimum(reach + np.abs(travel) / 2, room / 2)
     middle = margin + random.random(2) * np.maximum(room - 2 * margin, 0)
-    matrices = []
+    matrices, smears = list[Any](), list[Any]()
     for time in (0.0, t, 1.0):
         at = middle + travel * (time - 0.5)
         if exact:
@@ -183,7 +197,23 @@ def _path(frame: Plane, t: float, random: Generator, *, moving: bool) -> list[Pl
         size = zoom * np.exp(grow * (time - 0.5))
         centre = np.full(2, SIDE / 2)
         matrices.append(_similarity(at, angle + turn * time, size, centre))
-    return matrices
+        smears.append(shutter * (travel + bend * 4 * (1 - 2 * time)) / zoom)
+    return _Path(matrices, smears)
+
+
+def _smeared(frame: Plane, way: Vector) -> Plane:
+    """A packed frame of a camera that went *way* (x, y) pixels while its shutter was open."""
+    if np.hypot(*way) < 1:
+        return frame
+    parts = []
+    for plane, share in zip(planes_of(frame), (1.0, 0.5, 0.5), strict=True):
+        x, y = way * share
+        reach = int(np.ceil(max(abs(x), abs(y)) / 2))
+        kernel = np.zeros((2 * reach + 1, 2 * reach + 1), np.float32)
+        for along in np.linspace(-0.5, 0.5, 8 * reach + 1):
+            kernel[round(reach + along * y), round(reach + along * x)] += 1
+        parts.append(cv2.filter2D(np.ascontiguousarray(plane), -1, kernel / kernel.sum()))
+    return np.vstack([parts[0], np.hstack(parts[1:])])
 
 
 def _cut(frame: Plane, matrix: Plane) -> Plane:

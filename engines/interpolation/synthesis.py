@@ -7,55 +7,25 @@ field of numbers exists.
 from __future__ import annotations
 
 import functools
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
 import cv2
 import numpy as np
 
-from engines.interpolation.flow import doubled
+from engines.interpolation.ways import MARGIN
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from engines.interpolation.flow import Found
+    from engines.interpolation.ways import Field, Pair, Ways
 
     Plane = NDArray[Any]
-    Field = NDArray[np.float32]
 
-MARGIN = 2
-"""Pixels added around a reduced field before it is enlarged: its edge is then its inside."""
 STRIPE_PX = 1 << 17
 """Pixels of a plane worked on at once. With four times as many, each field of a stripe is memory
 fresh from the system, and its 3,700 page faults take as long as the work."""
 UNSEEN = 1 / 64
 """Shares of the background below which, everywhere, it is not looked up."""
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Ways:
-    """Where the pixels of a time between are looked up; with a margin, in reduced pixels."""
-
-    motion: Field
-    """(h + 4, w + 4, 2): from before to after."""
-    background: Field | None
-    """The same of the background; None: it stays."""
-    t: float
-    """The time."""
-    lean: tuple[float, float]
-    """How far the camera is from where even motion would have brought it, see `lean.py`."""
-
-    @classmethod
-    def of(cls, found: Found, t: float, lean: tuple[float, float] = (0.0, 0.0)) -> Ways:
-        """From what was found at half the reduced size."""
-        behind = None if found.background is None else with_margin(doubled(found.background))
-        return cls(with_margin(doubled(found.motion)), behind, t, lean)
-
-
-def with_margin(field: Field) -> Field:
-    """A field with its edge repeated `MARGIN` times."""
-    m = MARGIN
-    return cast("Field", cv2.copyMakeBorder(field, m, m, m, m, cv2.BORDER_REPLICATE))
 
 
 def synthesise(
@@ -89,7 +59,7 @@ def moved(
     """The four guesses at a whole plane: both by the motion, both by the background's."""
     rows = slice(0, before.shape[0])
     pairs = [
-        _pair(before, after, way, ways, slice(None), factors, rows)
+        _pair(before, after, way, slice(None), factors, rows)
         for way in (ways.motion, ways.background)
     ]
     return (*pairs[0], *pairs[1])
@@ -109,38 +79,35 @@ def _stripe(  # noqa: PLR0917  one caller
     there = slice(top, top + rows)
     size = (rows, before.shape[1])
     given = [_enlarged(share[piece], factors, size) for share in shares[:2]]
-    first = _mixed(*_pair(before, after, ways.motion, ways, piece, factors, there), *given)
+    first = _mixed(*_pair(before, after, ways.motion, piece, factors, there), *given)
     behind = shares[2:, piece]
     if float(behind.max()) < UNSEEN:
         return first
     rest = [_enlarged(share, factors, size) for share in behind]
-    second = _mixed(*_pair(before, after, ways.background, ways, piece, factors, there), *rest)
+    second = _mixed(*_pair(before, after, ways.background, piece, factors, there), *rest)
     return _mixed(first, second, given[0] + given[1], rest[0] + rest[1])
 
 
 def _pair(  # noqa: PLR0917  as it is asked for above
     before: Plane,
     after: Plane,
-    way: Field | None,
-    ways: Ways,
+    pair: Pair | None,
     piece: slice,
     factors: tuple[float, float],
     there: slice,
 ) -> tuple[Plane, Plane]:
-    """Rows *there* of both pictures moved by a motion; None: as they are."""
-    if way is None:
+    """Rows *there* of both pictures looked up along a pair of ways; None: as they are."""
+    if pair is None:
         return before[there], after[there]
     down, across = factors
-    places = _places(way.shape[0], way.shape[1], factors)[piece]
-    if any(ways.lean):
-        places = places - np.array(ways.lean, np.float32) * np.array([across, down], np.float32)
-    motion = way[piece]
-    if down != across:
-        motion = motion * np.array([1, down / across], np.float32)
+    places = _places(*pair[0].shape[:2], factors)[piece]
     size = (there.stop - there.start, before.shape[1])
     made = []
-    for plane, share in ((before, -ways.t), (after, 1 - ways.t)):
-        looked = cast("Field", cv2.scaleAdd(motion, share * across, places))
+    for plane, way in zip((before, after), pair, strict=True):
+        if down == across:
+            looked = cast("Field", cv2.scaleAdd(way[piece], across, places))
+        else:
+            looked = places + way[piece] * np.array([across, down], np.float32)
         at = _enlarged(looked, factors, size)
         edge = cv2.BORDER_REPLICATE
         made.append(cv2.remap(plane, at, None, cv2.INTER_LINEAR, borderMode=edge))  # type: ignore[call-overload]
@@ -166,7 +133,7 @@ def _enlarged(field: Field, factors: tuple[float, float], size: tuple[int, int])
             "Field", cv2.resize(field, None, fx=across, fy=down, interpolation=cv2.INTER_LINEAR)
         )
     top, left = int(MARGIN * down), int(MARGIN * across)
-    return np.ascontiguousarray(field[top : top + size[0], left : left + size[1]])
+    return field[top : top + size[0], left : left + size[1]]
 
 
 def _mixed(first: Plane, second: Plane, one: Field, other: Field) -> Plane:

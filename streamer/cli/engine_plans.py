@@ -194,11 +194,11 @@ def prune(*, everything: bool) -> None:
 
 def _current_models() -> dict[str, str | None]:
     """Digests of the networks of today, by name; None where it cannot be told here."""
-    from engines.catalog import CATALOG, FOR_GPUS
+    from engines.catalog import EVERY
     from engines.errors import EngineError
 
     found: dict[str, str | None] = {}
-    for entry in (*CATALOG, *FOR_GPUS):
+    for entry in EVERY:
         try:
             found[entry.name] = entry.model().digest
         except EngineError:

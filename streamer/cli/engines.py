@@ -141,11 +141,11 @@ def _entries(
 
     Those that are made for GPUs out of others are among them where plans are wanted.
     """
-    from engines.catalog import CATALOG, FOR_GPUS, find
+    from engines.catalog import CATALOG, EVERY, find
 
     if names:
         return [find(name) for name in names]
-    known = (*CATALOG, *FOR_GPUS) if compiled else CATALOG
+    known = EVERY if compiled else CATALOG
     return [entry for entry in known if precision is None or precision in entry.tolerances]
 
 

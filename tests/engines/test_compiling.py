@@ -220,3 +220,20 @@ def test_a_compiler_that_dies_is_told_of_with_its_last_words(store, monkeypatch)
         pytest.raises(Exception, match=r"small: the compiler ended with status 1: it said nothing"),
     ):
         list(made.progress())
+
+
+def test_the_whole_interpolation_network_compiles_with_a_step_at_each_scale(
+    rtx, tmp_path, monkeypatch
+):
+    """The shipped one has 21 steps, and takes minutes."""
+    pytest.importorskip("torch", reason="training needs torch")
+    from engines.interpolation import export
+    from engines.interpolation.whole import network
+
+    monkeypatch.setattr(network, "TURNS", (1, 1, 1, 1, 1))
+    path, kind = tmp_path / "small.onnx", export.KINDS["whole"]
+    export.export(kind.network(), path, metadata={"name": "interpolation-whole"}, kind=kind)
+    entry = replace(find("interpolation-whole"), path=path)
+    plan = build(entry.model(), rtx, entry.target("sm89"))
+    assert [name for name, _, _ in plan.facts["outputs"]] == ["ways", "background", "shares"]
+    assert plan.facts["f16_layers"] > 0

@@ -13,7 +13,7 @@ from engines.interpolation.reduced import layout_of, reduced
 from engines.interpolation.whole import device
 from engines.interpolation.whole import model as whole
 from engines.modelfile import ModelFile, read_model_file
-from tests.engines.interpolation.scenes import pan
+from tests.engines.interpolation.scenes import error, pan
 
 onnx = pytest.importorskip("onnx", reason="the extras train, tensorrt and rtx have it")
 
@@ -80,16 +80,29 @@ def apart(one, other):
     return [np.abs(a.astype(int) - b) for a, b in zip(one, other, strict=True)]
 
 
+@pytest.mark.parametrize("t", [0.25, 0.5])
+def test_a_pan_is_followed_at_any_time(on_cpu, t):
+    before, wanted, after = pan(128, 192, t=t)
+    made = on_cpu.between(before, after).at(t)
+    for plane, want, first in zip(made, wanted, before, strict=True):
+        assert error(plane, want) < 0.4 * max(error(first, want), 2)
+
+
+def test_it_has_far_less_than_five_million_weights():
+    weights = onnx.load(whole.SHIPPED).graph.initializer
+    assert 2e5 < sum(int(np.prod(each.dims)) for each in weights) < 2e6
+
+
 @pytest.mark.parametrize(
     ("size", "subsampling"),
     [((64, 96), (2, 2)), ((64, 96), (1, 1)), ((72, 128), (1, 2)), ((180, 330), (2, 2))],
 )
 def test_it_says_what_the_cpu_makes_of_the_same_network(on_cpu, on_gpu, size, subsampling):
-    """Three roundings to bytes are one here, and OpenCV rounds places to a 32nd of a pixel."""
+    """OpenCV rounds places to a 32nd of a pixel: 3 bytes at a sign's edge; and to bytes thrice."""
     pair = scene(size, subsampling)
     for t in (0.25, 0.6):
         for far in apart(on_cpu.between(*pair).at(t), on_gpu.between(*pair).at(t)):
-            assert far.max() <= 2
+            assert far.max() <= 4
             assert far.mean() < 0.25
 
 

@@ -1,0 +1,139 @@
+"""What each network is given for a batch of training samples, and what it is to make smaller.
+
+Both are scored by what is measured in the end, the logarithm of the squared error, with absolute
+errors and slopes beside it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from engines.interpolation.network import Mixer
+from engines.interpolation.samples import Sample, prepared
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+FLOOR = 5e-5
+"""Added to a mean square before its logarithm: beyond 43 dB little is to be won, and without it
+the samples that hardly move rule the gradient."""
+CHROMA = 1.76
+"""Weight of the squared error of both chroma planes beside luma's, as they weigh in red, green and
+blue."""
+PICTURE: Mapping[str, float] = {"decibels": 1.0, "distance": 10.0, "edges": 3.0}
+"""Weights of the terms of a picture."""
+
+
+class Lesson(Protocol):
+    """How one kind of network is taught."""
+
+    @property
+    def code(self) -> tuple[str, ...]:
+        """Files of this room whose digest goes into the checkpoint."""
+        ...
+
+    @property
+    def weights(self) -> Mapping[str, float]:
+        """Of the terms of the loss."""
+        ...
+
+    def network(self) -> nn.Module:
+        """A network that has learnt nothing."""
+        ...
+
+    def prepared(self, frames: Sequence[Any], t: float) -> Any:
+        """A sample out of three packed frames and the time of the middle one."""
+        ...
+
+    def together(self, samples: Sequence[Any]) -> Any:
+        """Samples as one batch."""
+        ...
+
+    def terms(self, network: nn.Module, batch: Any) -> dict[str, Tensor]:
+        """Every term of the loss for one batch."""
+        ...
+
+
+def picture_terms(luma: Tensor, chroma: Tensor) -> dict[str, Tensor]:
+    """Of a picture that is off by luma (n, 1, h, w) and chroma (n, 2, h/2, w/2); 1 is white."""
+    square = luma.square().mean((1, 2, 3)) + CHROMA * chroma.square().mean((1, 2, 3))
+    return {
+        "decibels": (square + FLOOR).log().mean(),
+        "distance": (luma.square() + 1e-6).sqrt().mean() + (chroma.square() + 1e-6).sqrt().mean(),
+        "edges": luma.diff(dim=2).abs().mean() + luma.diff(dim=3).abs().mean(),
+    }
+
+
+def stacked(arrays: Sequence[np.ndarray[Any, Any]]) -> Tensor:
+    """Arrays of one shape as one tensor of float32."""
+    return torch.from_numpy(np.stack(arrays)).float()
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Batch:
+    """Samples for the mixer as tensors; planes 0 to 1."""
+
+    luma: Tensor
+    """(n, 1, h, w): what is wanted."""
+    chroma: Tensor
+    """(n, 2, h/2, w/2)."""
+    guessed_luma: Tensor
+    """(n, 4, h, w): the guesses."""
+    guessed_chroma: Tensor
+    """(n, 4, 2, h/2, w/2)."""
+    seen: Tensor
+    """(n, 10, h/2, w/2), bytes."""
+    crowd: Tensor
+    """(n, 6, h/4, w/4), bytes."""
+    fields: Tensor
+    """(n, 4, h/4, w/4)."""
+    t: Tensor
+    """(n, 1, 1, 1)."""
+
+
+class MixerLesson:
+    """The guesses are fixed: what is learnt is a mixture, and what it should be is known.
+
+    Nothing is differentiated through a look-up.
+    """
+
+    code = ("network.py", "data.py", "samples.py", "flow.py", "synthesis.py", "losses.py")
+    weights = PICTURE
+
+    def network(self) -> nn.Module:
+        """A network that has learnt nothing."""
+        return Mixer()
+
+    def prepared(self, frames: Sequence[Any], t: float) -> Sample:
+        """A sample, the guesses as the program makes them."""
+        return prepared(frames, t)
+
+    def together(self, samples: Sequence[Sample]) -> Batch:
+        """Samples as one batch."""
+        fields = stacked([s.fields for s in samples])
+        return Batch(
+            luma=stacked([s.wanted[0][None] for s in samples]) / 255,
+            chroma=stacked([np.stack(s.wanted[1:]) for s in samples]) / 255,
+            guessed_luma=stacked([s.guessed[0] for s in samples]) / 255,
+            guessed_chroma=stacked([np.stack(s.guessed[1:], 1) for s in samples]) / 255,
+            seen=stacked([s.seen for s in samples]),
+            crowd=stacked([s.crowd for s in samples]),
+            fields=fields.permute(0, 1, 4, 2, 3).flatten(1, 2).contiguous(),
+            t=torch.tensor([s.t for s in samples], dtype=torch.float32).view(-1, 1, 1, 1),
+        )
+
+    def terms(self, network: nn.Module, batch: Batch) -> dict[str, Tensor]:
+        """Every term of the loss for one batch."""
+        shares = network(batch.seen, batch.crowd, batch.fields, batch.t)
+        large = functional.interpolate(
+            shares, scale_factor=2.0, mode="bilinear", align_corners=False
+        )
+        luma = (batch.guessed_luma * large).sum(1, keepdim=True) - batch.luma
+        chroma = (batch.guessed_chroma * shares.unsqueeze(2)).sum(1) - batch.chroma
+        return picture_terms(luma, chroma)

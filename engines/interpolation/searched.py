@@ -1,0 +1,58 @@
+"""The CPU way: motion is searched, and a small network says what to believe."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from engines.interpolation import flow
+from engines.interpolation.lean import leaning
+from engines.interpolation.ways import Ways, usable
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from engines.engine import Engine
+    from engines.interpolation.ways import Field, Picture
+
+STRIDE = 16
+"""Height and width of the reduced pictures must be multiples of this."""
+INPUTS = {"seen": "uint8", "crowd": "uint8", "fields": "float32", "t": "float32"}
+OUTPUTS = {"shares": "float32"}
+
+
+class Finding:
+    """What was searched between two reduced pictures (h, w, 3)."""
+
+    def __init__(self, engine: Engine, before: Picture, after: Picture) -> None:
+        self._engine = engine
+        self._before, self._after = before, after
+        self._search = flow.Search(before, after)
+        self._lean = leaning(before, after, self._search.motion)
+
+    def at(self, t: float) -> tuple[Ways, Field]:
+        """See `ways.Finding`."""
+        # A camera that gathers speed is before the middle at half time, and at the ends on time.
+        x, y = (4 * t * (1 - t) * value for value in self._lean)
+        found = self._search.at(t)
+        ways = found.ways(t, (x, y))
+        guesses = flow.guesses(self._before, self._after, ways)
+        said = self._engine.infer(given(guesses, found.fields, t))
+        return ways, usable(said["shares"][0], t)
+
+
+def given(guesses: NDArray[np.uint8], fields: Field, t: float) -> dict[str, NDArray[Any]]:
+    """What the network takes."""
+    seen, crowd = flow.seen(guesses)
+    return {"seen": seen, "crowd": crowd, "fields": fields, "t": np.array([t], np.float32)}
+
+
+def proof_samples(pairs: list[tuple[Picture, Picture, float]]) -> list[dict[str, NDArray[Any]]]:
+    """What the network takes of pairs of reduced pictures and a time between."""
+    samples = []
+    for before, after, t in pairs:
+        found = flow.Search(before, after).at(t)
+        guesses = flow.guesses(before, after, found.ways(t))
+        samples.append(given(guesses, found.fields, t))
+    return samples
