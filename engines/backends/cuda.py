@@ -50,6 +50,10 @@ _LOST = {
 """Results of the driver, from cuda.h, after which a process can use a device no more."""
 _CAPTURE_THREAD_LOCAL = 1
 """CU_STREAM_CAPTURE_MODE_THREAD_LOCAL: other threads may go on allocating meanwhile."""
+_STREAM_NON_BLOCKING = 1
+"""CU_STREAM_NON_BLOCKING: beside the legacy stream too, where the decoder copies."""
+_NO_MEMORY = 2
+"""CUDA_ERROR_OUT_OF_MEMORY."""
 _SCHEDULE_BLOCKING_SYNC = 4
 """CU_CTX_SCHED_BLOCKING_SYNC."""
 _DRIVER_FILE = Path("/proc/driver/nvidia/version")
@@ -155,7 +159,9 @@ class Gpu:
     def stream(self) -> Stream:
         """A row of work; those of different streams run side by side."""
         with self.current("making a stream"):
-            return Stream(self, self._pycuda.Stream())
+            # While one of the other kind is recorded, whoever uses the legacy stream fails, in
+            # whatever thread, and so does the recording (CUDA_ERROR_STREAM_CAPTURE_IMPLICIT).
+            return Stream(self, self._pycuda.Stream(_STREAM_NON_BLOCKING))
 
     def event(self, *, timing: bool = False) -> Event:
         """A mark in a stream. Waiting for it sleeps: the processor is for decoding meanwhile."""
@@ -174,6 +180,7 @@ class Gpu:
         """Call the driver where PyCUDA does not; within `current`.
 
         Raises:
+            OutOfDeviceMemory: There was too little of it.
             DeviceLost: The device cannot be used any more.
             EngineError: The driver refused.
         """
@@ -182,7 +189,8 @@ class Gpu:
             text = ctypes.c_char_p()
             self._driver.cuGetErrorName(result, ctypes.byref(text))
             said = (text.value or str(result).encode()).decode()
-            raise EngineError(f"{self}: {name} failed: {said}")
+            kind = OutOfDeviceMemory if result == _NO_MEMORY else EngineError
+            raise kind(f"{self}: {name} failed: {said}")
 
     def _see(self, result: int) -> None:
         if result in _LOST:

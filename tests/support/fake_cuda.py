@@ -28,6 +28,7 @@ _TEXTS = {
     901: "operation failed due to a previous error during capture",
 }
 _NAMES = {
+    2: b"CUDA_ERROR_OUT_OF_MEMORY",
     400: b"CUDA_ERROR_INVALID_HANDLE",
     901: b"CUDA_ERROR_STREAM_CAPTURE_INVALIDATED",
 }
@@ -43,6 +44,8 @@ class Machine:
         self.sticky = 0
         """What every call fails with once a kernel has faulted."""
         self.capture_refused = False
+        self.full_at_launch = False
+        """Whether there is no memory left for a recorded graph to run in."""
         self.waiting: dict[int, int] = {}
         """How threads wait in a GPU's primary context: the flags it was made with, by index."""
         self._flags: dict[int, int] = {}
@@ -146,7 +149,7 @@ class Driver:
 
         self.Device = Device
         self.Context = Context
-        self.Stream = lambda: _Stream(own)
+        self.Stream = lambda flags=0: _Stream(own, flags)
         self.Event = lambda flags: _Event(own, flags)
 
     def fail(self, call: str, code: int) -> None:
@@ -306,8 +309,9 @@ class _Pinned(_Owned):
 class _Stream(_Owned):
     kind = "stream"
 
-    def __init__(self, driver: Driver) -> None:
+    def __init__(self, driver: Driver, flags: int) -> None:
         super().__init__(driver, driver.enter("cuStreamCreate"))
+        self.flags = flags
         self.handle = driver.machine.address()
         self._todo: list[Any] = []
         self.recording: list[Any] | None = None
@@ -386,7 +390,9 @@ class Library:
     def cuStreamBeginCapture_v2(self, stream: ctypes.c_void_p, mode: int) -> int:
         if not self._ready():
             assert mode == 1, "other threads could not allocate meanwhile"
-            stream_at(stream.value).recording = []
+            taken = stream_at(stream.value)
+            assert taken.flags == 1, "others could not use the legacy stream meanwhile"
+            taken.recording = []
         return self._ready()
 
     def cuStreamEndCapture(self, stream: ctypes.c_void_p, graph: Any) -> int:
@@ -414,6 +420,8 @@ class Library:
             return self._ready()
         if executable.value not in self._graphs:
             return 400
+        if self._machine.full_at_launch:
+            return 2
         self._machine.launches += 1
         for work in self._graphs[executable.value]:
             stream_at(stream.value).add(work)

@@ -161,6 +161,19 @@ def test_a_refusal_is_not_taken_for_a_lost_device(machine):
         gpu.stream().launch(cuda.Graph(gpu))
 
 
+def test_a_recorded_graph_that_finds_no_room_is_short_of_memory_and_not_broken(machine):
+    gpu = cuda.gpu()
+    stream = gpu.stream()
+    with gpu.current("recording"), stream.capture() as graph:
+        pass
+    machine.full_at_launch = True
+    with pytest.raises(OutOfDeviceMemory, match="cuGraphLaunch"), gpu.current("launching"):
+        stream.launch(graph)
+    machine.full_at_launch = False
+    with gpu.current("launching"):
+        stream.launch(graph)
+
+
 def test_a_lost_device_stays_lost_and_giving_back_is_no_error(machine):
     gpu = cuda.gpu()
     buffer, stream = gpu.allocate(10), gpu.stream()
