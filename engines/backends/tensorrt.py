@@ -167,7 +167,7 @@ class TensorRtEngine:
         self._streams: weakref.WeakSet[Resident] = weakref.WeakSet()  # guarded by _change
         self._abandoned: deque[DeviceBuffer] = deque()
         with gpu.current(f"loading the plan of {spec.name}"):
-            loaded = LoadedPlan(plan, library, gpu, spec)
+            self._loaded = loaded = LoadedPlan(plan, library, gpu, spec)
             self.spec = loaded.spec
             """The file's, with every size open that the plan leaves open: a batch, mostly."""
             self._profiles = loaded.profiles
@@ -177,6 +177,7 @@ class TensorRtEngine:
             except BaseException:
                 for lane in self._idle:
                     lane.close()
+                loaded.close()
                 raise
 
     def infer(self, inputs: Mapping[str, NDArray[Any]]) -> Mapping[str, NDArray[Any]]:
@@ -218,6 +219,7 @@ class TensorRtEngine:
         for stream in streams:
             stream.close()
         self._free_abandoned()
+        self._loaded.close()
 
     def _run(
         self, inputs: Mapping[str, NDArray[Any]], kept: Kept | None = None
@@ -277,11 +279,26 @@ class LoadedPlan:
         self.engine = self._runtime.deserialize_cuda_engine(plan)
         if self.engine is None:
             raise self.refusal(f"cannot load the plan of {spec.name}", PlanUnfit)
-        self.spec = self._compared(spec)
-        self.profiles = tuple(
-            Profile({tensor.name: self._sizes(tensor.name, at) for tensor in spec.inputs})
-            for at in range(self.engine.num_optimization_profiles)
-        )
+        try:
+            self.spec = self._compared(spec)
+            self.profiles = tuple(
+                Profile({tensor.name: self._sizes(tensor.name, at) for tensor in spec.inputs})
+                for at in range(self.engine.num_optimization_profiles)
+            )
+        except BaseException:
+            self.close()
+            raise
+
+    def close(self) -> None:
+        """Give the weights back, once no context is left. Any number of times.
+
+        Not left to the collector: the library frees them on the device that is current then.
+        """
+        self.gpu.release(self._drop)
+
+    def _drop(self) -> None:
+        self.engine = None
+        self._runtime = None
 
     def refusal(self, what: str, kind: type[EngineError] = EngineError) -> EngineError:
         """Why the library said no, from what it said beside it and from how the device is.

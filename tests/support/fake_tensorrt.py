@@ -91,6 +91,10 @@ class FakeTensorRt:
         self.machine = machine
         self.contexts = 0
         """Execution contexts that live."""
+        self.engines = 0
+        """Deserialised plans that live."""
+        self.strayed = 0
+        """Deserialised plans that were destroyed while no device was current."""
         self.before_run: Any = None
         """Called on the device before each network, with the inputs by name."""
         own = self
@@ -159,9 +163,14 @@ class ICudaEngine:
             )
             for value in values
         }
+        self.module.engines += 1
         self.device_memory_size_v2 = facts["activations"]
         self.num_io_tensors = len(self._tensors)
         self.num_optimization_profiles = len(facts["profiles"])
+
+    def __del__(self) -> None:
+        self.module.engines -= 1
+        self.module.strayed += not self.module.machine.stack()
 
     def get_tensor_name(self, index: int) -> str:
         return [*self._tensors][index]

@@ -100,7 +100,7 @@ def test_closing_gives_everything_back_and_more_calls_are_told(open_plan, machin
     engine.close()
     engine.close()
     assert not any(machine.live.values()), machine.live
-    assert trt.contexts == 0
+    assert (trt.contexts, trt.engines, trt.strayed) == (0, 0, 0)
     with pytest.raises(EngineError, match="closed"):
         engine.infer({"x": row(4)})
 
@@ -210,10 +210,11 @@ DAMAGED = {
 
 
 @pytest.mark.parametrize(("content", "words"), DAMAGED.values(), ids=DAMAGED.keys())
-def test_a_plan_that_does_not_fit_is_refused_in_words(open_plan, machine, content, words):
+def test_a_plan_that_does_not_fit_is_refused_in_words(open_plan, machine, trt, content, words):
     with pytest.raises(PlanUnfit, match=words):
         open_plan(content)
     assert not any(machine.live.values())
+    assert (trt.engines, trt.strayed) == (0, 0)
 
 
 def test_a_network_that_cannot_be_recorded_runs_without_a_graph_and_says_so(
