@@ -217,7 +217,8 @@ def _timing_cache(library: Library, config: Any, path: Path | None) -> bool:
         known = path.read_bytes()
     except OSError:
         known = b""
-    if not config.set_timing_cache(config.create_timing_cache(known), False):
+    cache = config.create_timing_cache(known)
+    if cache is None or not config.set_timing_cache(cache, False):
         library.messages.take()  # of another version, or damaged: measure anew
         config.set_timing_cache(config.create_timing_cache(b""), False)
     return True

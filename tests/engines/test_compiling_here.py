@@ -50,9 +50,10 @@ def test_kernel_times_are_kept_for_the_next_build(timing):
     assert timing.read_bytes() == b"known times, and new ones"
 
 
-def test_kernel_times_of_another_version_are_measured_anew(timing):
+@pytest.mark.parametrize("content", [b"foreign", b"damaged"])
+def test_kernel_times_that_are_of_no_use_are_measured_anew(timing, content):
     timing.parent.mkdir(exist_ok=True)
-    timing.write_bytes(b"foreign or damaged")
+    timing.write_bytes(content)
     build(MODEL, fake(Says()), TARGET, timing_cache=timing)
     assert timing.read_bytes() == b", and new ones"
 

@@ -109,9 +109,11 @@ class Config:
         return self._says.profile
 
     def create_timing_cache(self, content):
-        return Cache(content)
+        return None if content == b"damaged" else Cache(content)
 
     def set_timing_cache(self, cache, ignore_mismatch):
+        if not isinstance(cache, Cache):
+            raise TypeError("set_timing_cache(): incompatible function arguments")
         if not ignore_mismatch and not cache.belongs_to(self._says.fits):
             return False
         self._cache = cache
