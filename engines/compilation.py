@@ -29,8 +29,20 @@ HEARTBEAT_S = 1.0
 """Longest silence: whoever waits for progress hears at least this often that time goes by."""
 STARTING = "starting"
 """Phase before the compiler has said a word."""
+_VISIBLE = "CUDA_VISIBLE_DEVICES"
+"""Numbers or names of the GPUs that a process sees, in their order (CUDA Programming Guide)."""
 _LAST_WORDS = 500
 """Characters of what a dead build left on standard error."""
+
+
+def alone(gpu: int) -> dict[str, str]:
+    """The environment of a process that is to see one GPU only.
+
+    Args:
+        gpu: Its number as this process counts them.
+    """
+    seen = [name.strip() for name in os.environ.get(_VISIBLE, "").split(",") if name.strip()]
+    return {_VISIBLE: seen[gpu] if gpu < len(seen) else str(gpu)}
 
 
 class Compilation:
@@ -43,6 +55,8 @@ class Compilation:
         target: what for.
         store: where the plan goes.
         flavour: which TensorRT; None for the one that is installed.
+        gpu: which GPU it is compiled on, as this process counts them; None for the first. TensorRT
+            times its kernels there, and the compiler takes the first that it sees.
     """
 
     def __init__(
@@ -52,6 +66,7 @@ class Compilation:
         store: PlanStore,
         *,
         flavour: Flavour | None = None,
+        gpu: int | None = None,
     ) -> None:
         request = {
             "path": str(model.path),
@@ -76,6 +91,7 @@ class Compilation:
             stderr=self._errors,
             # A Ctrl-C in the terminal is for the program, which decides.
             start_new_session=True,
+            env=os.environ if gpu is None else {**os.environ, **alone(gpu)},
         )
 
     def __enter__(self) -> Self:

@@ -105,7 +105,11 @@ class Preparer:
 
     def _compile(self, tell: Callable[[float], None], stop: threading.Event) -> None:
         with Compilation(
-            self._model, self._key.target, self._store, flavour=self._library.flavour
+            self._model,
+            self._key.target,
+            self._store,
+            flavour=self._library.flavour,
+            gpu=self._gpu.index,
         ) as compilation:
             for progress in compilation.progress():
                 if stop.is_set():

@@ -275,6 +275,7 @@ class LoadedPlan:
     def __init__(self, plan: bytes, library: Library, gpu: Gpu, spec: EngineSpec) -> None:
         library.messages.take()
         self.library, self.gpu = library, gpu
+        self._making = threading.Lock()
         self._runtime = library.module.Runtime(library.messages.logger)
         self.engine = self._runtime.deserialize_cuda_engine(plan)
         if self.engine is None:
@@ -313,7 +314,14 @@ class LoadedPlan:
         return kind(f"{self.library.name} on {self.gpu}: {what}: {said}")
 
     def context(self) -> Any:
-        """An execution context whose activations lie in memory that it will be given."""
+        """An execution context whose activations lie in memory that it will be given.
+
+        One at a time: contexts are safe beside each other, making them is not said to be.
+        """
+        with self._making:
+            return self._context()
+
+    def _context(self) -> Any:
         module, own = self.library.module, self.library.module.ExecutionContextAllocationStrategy
         if self.library.flavour == "rtx":
             config = self.engine.create_runtime_config()

@@ -6,6 +6,7 @@ import pytest
 pytest.importorskip("onnx", reason="the extras train, tensorrt and rtx have it")
 from onnx import TensorProto, helper
 
+from engines.compilation import alone
 from engines.compiling import build
 from engines.errors import (
     DeviceUnavailable,
@@ -113,3 +114,14 @@ def test_an_output_of_another_type_than_the_files_is_refused():
 def test_without_a_gpu_it_is_not_even_tried():
     with pytest.raises(DeviceUnavailable, match="only on the GPU that is to run the plan"):
         build(MODEL, fake(Says()), Target("sm90", "f32", TARGET.profiles))
+
+
+@pytest.mark.parametrize(
+    ("seen", "gpu", "alone_there"),
+    [(None, 1, "1"), ("", 0, "0"), ("2,3", 1, "3"), ("GPU-8a2f, GPU-71c0", 0, "GPU-8a2f")],
+)
+def test_a_build_sees_the_gpu_that_its_plan_is_for(monkeypatch, seen, gpu, alone_there):
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    if seen is not None:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", seen)
+    assert alone(gpu) == {"CUDA_VISIBLE_DEVICES": alone_there}

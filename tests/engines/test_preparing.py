@@ -72,8 +72,9 @@ class Compiler:
         self.error = None
         self.between = None
 
-    def __call__(self, model, target, store, *, flavour):
+    def __call__(self, model, target, store, *, flavour, gpu):
         self.builds += 1
+        self.gpu = gpu
         self._model, self._target, self._store = model, target, store
         return self
 
@@ -113,6 +114,11 @@ def prepare(model, entry, library, compiler):
 def build(preparer):
     shares = []
     return preparer.build(shares.append, threading.Event()), shares
+
+
+def test_a_plan_is_built_on_the_gpu_that_it_is_for(prepare, compiler):
+    prepare().build(lambda share: None, threading.Event()).close()
+    assert compiler.gpu == 0
 
 
 def test_a_plan_is_built_proven_and_then_found_ready(prepare, compiler):
