@@ -4,6 +4,7 @@ Deserialising a plan needs a driver, so these tests look at what the compiler wa
 """
 
 import itertools
+import os
 import signal
 import sys
 from dataclasses import replace
@@ -222,10 +223,11 @@ def test_a_compiler_that_dies_is_told_of_with_its_last_words(store, monkeypatch)
         list(made.progress())
 
 
+@pytest.mark.skipif("STREAMER_LONG" not in os.environ, reason="half a minute: STREAMER_LONG=1")
 def test_the_whole_interpolation_network_compiles_with_a_step_at_each_scale(
     rtx, tmp_path, monkeypatch
 ):
-    """The shipped one has 21 steps, and takes minutes."""
+    """The shipped one has 21 steps, takes minutes, and is in training."""
     pytest.importorskip("torch", reason="training needs torch")
     from engines.interpolation import export
     from engines.interpolation.whole import network
