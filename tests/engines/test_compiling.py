@@ -4,7 +4,6 @@ Deserialising a plan needs a driver, so these tests look at what the compiler wa
 """
 
 import itertools
-import os
 import signal
 import sys
 from dataclasses import replace
@@ -223,7 +222,6 @@ def test_a_compiler_that_dies_is_told_of_with_its_last_words(store, monkeypatch)
         list(made.progress())
 
 
-@pytest.mark.skipif("STREAMER_LONG" not in os.environ, reason="half a minute: STREAMER_LONG=1")
 def test_the_whole_interpolation_network_compiles_with_a_step_at_each_scale(
     rtx, tmp_path, monkeypatch
 ):
