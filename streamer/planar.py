@@ -107,10 +107,9 @@ def _unpacked(frame: av.VideoFrame, form: Layout, low_bits: int) -> av.VideoFram
     words: NDArray[np.uint16] = np.ndarray(
         shape, "<u2", buffer=memoryview(frame.planes[0]), strides=strides
     )
-    words = words >> low_bits
-    return picture_of(
-        [words[:, ::2][:, : frame.width], words[:, 1::4], words[:, 3::4]], frame, form
-    )
+    samples = words >> np.uint16(low_bits)
+    luma, u, v = samples[:, ::2][:, : frame.width], samples[:, 1::4], samples[:, 3::4]
+    return picture_of([luma, u, v], frame, form)
 
 
 class Planarizer:
