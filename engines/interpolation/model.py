@@ -1,8 +1,9 @@
 """What lies between two pictures? Planes in, planes of any time between out.
 
-What the program calls; needs neither torch nor the training code. On the CPU motion is searched
-(`searched.py`); on a GPU a larger network does all of it (`whole/`). Which of both is decided when
-it is opened, and stays: what is made halfway through a film looks like what was made before.
+What the program calls; needs neither torch nor the training code. Motion is searched on the CPU
+(`searched.py`); who asks for a GPU has a larger network do all of it (`whole/`). Which of both is
+decided when it is opened, and stays: what is made halfway through a film looks like what was made
+before.
 """
 
 from __future__ import annotations

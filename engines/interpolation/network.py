@@ -29,11 +29,14 @@ DOUBT = -3.0
 """How much less the background is believed without a reason, as a logit."""
 
 
-def _conv(inside: int, outside: int, stride: int = 1) -> nn.Sequential:
+def conv(inside: int, outside: int, stride: int = 1) -> nn.Sequential:
+    """A convolution of 3x3 that makes its picture smaller by the stride."""
     return nn.Sequential(nn.Conv2d(inside, outside, 3, stride, 1), nn.LeakyReLU(0.1, inplace=True))
 
 
-class _Residual(nn.Module):
+class Residual(nn.Module):
+    """What a convolution of 3x3 adds."""
+
     def __init__(self, channels: int) -> None:
         super().__init__()
         self.conv = nn.Conv2d(channels, channels, 3, 1, 1)
@@ -43,13 +46,13 @@ class _Residual(nn.Module):
         return functional.leaky_relu(x + self.conv(x), 0.1)
 
 
-class _Up(nn.Module):
+class Up(nn.Module):
     """Twice the size, other channels, with what was there at that size."""
 
     def __init__(self, inside: int, outside: int) -> None:
         super().__init__()
         self.mix = nn.Conv2d(inside, outside, 1)
-        self.conv = _Residual(outside)
+        self.conv = Residual(outside)
 
     def forward(self, x: Tensor, beside: Tensor) -> Tensor:
         """(n, inside, h, w) and (n, outside, 2h, 2w) to the latter."""
@@ -65,10 +68,10 @@ class Mixer(nn.Module):
         c2, c4, c8 = 16, 32, 64  # at a half, a quarter and an eighth of what goes in
         self.stem = nn.Conv2d(len(PAIRS) + 3, c2, 3, 2, 1)
         self.beside = nn.Conv2d(FIELDS + 1 + len(PAIRS), c2, 1)
-        self.down4 = nn.Sequential(_conv(c2, c4, 2), _Residual(c4))
-        self.down8 = nn.Sequential(_conv(c4, c8, 2), _Residual(c8), _Residual(c8))
-        self.up4 = _Up(c8, c4)
-        self.up2 = _Up(c4, c2)
+        self.down4 = nn.Sequential(conv(c2, c4, 2), Residual(c4))
+        self.down8 = nn.Sequential(conv(c4, c8, 2), Residual(c8), Residual(c8))
+        self.up4 = Up(c8, c4)
+        self.up2 = Up(c4, c2)
         self.head = nn.Conv2d(c2, 4 * GUESSES, 1)
         self._begin()
 
@@ -108,7 +111,7 @@ class Mixer(nn.Module):
                 assert part.bias is not None, "convolutions here have one"
                 nn.init.zeros_(part.bias)
         for part in self.modules():
-            if isinstance(part, _Residual):
+            if isinstance(part, Residual):
                 part.conv.weight.data *= 0.3
         nn.init.normal_(self.head.weight, std=1e-3)
 

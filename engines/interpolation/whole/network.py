@@ -14,11 +14,12 @@ the four guesses is said by shares, visibility as in Super SloMo (Jiang et al., 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+
+from engines.interpolation.network import DOUBT, GUESSES, Residual, Up, conv
 
 SCALES = 5
 """Motion is searched at 1/2, 1/4 ... of the reduced picture; the first is the finest."""
@@ -38,10 +39,6 @@ FITS = 4
 FIT_EVERY = 4
 DEAD, GAIN, MOST_ASIDE = 0.04, 0.5, 0.25
 """Of what blur tells of a camera's path: see `lean`."""
-GUESSES = 4
-"""Before and after by the motion, before and after by the background's."""
-DOUBT = -3.0
-"""How much less the background is believed without a reason, as a logit."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -76,42 +73,14 @@ def larger(field: Tensor, times: int = 2) -> Tensor:
     )
 
 
-def _conv(inside: int, outside: int, stride: int = 1) -> nn.Sequential:
-    return nn.Sequential(nn.Conv2d(inside, outside, 3, stride, 1), nn.LeakyReLU(0.1, inplace=True))
-
-
-class _Residual(nn.Module):
-    def __init__(self, channels: int) -> None:
-        super().__init__()
-        self.conv = nn.Conv2d(channels, channels, 3, 1, 1)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(n, c, h, w) to the same."""
-        return functional.leaky_relu(x + self.conv(x), 0.1)
-
-
-class _Up(nn.Module):
-    """Twice the size, other channels, with what was there at that size."""
-
-    def __init__(self, inside: int, outside: int) -> None:
-        super().__init__()
-        self.mix = nn.Conv2d(inside, outside, 1)
-        self.conv = _Residual(outside)
-
-    def forward(self, x: Tensor, beside: Tensor) -> Tensor:
-        """(n, inside, h, w) and (n, outside, 2h, 2w) to the latter."""
-        x = functional.interpolate(self.mix(x), scale_factor=2.0, mode="nearest")
-        return cast("Tensor", self.conv(x + beside))
-
-
 class _Encoder(nn.Module):
     """Features of one picture at every scale, the finest first."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.first = nn.Sequential(_conv(3, FEATURES, 2), _Residual(FEATURES))
+        self.first = nn.Sequential(conv(3, FEATURES, 2), Residual(FEATURES))
         self.further = nn.ModuleList(
-            nn.Sequential(_conv(FEATURES, FEATURES, 2), _Residual(FEATURES))
+            nn.Sequential(conv(FEATURES, FEATURES, 2), Residual(FEATURES))
             for _ in range(SCALES - 1)
         )
         self.told = nn.Conv2d(FEATURES, FEATURES, 1)
@@ -215,7 +184,7 @@ class _Step(nn.Module):
         told = 2 * FEATURES + (2 * REACH + 1) ** 2 + offered + 5
         self.look = nn.Conv2d(told, STATE, 1)
         self.remember = nn.Conv2d(STATE, STATE, 1)
-        self.think = nn.Sequential(_Residual(STATE), _Residual(STATE), _Residual(STATE))
+        self.think = nn.Sequential(Residual(STATE), Residual(STATE), Residual(STATE))
         self.say = nn.Conv2d(STATE, 2 + len(WINDOWS) + 4, 3, 1, 1)
 
     def forward(
@@ -314,10 +283,10 @@ class _Mixer(nn.Module):
         c2, c4, c8 = 40, 64, 96  # at a half, a quarter and an eighth of what goes in
         self.stem = nn.Conv2d(3 * GUESSES + 6, c2, 3, 2, 1)
         self.beside = nn.Conv2d(STATE + 7, c2, 1)
-        self.down4 = nn.Sequential(_conv(c2, c4, 2), _Residual(c4))
-        self.down8 = nn.Sequential(_conv(c4, c8, 2), _Residual(c8), _Residual(c8))
-        self.up4 = _Up(c8, c4)
-        self.up2 = _Up(c4, c2)
+        self.down4 = nn.Sequential(conv(c2, c4, 2), Residual(c4))
+        self.down8 = nn.Sequential(conv(c4, c8, 2), Residual(c8), Residual(c8))
+        self.up4 = Up(c8, c4)
+        self.up2 = Up(c4, c2)
         self.head = nn.Conv2d(c2, 4 * GUESSES, 1)
 
     def forward(self, guesses: list[Tensor], state: Tensor, fields: Tensor, t: Tensor) -> Tensor:
@@ -389,7 +358,7 @@ class Whole(nn.Module):
                 assert part.bias is not None, "convolutions here have one"
                 nn.init.zeros_(part.bias)
         for part in self.modules():
-            if isinstance(part, _Residual):
+            if isinstance(part, Residual):
                 part.conv.weight.data *= 0.3
         nn.init.normal_(self.step.say.weight, std=1e-3)
         nn.init.normal_(self.mixer.head.weight, std=1e-3)
