@@ -21,6 +21,7 @@ from engines.interpolation.data import held_out, planes_of
 from engines.interpolation.evaluate import PEERS_FOLDER, to_rgb
 from engines.interpolation.model import open_interpolator
 from engines.interpolation.peers import Rife, averaged_flow
+from engines.memory import keep_freed
 from engines.timing import in_turns
 
 if TYPE_CHECKING:
@@ -106,6 +107,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--sizes", nargs="+", default=[f"{w}x{h}" for w, h in SIZES])
     a = parser.parse_args()
+    keep_freed()  # as the program does
     sizes = [(int(w), int(h)) for w, h in (size.split("x") for size in a.sizes)]
     print(json.dumps(measure(sizes, rounds=a.rounds), indent=1))
 

@@ -9,6 +9,8 @@ from typing import Annotated, Final
 
 import typer
 
+from engines.memory import keep_freed
+
 from . import output
 from .common import common, register
 from .exits import Exit, exit_code, one_line
@@ -28,6 +30,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command that *arguments* name; the process's own by default. Gives the exit code."""
     wanted = list(sys.argv[1:] if arguments is None else arguments)
     output.reset()
+    keep_freed()
     try:
         application = _app(wanted)
         status = application(args=wanted or ["--help"], prog_name="streamer", standalone_mode=False)

@@ -17,6 +17,7 @@ import av
 import av.error
 import structlog
 
+from engines.memory import keep_freed
 from streamer import log
 from streamer.drawing import no_signal
 from streamer.link import Latest
@@ -37,6 +38,7 @@ _FORMATS: Final = {"rtsp": "rtsp", "rtsps": "rtsp", "rtmp": "flv", "rtmps": "flv
 
 def main(pipe: IO[bytes]) -> None:
     """Publish what comes through *pipe* until it ends."""
+    keep_freed()
     settings = PublishSettings(**json.loads(pipe.readline()))
     log.set_up(
         level="info",
