@@ -50,7 +50,7 @@ def table() -> str:
          f"{night['live_p99_ms']:.0f} ms; {night['live_dropped']} of {night['live_pictures']}"),
         ("converting 720p, x264 veryfast: over the `ffmpeg` program; pictures a second",
          f"{convert['copy_ratio']:.2f}; {convert['copy_fps']:.0f}"),
-        ("720p25 made 50, x264 veryfast; 4K doubled: most memory",
+        ("a panning camera's 720p25 made 50, x264 veryfast; 4K likewise: most memory",
          f"{convert['double_fps']:.0f} pictures a second; {convert['peak_mb_4k']} MB"),
         ("replay of 1080p at one look a second",
          f"{get['replay']['replay_speed']} times real time"),
