@@ -14,7 +14,7 @@ from engines.interpolation.whole import model as whole
 from engines.lowlight import device as lowlight_device
 from engines.lowlight import model as lowlight
 from engines.modelfile import ModelFile, read_model_file
-from engines.plans import Profile, Target
+from engines.plans.store import Profile, Target
 from engines.proof import Proof, Tolerance, at_the_ends, prove
 from engines.smoke import device as smoke_device
 from engines.smoke import model as smoke
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
-    from engines.plans import Shape
+    from engines.plans.store import Shape
     from engines.proof import Inputs
     from engines.spec import EngineSpec
 

@@ -9,19 +9,19 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from engines.changeover import Changeover
 from engines.engine import open_engine, read_device, reference_spec
 from engines.errors import DeviceUnavailable
 from engines.modelfile import read_model_file
+from engines.plans.changeover import Changeover
 from engines.proof import prove_once
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from engines.changeover import Prepares
     from engines.engine import Device, Engine, Precision
     from engines.modelfile import ModelFile
-    from engines.plans import Profile
+    from engines.plans.changeover import Prepares
+    from engines.plans.store import Profile
     from engines.proof import Inputs, Tolerance
     from engines.spec import EngineSpec, TensorSpec
 
@@ -103,7 +103,7 @@ def _preparer(
 
     gpu, library = cuda.gpu(index), tensorrt.library()
     from engines.catalog import entry_of
-    from engines.preparing import Preparer
+    from engines.plans.preparing import Preparer
 
     entry = entry_of(reference_spec(model))
     if entry is None:

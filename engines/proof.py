@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
     from engines.engine import Engine
     from engines.modelfile import ModelFile
-    from engines.plans import Profile, Shape
+    from engines.plans.store import Profile, Shape
 
     Inputs = Mapping[str, NDArray[Any]]
 

@@ -22,7 +22,7 @@ THREADS = {
     "streamer/notify/dispatcher.py": "one thread a channel: a dead receiver delays nobody else",
     "streamer/bench/link.py": "the two ends of the link it measures",
     "streamer/bench/cameras.py": "one thread a pipeline, started and stopped by hand",
-    "engines/changeover.py": "a plan is built and proven while the program goes on without it",
+    "engines/plans/changeover.py": "a plan is built and proven while the program goes on",
     "engines/timing.py": "every core at work while it is timed",
     "streamer/convert/job.py": "chunks side by side, each in a pipeline of its own",
     "streamer/bench/rtsp.py": "the pipeline runs while the camera is timed",

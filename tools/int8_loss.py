@@ -12,9 +12,9 @@ import onnx
 
 from engines.catalog import find
 from engines.engine import Engine, open_reference
-from engines.graphs import prepared
 from engines.modelfile import ModelFile
-from engines.quantising import quantised, ranges_of
+from engines.plans.graphs import prepared
+from engines.plans.quantising import quantised, ranges_of
 from engines.smoke.model import SmokeModel
 
 

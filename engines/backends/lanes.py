@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from engines.backends.cuda import DeviceBuffer, Event, Graph, PinnedArray, Stream
     from engines.backends.tensorrt import LoadedPlan
-    from engines.plans import Shape
+    from engines.plans.store import Shape
     from engines.spec import TensorSpec
 
 _log = logging.getLogger(__name__)

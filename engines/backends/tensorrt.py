@@ -2,7 +2,7 @@
 
 Both libraries have one interface; which one is used is chosen when it is first asked for. An engine
 has two lanes (`lanes.py`): while one computes, the other copies. Compiling is
-`engines/compiling.py`; device memory and streams are `cuda.py`.
+`engines/plans/compiling.py`; device memory and streams are `cuda.py`.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from engines.errors import (
     OutOfDeviceMemory,
     PlanUnfit,
 )
-from engines.plans import PlanKey, PlanStore, Profile, Target
+from engines.plans.store import PlanKey, PlanStore, Profile, Target
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from engines.backends.lanes import Kept
     from engines.engine import Precision
     from engines.modelfile import ModelFile
-    from engines.plans import Flavour, Shape
+    from engines.plans.store import Flavour, Shape
     from engines.spec import EngineSpec, TensorSpec
 
 LANES = 2
@@ -143,7 +143,7 @@ class TensorRtEngine:
     """A plan on a GPU. Safe to call from any number of threads; two are served at a time.
 
     Args:
-        plan: What `engines.compiling` made.
+        plan: What `engines.plans.compiling` made.
         library: What it was made with.
         gpu: Where it is to run.
         spec: Of the network it was made from; the plan is checked against it.
@@ -368,7 +368,7 @@ class LoadedPlan:
 def load(model: ModelFile, *, precision: Precision, index: int) -> TensorRtEngine:
     """The newest plan of a model that fits this machine; see `engines.engine.open_engine`.
 
-    Nothing is compiled: see `engines.changeover` for running meanwhile.
+    Nothing is compiled: see `engines.plans.changeover` for running meanwhile.
 
     Raises:
         DeviceUnavailable: No library, GPU, driver or PyCUDA, or no plan yet.

@@ -23,7 +23,7 @@ from engines.engine import read_device
 from engines.errors import DeviceUnavailable, EngineError, ModelMismatch
 from engines.modelfile import ModelFile, read_model_file
 from engines.opening import open_proven
-from engines.plans import Profile
+from engines.plans.store import Profile
 from engines.proof import Tolerance
 from engines.smoke.model import (
     STRIDE,
@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from engines.engine import Device, Engine, EngineState, Precision
-    from engines.plans import Shape
+    from engines.plans.store import Shape
     from engines.proof import Inputs
 
 LAYOUTS: tuple[Layout, ...] = ("planar", "nv12")

@@ -14,9 +14,9 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
 
     from engines.catalog import CatalogEntry
-    from engines.compiling import Progress
     from engines.engine import Precision
-    from engines.plans import Flavour, PlanEntry, PlanStore, Target
+    from engines.plans.compiling import Progress
+    from engines.plans.store import Flavour, PlanEntry, PlanStore, Target
 
 _MEGABYTE = 1e6
 
@@ -71,8 +71,8 @@ def build(
         EngineError: the first that cannot be compiled, and why.
     """
     from engines.backends.tensorrt import library
-    from engines.compiling import key_of
-    from engines.plans import PlanStore
+    from engines.plans.compiling import key_of
+    from engines.plans.store import PlanStore
 
     out, found, store = output.current(), library(flavour), PlanStore()
     for capability, driver in targets_of(gpus, found.flavour):
@@ -104,7 +104,7 @@ def _compile(
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn
 
-    from engines.compilation import Compilation
+    from engines.plans.compilation import Compilation
 
     what = f"compiling {entry.name} for {target.capability} in {target.precision}"
     quiet = not sys.stderr.isatty() or output.current().verbosity < 0
@@ -164,7 +164,7 @@ def table(records: Sequence[dict[str, Any]]) -> "RenderableType":
 
 def check(names: Sequence[str]) -> bool:
     """Read the plans of these networks whole, all for none; whether every one is as it was."""
-    from engines.plans import PlanStore
+    from engines.plans.store import PlanStore
 
     out, whole = output.current(), True
     for entry in PlanStore().verify():
@@ -180,7 +180,7 @@ def check(names: Sequence[str]) -> bool:
 
 def prune(*, everything: bool) -> None:
     """Delete plans that nothing will use again; a record for each."""
-    from engines.plans import PlanStore
+    from engines.plans.store import PlanStore
 
     out, wanted = output.current(), {} if everything else _current_models()
     gone = PlanStore().prune(lambda entry: not everything and _of_use(entry, wanted))
@@ -210,7 +210,7 @@ def _of_use(entry: "PlanEntry", shipped: Mapping[str, str | None]) -> bool:
     """Whether a plan may be asked for again: nothing it depends on has been replaced."""
     from engines.backends.tensorrt import library
     from engines.errors import DeviceUnavailable
-    from engines.plans import RECIPE
+    from engines.plans.store import RECIPE
 
     if entry.key is None or entry.key.recipe != RECIPE:
         return False

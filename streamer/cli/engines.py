@@ -27,7 +27,7 @@ def list_engines() -> None:
     """List the networks that come with the program, and the plans they were compiled to."""
     from engines.catalog import CATALOG
     from engines.errors import EngineError
-    from engines.plans import PlanStore
+    from engines.plans.store import PlanStore
 
     out = output.current()
     rows: list[dict[str, Any]] = []

@@ -10,7 +10,7 @@ from engines.backends import onnxruntime
 from engines.engine import open_engine
 from engines.errors import InaccurateEngine
 from engines.modelfile import read_model_file
-from engines.plans import Profile
+from engines.plans.store import Profile
 from engines.proof import Tolerance, at_the_ends, prove, prove_once
 from tests.support.onnx_bytes import metadata, one_node
 

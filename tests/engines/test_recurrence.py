@@ -3,7 +3,6 @@
 import numpy as np
 import pytest
 
-from engines.changeover import Changeover
 from engines.engine import EngineState
 from engines.errors import (
     DeviceLost,
@@ -12,6 +11,7 @@ from engines.errors import (
     OutOfDeviceMemory,
     StateLost,
 )
+from engines.plans.changeover import Changeover
 from engines.recurrence import recurrence
 from engines.spec import EngineSpec, TensorSpec
 

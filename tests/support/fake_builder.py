@@ -1,4 +1,4 @@
-"""The half of TensorRT that compiles, as far as `engines.compiling` asks: what it says is scripted.
+"""The half of TensorRT that compiles, as far as `compiling.py` asks: what it says is scripted.
 
 Names, arguments and return values are those of TensorRT 10's Python interface; what it would say
 is in `Says`. TensorRT for RTX is tested in the flesh, so this stands for the other flavour, which

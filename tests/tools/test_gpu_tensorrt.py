@@ -12,7 +12,7 @@ from gpu.tensorrt_way import TensorRtRunner
 from engines.backends.tensorrt import Library, Messages
 from engines.catalog import find
 from engines.errors import DeviceUnavailable, EngineError
-from engines.plans import Plan, Profile
+from engines.plans.store import Plan, Profile
 from tests.support import fake_tensorrt
 from tests.support.fake_cuda import Machine
 from tests.support.fake_tensorrt import FakeTensorRt

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from engines.backends.cuda import Gpu
     from engines.catalog import CatalogEntry
     from engines.engine import Precision
-    from engines.plans import Flavour
+    from engines.plans.store import Flavour
     from gpu.sections import Notebook, Options
 
 FLAVOURS: tuple[Flavour, ...] = ("tensorrt", "rtx")

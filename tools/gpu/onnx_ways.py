@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 
 def opened(entry: CatalogEntry, precision: Precision = "f32") -> ModelFile:
     """The network as TensorRT would be given it: its batch open, and in f16 if that is wanted."""
-    from engines.casting import half
-    from engines.graphs import prepared
+    from engines.plans.casting import half
+    from engines.plans.graphs import prepared
 
     model = entry.model()
     graph = prepared(model.content, entry.profiles)

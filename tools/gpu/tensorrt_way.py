@@ -9,10 +9,10 @@ import numpy as np
 
 from engines.backends import cuda
 from engines.backends.tensorrt import LoadedPlan, TensorRtEngine, library
-from engines.compiling import build, key_of
 from engines.engine import reference_spec
 from engines.errors import EngineError
-from engines.plans import PlanStore
+from engines.plans.compiling import build, key_of
+from engines.plans.store import PlanStore
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from engines.backends.tensorrt import Library
     from engines.catalog import CatalogEntry
     from engines.engine import Engine, Precision
-    from engines.plans import Flavour
+    from engines.plans.store import Flavour
 
     Arrays = Mapping[str, NDArray[Any]]
 

@@ -15,7 +15,7 @@ import numpy as np
 from engines.errors import DeviceUnavailable, EngineError
 from engines.interpolation.whole.model import SHIPPED
 from engines.modelfile import read_model_file
-from engines.plans import Profile
+from engines.plans.store import Profile
 from engines.proof import Tolerance
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from engines.engine import Engine, Precision
     from engines.interpolation.reduced import Layout
     from engines.modelfile import ModelFile
-    from engines.plans import Shape
+    from engines.plans.store import Shape
     from engines.proof import Inputs
 
     Plane = NDArray[Any]

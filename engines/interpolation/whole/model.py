@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 
 from engines.interpolation.ways import Ways, usable, with_margin
-from engines.plans import Profile
+from engines.plans.store import Profile
 from engines.proof import Tolerance
 
 if TYPE_CHECKING:

@@ -11,12 +11,12 @@ import pytest
 from engines.backends import cuda, tensorrt
 from engines.backends.tensorrt import TensorRtEngine
 from engines.catalog import CATALOG
-from engines.compiling import build
 from engines.engine import reference_spec
 from engines.errors import DeviceUnavailable, ModelMismatch, OutOfDeviceMemory, PlanUnfit
 from engines.modelfile import read_model_file
-from engines.plans import Profile, Target
-from engines.preparing import Preparer
+from engines.plans.compiling import build
+from engines.plans.preparing import Preparer
+from engines.plans.store import Profile, Target
 from engines.smoke.model import TOLERANCES, open_smoke_model, proof_samples
 from tests.support.onnx_bytes import metadata, one_node
 

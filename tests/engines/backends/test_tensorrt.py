@@ -21,7 +21,7 @@ from engines.errors import (
     PlanUnfit,
 )
 from engines.modelfile import read_model_file
-from engines.plans import Plan, PlanKey, PlanStore, Profile, Target
+from engines.plans.store import Plan, PlanKey, PlanStore, Profile, Target
 from tests.support import fake_tensorrt
 from tests.support.fake_cuda import Machine
 from tests.support.fake_tensorrt import FakeTensorRt

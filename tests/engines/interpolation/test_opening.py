@@ -11,7 +11,7 @@ pytest.importorskip("onnx", reason="the extras train, tensorrt and rtx have it")
 import onnx
 from onnx import TensorProto, helper
 
-from engines import catalog, preparing
+from engines import catalog
 from engines.backends import tensorrt
 from engines.backends.tensorrt import Library, Messages
 from engines.engine import EngineState
@@ -19,9 +19,10 @@ from engines.errors import DeviceUnavailable, UnsupportedLayer
 from engines.interpolation import model
 from engines.interpolation.model import open_interpolator
 from engines.interpolation.whole import device
-from engines.plans import Profile
+from engines.plans import preparing
+from engines.plans.store import Profile
 from tests.engines.interpolation.scenes import pan
-from tests.engines.test_preparing import Compiler
+from tests.engines.plans.test_preparing import Compiler
 from tests.support.fake_cuda import Machine
 from tests.support.fake_tensorrt import FakeTensorRt
 from tests.support.networks import graph_of

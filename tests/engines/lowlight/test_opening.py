@@ -6,15 +6,16 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from engines import catalog, preparing
+from engines import catalog
 from engines.backends import tensorrt
 from engines.backends.tensorrt import Library, Messages
 from engines.engine import EngineState
 from engines.lowlight import device
 from engines.lowlight.model import open_lowlight_model
-from engines.plans import Profile
+from engines.plans import preparing
+from engines.plans.store import Profile
 from tests.engines.lowlight.scenes import planes, street
-from tests.engines.test_preparing import Compiler
+from tests.engines.plans.test_preparing import Compiler
 from tests.support.fake_cuda import Machine
 from tests.support.fake_tensorrt import FakeTensorRt
 

@@ -17,12 +17,12 @@ from engines.backends import onnxruntime
 from engines.backends.tensorrt import library
 from engines.batching import Batcher
 from engines.catalog import FOR_GPUS, entry_of, find
-from engines.compiling import build
 from engines.decoded import LEFT, Decoded, colors, even_window
 from engines.engine import EngineState
 from engines.errors import DeviceUnavailable, InaccurateEngine, ModelFileError, ModelMismatch
 from engines.modelfile import ModelFile
-from engines.plans import Target
+from engines.plans.compiling import build
+from engines.plans.store import Target
 from engines.smoke.device import (
     LAYOUTS,
     TOLERANCES,
@@ -204,8 +204,8 @@ def test_equal_arguments_give_equal_bytes_and_the_file_says_what_it_was_made_fro
 
 
 def test_in_f16_pictures_differ_by_a_level_and_masks_by_the_tolerance(by_planes):
-    from engines.casting import half
-    from engines.graphs import prepared
+    from engines.plans.casting import half
+    from engines.plans.graphs import prepared
 
     made = graph("smoke")
     content = half(prepared(made.content, profiles("planar"))).SerializeToString()

@@ -7,9 +7,9 @@ import pytest
 from engines.backends import cuda
 from engines.backends.tensorrt import library
 from engines.catalog import CATALOG, find
-from engines.compiling import Progress
 from engines.errors import DeviceUnavailable
-from engines.plans import Plan, PlanKey, PlanStore
+from engines.plans.compiling import Progress
+from engines.plans.store import Plan, PlanKey, PlanStore
 from streamer.cli import engine_plans, main
 from streamer.cli.engines import _entries
 from streamer.cli.exits import Exit

@@ -7,8 +7,6 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 
-from engines import changeover
-from engines.changeover import FIRST_PAUSE_S, LONGEST_PAUSE_S, Changeover
 from engines.engine import EngineState, open_engine
 from engines.errors import (
     DeviceLost,
@@ -19,7 +17,9 @@ from engines.errors import (
     UnsupportedLayer,
 )
 from engines.opening import opened_by
-from engines.plans import Profile
+from engines.plans import changeover
+from engines.plans.changeover import FIRST_PAUSE_S, LONGEST_PAUSE_S, Changeover
+from engines.plans.store import Profile
 from tests.support.onnx_bytes import metadata, one_node
 
 X = np.arange(4, dtype=np.float32)[None]

@@ -10,11 +10,11 @@ import pytest
 pytest.importorskip("onnx", reason="the extras train, tensorrt and rtx have it")
 from onnx import TensorProto, helper
 
-from engines.casting import F16, F32, half
 from engines.catalog import CATALOG, find
 from engines.errors import ModelMismatch
-from engines.graphs import element_types, prepared
-from engines.plans import RECIPE
+from engines.plans.casting import F16, F32, half
+from engines.plans.graphs import element_types, prepared
+from engines.plans.store import RECIPE
 from tests.support.networks import graph_of, opened
 from tests.support.rounding import rounding
 

@@ -6,8 +6,6 @@ import pytest
 pytest.importorskip("onnx", reason="the extras train, tensorrt and rtx have it")
 from onnx import TensorProto, helper
 
-from engines.compilation import alone
-from engines.compiling import build
 from engines.errors import (
     DeviceUnavailable,
     EngineError,
@@ -16,7 +14,9 @@ from engines.errors import (
     OutOfDeviceMemory,
     UnsupportedLayer,
 )
-from engines.plans import PlanStore, Profile, Target
+from engines.plans.compilation import alone
+from engines.plans.compiling import build
+from engines.plans.store import PlanStore, Profile, Target
 from tests.support.fake_builder import BuilderFlag, Says, fake
 from tests.support.networks import file_of, graph_of
 

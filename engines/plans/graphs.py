@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from engines.plans import Profile
+    from engines.plans.store import Profile
 
 MOVERS = frozenset(
     [

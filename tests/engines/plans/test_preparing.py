@@ -5,17 +5,18 @@ import threading
 import numpy as np
 import pytest
 
-from engines import opening, preparing
+from engines import opening
 from engines.backends import cuda, tensorrt
 from engines.backends.tensorrt import Library, Messages
 from engines.catalog import CatalogEntry
-from engines.compiling import BuildStopped, Progress, key_of
 from engines.engine import EngineState
 from engines.errors import DeviceUnavailable, InaccurateEngine, OutOfDeviceMemory, UnsupportedLayer
 from engines.modelfile import read_model_file
 from engines.opening import open_proven
-from engines.plans import Plan, PlanStore, Profile
-from engines.preparing import Preparer
+from engines.plans import preparing
+from engines.plans.compiling import BuildStopped, Progress, key_of
+from engines.plans.preparing import Preparer
+from engines.plans.store import Plan, PlanStore, Profile
 from engines.proof import Tolerance
 from tests.support import fake_tensorrt
 from tests.support.fake_cuda import Machine
@@ -63,7 +64,7 @@ def entry(model):
 
 
 class Compiler:
-    """Stands for a build in a process of its own; see `engines.compilation`."""
+    """Stands for a build in a process of its own; see `engines.plans.compilation`."""
 
     def __init__(self, library):
         self.library = library

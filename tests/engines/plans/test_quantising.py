@@ -7,12 +7,12 @@ pytest.importorskip("onnx", reason="the extras train, tensorrt and rtx have it")
 from onnx import TensorProto, helper
 
 from engines.backends.tensorrt import library
-from engines.casting import half
-from engines.compiling import build
 from engines.errors import DeviceUnavailable, ModelMismatch
-from engines.graphs import constants
-from engines.plans import Profile, Target
-from engines.quantising import KEPT_ENDS, quantised, ranges_of
+from engines.plans.casting import half
+from engines.plans.compiling import build
+from engines.plans.graphs import constants
+from engines.plans.quantising import KEPT_ENDS, quantised, ranges_of
+from engines.plans.store import Profile, Target
 from tests.support.networks import file_of, graph_of, opened
 
 LAYERS = 2 * KEPT_ENDS + 2

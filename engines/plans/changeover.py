@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from engines.engine import Engine, EngineState
-    from engines.plans import Shape
+    from engines.plans.store import Shape
     from engines.recurrence import Links, Recurrence
     from engines.spec import EngineSpec
 

@@ -12,16 +12,16 @@ import time
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any, Self
 
-from engines.compiling import BuildStopped, Progress, named_error
 from engines.errors import EngineError
-from engines.plans import PlanKey, read_key
+from engines.plans.compiling import BuildStopped, Progress, named_error
+from engines.plans.store import PlanKey, read_key
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from types import TracebackType
 
     from engines.modelfile import ModelFile
-    from engines.plans import Flavour, PlanStore, Target
+    from engines.plans.store import Flavour, PlanStore, Target
 
 PATIENCE_S = 5.0
 """A build is asked to stop between two of its steps, which are short; then it is killed."""
@@ -85,7 +85,7 @@ class Compilation:
         """Of that plan."""
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115  closed by __exit__
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "engines.compiling"],
+            [sys.executable, "-m", "engines.plans.compiling"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._errors,

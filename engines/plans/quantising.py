@@ -20,8 +20,8 @@ from onnx import helper, numpy_helper
 
 from engines.engine import open_reference
 from engines.errors import ModelMismatch
-from engines.graphs import constants
 from engines.modelfile import ModelFile
+from engines.plans.graphs import constants
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence

@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from engines.backends.tensorrt import TensorRtEngine
-from engines.compilation import Compilation
-from engines.compiling import BuildStopped, key_of
 from engines.engine import reference_spec
 from engines.errors import InaccurateEngine, PlanUnfit
-from engines.plans import PlanStore
+from engines.plans.compilation import Compilation
+from engines.plans.compiling import BuildStopped, key_of
+from engines.plans.store import PlanStore
 from engines.proof import prove
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from engines.catalog import CatalogEntry
     from engines.engine import Engine, Precision
     from engines.modelfile import ModelFile
-    from engines.plans import PlanKey
+    from engines.plans.store import PlanKey
 
 
 class Preparer:

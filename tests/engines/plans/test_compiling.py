@@ -16,10 +16,10 @@ from onnx import TensorProto, helper
 
 from engines.backends.tensorrt import library
 from engines.catalog import CATALOG, FOR_GPUS, find
-from engines.compilation import STARTING, Compilation
-from engines.compiling import BuildStopped, build, key_of
 from engines.errors import DeviceUnavailable, ModelMismatch, UnsupportedLayer
-from engines.plans import PlanStore, Profile, Target
+from engines.plans.compilation import STARTING, Compilation
+from engines.plans.compiling import BuildStopped, build, key_of
+from engines.plans.store import PlanStore, Profile, Target
 from tests.support.networks import file_of, graph_of, opened
 
 pytestmark = pytest.mark.compile
@@ -117,7 +117,7 @@ def test_sizes_of_another_network_are_refused(rtx):
 
 
 def test_progress_goes_one_way_and_names_what_is_done(rtx, monkeypatch):
-    monkeypatch.setattr("engines.compiling.SECONDS_BETWEEN", 0)
+    monkeypatch.setattr("engines.plans.compiling.SECONDS_BETWEEN", 0)
     seen = []
     build(CONVOLUTION, rtx, TARGET, progress=seen.append)
     shares = [now.share for now in seen]
@@ -127,7 +127,7 @@ def test_progress_goes_one_way_and_names_what_is_done(rtx, monkeypatch):
 
 
 def test_a_build_ends_when_nobody_wants_it(rtx, monkeypatch):
-    monkeypatch.setattr("engines.compiling.SECONDS_BETWEEN", 0)
+    monkeypatch.setattr("engines.plans.compiling.SECONDS_BETWEEN", 0)
 
     def leave(progress):
         raise KeyboardInterrupt
@@ -175,7 +175,7 @@ def test_a_silent_build_is_heard_of_and_can_be_left(store, monkeypatch, tmp_path
     silent.write_text("#!/bin/sh\nexec sleep 60\n")
     silent.chmod(0o755)
     monkeypatch.setattr(sys, "executable", str(silent))
-    monkeypatch.setattr("engines.compilation.HEARTBEAT_S", 0.01)
+    monkeypatch.setattr("engines.plans.compilation.HEARTBEAT_S", 0.01)
     with Compilation(CONVOLUTION, TARGET, store) as made:
         first, second = itertools.islice(made.progress(), 2)
     assert (first.share, first.phase) == (0, STARTING)

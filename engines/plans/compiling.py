@@ -1,4 +1,4 @@
-"""Compiles a network to a plan with TensorRT: `python -m engines.compiling` is one build.
+"""Compiles a network to a plan with TensorRT: `python -m engines.plans.compiling` is one build.
 
 A build takes from a second (TensorRT for RTX) to minutes (TensorRT, which times its kernels) and
 may take the whole process down with it, so the program starts one in a process of its own; see
@@ -31,7 +31,7 @@ from engines.errors import (
     UnsupportedLayer,
 )
 from engines.modelfile import ModelFile
-from engines.plans import Plan, PlanKey, PlanStore, Target, read_target, write_timing_cache
+from engines.plans.store import Plan, PlanKey, PlanStore, Target, read_target, write_timing_cache
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -123,9 +123,9 @@ def _graph(model: ModelFile, target: Target) -> tuple[bytes, dict[str, str]]:
     try:
         from onnx import helper
 
-        from engines.casting import half
-        from engines.graphs import prepared
-        from engines.quantising import quantised
+        from engines.plans.casting import half
+        from engines.plans.graphs import prepared
+        from engines.plans.quantising import quantised
     except ModuleNotFoundError as error:
         raise DeviceUnavailable(f"compiling needs the package {error.name}") from error
     graph = prepared(model.content, target.profiles)

@@ -23,7 +23,7 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from engines.errors import ModelMismatch
-from engines.graphs import constants, element_types
+from engines.plans.graphs import constants, element_types
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -9,8 +9,8 @@ from onnx import TensorProto, helper
 from engines.backends import onnxruntime
 from engines.catalog import CATALOG, find
 from engines.errors import ModelFileError, ModelMismatch, UnsupportedLayer
-from engines.graphs import constants, prepared
-from engines.plans import Profile
+from engines.plans.graphs import constants, prepared
+from engines.plans.store import Profile
 from tests.support.networks import graph_of, opened
 
 

@@ -8,7 +8,7 @@ from dataclasses import asdict, replace
 import pytest
 
 from engines.errors import PlanUnfit
-from engines.plans import Plan, PlanKey, PlanStore, Profile, Target, read_key
+from engines.plans.store import Plan, PlanKey, PlanStore, Profile, Target, read_key
 from engines.proof import Proof, Tolerance
 
 PROFILE = Profile({"x": ((1, 32), (2, 64), (4, 96))})
