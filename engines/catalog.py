@@ -47,7 +47,7 @@ class CatalogEntry:
     profiles: tuple[Profile, ...]
     """Sizes that plans for GPUs are compiled for; the first that accepts the inputs is used."""
     keep_f32: tuple[str, ...] = ()
-    """Layers that stay in f32 on a GPU, by name; see `plans.Target`."""
+    """Layers that stay in f32 on a GPU, by name; see `plans.store.Target`."""
     derive: Callable[[], ModelFile] | None = None
     """Makes the network where it is not just the file: a graph around it, for GPUs."""
 
@@ -108,7 +108,7 @@ SMOKE_SIZES = (
 """Of the smoke networks. Fixed sizes come first: kernels are tuned for them."""
 INTERPOLATION_SIZES = _profile(
     # Reduced pictures are 64 to 512 pixels long; 1920x1080 becomes 480x272.
-    seen=((10, 64, 64), (10, 272, 480), (10, 512, 512)),
+    seen=((9, 64, 64), (9, 272, 480), (9, 512, 512)),
     crowd=((6, 32, 32), (6, 136, 240), (6, 256, 256)),
     fields=((2, 32, 32, 2), (2, 136, 240, 2), (2, 256, 256, 2)),
     t=((1,),) * 3,

@@ -11,7 +11,8 @@ import sys
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
 KEPT_BYTES = 128 << 20
-"""Free memory at the end of a heap up to which nothing is given back."""
+"""Free memory at the end of a heap up to which nothing is given back. A thread may have a heap of
+its own: kept is what each of them once needed."""
 LARGEST_BLOCK_BYTES = 32 << 20
 """Blocks up to this are taken from a heap; more than a plane of 8K. glibc takes no larger value."""
 _log = logging.getLogger(__name__)

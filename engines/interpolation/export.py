@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from types import ModuleType
 
-VERSION = "1"
+VERSION = "2"
 """Of the shipped weights; counts up with each release of them."""
 OPSET = 17
 

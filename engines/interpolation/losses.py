@@ -16,6 +16,7 @@ from torch.nn import functional
 
 from engines.interpolation.network import Mixer
 from engines.interpolation.samples import Sample, prepared
+from engines.interpolation.ways import BEYOND
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -87,8 +88,10 @@ class Batch:
     """(n, 4, h, w): the guesses."""
     guessed_chroma: Tensor
     """(n, 4, 2, h/2, w/2)."""
+    inside: Tensor
+    """(n, 4, h/2, w/2): what the share of a guess is worth, less beyond the picture's edge."""
     seen: Tensor
-    """(n, 10, h/2, w/2), bytes."""
+    """(n, 9, h/2, w/2), bytes."""
     crowd: Tensor
     """(n, 6, h/4, w/4), bytes."""
     fields: Tensor
@@ -103,7 +106,10 @@ class MixerLesson:
     Nothing is differentiated through a look-up.
     """
 
-    code = ("network.py", "data.py", "samples.py", "flow.py", "synthesis.py", "losses.py")
+    code = (
+        "network.py", "data.py", "samples.py", "flow.py", "ways.py", "reduced.py", "synthesis.py",
+        "losses.py",
+    )  # fmt: skip
     weights = PICTURE
 
     def network(self) -> nn.Module:
@@ -122,6 +128,7 @@ class MixerLesson:
             chroma=stacked([np.stack(s.wanted[1:]) for s in samples]) / 255,
             guessed_luma=stacked([s.guessed[0] for s in samples]) / 255,
             guessed_chroma=stacked([np.stack(s.guessed[1:], 1) for s in samples]) / 255,
+            inside=(stacked([s.inside for s in samples]) / 255).clamp_min(BEYOND),
             seen=stacked([s.seen for s in samples]),
             crowd=stacked([s.crowd for s in samples]),
             fields=fields.permute(0, 1, 4, 2, 3).flatten(1, 2).contiguous(),
@@ -130,7 +137,8 @@ class MixerLesson:
 
     def terms(self, network: nn.Module, batch: Batch) -> dict[str, Tensor]:
         """Every term of the loss for one batch."""
-        shares = network(batch.seen, batch.crowd, batch.fields, batch.t)
+        shares = network(batch.seen, batch.crowd, batch.fields, batch.t) * batch.inside
+        shares = shares / shares.sum(1, keepdim=True)
         large = functional.interpolate(
             shares, scale_factor=2.0, mode="bilinear", align_corners=False
         )

@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from engines.spec import EngineSpec
 
     Plane = NDArray[Any]
+    Find = Callable[[Picture, Picture, Layout], Finding]
 
 _log = logging.getLogger(__name__)
 
@@ -64,13 +65,13 @@ class _InReduced:
 
     def __init__(
         self,
-        find: Callable[[Picture, Picture], Finding],
+        find: Find,
         before: Sequence[Plane],
         after: Sequence[Plane],
         layout: Layout,
     ) -> None:
         self._before, self._after, self._layout = before, after, layout
-        self._finding = find(reduced(before, layout), reduced(after, layout))
+        self._finding = find(reduced(before, layout), reduced(after, layout), layout)
         self._stands = standing(before[0], after[0], depth=layout.depth)
 
     def at(self, t: float) -> list[Plane]:
@@ -93,7 +94,7 @@ class Between:
 
     def __init__(
         self,
-        find: Callable[[Picture, Picture], Finding],
+        find: Find,
         before: Sequence[Plane],
         after: Sequence[Plane],
         layout: Layout,

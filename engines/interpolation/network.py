@@ -9,6 +9,7 @@ are made outside. Nothing here is taken from another's code.
 
 from __future__ import annotations
 
+import copy
 from typing import cast
 
 import torch
@@ -17,10 +18,11 @@ from torch.nn import functional
 
 from engines.interpolation.flow import FELT, PAIRS
 
-STRIDE = 8
-"""Height and width of the reduced picture must be multiples of this."""
 GUESSES = 4
 """Before and after by the searched motion, before and after by the background's."""
+SEEN = len(PAIRS) + 3
+"""Differences of pairs, felt; the motion's two guesses against each other, and the background's,
+with signs; luma."""
 FIELDS = 4
 """Motion against the background's, and forward against backward motion, (x, y) each."""
 MOTION_UNIT_PX = 8.0
@@ -65,22 +67,32 @@ class Mixer(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        c2, c4, c8 = 16, 32, 64  # at a half, a quarter and an eighth of what goes in
-        self.stem = nn.Conv2d(len(PAIRS) + 3, c2, 3, 2, 1)
-        self.beside = nn.Conv2d(FIELDS + 1 + len(PAIRS), c2, 1)
+        # At a half, a quarter, an eighth and a sixteenth of what goes in.
+        c2, c4, c8, c16 = 16, 32, 64, 96
+        self.stem = nn.Conv2d(SEEN, c2, 3, 2, 1)
+        self.beside = nn.Conv2d(FIELDS + len(PAIRS), c2, 1)
+        self.moment = nn.Conv2d(1, c2, 1, bias=False)
         self.down4 = nn.Sequential(conv(c2, c4, 2), Residual(c4))
-        self.down8 = nn.Sequential(conv(c4, c8, 2), Residual(c8), Residual(c8))
+        self.down8 = nn.Sequential(conv(c4, c8, 2), Residual(c8))
+        self.down16 = nn.Sequential(conv(c8, c16, 2), Residual(c16), Residual(c16))
+        self.up8 = Up(c16, c8)
         self.up4 = Up(c8, c4)
         self.up2 = Up(c4, c2)
         self.head = nn.Conv2d(c2, 4 * GUESSES, 1)
+        self.middle: Tensor
+        self.units: Tensor
+        nought = [0.0] * len(PAIRS) + [128.0] * 3
+        self.register_buffer("middle", torch.tensor(nought).view(1, -1, 1, 1), persistent=False)
+        units = [1 / MOTION_UNIT_PX] * FIELDS + [1 / FELT] * len(PAIRS)
+        self.register_buffer("units", torch.tensor(units).view(1, -1, 1, 1), persistent=False)
         self._begin()
 
     def forward(self, seen: Tensor, crowd: Tensor, fields: Tensor, t: Tensor) -> Tensor:
         """Shares of the guesses.
 
         Args:
-            seen: (n, 10, h, w), bytes: how far the guesses of each of `PAIRS` are apart, as it is
-                felt, then the luma of each guess; see `flow.seen`.
+            seen: (n, 9, h, w), bytes: how far the guesses of each of `PAIRS` are apart, as it is
+                felt; how much brighter one is than the other; the luma of one; see `flow.seen`.
             crowd: (n, 6, h/2, w/2), bytes: how far they are apart around each pixel.
             fields: (n, 4, h/2, w/2), in pixels of that size.
             t: (n, 1, 1, 1).
@@ -88,31 +100,33 @@ class Mixer(nn.Module):
         Returns:
             (n, 4, h, w), adding up to 1.
         """
-        apart, luma = seen[:, : len(PAIRS)] * (1 / FELT), seen[:, len(PAIRS) :] * (1 / 128)
-        moment = t.expand(-1, 1, *fields.shape[2:])
-        told = [fields * (1 / MOTION_UNIT_PX), moment, crowd * (1 / FELT)]
-        # Little of the pictures themselves: what they show hardly matters beside how they agree.
-        signed = (luma[:, 0::2] - luma[:, 1::2]) * 4.0
-        x2 = self.stem(torch.cat([apart, signed, luma[:, :1] * 0.5 - 0.5], 1))
-        x2 = x2 + self.beside(torch.cat(told, 1))
+        told = torch.cat([fields, crowd], 1)
+        x2 = self.stem((seen - self.middle) * (1 / 64)) + self.beside(told * self.units)
+        x2 = x2 + self.moment(t)
         x2 = functional.leaky_relu(x2, 0.1)
         x4 = self.down4(x2)
-        x = self.up4(self.down8(x4), x4)
-        said = functional.pixel_shuffle(self.head(self.up2(x, x2)), 2)
+        x8 = self.down8(x4)
+        x = self.up4(self.up8(self.down16(x8), x8), x4)
+        said = self.head(self.up2(x, x2))
         nearer = torch.log((1 - t) / t) * 0.5
-        usual = torch.cat([nearer, -nearer, nearer + DOUBT, DOUBT - nearer], 1)
-        return (said + usual).softmax(1)
+        usual = torch.stack([nearer, -nearer, nearer + DOUBT, DOUBT - nearer], 1)
+        # Four pixels at a time: the large picture is gone through once.
+        n, _, rows, columns = said.shape
+        shares = (said.view(n, GUESSES, 4, rows, columns) + usual).softmax(1)
+        return functional.pixel_shuffle(shares.view(n, 4 * GUESSES, rows, columns), 2)
 
     def _begin(self) -> None:
         """Signals keep their size from layer to layer (He et al., 2015); nothing is said yet."""
         for part in self.modules():
             if isinstance(part, nn.Conv2d):
                 nn.init.kaiming_normal_(part.weight, a=0.1)
-                assert part.bias is not None, "convolutions here have one"
-                nn.init.zeros_(part.bias)
+                if part.bias is not None:
+                    nn.init.zeros_(part.bias)
         for part in self.modules():
             if isinstance(part, Residual):
                 part.conv.weight.data *= 0.3
+        # Little of the picture itself: what it shows hardly matters beside how the guesses agree.
+        self.stem.weight.data[:, -1] *= 0.25
         nn.init.normal_(self.head.weight, std=1e-3)
 
 
@@ -121,13 +135,16 @@ class DeployedMixer(nn.Module):
 
     def __init__(self, network: Mixer) -> None:
         super().__init__()
-        self.network = network
+        self.network = copy.deepcopy(network)
+        # Into the weights: an engine would go through every input once more for its unit.
+        self.network.beside.weight.data *= self.network.units
+        self.network.units.fill_(1)
 
     def forward(self, seen: Tensor, crowd: Tensor, fields: Tensor, t: Tensor) -> Tensor:
         """Shares (1, 4, h, w).
 
         Args:
-            seen: (10, h, w) uint8.
+            seen: (9, h, w) uint8.
             crowd: (6, h/2, w/2) uint8.
             fields: (2, h/2, w/2, 2) float32.
             t: (1,).

@@ -14,6 +14,7 @@ import numpy as np
 
 from engines.engine import Engine, Precision, open_engine
 from engines.interpolation import flow
+from engines.interpolation.ways import grid
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -59,7 +60,7 @@ def averaged_flow(before: Sequence[Plane], after: Sequence[Plane]) -> list[Plane
     made = []
     for a, b in zip(before, after, strict=True):
         rows, columns = a.shape
-        places = flow.grid(rows, columns)
+        places = grid(rows, columns)
         scale = np.array([columns / size[0], rows / size[1]], np.float32)
         moved = []
         for picture, motion in ((a, forward), (b, backward)):

@@ -7,6 +7,7 @@ out; h and w are multiples of a stride. A point (x, y) of the reduced picture is
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
@@ -48,12 +49,18 @@ class Layout:
     size: tuple[int, int]
     """(height, width) of the reduced picture, with what is added at the right and the bottom."""
 
+    @property
+    def picture_size(self) -> tuple[float, float]:
+        """(rows, columns) of the reduced picture that are picture; what is added lies beyond."""
+        rows, columns = self.shapes[0]
+        return rows / self.step, columns / self.step
+
     def factors(self, plane: int) -> tuple[float, float]:
         """How many times as large as the reduced picture a plane is: (down, across)."""
         (height, width), (rows, columns) = self.shapes[0], self.shapes[plane]
         return (
-            self.step / max(1, round(height / rows)),
-            self.step / max(1, round(width / columns)),
+            self.step / _power_of_two(height / rows),
+            self.step / _power_of_two(width / columns),
         )
 
 
@@ -87,6 +94,11 @@ def _step(long: int) -> int:
     while long / step > LARGEST_PX:
         step *= 2
     return step
+
+
+def _power_of_two(ratio: float) -> int:
+    """The nearest: a third of 17 columns, rounded up, is a fourth of 20."""
+    return int(2 ** round(math.log2(ratio)))
 
 
 def _check(planes: Sequence[Plane], *, depth: int, rgb: bool) -> None:

@@ -43,8 +43,10 @@ class Sample:
     """Luma (SIDE, SIDE) and two chroma planes (SIDE/2, SIDE/2) of the frame between."""
     guessed: list[Plane]
     """The same planes of the four guesses: (4, ...) each."""
+    inside: NDArray[np.uint8]
+    """(4, SIDE/2, SIDE/2): 255 where a guess was looked up within the picture."""
     seen: NDArray[np.uint8]
-    """(10, SIDE/2, SIDE/2): what the network is shown of the guesses."""
+    """(9, SIDE/2, SIDE/2): what the network is shown of the guesses."""
     crowd: NDArray[np.uint8]
     """(6, SIDE/4, SIDE/4): the same, blurred."""
     fields: NDArray[np.float32]
@@ -77,14 +79,14 @@ class Maker:
         clip = self._clips[int(random.integers(len(self._clips)))]
         apart, first = SHARES[int(random.integers(len(SHARES)))]
         wide = int(random.choice([1, 1, 1, 1, 2, 2, 3]))
-        still = random.random() < 0.2
+        still = random.random() < 0.12
         span = 0 if still else apart * wide
         if span >= len(clip):
             return None
         start = int(random.integers(len(clip) - span))
         t = first / apart
         chosen = [clip[start + (0 if still else step * wide)] for step in (0, first, apart)]
-        path = _path(chosen[0], t, random, moving=random.random() < 0.45)
+        path = _path(chosen[0], t, random, moving=random.random() < 0.35)
         if path is None:
             return None
         frames = [_cut(frame, matrix) for frame, matrix in zip(chosen, path.matrices, strict=True)]
@@ -94,7 +96,7 @@ class Maker:
         if random.random() < (0.25 if still else 0.03):
             _rule(frames, random)
         for _ in range(int(random.choice([1, 1, 2, 3]))):
-            if random.random() < (1.0 if still else 0.35):
+            if random.random() < (1.0 if still else 0.28):
                 frames = self._covered(frames, t, random)
         if random.random() < 0.06:
             _write_on(frames, random)
@@ -126,7 +128,7 @@ class Maker:
 
 
 def prepared(frames: Sequence[Plane], t: float) -> Sample:
-    """A sample out of three packed frames, the guesses as the program makes them."""
+    """A sample out of three packed frames, with the guesses of small pictures."""
     planes = [[np.ascontiguousarray(p) for p in planes_of(frame)] for frame in frames]
     layout = layout_of(planes[0], depth=8, rgb=False, step=2)
     before, after = reduced(planes[0], layout), reduced(planes[2], layout)
@@ -136,8 +138,8 @@ def prepared(frames: Sequence[Plane], t: float) -> Sample:
         np.stack(moved(a, b, ways, layout.factors(i)))
         for i, (a, b) in enumerate(zip(planes[0], planes[2], strict=True))
     ]
-    seen, crowd = flow.seen(flow.guesses(before, after, ways))
-    return Sample(planes[1], guessed, seen, crowd, found.fields, t)
+    guesses, inside = flow.guesses(before, after, ways, before.shape[:2])
+    return Sample(planes[1], guessed, inside, *flow.seen(guesses), found.fields, t)
 
 
 def _useless(frames: list[Plane]) -> bool:

@@ -1,8 +1,9 @@
 """Times interpolation beside its peers: `python -m engines.interpolation.speed`.
 
-The RIFE network runs through the backend that ours runs through, in bf16, without the conversion of
-its pictures; ffmpeg's `minterpolate` runs as a program of its own that doubles the rate of a clip
-and throws the pictures away. All in turns, in one run, every core at work.
+The RIFE network runs through the backend that ours runs through, without the conversion of its
+pictures: in bf16 like ours, and in f32, in which `evaluate` measures its quality. ffmpeg's
+`minterpolate` runs as a program of its own that doubles the rate of a clip and throws the pictures
+away. All in turns, in one run, every core at work.
 """
 
 from __future__ import annotations
@@ -46,7 +47,9 @@ def measure(sizes: Sequence[tuple[int, int]], *, rounds: int) -> dict[str, Any]:
     for width, height in sizes:
         clip = _clip(width, height)
         before, after = clip[0], clip[1]
-        rife = Rife(height, width, PEERS_FOLDER, precision="bf16")
+        rife, full = (
+            Rife(height, width, PEERS_FOLDER, precision=precision) for precision in ("bf16", "f32")
+        )
         given = rife.given(to_rgb(before), to_rgb(after), 0.5)
         between = model.between(before, after)
         taken = in_turns(
@@ -54,16 +57,19 @@ def measure(sizes: Sequence[tuple[int, int]], *, rounds: int) -> dict[str, Any]:
                 "ours": lambda a=before, b=after: model.between(a, b).at(0.5),  # type: ignore[misc]
                 "ours_each_more": lambda found=between: found.at(0.5),  # type: ignore[misc]
                 "rife": lambda r=rife, g=given: r.infer(g),  # type: ignore[misc]
+                "rife_f32": lambda r=full, g=given: r.infer(g),  # type: ignore[misc]
                 "averaged_flow": lambda a=before, b=after: averaged_flow(a, b),  # type: ignore[misc]
             },
             rounds=rounds,
         )
         rife.close()
+        full.close()
         taken["minterpolate"] = _minterpolate(clip, PEERS_FOLDER / "clip.yuv")
         result[f"{width}x{height}"] = {
             "milliseconds": {name: round(value, 2) for name, value in taken.items()},
             "times_as_fast": {
-                name: round(taken[name] / taken["ours"], 1) for name in ("rife", "minterpolate")
+                name: round(taken[name] / taken["ours"], 1)
+                for name in ("rife", "rife_f32", "minterpolate")
             },
         }
     model.close()

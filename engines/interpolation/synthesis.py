@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Any, cast
 import cv2
 import numpy as np
 
-from engines.interpolation.ways import MARGIN
+from engines.interpolation.ways import IN_PLACE, MARGIN
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from engines.interpolation.ways import Field, Pair, Ways
+    from engines.interpolation.ways import Affine, Field, Pair, Ways
 
     Plane = NDArray[Any]
 
@@ -37,7 +37,7 @@ def synthesise(
         before: (rows, columns) of the picture before.
         after: The same of the picture after.
         ways: Where its pixels come from.
-        shares: (4, h + 4, w + 4), with a margin: of the guesses, in the order of `moved`.
+        shares: (4, h, w) with a margin: of the guesses, in the order of `moved`.
         factors: How many times as large as the reduced picture the plane is (down, across).
     """
     rows, columns = before.shape
@@ -58,11 +58,8 @@ def moved(
 ) -> tuple[Plane, Plane, Plane, Plane]:
     """The four guesses at a whole plane: both by the motion, both by the background's."""
     rows = slice(0, before.shape[0])
-    pairs = [
-        _pair(before, after, way, slice(None), factors, rows)
-        for way in (ways.motion, ways.background)
-    ]
-    return (*pairs[0], *pairs[1])
+    first = _along_motion(before, after, ways.motion, slice(None), factors, rows)
+    return (*first, *_as_background(before, after, ways.background, factors, rows))
 
 
 def _stripe(  # noqa: PLR0917  one caller
@@ -79,26 +76,50 @@ def _stripe(  # noqa: PLR0917  one caller
     there = slice(top, top + rows)
     size = (rows, before.shape[1])
     given = [_enlarged(share[piece], factors, size) for share in shares[:2]]
-    first = _mixed(*_pair(before, after, ways.motion, piece, factors, there), *given)
+    first = _mixed(*_along_motion(before, after, ways.motion, piece, factors, there), *given)
     behind = shares[2:, piece]
     if float(behind.max()) < UNSEEN:
         return first
     rest = [_enlarged(share, factors, size) for share in behind]
-    second = _mixed(*_pair(before, after, ways.background, piece, factors, there), *rest)
+    second = _mixed(*_as_background(before, after, ways.background, factors, there), *rest)
     return _mixed(first, second, given[0] + given[1], rest[0] + rest[1])
 
 
-def _pair(  # noqa: PLR0917  as it is asked for above
+def _as_background(
     before: Plane,
     after: Plane,
-    pair: Pair | None,
+    pair: tuple[Affine, Affine] | None,
+    factors: tuple[float, float],
+    there: slice,
+) -> tuple[Plane, Plane]:
+    """Rows *there* of both pictures, moved as the background moves; None: as they are."""
+    if pair is None:
+        return before[there], after[there]
+    down, across = factors
+    size = (there.stop - there.start, before.shape[1])
+    scale = np.array([across, down])
+    # Where the stripe's first pixel lies in the reduced picture.
+    start = (np.array([0, there.start]) + 0.5) / scale - 0.5
+    made = []
+    for plane, way in zip((before, after), pair, strict=True):
+        off = (way[:, :2] @ start + way[:, 2]) * scale + [0, there.start]
+        large = np.column_stack([way[:, :2] * scale[:, None] / scale, off])
+        edge = cv2.BORDER_REPLICATE
+        flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
+        matrix = IN_PLACE + large
+        made.append(cv2.warpAffine(plane, matrix, size[::-1], flags=flags, borderMode=edge))
+    return made[0], made[1]
+
+
+def _along_motion(  # noqa: PLR0917  as it is asked for above
+    before: Plane,
+    after: Plane,
+    pair: Pair,
     piece: slice,
     factors: tuple[float, float],
     there: slice,
 ) -> tuple[Plane, Plane]:
-    """Rows *there* of both pictures looked up along a pair of ways; None: as they are."""
-    if pair is None:
-        return before[there], after[there]
+    """Rows *there* of both pictures, looked up along the motion."""
     down, across = factors
     places = _places(*pair[0].shape[:2], factors)[piece]
     size = (there.stop - there.start, before.shape[1])

@@ -305,9 +305,10 @@ def _standing(graph: Graph, before: str, after: str) -> str:
     least = SHARE_EQUAL - 0.5 / (AROUND[0] * AROUND[1])
     crowded = graph.cast(graph("Greater", crowd, graph.constant(least)), FLOAT)
     pool = {"kernel_shape": AROUND, "strides": [1, 1], "pads": [reach] * 4}
-    brightest = graph("MaxPool", first, **pool)
-    darkest = graph("Neg", graph("MaxPool", graph("Neg", first), **pool))
-    spread = graph("Sub", brightest, darkest)
+    white = graph.constant(255.0)
+    brightest = graph("MaxPool", graph("Mul", first, equal), **pool)
+    darkness = graph("MaxPool", graph("Mul", graph("Sub", white, first), equal), **pool)
+    spread = graph("Sub", graph("Add", brightest, darkness), white)
     structured = graph.cast(graph("Greater", spread, graph.constant(STRUCTURE - 0.5)), FLOAT)
     return graph("Mul", graph("Mul", equal, crowded), structured)
 

@@ -20,6 +20,7 @@ from engines.interpolation import flow
 from engines.interpolation.data import planes_of
 from engines.interpolation.losses import PICTURE, picture_terms, stacked
 from engines.interpolation.reduced import layout_of, reduced
+from engines.interpolation.ways import grid
 from engines.interpolation.whole.network import Whole, synthesise
 
 if TYPE_CHECKING:
@@ -72,7 +73,8 @@ class WholeLesson:
     """Everything is differentiated: motion, visibility, picture."""
 
     code = (
-        "data.py", "samples.py", "flow.py", "losses.py", "whole/network.py", "whole/losses.py"
+        "data.py", "samples.py", "flow.py", "ways.py", "reduced.py", "losses.py",
+        "whole/network.py", "whole/losses.py",
     )  # fmt: skip
     weights: Mapping[str, float] = {**PICTURE, "motion": 0.3, "ways": 0.3}
 
@@ -89,7 +91,7 @@ class WholeLesson:
         for side in (before, after):
             one, other = (np.ascontiguousarray(p[..., 0]) for p in (middle, side))
             way = flow.flow(one, other)
-            found = flow.looked_up(side, flow.grid(*one.shape) + way)
+            found = flow.looked_up(side, grid(*one.shape) + way)
             off = np.abs(found.astype(np.float32) - middle).sum(2)
             off = cv2.blur(off, (5, 5))
             trusts.append(np.exp(-off / TRUSTED_BYTES).astype(np.float32))

@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from engines.engine import Engine, Precision
-    from engines.interpolation.ways import Field, Picture
+    from engines.interpolation.reduced import Layout
+    from engines.interpolation.ways import Affine, Field, Picture
 
 SHIPPED = Path(__file__).with_name("whole.onnx")
 """The network this project ships."""
@@ -44,9 +45,12 @@ PROFILE = Profile(
 
 
 class Finding:
-    """What the network says of two reduced pictures (h, w, 3)."""
+    """What the network says of two reduced pictures (h, w, 3).
 
-    def __init__(self, engine: Engine, before: Picture, after: Picture) -> None:
+    It has learnt by itself what lies beyond an edge, and need not be told where that is.
+    """
+
+    def __init__(self, engine: Engine, before: Picture, after: Picture, _layout: Layout) -> None:
         self._engine = engine
         self._before, self._after = before, after
 
@@ -56,13 +60,15 @@ class Finding:
         fields = [said[name][0] for name in ("ways", "background")]
         if not all(np.isfinite(field).all() for field in fields):
             fields = [np.zeros_like(field) for field in fields]
-        motion, behind = ((_field(field[:2]), _field(field[2:])) for field in fields)
-        found = Ways(motion, behind)
+        motion, behind = fields
+        found = Ways(
+            (_field(motion[:2]), _field(motion[2:])), (_affine(behind[:2]), _affine(behind[2:]))
+        )
         return found, usable(said["shares"][0], t)
 
 
 def _field(way: Field) -> Field:
-    """(2, h/2, w/2) in pixels of that size as a field (h + 4, w + 4, 2) in pixels of h and w."""
+    """(2, h/2, w/2), in pixels of that size, as a field (h, w, 2) with a margin, in its pixels."""
     rows, columns = way.shape[1:]
     large = cv2.resize(
         np.ascontiguousarray(way.transpose(1, 2, 0)),
@@ -70,6 +76,15 @@ def _field(way: Field) -> Field:
         interpolation=cv2.INTER_LINEAR,
     )
     return with_margin(cast("Field", 2 * large))
+
+
+def _affine(way: Field) -> Affine:
+    """What makes an affine field (2, h/2, w/2), for pixels of h and w: see `Ways.background`."""
+    rows, columns = way.shape[1:]
+    start = way[:, 0, 0].astype(np.float64)
+    across = (way[:, 0, -1] - start) / (columns - 1)
+    down = (way[:, -1, 0] - start) / (rows - 1)
+    return np.column_stack([across, down, 2 * start - 0.5 * (across + down)])
 
 
 def given(before: Picture, after: Picture, t: float) -> dict[str, NDArray[Any]]:
