@@ -117,7 +117,7 @@ class Search:
     Args:
         before: (h, w, 3).
         after: The same.
-        fine: Search in pictures of that size, not of half: four times the work.
+        fine: Search in pictures of that size, not of half: three times the work.
     """
 
     def __init__(self, before: Picture, after: Picture, *, fine: bool = False) -> None:

@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     Plane = NDArray[Any]
 
 STRIPE_PX = 1 << 17
-"""Pixels of a plane worked on at once. With four times as many, each field of a stripe is memory
-fresh from the system, and its 3,700 page faults take as long as the work."""
+"""Pixels of a plane worked on at once. A fourth as many take a fourth longer at 1280x720, twice as
+many gain nothing."""
 UNSEEN = 1 / 64
 """Shares of the background below which, everywhere, it is not looked up."""
 
@@ -100,12 +100,11 @@ def _as_background(
     scale = np.array([across, down])
     # Where the stripe's first pixel lies in the reduced picture.
     start = (np.array([0, there.start]) + 0.5) / scale - 0.5
+    flags, edge = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP, cv2.BORDER_REPLICATE
     made = []
     for plane, way in zip((before, after), pair, strict=True):
         off = (way[:, :2] @ start + way[:, 2]) * scale + [0, there.start]
         large = np.column_stack([way[:, :2] * scale[:, None] / scale, off])
-        edge = cv2.BORDER_REPLICATE
-        flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
         matrix = IN_PLACE + large
         made.append(cv2.warpAffine(plane, matrix, size[::-1], flags=flags, borderMode=edge))
     return made[0], made[1]

@@ -3,7 +3,7 @@
 A build takes from a second (TensorRT for RTX) to minutes (TensorRT, which times its kernels) and
 may take the whole process down with it, so the program starts one in a process of its own; see
 `Compilation`. TensorRT for RTX needs no GPU for it. What the network is turned into before is
-`graphs.py` and `casting.py`; where plans are kept is `plans.py`.
+`graphs.py` and `casting.py`; where plans are kept is `store.py`.
 """
 
 from __future__ import annotations
