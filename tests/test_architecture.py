@@ -16,14 +16,14 @@ MODULES = sorted(
 )
 
 THREADS = {
-    "streamer/pipeline.py": "one thread a part",
-    "streamer/service.py": "one thread a camera, and what serves all cameras",
+    "streamer/core/pipeline.py": "one thread a part",
+    "streamer/app/supervisor.py": "one thread a camera, and what serves all cameras",
     "streamer/sinks/publisher.py": "a process of its own: reads pictures while it encodes",
     "streamer/notify/dispatcher.py": "one thread a channel: a dead receiver delays nobody else",
     "streamer/bench/link.py": "the two ends of the link it measures",
     "streamer/bench/cameras.py": "one thread a pipeline, started and stopped by hand",
-    "engines/plans/changeover.py": "a plan is built and proven while the program goes on",
-    "engines/timing.py": "every core at work while it is timed",
+    "engines/plans/fallback.py": "a plan is built and proven while the program goes on",
+    "engines/benchmark.py": "every core at work while it is timed",
     "streamer/convert/job.py": "chunks side by side, each in a pipeline of its own",
     "streamer/bench/rtsp.py": "the pipeline runs while the camera is timed",
 }
@@ -37,7 +37,7 @@ ONE_PLACE = {
     "pycuda": {"engines/backends/cuda.py"},
 }
 TORCH = {"network.py", "data.py", "train.py", "evaluate.py", "export.py"}
-TORCH |= {"losses.py", "peers.py", "speed.py", "learning.py"}
+TORCH |= {"losses.py", "baselines.py", "speed.py", "training.py"}
 
 LONGEST_FILE = 500
 
@@ -76,9 +76,9 @@ def test_threads_are_created_in_few_files():
 @pytest.mark.parametrize(
     "path",
     [
-        "alarm/rule.py",
-        "link.py",
-        *(f"stages/{n}.py" for n in ("segment", "alarm", "enhance", "overlay")),
+        "alarm/policy.py",
+        "core/link.py",
+        *(f"stages/{n}.py" for n in ("detect", "alarm", "low_light", "overlay")),
     ],
 )
 def test_pure_parts_do_no_input_or_output_and_read_no_clock(path):
@@ -111,7 +111,7 @@ def test_every_folder_explains_itself(folder):
 
 def test_importing_the_program_needs_neither_torch_nor_a_gpu_library():
     code = (
-        "import sys, streamer.build, streamer.service, engines.catalog;"
+        "import sys, streamer.app, streamer.app.supervisor, engines.registry;"
         "gpu = {'tensorrt', 'tensorrt_rtx_bindings', 'pycuda'};"
         "print(sorted({'torch', *gpu} & set(sys.modules)))"
     )

@@ -10,11 +10,11 @@ import cv2
 import numpy as np
 import onnx
 
-from engines.catalog import find
 from engines.engine import Engine, open_reference
 from engines.modelfile import ModelFile
-from engines.plans.graphs import prepared
+from engines.plans.onnx_passes import prepared
 from engines.plans.quantising import quantised, ranges_of
+from engines.registry import find
 from engines.smoke.model import SmokeModel
 
 

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from engines.smoke.clip import make_clip
+from engines.smoke.demo_clip import make_clip
 
 
 def main(

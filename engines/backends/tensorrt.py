@@ -2,7 +2,7 @@
 
 Both libraries have one interface; which one is used is chosen when it is first asked for. An engine
 has two lanes (`lanes.py`): while one computes, the other copies. Compiling is
-`engines/plans/compiling.py`; device memory and streams are `cuda.py`.
+`engines/plans/builder.py`; device memory and streams are `cuda.py`.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from engines.backends import cuda
-from engines.backends.lanes import Lane
-from engines.backends.resident import Resident
+from engines.backends.device_state import DeviceState
+from engines.backends.execution import ExecutionStream
 from engines.engine import EngineState, reference_spec
 from engines.errors import (
     DeviceUnavailable,
@@ -30,7 +30,7 @@ from engines.errors import (
     OutOfDeviceMemory,
     PlanUnfit,
 )
-from engines.plans.store import PlanKey, PlanStore, Profile, Target
+from engines.plans.cache import PlanCache, PlanKey, Profile, Target
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -38,10 +38,10 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from engines.backends.cuda import DeviceBuffer, Gpu
-    from engines.backends.lanes import Kept
+    from engines.backends.execution import StateBindings
     from engines.engine import Precision
     from engines.modelfile import ModelFile
-    from engines.plans.store import Flavour, Shape
+    from engines.plans.cache import Edition, Shape
     from engines.spec import EngineSpec, TensorSpec
 
 LANES = 2
@@ -49,7 +49,7 @@ LANES = 2
 
 _log = logging.getLogger(__name__)
 
-_PACKAGES: dict[Flavour, str] = {
+_PACKAGES: dict[Edition, str] = {
     "tensorrt": "TensorRT (extra `tensorrt`)",
     "rtx": "TensorRT for RTX (extra `rtx`)",
 }
@@ -59,26 +59,26 @@ _PACKAGES: dict[Flavour, str] = {
 class Library:
     """TensorRT, as it is installed here."""
 
-    flavour: Flavour
+    edition: Edition
     """Which of the two."""
     version: str
     """As in "10.14.1"; plans do not outlive it."""
     module: Any
     """The Python module: Builder, OnnxParser, Runtime and so on."""
-    messages: Messages
+    messages: ErrorLog
     """What the library says; give it to Builder, OnnxParser and Runtime as `messages.logger`."""
 
     @property
     def name(self) -> str:
         """As in "tensorrt-rtx 1.7.1.116"."""
-        return f"tensorrt{'-rtx' if self.flavour == 'rtx' else ''} {self.version}"
+        return f"tensorrt{'-rtx' if self.edition == 'rtx' else ''} {self.version}"
 
 
-class Messages:
+class ErrorLog:
     """What TensorRT says beside its return values, which are only yes or no.
 
     Args:
-        module: Either flavour's Python module.
+        module: Either edition's Python module.
     """
 
     def __init__(self, module: Any) -> None:
@@ -108,14 +108,14 @@ class Messages:
         return errors
 
 
-def library(flavour: Flavour | None = None) -> Library:
+def library(edition: Edition | None = None) -> Library:
     """The library that is installed; TensorRT before TensorRT for RTX where both are.
 
     Raises:
         DeviceUnavailable: It is not installed, or cannot be loaded here.
     """
     reasons = []
-    for wanted in (flavour,) if flavour else ("tensorrt", "rtx"):
+    for wanted in (edition,) if edition else ("tensorrt", "rtx"):
         found = _load(wanted)
         if isinstance(found, Library):
             return found
@@ -124,15 +124,15 @@ def library(flavour: Flavour | None = None) -> Library:
 
 
 @functools.cache
-def _load(flavour: Flavour) -> Library | str:
+def _load(edition: Edition) -> Library | str:
     """The library, or why it cannot be had: one answer a process, as an import has."""
     try:
-        if flavour == "rtx":
+        if edition == "rtx":
             import tensorrt_rtx_bindings as module
         else:
             import tensorrt as module
         # PyPI's `tensorrt` may be an empty shell around libraries that are not there.
-        return Library(flavour, module.__version__, module, Messages(module))
+        return Library(edition, module.__version__, module, ErrorLog(module))
     except ModuleNotFoundError:
         return "not installed"
     except (ImportError, OSError, RuntimeError, AttributeError) as error:
@@ -143,7 +143,7 @@ class TensorRtEngine:
     """A plan on a GPU. Safe to call from any number of threads; two are served at a time.
 
     Args:
-        plan: What `engines.plans.compiling` made.
+        plan: What `engines.plans.builder` made.
         library: What it was made with.
         gpu: Where it is to run.
         spec: Of the network it was made from; the plan is checked against it.
@@ -162,9 +162,9 @@ class TensorRtEngine:
         self.state = EngineState(f"cuda:{gpu.index}")
         self._gpu = gpu
         self._change = threading.Condition()
-        self._idle: list[Lane] = []  # guarded by _change
+        self._idle: list[ExecutionStream] = []  # guarded by _change
         self._closed = False  # guarded by _change
-        self._streams: weakref.WeakSet[Resident] = weakref.WeakSet()  # guarded by _change
+        self._streams: weakref.WeakSet[DeviceState] = weakref.WeakSet()  # guarded by _change
         self._abandoned: deque[DeviceBuffer] = deque()
         with gpu.current(f"loading the plan of {spec.name}"):
             self._loaded = loaded = LoadedPlan(plan, library, gpu, spec)
@@ -173,7 +173,7 @@ class TensorRtEngine:
             self._profiles = loaded.profiles
             try:
                 for _ in range(LANES):
-                    self._idle.append(Lane(loaded))
+                    self._idle.append(ExecutionStream(loaded))
             except BaseException:
                 for lane in self._idle:
                     lane.close()
@@ -191,9 +191,9 @@ class TensorRtEngine:
         """
         return self._run(inputs)
 
-    def recurrence(self, links: Mapping[str, str]) -> Resident:
-        """The memory of one more stream, kept on the device; see `engines.recurrence`."""
-        stream = Resident(
+    def recurrence(self, links: Mapping[str, str]) -> DeviceState:
+        """The memory of one more stream, kept on the device; see `engines.stateful`."""
+        stream = DeviceState(
             self._gpu, links, lane=self._lane, run=self._run, abandoned=self._abandoned
         )
         with self._change:
@@ -222,7 +222,7 @@ class TensorRtEngine:
         self._loaded.close()
 
     def _run(
-        self, inputs: Mapping[str, NDArray[Any]], kept: Kept | None = None
+        self, inputs: Mapping[str, NDArray[Any]], kept: StateBindings | None = None
     ) -> Mapping[str, NDArray[Any]]:
         given = inputs if kept is None else {**inputs, **kept.like}
         self.spec.check(given)
@@ -232,7 +232,7 @@ class TensorRtEngine:
             return lane.run(profile, shapes, inputs, kept)
 
     @contextlib.contextmanager
-    def _lane(self) -> Iterator[Lane]:
+    def _lane(self) -> Iterator[ExecutionStream]:
         """A lane for one call, when one is idle."""
         lane = self._take()
         try:
@@ -261,7 +261,7 @@ class TensorRtEngine:
         )
         raise ModelMismatch(f"{self.spec.name}: compiled for {sizes}; was given {dict(shapes)}")
 
-    def _take(self) -> Lane:
+    def _take(self) -> ExecutionStream:
         with self._change:
             self._change.wait_for(lambda: self._idle or self._closed)
             if self._closed:
@@ -323,7 +323,7 @@ class LoadedPlan:
 
     def _context(self) -> Any:
         module, own = self.library.module, self.library.module.ExecutionContextAllocationStrategy
-        if self.library.flavour == "rtx":
+        if self.library.edition == "rtx":
             config = self.engine.create_runtime_config()
             config.set_execution_context_allocation_strategy(own.USER_MANAGED)
             # Kernels for a size are made when it first comes. Made later, in the background, they
@@ -368,7 +368,7 @@ class LoadedPlan:
 def load(model: ModelFile, *, precision: Precision, index: int) -> TensorRtEngine:
     """The newest plan of a model that fits this machine; see `engines.engine.open_engine`.
 
-    Nothing is compiled: see `engines.plans.changeover` for running meanwhile.
+    Nothing is compiled: see `engines.plans.fallback` for running meanwhile.
 
     Raises:
         DeviceUnavailable: No library, GPU, driver or PyCUDA, or no plan yet.
@@ -376,9 +376,9 @@ def load(model: ModelFile, *, precision: Precision, index: int) -> TensorRtEngin
         OutOfDeviceMemory: The GPU is full.
     """
     # The GPU first: without one nobody waits for the libraries to load.
-    device, found, store = cuda.gpu(index), library(), PlanStore()
+    device, found, store = cuda.gpu(index), library(), PlanCache()
     wanted = PlanKey(
-        model.digest, found.flavour, found.version,
+        model.digest, found.edition, found.version,
         Target(device.capability, precision, profiles=(), driver=device.driver_major),
     )  # fmt: skip
     fitting = [entry for entry in store.entries() if entry.key and entry.key.fits(wanted)]

@@ -67,7 +67,7 @@ def held_out() -> list[Clip]:
     return [clip for name in _listed() for clip in _clips(name)]
 
 
-def training() -> list[Clip]:
+def training_clips() -> list[Clip]:
     """What is trained on."""
     lines = (data_folder() / "video" / "interpolation.txt").read_text(encoding="utf-8").split()
     out = set(_listed())
@@ -134,7 +134,7 @@ def _plane(plane: Any) -> Frames:
 def decode_all() -> None:
     """Decode every clip that has not been."""
     FOLDER.mkdir(parents=True, exist_ok=True)
-    for clip in [*training(), *held_out()]:
+    for clip in [*training_clips(), *held_out()]:
         if not clip.decoded.exists():
             frames = [
                 frame for _, frame in zip(range(MOST_FRAMES), decode(clip.name), strict=False)

@@ -26,10 +26,10 @@ from typing import TYPE_CHECKING, Any, cast
 import cv2
 import numpy as np
 
+from engines.interpolation.baselines import Method, Rife, averaged_flow, blend
 from engines.interpolation.data import from_rgb, held_out, planes_of
 from engines.interpolation.model import WHOLE, Interpolator, open_interpolator
-from engines.interpolation.peers import Method, Rife, averaged_flow, blend
-from engines.lowlight.measures import gradient_deviation, psnr, ssim
+from engines.lowlight.metrics import gradient_deviation, psnr, ssim
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

@@ -14,11 +14,11 @@ import torch
 
 from engines.engine import open_reference
 from engines.errors import InaccurateEngine
-from engines.interpolation import searched
+from engines.interpolation import dis_interpolation
+from engines.interpolation.flow_network import model as whole
+from engines.interpolation.flow_network.network import DeployedFlowNetwork, FlowNetwork
 from engines.interpolation.model import SHIPPED, WHOLE, proof_samples
-from engines.interpolation.network import DeployedMixer, Mixer
-from engines.interpolation.whole import model as whole
-from engines.interpolation.whole.network import DeployedWhole, Whole
+from engines.interpolation.network import DeployedFusionNet, FusionNet
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -51,9 +51,9 @@ class Kind:
 
 
 MIXER = Kind(
-    Mixer,
-    DeployedMixer,
-    searched,
+    FusionNet,
+    DeployedFusionNet,
+    dis_interpolation,
     SHIPPED,
     "interpolation",
     {
@@ -65,8 +65,8 @@ MIXER = Kind(
     1e-3,
 )
 ALL = Kind(
-    Whole,
-    DeployedWhole,
+    FlowNetwork,
+    DeployedFlowNetwork,
     whole,
     WHOLE,
     "interpolation-whole",

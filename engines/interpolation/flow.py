@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING, Any, cast
 import cv2
 import numpy as np
 
-from engines.interpolation.ways import Ways, box, grid, inside, places_of, with_margin
+from engines.interpolation.warp_fields import WarpFields, box, grid, inside, places_of, with_margin
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from engines.interpolation.ways import Affine, Field, Picture
+    from engines.interpolation.warp_fields import Affine, Field, Picture
 
 REFINEMENTS = 0
 """Variational iterations at each scale: none is as good here, and a third faster than one."""
@@ -93,7 +93,7 @@ class Found:
     fields: Field
     """(2, h, w, 2): motion less the background's, forward less backward motion."""
 
-    def ways(self, t: float, lean: tuple[float, float] = (0.0, 0.0)) -> Ways:
+    def ways(self, t: float, lean: tuple[float, float] = (0.0, 0.0)) -> WarpFields:
         """Where the pixels of the time are looked up.
 
         Args:
@@ -106,9 +106,9 @@ class Found:
         if any(lean):
             ways = ways[0] - np.array(lean, np.float32), ways[1] - np.array(lean, np.float32)
         if behind is None:
-            return Ways(ways, None)
+            return WarpFields(ways, None)
         leaning = np.array([[0, 0, lean[0]], [0, 0, lean[1]]])
-        return Ways(ways, (behind * -t - leaning, behind * (1 - t) - leaning))
+        return WarpFields(ways, (behind * -t - leaning, behind * (1 - t) - leaning))
 
 
 class Search:
@@ -236,7 +236,7 @@ def _points(height: int, width: int) -> tuple[Affine, Affine]:
 
 
 def guesses(
-    before: Picture, after: Picture, ways: Ways, size: tuple[float, float]
+    before: Picture, after: Picture, ways: WarpFields, size: tuple[float, float]
 ) -> tuple[Picture, Picture]:
     """Both reduced pictures along the motion, then as the background moves.
 

@@ -14,9 +14,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from engines.interpolation.network import Mixer
+from engines.interpolation.network import FusionNet
 from engines.interpolation.samples import Sample, prepared
-from engines.interpolation.ways import BEYOND
+from engines.interpolation.warp_fields import BEYOND
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -31,7 +31,7 @@ PICTURE: Mapping[str, float] = {"decibels": 1.0, "distance": 10.0, "edges": 3.0}
 """Weights of the terms of a picture."""
 
 
-class Lesson(Protocol):
+class TrainingTask(Protocol):
     """How one kind of network is taught."""
 
     @property
@@ -100,21 +100,21 @@ class Batch:
     """(n, 1, 1, 1)."""
 
 
-class MixerLesson:
+class FusionTask:
     """The guesses are fixed: what is learnt is a mixture, and what it should be is known.
 
     Nothing is differentiated through a look-up.
     """
 
     code = (
-        "network.py", "data.py", "samples.py", "flow.py", "ways.py", "reduced.py", "synthesis.py",
-        "losses.py",
+        "network.py", "data.py", "samples.py", "flow.py", "warp_fields.py", "downscale.py",
+        "warp_blend.py", "losses.py",
     )  # fmt: skip
     weights = PICTURE
 
     def network(self) -> nn.Module:
         """A network that has learnt nothing."""
-        return Mixer()
+        return FusionNet()
 
     def prepared(self, frames: Sequence[Any], t: float) -> Sample:
         """A sample, the guesses as the program makes them."""

@@ -1,9 +1,8 @@
 """What lies between two pictures? Planes in, planes of any time between out.
 
-What the program calls; needs neither torch nor the training code. Motion is searched on the CPU
-(`searched.py`); who asks for a GPU has a larger network do all of it (`whole/`). Which of both is
-decided when it is opened, and stays: what is made halfway through a film looks like what was made
-before.
+The program calls this; it needs neither torch nor the training code. On the CPU motion is searched
+(`dis_interpolation.py`); on a GPU a larger network does all of it (`flow_network/`). The choice is
+made when the model is opened and kept, so that one recording is interpolated in one way.
 """
 
 from __future__ import annotations
@@ -21,15 +20,15 @@ import numpy as np
 from engines.backends import cuda, tensorrt
 from engines.engine import Device, Engine, Precision, read_device, reference_spec
 from engines.errors import DeviceUnavailable, EngineError, InaccurateEngine, ModelMismatch
-from engines.interpolation import searched
-from engines.interpolation.reduced import Layout, layout_of, reduced
-from engines.interpolation.still import put_back, standing
-from engines.interpolation.synthesis import synthesise
-from engines.interpolation.whole import device as full_size
-from engines.interpolation.whole import model as whole
+from engines.interpolation import dis_interpolation
+from engines.interpolation.downscale import Layout, layout_of, reduced
+from engines.interpolation.flow_network import device as full_size
+from engines.interpolation.flow_network import model as whole
+from engines.interpolation.static_overlay import put_back, standing
+from engines.interpolation.warp_blend import synthesise
+from engines.loading import load_validated_engine
 from engines.modelfile import read_model_file
-from engines.opening import open_proven
-from engines.proof import Tolerance
+from engines.validation import Tolerance
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -38,7 +37,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from engines.engine import EngineState
-    from engines.interpolation.ways import Finding, Picture
+    from engines.interpolation.warp_fields import Finding, Picture
     from engines.spec import EngineSpec
 
     Plane = NDArray[Any]
@@ -86,7 +85,7 @@ class _InReduced:
         return planes
 
 
-class Between:
+class PairInterpolation:
     """What was found out about two pictures; serves every time between them.
 
     Safe to use from several threads at once.
@@ -167,7 +166,7 @@ class Interpolator:
         *,
         depth: int = 8,
         rgb: bool = False,
-    ) -> Between:
+    ) -> PairInterpolation:
         """Find out what moved between two pictures.
 
         Args:
@@ -188,7 +187,7 @@ class Interpolator:
                 f"{[(p.shape, p.dtype.name) for p in after]}"
             )
         find = functools.partial(self._way.Finding, self._engine)
-        return Between(find, before, after, layout, self._on_device)
+        return PairInterpolation(find, before, after, layout, self._on_device)
 
     def close(self) -> None:
         """Give back what the engines hold."""
@@ -228,7 +227,7 @@ def open_interpolator(
         cuda.gpu(index)  # first: loading TensorRT takes long, and most machines have no GPU
         tensorrt.library()
         return _on_gpu(path or WHOLE, way or whole, device, precision, prove=prove)
-    return _on_cpu(path or SHIPPED, way or searched, precision, prove=prove)
+    return _on_cpu(path or SHIPPED, way or dis_interpolation, precision, prove=prove)
 
 
 def _on_cpu(
@@ -253,7 +252,7 @@ def _on_gpu(
     by_planes = None
     try:
         by_planes = _settled(
-            open_proven(
+            load_validated_engine(
                 full_size.graph(file),
                 device=device,
                 precision=precision,
@@ -274,7 +273,7 @@ def _on_gpu(
 def _proven(
     file: Path, way: ModuleType, device: Device, precision: Precision | None, *, prove: bool
 ) -> Engine:
-    return open_proven(
+    return load_validated_engine(
         file,
         device=device,
         precision=precision,
@@ -323,7 +322,9 @@ def _way_of(spec: EngineSpec) -> ModuleType:
     Raises:
         ModelMismatch: It is a network for something else.
     """
-    way: ModuleType = whole if "before" in {tensor.name for tensor in spec.inputs} else searched
+    way: ModuleType = (
+        whole if "before" in {tensor.name for tensor in spec.inputs} else dis_interpolation
+    )
     spec.require(inputs=way.INPUTS, outputs=way.OUTPUTS)
     return way
 
@@ -332,7 +333,7 @@ def _tolerances(way: ModuleType) -> Mapping[Precision, Tolerance]:
     return whole.TOLERANCES if way is whole else TOLERANCES
 
 
-def proof_samples(way: ModuleType = searched) -> Sequence[Mapping[str, NDArray[Any]]]:
+def proof_samples(way: ModuleType = dis_interpolation) -> Sequence[Mapping[str, NDArray[Any]]]:
     """Inputs to prove an engine with: a pan at 1920x1080, and one thing crossing another.
 
     Args:

@@ -62,7 +62,7 @@ class Up(nn.Module):
         return cast("Tensor", self.conv(x + beside))
 
 
-class Mixer(nn.Module):
+class FusionNet(nn.Module):
     """How much of each guess to take."""
 
     def __init__(self) -> None:
@@ -130,10 +130,10 @@ class Mixer(nn.Module):
         nn.init.normal_(self.head.weight, std=1e-3)
 
 
-class DeployedMixer(nn.Module):
+class DeployedFusionNet(nn.Module):
     """The network with the arrays of the program in and out."""
 
-    def __init__(self, network: Mixer) -> None:
+    def __init__(self, network: FusionNet) -> None:
         super().__init__()
         self.network = copy.deepcopy(network)
         # Into the weights: an engine would go through every input once more for its unit.

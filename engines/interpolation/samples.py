@@ -16,8 +16,8 @@ import numpy as np
 
 from engines.interpolation import flow
 from engines.interpolation.data import Clip, planes_of
-from engines.interpolation.reduced import layout_of, reduced
-from engines.interpolation.synthesis import moved
+from engines.interpolation.downscale import layout_of, reduced
+from engines.interpolation.warp_blend import moved
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

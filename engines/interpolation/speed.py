@@ -18,12 +18,12 @@ from typing import TYPE_CHECKING, Any
 import cv2
 import numpy as np
 
+from engines.benchmark import interleaved
+from engines.interpolation.baselines import Rife, averaged_flow
 from engines.interpolation.data import held_out, planes_of
 from engines.interpolation.evaluate import PEERS_FOLDER, to_rgb
 from engines.interpolation.model import open_interpolator
-from engines.interpolation.peers import Rife, averaged_flow
-from engines.memory import keep_freed
-from engines.timing import in_turns
+from engines.malloc import disable_malloc_trim
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -52,7 +52,7 @@ def measure(sizes: Sequence[tuple[int, int]], *, rounds: int) -> dict[str, Any]:
         )
         given = rife.given(to_rgb(before), to_rgb(after), 0.5)
         between = model.between(before, after)
-        taken = in_turns(
+        taken = interleaved(
             {
                 "ours": lambda a=before, b=after: model.between(a, b).at(0.5),  # type: ignore[misc]
                 "ours_each_more": lambda found=between: found.at(0.5),  # type: ignore[misc]
@@ -113,7 +113,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--sizes", nargs="+", default=[f"{w}x{h}" for w, h in SIZES])
     a = parser.parse_args()
-    keep_freed()  # as the program does
+    disable_malloc_trim()  # as the program does
     sizes = [(int(w), int(h)) for w, h in (size.split("x") for size in a.sizes)]
     print(json.dumps(measure(sizes, rounds=a.rounds), indent=1))
 

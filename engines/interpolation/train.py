@@ -20,18 +20,18 @@ import cv2
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-from engines import learning
-from engines.interpolation.data import digest_of, training
-from engines.interpolation.losses import MixerLesson
+from engines.common import training as common_training
+from engines.interpolation.data import digest_of, training_clips
+from engines.interpolation.flow_network.losses import FlowTask
+from engines.interpolation.losses import FusionTask
 from engines.interpolation.samples import Maker
-from engines.interpolation.whole.losses import WholeLesson
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from engines.interpolation.losses import Lesson
+    from engines.interpolation.losses import TrainingTask
 
-LESSONS: Mapping[str, Callable[[], Lesson]] = {"mixer": MixerLesson, "whole": WholeLesson}
+LESSONS: Mapping[str, Callable[[], TrainingTask]] = {"mixer": FusionTask, "whole": FlowTask}
 KEEP = 0.998
 """Share of the old in the moving average of the weights, at the end."""
 SAVE_EVERY_S = 60.0
@@ -51,7 +51,7 @@ class Recipe:
 class _Numbered(Dataset[Any]):
     """Samples by number, from the first that has not been seen."""
 
-    def __init__(self, lesson: Lesson, seed: int, first: int) -> None:
+    def __init__(self, lesson: TrainingTask, seed: int, first: int) -> None:
         self._lesson, self._seed, self._first = lesson, seed, first
         self._maker: Maker | None = None
 
@@ -61,7 +61,7 @@ class _Numbered(Dataset[Any]):
     def __getitem__(self, index: int) -> Any:
         if self._maker is None:  # in the process that makes them
             cv2.setNumThreads(1)
-            self._maker = Maker(training(), self._seed)
+            self._maker = Maker(training_clips(), self._seed)
         return self._lesson.prepared(*self._maker.frames(self._first + index))
 
 
@@ -75,9 +75,9 @@ class _InOrder:
             number += 1
 
 
-def code_digest(lesson: Lesson) -> str:
+def code_digest(lesson: TrainingTask) -> str:
     """One digest of the code that decides what is learnt, whatever its layout and comments."""
-    return learning.code_digest(Path(__file__).parent, (*lesson.code, "train.py"))
+    return common_training.code_digest(Path(__file__).parent, (*lesson.code, "train.py"))
 
 
 def train(recipe: Recipe, folder: Path, *, workers: int, steps: int | None = None) -> int:
@@ -95,7 +95,7 @@ def train(recipe: Recipe, folder: Path, *, workers: int, steps: int | None = Non
         average.load_state_dict(state["average"])
         optimiser.load_state_dict(state["optimiser"])
         step, spent = state["step"], state["spent"]
-    facts = {"data": digest_of(training()), "code": code_digest(lesson)}
+    facts = {"data": digest_of(training_clips()), "code": code_digest(lesson)}
     loader = DataLoader(
         _Numbered(lesson, recipe.seed, step * recipe.batch),
         batch_size=recipe.batch,
@@ -119,7 +119,7 @@ def train(recipe: Recipe, folder: Path, *, workers: int, steps: int | None = Non
         torch.nn.utils.clip_grad_norm_(network.parameters(), 3.0)
         optimiser.step()
         step += 1
-        learning.follow(average, network, min(KEEP, (1 + step) / (10 + step)))
+        common_training.follow(average, network, min(KEEP, (1 + step) / (10 + step)))
         for name, term in terms.items():
             sums[name] = sums.get(name, 0.0) + float(term.detach())
         count += 1
@@ -141,7 +141,7 @@ def train(recipe: Recipe, folder: Path, *, workers: int, steps: int | None = Non
             "step": step,
             "spent": spent,
         }
-        learning.save(state | facts, path)
+        common_training.save(state | facts, path)
         saved, sums, count = now, {}, 0
         if over:
             break

@@ -3,7 +3,7 @@
 Planes and seconds in, planes out; for live pictures and for files alike. A day picture comes back
 as the very same planes. Curves follow the light with a time constant, so that a lamp or a passing
 car does not make the picture breathe; at a cut, or when a camera switches its infrared filter,
-they begin anew at once. What is decided here, a `fullsize.FullSize` does to every pixel.
+they begin anew at once. What is decided here, a `full_resolution.FullSize` does to every pixel.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ import cv2
 import numpy as np
 
 from engines.lowlight.denoise import Noise, noise_of
-from engines.lowlight.fullsize import OnCpu
+from engines.lowlight.full_resolution import OnCpu
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from engines.lowlight.curves import Adjustment, Yuv
-    from engines.lowlight.fullsize import FullSize
+    from engines.lowlight.full_resolution import FullSize
 
 DARK, LIGHT = 50.0, 62.0
 """Median luma, 0 to 255, below which enhancing begins, and above which it ends."""

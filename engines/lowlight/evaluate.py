@@ -19,9 +19,10 @@ import av
 import cv2
 import numpy as np
 
+from engines.lowlight.baselines import all_peers, gamma_for, with_gamma
 from engines.lowlight.data import Pair, in_part, read_pairs, read_picture, training_pairs
 from engines.lowlight.enhancer import Enhancer
-from engines.lowlight.measures import (
+from engines.lowlight.metrics import (
     brightness_flicker,
     gradient_deviation,
     noise_gain,
@@ -30,8 +31,7 @@ from engines.lowlight.measures import (
     warping_error,
 )
 from engines.lowlight.model import LowLightModel, open_lowlight_model
-from engines.lowlight.peers import all_peers, gamma_for, with_gamma
-from engines.lowlight.picture import darkened, enhance_picture, to_planes, to_rgb
+from engines.lowlight.still_image import darkened, enhance_picture, to_planes, to_rgb
 from engines.smoke.data import data_folder
 
 if TYPE_CHECKING:

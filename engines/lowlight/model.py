@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from engines.errors import ModelMismatch
-from engines.lowlight import device as gpu
+from engines.loading import load_validated_engine
+from engines.lowlight import full_resolution_gpu as gpu
 from engines.lowlight.curves import Adjustment
 from engines.lowlight.enhancer import Enhancer
-from engines.lowlight.fullsize import OnCpu
-from engines.opening import open_proven
-from engines.proof import Tolerance
+from engines.lowlight.full_resolution import OnCpu
+from engines.validation import Tolerance
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from engines.engine import Device, Engine, EngineState, Precision
-    from engines.lowlight.fullsize import FullSize
+    from engines.lowlight.full_resolution import FullSize
     from engines.spec import EngineSpec
 
 _log = logging.getLogger(__name__)
@@ -132,7 +132,7 @@ def open_lowlight_model(
     Raises:
         EngineError: The file, the device or the outcome is not what it should be.
     """
-    engine = open_proven(
+    engine = load_validated_engine(
         path or SHIPPED,
         device=device,
         precision=None,
@@ -146,7 +146,7 @@ def open_lowlight_model(
         return LowLightModel(engine)
     try:
         # What stands in for the GPU is OpenCV, never the graph on the CPU: no proof of that.
-        full_size = open_proven(
+        full_size = load_validated_engine(
             gpu.SHIPPED,
             device=device,
             precision=None,

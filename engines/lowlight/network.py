@@ -37,7 +37,7 @@ LARGEST_GAIN = 7.9
 """Of chroma: beyond it there is only noise to amplify."""
 
 
-class Said(NamedTuple):
+class Output(NamedTuple):
     """What the network says of n thumbnails."""
 
     curves: Tensor
@@ -137,7 +137,7 @@ class LowLightNetwork(nn.Module):
         ):
             self.register_buffer(name, torch.from_numpy(values).float(), persistent=False)
 
-    def forward(self, thumbnail: Tensor, noise: Tensor) -> Said:
+    def forward(self, thumbnail: Tensor, noise: Tensor) -> Output:
         """Look at thumbnails.
 
         Args:
@@ -158,7 +158,7 @@ class LowLightNetwork(nn.Module):
         steps = torch.softmax(self.get_buffer("steps") + self.curves(scene)[:, None], 2)
         # The last step is what a curve stays below white.
         points = steps[:, :, :POINTS].cumsum(2)
-        return Said(
+        return Output(
             points @ self.get_buffer("values"),
             (points @ self.get_buffer("slopes")).clamp(0.5, LARGEST_GAIN),
             torch.sigmoid(place),
@@ -166,7 +166,7 @@ class LowLightNetwork(nn.Module):
         )
 
 
-def enhance(picture: Tensor, said: Said) -> Tensor:
+def enhance(picture: Tensor, said: Output) -> Tensor:
     """Apply what was said to pictures, (n, 3, h, w) RGB, 0 to 1, as `curves.py` does."""
     y, u, v = to_yuv(picture)
     exposure = functional.interpolate(
@@ -198,7 +198,7 @@ class DeployedNetwork(nn.Module):
             Curves (n, LEVELS, 256), 0 to 1, gains (n, LEVELS, 256), exposure (n, h/8, w/8) and
             balance (n, 2).
         """
-        said: Said = self.network(thumbnail.float().permute(0, 3, 1, 2) / 255, noise / 255)
+        said: Output = self.network(thumbnail.float().permute(0, 3, 1, 2) / 255, noise / 255)
         return said.curves, said.gains, said.exposure[:, 0], said.balance
 
 

@@ -16,12 +16,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+from engines.benchmark import interleaved
 from engines.engine import open_engine
+from engines.lowlight.baselines import zero_dce_network
 from engines.lowlight.enhancer import Enhancer
 from engines.lowlight.model import open_lowlight_model
-from engines.lowlight.peers import zero_dce_network
-from engines.lowlight.picture import darkened, to_planes
-from engines.timing import in_turns
+from engines.lowlight.still_image import darkened, to_planes
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -50,7 +50,7 @@ def measure() -> dict[str, Any]:
         )
         peer = open_engine(path, device="cpu", precision="f32")
         x = np.ascontiguousarray(pictures[0].transpose(2, 0, 1)[None] / np.float32(255))
-        taken = in_turns(
+        taken = interleaved(
             {
                 "ours": _Stream(model, [to_planes(picture) for picture in pictures]),
                 "zero_dce": lambda: peer.infer({"picture": x}),

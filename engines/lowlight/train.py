@@ -23,11 +23,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from engines import learning
+from engines.common import training
 from engines.lowlight import losses
 from engines.lowlight.data import Pair, digest_of, in_part, read_picture, training_pairs
 from engines.lowlight.network import STRIDE, LowLightNetwork, enhance
-from engines.smoke.network import Trunk
+from engines.smoke.network import Encoder
 from engines.smoke.train import trunk_weights
 
 if TYPE_CHECKING:
@@ -172,7 +172,7 @@ class Features:
     """What pictures are compared by: means and spreads of an ImageNet network's early channels."""
 
     def __init__(self) -> None:
-        trunk = Trunk()
+        trunk = Encoder()
         trunk.begin_with(trunk_weights())
         self._trunk = trunk.eval().requires_grad_(requires_grad=False)
 
@@ -228,7 +228,7 @@ def psnr_of(network: LowLightNetwork, pairs: Sequence[Pair]) -> dict[str, float]
 
 def code_digest() -> str:
     """One digest of the code that decides what is learnt, whatever its layout and comments."""
-    return learning.code_digest(Path(__file__).parent, CODE)
+    return training.code_digest(Path(__file__).parent, CODE)
 
 
 def train(recipe: Recipe, folder: Path, *, check: int) -> dict[str, float]:
@@ -266,7 +266,7 @@ def train(recipe: Recipe, folder: Path, *, check: int) -> dict[str, float]:
         torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
         optimiser.step()
         step += 1
-        learning.follow(average, network, min(KEEP, (1 + step) / (10 + step)))
+        training.follow(average, network, min(KEEP, (1 + step) / (10 + step)))
         for name, term in terms.items():
             sums[name] = sums.get(name, 0.0) + float(term.detach())
         count += 1
@@ -286,7 +286,7 @@ def train(recipe: Recipe, folder: Path, *, check: int) -> dict[str, float]:
             "optimiser": optimiser.state_dict(),
             "step": step,
         }
-        learning.save(state | facts, path)
+        training.save(state | facts, path)
         began, sums, count = time.monotonic(), {}, 0
     return measured
 

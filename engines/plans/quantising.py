@@ -21,14 +21,14 @@ from onnx import helper, numpy_helper
 from engines.engine import open_reference
 from engines.errors import ModelMismatch
 from engines.modelfile import ModelFile
-from engines.plans.graphs import constants
+from engines.plans.onnx_passes import constants
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     from numpy.typing import NDArray
 
-    from engines.proof import Inputs
+    from engines.validation import Inputs
 
 STEPS = 127
 """Largest whole number that is used on either side of zero."""

@@ -39,7 +39,7 @@ SAME_VIEW_CORRELATION = 0.6
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class Entry:
     """One line of the index."""
 
     source: str
@@ -55,10 +55,10 @@ class Row:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Still:
+class LabelledImage:
     """A decoded picture with what is known of it."""
 
-    row: Row
+    row: Entry
     """Where it comes from."""
     image: NDArray[np.uint8]
     """(h, w, 3) RGB."""
@@ -89,11 +89,11 @@ def part_of(group: str) -> Part:
     return "development" if number < TRAIN_PERCENT + DEVELOPMENT_PERCENT else "validation"
 
 
-def read_index(path: Path) -> list[Row]:
+def read_index(path: Path) -> list[Entry]:
     """Read an index; paths in it are relative to its folder."""
     with path.open(newline="", encoding="utf-8") as file:
         return [
-            Row(
+            Entry(
                 source=line["source"],
                 path=path.parent / line["path"],
                 mask=path.parent / line["mask"] if line["mask"] else None,
@@ -104,7 +104,7 @@ def read_index(path: Path) -> list[Row]:
         ]
 
 
-def read_still(row: Row, *, max_width: int = MAX_WIDTH_PX) -> Still:
+def read_still(row: Entry, *, max_width: int = MAX_WIDTH_PX) -> LabelledImage:
     """Decode one picture and its mask, scaled down to `max_width` where wider.
 
     Raises:
@@ -118,7 +118,7 @@ def read_still(row: Row, *, max_width: int = MAX_WIDTH_PX) -> Still:
         image = cast("Any", cv2.resize(image, size, interpolation=cv2.INTER_AREA))
     if mask is not None and mask.shape != image.shape[:2]:
         mask = cast("Any", cv2.resize(mask, image.shape[1::-1], interpolation=cv2.INTER_AREA))
-    return Still(row, image, mask)
+    return LabelledImage(row, image, mask)
 
 
 def _read(path: Path, mode: int) -> NDArray[np.uint8]:
@@ -128,13 +128,13 @@ def _read(path: Path, mode: int) -> NDArray[np.uint8]:
     return cast("NDArray[np.uint8]", picture)
 
 
-def with_groups(rows: Sequence[Row]) -> list[Row]:
+def with_groups(rows: Sequence[Entry]) -> list[Entry]:
     """Give stills without a group one, by likeness, so that twins never straddle the split.
 
     Street stills come in bursts of near-identical frames; two whose tiny pictures correlate
     above 0.9 share a group.
     """
-    done: list[Row] = []
+    done: list[Entry] = []
     seeds: list[tuple[str, NDArray[np.float32]]] = []
     for row in rows:
         if row.group:
@@ -151,18 +151,18 @@ def with_groups(rows: Sequence[Row]) -> list[Row]:
         else:
             name = f"{row.source}-{len(seeds)}"
             seeds.append((name, tiny))
-        done.append(Row(row.source, row.path, row.mask, row.smoke, name))
+        done.append(Entry(row.source, row.path, row.mask, row.smoke, name))
     return done
 
 
-def training_rows() -> list[Row]:
+def training_rows() -> list[Entry]:
     """Every picture with its view, of all parts; development clips are not among them."""
     folder = data_folder()
     wanted = {"smoke5k_real", "hpwren_aiformankind", "fszhang_cls", "smoke5k_synth"}
     rows = [row for row in read_index(folder / "smoke" / "index.csv") if row.source in wanted]
     for name in ("real_haze", "sunhays80"):
         rows += [
-            Row(name, path, None, smoke=False, group=f"{name}-{path.stem}")
+            Entry(name, path, None, smoke=False, group=f"{name}-{path.stem}")
             for path in sorted((folder / "images" / name).glob("*.jpg"))
         ]
     rendered = [row for row in rows if row.source == "smoke5k_synth"]
@@ -171,7 +171,7 @@ def training_rows() -> list[Row]:
     # Photographs of 160 places, well exposed and dark: clouds, haze, walls, lamps, and no smoke.
     exposures = {pair[name]: pair["scene"] for pair in pairs for name in ("low", "ref")}
     rows += [
-        Row("sice_zerodce_train", folder / path, None, smoke=False, group=f"sice-{scene}")
+        Entry("sice_zerodce_train", folder / path, None, smoke=False, group=f"sice-{scene}")
         for path, scene in sorted(exposures.items())
     ]
     grouped = with_groups([row for row in rows if row.source != "smoke5k_synth"])
@@ -185,7 +185,7 @@ def mislabelled() -> frozenset[str]:
     return frozenset(line for line in lines if line and not line.startswith("#"))
 
 
-def in_part(rows: Sequence[Row], part: str) -> list[Row]:
+def in_part(rows: Sequence[Entry], part: str) -> list[Entry]:
     """The rows on one side of the split; rendered composites always train."""
     return [
         row
@@ -194,7 +194,7 @@ def in_part(rows: Sequence[Row], part: str) -> list[Row]:
     ]
 
 
-def same_view(stills: Sequence[Still]) -> list[list[int]]:
+def same_view(stills: Sequence[LabelledImage]) -> list[list[int]]:
     """For each still, the indices of others with the same framing.
 
     A group holds near-identical views joined in chains, so its ends may not match: only pairs
@@ -236,7 +236,7 @@ def _unit(values: NDArray[Any]) -> NDArray[np.float32]:
     return centred / np.float32(np.linalg.norm(centred) + 1e-6)
 
 
-def digest_of(rows: Iterable[Row]) -> str:
+def digest_of(rows: Iterable[Entry]) -> str:
     """A digest of which pictures were used, for the checkpoint and the card."""
     names = "\n".join(sorted(f"{row.source}/{row.path.name}/{row.group}" for row in rows))
     return hashlib.sha256(names.encode()).hexdigest()

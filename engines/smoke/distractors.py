@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, cast
 import cv2
 import numpy as np
 
-from engines.smoke.laying import air_of, clouds, lay
+from engines.smoke.compositing import air_of, clouds, lay
 
 if TYPE_CHECKING:
     from numpy.random import Generator
 
-    from engines.smoke.laying import Plane, Rgb
+    from engines.smoke.compositing import Plane, Rgb
 
 
 def distract(image: Rgb, background: Rgb | None, random: Generator) -> tuple[Rgb, Rgb | None]:

@@ -26,8 +26,9 @@ from typing import TYPE_CHECKING, Any, cast
 import cv2
 import numpy as np
 
+from engines.smoke.compositing import air_of, lay
 from engines.smoke.data import (
-    Row,
+    Entry,
     data_folder,
     in_part,
     mislabelled,
@@ -37,9 +38,9 @@ from engines.smoke.data import (
     training_rows,
 )
 from engines.smoke.densities import simulated
-from engines.smoke.laying import air_of, lay
-from engines.smoke.look import look
-from engines.smoke.measures import (
+from engines.smoke.evaluate_video import measure_clips, measure_growing
+from engines.smoke.inference import look
+from engines.smoke.metrics import (
     SIZES,
     Calibration,
     Seen,
@@ -51,9 +52,8 @@ from engines.smoke.measures import (
     regions,
 )
 from engines.smoke.model import SmokeModel, open_smoke_model
-from engines.smoke.sequences import measure_clips, measure_growing
-from engines.smoke.sheets import Sheets
 from engines.smoke.synthesis import stand
+from engines.smoke.worst_cases import Sheets
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -71,7 +71,7 @@ SECTIONS = ("pictures", "close", "background", "growing", "clips")
 
 
 def measure_pictures(
-    model: SmokeModel, rows: Sequence[Row], sheets: Sheets | None = None
+    model: SmokeModel, rows: Sequence[Entry], sheets: Sheets | None = None
 ) -> dict[str, Any]:
     """Figures on pictures with masks and on clear ones, each alone, without background."""
     seen, once, wrong = list[Seen](), list[Seen](), mislabelled()
@@ -133,7 +133,7 @@ def _by_group(seen: Sequence[Seen]) -> dict[str, dict[str, Any]]:
     }
 
 
-def measure_close(model: SmokeModel, rows: Sequence[Row]) -> dict[str, Any]:
+def measure_close(model: SmokeModel, rows: Sequence[Entry]) -> dict[str, Any]:
     """Stills of close smoke and of the same places without it: called smoke or not."""
     called: dict[bool, list[bool]] = {True: [], False: []}
     for row in rows:
@@ -148,7 +148,7 @@ def measure_close(model: SmokeModel, rows: Sequence[Row]) -> dict[str, Any]:
 
 
 def choose_levels(
-    model: SmokeModel, far: Sequence[Row], close: Sequence[Row]
+    model: SmokeModel, far: Sequence[Entry], close: Sequence[Entry]
 ) -> list[dict[str, Any]]:
     """Figures at many thresholds and outlines; the operating point is that of the best `score`.
 
@@ -207,7 +207,7 @@ def _compare(
     return compare(probability, mask, threshold=threshold, outline=outline, group=group)
 
 
-def measure_background(model: SmokeModel, rows: Sequence[Row]) -> dict[str, Any]:
+def measure_background(model: SmokeModel, rows: Sequence[Entry]) -> dict[str, Any]:
     """Plumes in later pictures of clear views, with an earlier one as background and without."""
     stills = [
         read_still(row) for row in rows if not row.smoke and row.source == "hpwren_aiformankind"
@@ -257,7 +257,7 @@ def measure_background(model: SmokeModel, rows: Sequence[Row]) -> dict[str, Any]
     }
 
 
-def clip_rows() -> list[Row]:
+def clip_rows() -> list[Entry]:
     """The development clips; none of them is ever trained on."""
     sources = {"clips_smoke", "clips_nonsmoke", "fszhang_smoke_sequences"}
     return [
@@ -265,13 +265,13 @@ def clip_rows() -> list[Row]:
     ]
 
 
-def judged_rows(part: str) -> list[Row]:
+def judged_rows(part: str) -> list[Entry]:
     """Pictures of one side of the split with hand-drawn masks, and clear ones of such cameras."""
     sources = {"smoke5k_real", "hpwren_aiformankind"}
     return [row for row in in_part(training_rows(), part) if row.source in sources]
 
 
-def close_rows(part: str) -> list[Row]:
+def close_rows(part: str) -> list[Entry]:
     """Close-range stills of one side of the split."""
     return [row for row in in_part(training_rows(), part) if row.source == CLOSE_SOURCE]
 

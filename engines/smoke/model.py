@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from engines.errors import ModelFileError, ModelMismatch
-from engines.opening import open_proven
-from engines.proof import Tolerance
+from engines.loading import load_validated_engine
+from engines.validation import Tolerance
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -182,7 +182,7 @@ def open_smoke_model(
         device: see `engines.engine.Device`.
         precision: None for f32 on the CPU, which means the same on every one, and f16 on a GPU;
             bf16 is about twice as fast on CPUs that have it.
-        prove: compare it with the reference first, once for each machine; see `engines.proof`.
+        prove: compare it with the reference first, once for each machine; see `engines.validation`.
 
     Raises:
         ModelFileError: the file is missing, damaged or no ONNX.
@@ -190,7 +190,7 @@ def open_smoke_model(
         DeviceUnavailable: no such device or precision here.
         InaccurateEngine: it differs from the reference by more than `TOLERANCES`.
     """
-    engine = open_proven(
+    engine = load_validated_engine(
         model_path(model),
         device=device,
         precision=precision,

@@ -106,7 +106,7 @@ class PlainBlock(nn.Module):
         return functional.relu(x + self.body(x))
 
 
-class WideBlock(nn.Module):
+class MBConv(nn.Module):
     """An inverted residual with a 5x5 depthwise kernel: far sight for few parameters."""
 
     def __init__(self, channels: int, *, expansion: int = 2) -> None:
@@ -124,7 +124,7 @@ class WideBlock(nn.Module):
         return y
 
 
-class SceneGate(nn.Module):
+class SqueezeExcite(nn.Module):
     """Scales channels by what the whole picture shows: fog everywhere makes fog here likely."""
 
     def __init__(self, channels: int) -> None:
@@ -185,7 +185,7 @@ class InvertedResidual(nn.Module):
         return x + y if self.skips else y
 
 
-class Trunk(nn.Module):
+class Encoder(nn.Module):
     """The first stages of EfficientNet-lite0 (arXiv 1905.11946).
 
     It begins with weights that know a million photographs: five hundred views of smoke could not
@@ -271,13 +271,13 @@ class TwoPathNetwork(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.deep = Trunk()
+        self.deep = Encoder()
         self.fine = nn.Sequential(FirstConv(16), ConvNorm(16, 32, stride=2), PlainBlock(32))
         # What is new enters the deep path once edges have become things.
         self.news = ConvNorm(32, 40, stride=2, active=False)
-        self.gate = SceneGate(192)
+        self.gate = SqueezeExcite(192)
         self.up_sixteenth, self.at_sixteenth = (ConvNorm(c, 96, kernel=1) for c in (192, 112))
-        self.mix_sixteenth = WideBlock(96)
+        self.mix_sixteenth = MBConv(96)
         self.picture_head = nn.Conv2d(96, 1, 1)
         self.up_eighth, self.at_eighth = (ConvNorm(c, 48, kernel=1) for c in (96, 40))
         self.mix_eighth = PlainBlock(48)
@@ -314,15 +314,15 @@ class FastNetwork(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.deep = Trunk(stages=4)
+        self.deep = Encoder(stages=4)
         self.fine = nn.Sequential(FirstConv(24), ConvNorm(24, 32, stride=2), PlainBlock(32))
         self.to_eighth, self.at_eighth = ConvNorm(32, 48, stride=2), ConvNorm(24, 48, kernel=1)
         self.mix_details = PlainBlock(48)
         self.news = ConvNorm(48, 40, stride=2, active=False)
-        self.gate = SceneGate(80)
+        self.gate = SqueezeExcite(80)
         self.picture_head = nn.Conv2d(80, 1, 1)
         self.up_sixteenth, self.at_sixteenth = (ConvNorm(c, 64, kernel=1) for c in (80, 40))
-        self.mix_sixteenth = WideBlock(64)
+        self.mix_sixteenth = MBConv(64)
         self.up_eighth = ConvNorm(64, 48, kernel=1)
         self.mix_eighth = PlainBlock(48)
         self.up_quarter = ConvNorm(48, 32, kernel=1)

@@ -12,10 +12,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from engines.benchmark import interleaved
 from engines.smoke.export import export
 from engines.smoke.model import SHIPPED, SmokeModel, open_smoke_model, proof_samples
 from engines.smoke.network import NETWORKS
-from engines.timing import in_turns
 
 PLAIN = "plain-unet"
 
@@ -31,7 +31,7 @@ def measure() -> dict[str, Any]:
             name: open_smoke_model(model, device="cpu", prove=False)
             for name, model in {**SHIPPED, PLAIN: path}.items()
         }
-    taken = in_turns({name: partial(model, image) for name, model in models.items()})
+    taken = interleaved({name: partial(model, image) for name, model in models.items()})
     backend = models[PLAIN].backend
     for model in models.values():
         model.close()

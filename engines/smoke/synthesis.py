@@ -17,9 +17,9 @@ import av
 import cv2
 import numpy as np
 
-from engines.smoke.data import Still, same_view
+from engines.smoke.compositing import air_of, clouds, lay
+from engines.smoke.data import LabelledImage, same_view
 from engines.smoke.distractors import distract
-from engines.smoke.laying import air_of, clouds, lay
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from numpy.random import Generator
     from numpy.typing import NDArray
 
-    from engines.smoke.laying import Plane, Rgb
+    from engines.smoke.compositing import Plane, Rgb
 
 ALPHA_TO_TARGET = 2.5
 FAINT = 0.05
@@ -88,7 +88,7 @@ class SampleMaker:
 
     def __init__(
         self,
-        stills: Sequence[Still],
+        stills: Sequence[LabelledImage],
         densities: Sequence[NDArray[np.uint8]],
         *,
         size: tuple[int, int],
@@ -211,7 +211,7 @@ class SampleMaker:
 class _Pool:
     """The stills a kind draws from: sources by `SOURCES`, views by the root of their size."""
 
-    def __init__(self, stills: Sequence[Still], kind: str) -> None:
+    def __init__(self, stills: Sequence[LabelledImage], kind: str) -> None:
         by_group: dict[tuple[str, str], list[int]] = {}
         for index, still in enumerate(stills):
             if _fits(still, kind):
@@ -229,7 +229,7 @@ class _Pool:
         return group[int(random.integers(len(group)))]
 
 
-def _fits(still: Still, kind: str) -> bool:
+def _fits(still: LabelledImage, kind: str) -> bool:
     row = still.row
     rendered = row.source == "smoke5k_synth"
     return {
@@ -246,7 +246,7 @@ class _Scene:
     """One random crop, scale and flip, the same for a picture, its mask and its background."""
 
     def __init__(
-        self, still: Still, random: Generator, size: tuple[int, int], *, near: bool
+        self, still: LabelledImage, random: Generator, size: tuple[int, int], *, near: bool
     ) -> None:
         height, width = size
         tall, wide = still.image.shape[:2]

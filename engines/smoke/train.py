@@ -26,16 +26,16 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.data import DataLoader, Dataset
 
-from engines import learning
+from engines.common import training
 from engines.smoke.data import (
-    Still,
+    LabelledImage,
     digest_of,
     in_part,
     read_still,
     training_rows,
 )
 from engines.smoke.densities import read_densities
-from engines.smoke.network import MASK_STRIDE, NETWORKS, Logits, Planes, Trunk, prepare
+from engines.smoke.network import MASK_STRIDE, NETWORKS, Encoder, Logits, Planes, prepare
 from engines.smoke.synthesis import KINDS, Sample, SampleMaker
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ CODE = (
     "network.py",
     "data.py",
     "synthesis.py",
-    "laying.py",
+    "compositing.py",
     "distractors.py",
     "train.py",
     "densities.py",
@@ -146,7 +146,7 @@ def taught(target: Tensor, smoke: Tensor, teacher: Logits) -> Tensor:
     return target + 0.5 * smoke[:, None, None] * (seen - target)
 
 
-def measure(network: nn.Module, stills: Sequence[Still]) -> dict[str, float]:
+def measure(network: nn.Module, stills: Sequence[LabelledImage]) -> dict[str, float]:
     """Pooled IoU, recall by size and clear pictures called smoke, at 0.5, without background."""
     network.eval()
     device = next(network.parameters()).device
@@ -228,7 +228,7 @@ class Training:
             "best": self.best,
             **facts,
         }
-        learning.save(state, self._path)
+        training.save(state, self._path)
 
     def keep_if_best(self, score: float, **facts: Any) -> None:
         """Write the averaged weights to `best.pt` if none scored higher on development views."""
@@ -239,7 +239,7 @@ class Training:
                 "average": self.average.state_dict(),
                 "step": self.step,
             }
-            learning.save(state | facts, self.folder / "best.pt")
+            training.save(state | facts, self.folder / "best.pt")
 
     def learn(self, batch: Sequence[Tensor]) -> dict[str, float]:
         """One step."""
@@ -292,8 +292,8 @@ def _groups(network: nn.Module, rate: float) -> list[dict[str, Any]]:
     ]
 
 
-def _trunk_of(network: nn.Module) -> Trunk | None:
-    return next((part for part in network.modules() if isinstance(part, Trunk)), None)
+def _trunk_of(network: nn.Module) -> Encoder | None:
+    return next((part for part in network.modules() if isinstance(part, Encoder)), None)
 
 
 def trunk_weights() -> dict[str, Tensor]:
@@ -315,7 +315,7 @@ def read_network(checkpoint: Path) -> nn.Module:
 
 def code_digest() -> str:
     """One digest of the code that decides what is learnt, whatever its layout and comments."""
-    return learning.code_digest(Path(__file__).parent, CODE)
+    return training.code_digest(Path(__file__).parent, CODE)
 
 
 def draw_curves(log: Path, picture: Path) -> None:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from streamer.frame import Region
+from streamer.core.frame import Detection
 
 
 class EventKind(enum.Enum):
@@ -45,7 +45,7 @@ class Event:
     score: float
     """How sure the alarm is, 0 to 1."""
 
-    regions: tuple[Region, ...]
+    regions: tuple[Detection, ...]
     """What was seen, the most alarming first; empty when cleared."""
 
     @property

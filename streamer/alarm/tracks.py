@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
-from streamer.frame import Region
+from streamer.core.frame import Detection
 
 _NS: Final = 1_000_000_000
 _NEAR: Final = 0.06
@@ -19,11 +19,11 @@ as far. Arbitrary."""
 
 
 @dataclass(frozen=True, slots=True)
-class Sighting:
+class TrackPoint:
     """One region in one look."""
 
     pts_ns: int
-    region: Region
+    region: Detection
 
 
 @dataclass(slots=True, eq=False)
@@ -31,15 +31,15 @@ class Track:
     """One plume, or whatever looks like one, over the looks that showed it."""
 
     number: int
-    sightings: deque[Sighting] = field(default_factory=deque)
+    sightings: deque[TrackPoint] = field(default_factory=deque)
     first_ns: int = 0
 
     @property
-    def last(self) -> Sighting:
+    def last(self) -> TrackPoint:
         """The newest sighting."""
         return self.sightings[-1]
 
-    def within(self, since_ns: int) -> list[Sighting]:
+    def within(self, since_ns: int) -> list[TrackPoint]:
         """Sightings at or after an instant, oldest first."""
         return [seen for seen in self.sightings if seen.pts_ns >= since_ns]
 
@@ -92,7 +92,7 @@ class Tracker:
         self.tracks: list[Track] = []
         """Those that have not ended, oldest first."""
 
-    def update(self, pts_ns: int, regions: Sequence[Region]) -> None:
+    def update(self, pts_ns: int, regions: Sequence[Detection]) -> None:
         """Take the regions of one look; looks come in order of time.
 
         A plume tears and closes again: all regions that may continue a track do so together, and
@@ -115,31 +115,31 @@ class Tracker:
                 track = Track(next(self._numbers), first_ns=pts_ns)
                 self.tracks.append(track)
                 before[track.number] = [region]
-            self._extend(track, Sighting(pts_ns, region))
+            self._extend(track, TrackPoint(pts_ns, region))
 
     def _joined(self, tracks: list[Track]) -> Track:
         """The oldest of *tracks*, with what all of them saw."""
         oldest, *others = tracks
         if others:
-            seen: dict[int, list[Region]] = {}
+            seen: dict[int, list[Detection]] = {}
             for track in tracks:
                 for sighting in track.sightings:
                     seen.setdefault(sighting.pts_ns, []).append(sighting.region)
-            oldest.sightings = deque(Sighting(at, together(seen[at])) for at in sorted(seen))
+            oldest.sightings = deque(TrackPoint(at, together(seen[at])) for at in sorted(seen))
             self.tracks = [track for track in self.tracks if track not in others]
         return oldest
 
-    def _extend(self, track: Track, seen: Sighting) -> None:
+    def _extend(self, track: Track, seen: TrackPoint) -> None:
         if track.sightings and track.last.pts_ns == seen.pts_ns:
             before = track.sightings.pop()
-            seen = Sighting(seen.pts_ns, together([before.region, seen.region]))
+            seen = TrackPoint(seen.pts_ns, together([before.region, seen.region]))
         track.sightings.append(seen)
         oldest_ns = seen.pts_ns - self._window_ns
         while len(track.sightings) > self._least and track.sightings[0].pts_ns < oldest_ns:
             track.sightings.popleft()
 
 
-def together(regions: Sequence[Region]) -> Region:
+def together(regions: Sequence[Detection]) -> Detection:
     """Parts of one plume as one region; it stands on the lowest of its larger parts."""
     if len(regions) == 1:
         return regions[0]
@@ -148,7 +148,7 @@ def together(regions: Sequence[Region]) -> Region:
     lefts, tops, rights, bottoms = zip(*(region.box for region in regions), strict=True)
     lowest = max((r for r in regions if r.area >= largest / 4), key=lambda r: r.base[1])
     known = [region for region in regions if region.motion is not None]
-    return Region(
+    return Detection(
         box=(min(lefts), min(tops), max(rights), max(bottoms)),
         centroid=(
             math.fsum(r.centroid[0] * r.area for r in regions) / area,
@@ -166,11 +166,11 @@ def together(regions: Sequence[Region]) -> Region:
     )
 
 
-def _is_near(before: Sequence[Region], region: Region) -> bool:
+def _is_near(before: Sequence[Detection], region: Detection) -> bool:
     return any(_distance(old, region) <= 1 for old in before)
 
 
-def _distance(one: Region, other: Region) -> float:
+def _distance(one: Detection, other: Detection) -> float:
     """Below 1 when both may be the same plume: overlapping boxes or bases close together."""
     left, top = max(one.box[0], other.box[0]), max(one.box[1], other.box[1])
     right, bottom = min(one.box[2], other.box[2]), min(one.box[3], other.box[3])
@@ -182,7 +182,7 @@ def _distance(one: Region, other: Region) -> float:
     return apart
 
 
-def _size(region: Region) -> float:
+def _size(region: Detection) -> float:
     left, top, right, bottom = region.box
     return (right - left) * (bottom - top)
 
@@ -191,5 +191,5 @@ def _median(values: Sequence[float]) -> float:
     return sorted(values)[len(values) // 2]
 
 
-def _median_base(seen: Sequence[Sighting]) -> tuple[float, float]:
+def _median_base(seen: Sequence[TrackPoint]) -> tuple[float, float]:
     return _median([s.region.base[0] for s in seen]), _median([s.region.base[1] for s in seen])

@@ -15,15 +15,15 @@ from dataclasses import asdict, dataclass
 from functools import partial
 from typing import Any, Final
 
-from streamer import log
-from streamer.build.camera import BuiltCamera, Site
-from streamer.build.models import open_models, provenance
-from streamer.clock import SystemClock
+from streamer.app.camera_runtime import AppContext, CameraRuntime
+from streamer.app.models import open_models, provenance
 from streamer.config import Config
-from streamer.pipeline import Pipeline
+from streamer.core import log
+from streamer.core.clock import SystemClock
+from streamer.core.pipeline import Pipeline
 from streamer.store import Store
 
-from .material import clip, folder, resident_mb
+from .fixtures import clip, folder, resident_mb
 
 _STEPS: Final = {
     "smoke": (8, 12, 16, 20, 24, 28, 32, 40, 48, 64, 80, 96, 112, 128),
@@ -112,7 +112,7 @@ def _in_a_process_of_its_own(path: str, count: int, network: str) -> _Round:
 def _round(path: str, count: int, network: str) -> _Round:
     config = _config(path, count, network)
     with open_models(config) as models, Store(folder() / "events.sqlite") as store:
-        site = Site(
+        site = AppContext(
             config=config,
             clock=SystemClock(),
             models=models,
@@ -120,7 +120,7 @@ def _round(path: str, count: int, network: str) -> _Round:
             store=store,
             evidence=folder(),
         )
-        cameras = [BuiltCamera(name, one, site) for name, one in config.cameras.items()]
+        cameras = [CameraRuntime(name, one, site) for name, one in config.cameras.items()]
         pipelines = [camera.pipeline() for camera in cameras]
         threads = [
             threading.Thread(target=pipeline.run, name=pipeline.name) for pipeline in pipelines
@@ -129,11 +129,11 @@ def _round(path: str, count: int, network: str) -> _Round:
             thread.start()
             time.sleep(_WARM_S / 2 / count)  # Cameras do not send their key frames all at once.
         time.sleep(_WARM_S)
-        looked, cpu = _looks(cameras), time.process_time()
+        has_fresh_result, cpu = _looks(cameras), time.process_time()
         began = time.monotonic()
         time.sleep(_WATCHED_S)
         span_s = time.monotonic() - began
-        looks = (_looks(cameras) - looked) / (count * span_s)
+        looks = (_looks(cameras) - has_fresh_result) / (count * span_s)
         used = (time.process_time() - cpu) / span_s
         memory = resident_mb()
         result = _summary(pipelines, count, min(1.0, looks), used, memory)
@@ -159,7 +159,7 @@ def _summary(
     )
 
 
-def _looks(cameras: Sequence[BuiltCamera]) -> int:
+def _looks(cameras: Sequence[CameraRuntime]) -> int:
     return sum(camera.monitor.status().frames for camera in cameras)
 
 
@@ -176,5 +176,5 @@ def _config(path: str, count: int, network: str) -> Config:
 
 
 if __name__ == "__main__":
-    log.set_up(level="error", style="people")
+    log.set_up(level="error", style="text")
     sys.stdout.write(json.dumps(asdict(_round(sys.argv[1], int(sys.argv[2]), sys.argv[3]))))

@@ -12,11 +12,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
-from streamer.build.conversion import Networks, make_plan, open_networks, run_job
+from streamer.app.conversion import Networks, make_plan, open_networks, run_job
 from streamer.convert.plan import ConvertOptions
-from streamer.errors import StreamerError
+from streamer.core.errors import StreamerError
 
-from .material import clip, folder, pan
+from .fixtures import clip, folder, pan
 
 _ROUNDS: Final = 5
 _SECONDS: Final = 20

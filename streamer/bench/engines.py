@@ -5,11 +5,11 @@ from functools import partial
 
 import numpy as np
 
+from engines.benchmark import interleaved
 from engines.errors import DeviceUnavailable
 from engines.smoke.model import SHIPPED, TOLERANCES, SmokeModel, open_smoke_model, proof_samples
-from engines.timing import in_turns
-from streamer.alarm.motion import Motion
-from streamer.alarm.regions import find_regions
+from streamer.detect.motion import FrameDifference
+from streamer.detect.regions import find_regions
 
 _NS = 1_000_000_000
 _MAP = (192, 320)
@@ -31,12 +31,12 @@ def measure() -> Mapping[str, float]:
     probability = _plume()
 
     def post() -> None:
-        motion = Motion()
+        motion = FrameDifference()
         motion.at(0, image, _MAP)
         moved = motion.at(_NS, image, _MAP)
         find_regions(probability, threshold=0.6, outline=0.1, min_area=0.0002, motion=moved)
 
-    figures = {f"{name}_ms": value for name, value in in_turns(calls | {"post": post}).items()}
+    figures = {f"{name}_ms": value for name, value in interleaved(calls | {"post": post}).items()}
     for model in models.values():
         model.close()
     cheapest = min(figures[f"{name}_f32_ms"] for name in SHIPPED)

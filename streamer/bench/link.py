@@ -6,7 +6,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from streamer.link import Link, Overflow
+from streamer.core.link import Link, Overflow
 
 _ITEMS = 20_000
 _ROUNDS = 5

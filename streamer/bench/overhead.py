@@ -13,16 +13,16 @@ from pathlib import Path
 import av
 
 from engines.smoke.model import SmokeModel, open_smoke_model
-from streamer.clock import SystemClock
-from streamer.frame import Frame, SmokeMap
-from streamer.picture import Picture
-from streamer.pipeline import Pipeline, file_links
+from streamer.core.clock import SystemClock
+from streamer.core.frame import Frame, SegmentationResult
+from streamer.core.image import Image
+from streamer.core.pipeline import Pipeline, file_links
 from streamer.sources.options import VideoOptions
 from streamer.sources.video import VideoSource
+from streamer.stages.detect import Segment
 from streamer.stages.overlay import Overlay
-from streamer.stages.segment import Segment
 
-from .material import clip
+from .fixtures import clip
 
 _ROUNDS = 10
 
@@ -87,8 +87,8 @@ def _bare(path: Path, model: SmokeModel) -> int:
     number = 0
     with av.open(str(path)) as container:
         for number, decoded in enumerate(container.decode(video=0), start=1):
-            picture = Picture(decoded)
-            seen = SmokeMap(model(picture.rgb(model.input_size)), pts_ns=number)
+            picture = Image(decoded)
+            seen = SegmentationResult(model(picture.rgb(model.input_size)), pts_ns=number)
             frame = Frame(picture, pts_ns=number, arrived_ns=time.monotonic_ns(), number=number)
             draw(replace(frame, smoke=seen))
     return number

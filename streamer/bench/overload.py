@@ -7,14 +7,14 @@ from typing import Final
 import numpy as np
 
 from engines.smoke.model import SmokeModel, open_smoke_model
-from streamer.clock import Stop, SystemClock
-from streamer.frame import Frame
-from streamer.picture import Picture
-from streamer.pipeline import Pipeline, live_links
+from streamer.core.clock import CancelToken, SystemClock
+from streamer.core.frame import Frame
+from streamer.core.image import Image
+from streamer.core.pipeline import Pipeline, live_links
+from streamer.stages.detect import Segment
 from streamer.stages.overlay import Overlay
-from streamer.stages.segment import Segment
 
-from .material import resident_mb
+from .fixtures import resident_mb
 
 _FRAMES: Final = 10_000
 _TIMES_FASTER: Final = 3
@@ -43,7 +43,7 @@ def _measure(model: SmokeModel) -> Mapping[str, float]:
 
     pipeline = Pipeline(
         "bench",
-        lambda stop: _camera(stop, interval_s),
+        lambda cancel: _camera(cancel, interval_s),
         {
             "segment": Segment(model, interval_ns=1),
             "overlay": Overlay("bench", clock=SystemClock()),
@@ -79,7 +79,7 @@ def _engine_s(model: SmokeModel) -> float:
     return sorted(times)[len(times) // 2]
 
 
-def _camera(stop: Stop, interval_s: float) -> Iterator[Frame]:
+def _camera(cancel: CancelToken, interval_s: float) -> Iterator[Frame]:
     """Pictures at a fixed rate, each in memory of its own, as a decoder gives them."""
     random = np.random.default_rng(0)
     pictures = [random.integers(0, 256, (*_SIZE, 3), np.uint8) for _ in range(4)]
@@ -87,7 +87,7 @@ def _camera(stop: Stop, interval_s: float) -> Iterator[Frame]:
     for number in range(_FRAMES):
         ahead_s = began + number * interval_s - time.monotonic()
         if ahead_s > 0:
-            stop.sleep(ahead_s)
-        picture = Picture.from_rgb(pictures[number % len(pictures)])
+            cancel.sleep(ahead_s)
+        picture = Image.from_rgb(pictures[number % len(pictures)])
         yield Frame(picture, pts_ns=int(number * interval_s * 1e9), arrived_ns=time.monotonic_ns(),
                     number=number)  # fmt: skip

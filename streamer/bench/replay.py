@@ -3,11 +3,11 @@
 import statistics
 from collections.abc import Mapping
 
-from streamer.build.models import open_models
+from streamer.app.models import open_models
+from streamer.app.replay import replay
 from streamer.config import from_source
-from streamer.replaying import replay
 
-from .material import clip
+from .fixtures import clip
 
 _SECONDS = 30
 _ROUNDS = 3

@@ -19,16 +19,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engines.smoke.model import open_smoke_model
-from streamer.clock import SystemClock
-from streamer.errors import StreamerError
-from streamer.frame import Frame
-from streamer.pipeline import Pipeline, live_links
+from streamer.core.clock import SystemClock
+from streamer.core.errors import StreamerError
+from streamer.core.frame import Frame
+from streamer.core.pipeline import Pipeline, live_links
 from streamer.sources.options import VideoOptions
 from streamer.sources.video import VideoSource
+from streamer.stages.detect import Segment
 from streamer.stages.overlay import Overlay
-from streamer.stages.segment import Segment
 
-from .material import clip, folder
+from .fixtures import clip, folder
 
 _PYTHON: Final = "/usr/bin/python3"
 _RATE: Final = 25
@@ -69,7 +69,7 @@ def _measure(url: str, camera: "subprocess.Popen[str]") -> Mapping[str, Any]:
     shown: list[tuple[int, int]] = []
 
     def out(frames: Iterator[Frame]) -> None:
-        shown.extend((_number(frame.picture.luma()), time.monotonic_ns()) for frame in frames)
+        shown.extend((_number(frame.image.luma()), time.monotonic_ns()) for frame in frames)
 
     pipeline = Pipeline(
         "bench",

@@ -9,14 +9,14 @@ from typing import Annotated, Final
 
 import typer
 
-from engines.memory import keep_freed
+from engines.malloc import disable_malloc_trim
 
 from . import output
 from .common import common, register
-from .exits import Exit, exit_code, one_line
+from .exit_codes import Exit, exit_code, one_line
 
 COMMANDS: Final = (
-    "watch", "convert", "verify", "replay", "probe", "check", "events", "alerts", "usual",
+    "watch", "convert", "verify", "replay", "probe", "check", "events", "deliveries", "prior",
     "engines", "bench", "doctor", "schema", "demo",
 )  # fmt: skip
 """Modules of this folder, in the order in which help shows them."""
@@ -30,7 +30,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command that *arguments* name; the process's own by default. Gives the exit code."""
     wanted = list(sys.argv[1:] if arguments is None else arguments)
     output.reset()
-    keep_freed()
+    disable_malloc_trim()
     try:
         application = _app(wanted)
         status = application(args=wanted or ["--help"], prog_name="streamer", standalone_mode=False)

@@ -49,7 +49,7 @@ def bench(
 
 
 def _keep(path: Path, name: str, figures: object) -> None:
-    from streamer.bench.material import machine
+    from streamer.bench.fixtures import machine
 
     kept = json.loads(path.read_text()) if path.exists() else {}
     kept[name] = {"figures": figures, "machine": machine()}

@@ -11,7 +11,7 @@ from .common import configuration
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-    from streamer.budget import Budget
+    from streamer.app.resource_budget import Budget
     from streamer.config import Config, Loaded
 
 _LOOPBACK = ("127.0.0.1", "::1", "localhost")
@@ -30,7 +30,7 @@ def check(
     ] = False,
 ) -> None:
     """Check a configuration, and print the worst age and memory it allows."""
-    from streamer.budget import compute
+    from streamer.app.resource_budget import compute
     from streamer.config import InvalidConfig
 
     out = output.current()
@@ -69,7 +69,7 @@ def advice(config: "Config") -> list[str]:
 
 
 def _probed_sizes(config: "Config") -> dict[str, tuple[int, int]]:
-    from streamer.doctor import probe_camera
+    from streamer.app.doctor import probe_camera
 
     sizes = {}
     for name, camera in config.cameras.items():

@@ -18,7 +18,7 @@ from . import output
 
 if TYPE_CHECKING:
     from streamer.config import Config, Loaded
-    from streamer.config.models import LogSettings
+    from streamer.config.settings import LogSettings
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -104,13 +104,13 @@ def register(app: typer.Typer, name: str, module: ModuleType) -> None:
 
 def start_log(settings: "LogSettings | None" = None) -> None:
     """Log to standard error as *settings* and the command line say; the latter wins."""
-    from streamer import log
+    from streamer.core import log
 
     out = output.current()
     level = settings.level if settings else "info"
     if out.verbosity:
         level = "debug" if out.verbosity > 0 else "warning"
-    log.set_up(level=level, style=settings.format if settings else "people", hide=out.hide)
+    log.set_up(level=level, style=settings.format if settings else "text", hide=out.hide)
 
 
 DataConfig = Annotated[

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from . import output as outputs
-from .conversions import plan_record, plan_table, record, reporter, told
-from .exits import Exit, exit_code, one_line
+from .conversion_report import plan_record, plan_table, record, reporter, told
+from .exit_codes import Exit, exit_code, one_line
 
 if TYPE_CHECKING:
-    from streamer.build.conversion import Networks
+    from streamer.app.conversion import Networks
     from streamer.convert.batch import Task
     from streamer.convert.plan import ConvertOptions
 
@@ -54,7 +54,7 @@ def convert(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would happen.")] = False,
 ) -> None:
     """Interpolate, slow down, enhance or explain recordings; everything else is kept exactly."""
-    from streamer.build.conversion import asked_for, open_networks
+    from streamer.app.conversion import open_networks, to_options
     from streamer.config import load_conversion
     from streamer.convert.batch import tasks
 
@@ -67,7 +67,7 @@ def convert(
     settings, engine = load_conversion(
         config or (), {name: value for name, value in said.items() if value is not None}
     )
-    asked = asked_for(settings, leave_out=tuple(leave_out or ()))
+    asked = to_options(settings, leave_out=tuple(leave_out or ()))
     wanted = tasks(inputs, output, container=_suffix(container))
     todo = _Todo(preview, overwrite=overwrite, dry_run=dry_run)
     with open_networks(asked, device=device or engine.device) as networks:
@@ -137,7 +137,7 @@ class _Run:
         return worst
 
     def _one(self, task: "Task") -> Exit:
-        from streamer.build import conversion
+        from streamer.app import conversion
 
         planned = conversion.make_plan(task.source, task.output, self._asked)
         for note in planned.notes:
@@ -146,7 +146,7 @@ class _Run:
             conversion.preview(planned, self._networks, self._todo.preview)
             self._out.note(f"{self._todo.preview}: some pictures before and after")
         if self._todo.dry_run:
-            seconds = conversion.rehearse(planned, self._networks, self._jobs, _REHEARSED)
+            seconds = conversion.estimate_duration(planned, self._networks, self._jobs, _REHEARSED)
             self._out.result(plan_record(planned, seconds), lambda: plan_table(planned, seconds))
             return Exit.OK
         with reporter(task.source.name) as report:

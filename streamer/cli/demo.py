@@ -23,10 +23,10 @@ def demo(
     seed: Annotated[int, typer.Option(help="Another landscape and another plume.")] = 3,
 ) -> None:
     """Make a clip of a starting fire, watch it, and show alarm, evidence and overlay."""
-    from engines.smoke.clip import make_clip
-    from streamer.build.models import open_models
+    from engines.smoke.demo_clip import make_clip
+    from streamer.app.models import open_models
+    from streamer.app.replay import replay
     from streamer.config import from_source
-    from streamer.replaying import replay
 
     say = output.current()
     out.mkdir(parents=True, exist_ok=True)
@@ -69,9 +69,11 @@ def demo(
 def _quick_to_know_the_view(config: "Config") -> "Config":
     """Settings for a camera that has watched for seconds, not for days, when the fire starts."""
     demo = config.cameras["demo"]
-    background = demo.watch.background.model_copy(update={"min_age_s": 3.0, "step_s": 1.0})
-    watch = demo.watch.model_copy(update={"background": background})
-    return config.model_copy(update={"cameras": {"demo": demo.model_copy(update={"watch": watch})}})
+    background = demo.detect.background.model_copy(update={"min_age_s": 3.0, "step_s": 1.0})
+    detect = demo.detect.model_copy(update={"background": background})
+    return config.model_copy(
+        update={"cameras": {"demo": demo.model_copy(update={"detect": detect})}}
+    )
 
 
 def _note(events: "list[Event]", event: "Event") -> None:
@@ -84,8 +86,8 @@ def _proven(events: "list[Event]", onset_s: float, evidence: Path, overlay: Path
     import av
 
     from streamer.alarm.event import EventKind
-    from streamer.alarm.evidence import MANIFEST, verify
-    from streamer.errors import StreamerError
+    from streamer.core.errors import StreamerError
+    from streamer.evidence.folder import MANIFEST, verify
 
     if not events or events[0].kind is not EventKind.RAISED:
         raise StreamerError("the demonstration failed: no alarm was raised")

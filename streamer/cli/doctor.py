@@ -8,12 +8,12 @@ import typer
 
 from . import output
 from .common import configuration
-from .exits import Exit, one_line
+from .exit_codes import Exit, one_line
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from streamer.doctor import Finding
+    from streamer.app.doctor import Finding
 
 _STYLE: Final = {"ok": "green", "warn": "yellow", "fail": "bold red"}
 
@@ -38,9 +38,9 @@ def doctor(
 
 
 def _findings(files: list[Path]) -> "Iterator[Finding]":
+    from streamer.app.doctor import Finding, examine
     from streamer.config import from_source
-    from streamer.doctor import Finding, examine
-    from streamer.errors import ConfigError
+    from streamer.core.errors import ConfigError
 
     loaded = from_source("pattern:")
     if files:

@@ -13,20 +13,20 @@ from . import output
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-    from engines.catalog import CatalogEntry
     from engines.engine import Precision
-    from engines.plans.compiling import Progress
-    from engines.plans.store import Flavour, PlanEntry, PlanStore, Target
+    from engines.plans.builder import Progress
+    from engines.plans.cache import Edition, PlanCache, PlanEntry, Target
+    from engines.registry import RegistryEntry
 
 _MEGABYTE = 1e6
 
 
-def targets_of(named: str | None, flavour: "Flavour") -> list[tuple[str, int | None]]:
+def targets_of(named: str | None, edition: "Edition") -> list[tuple[str, int | None]]:
     """(compute capability, driver) of each GPU to compile for.
 
     Args:
         named: as on the command line, "sm86,sm89"; None for the GPUs of this machine.
-        flavour: TensorRT compiles on the GPU itself, TensorRT for RTX anywhere.
+        edition: TensorRT compiles on the GPU itself, TensorRT for RTX anywhere.
 
     Raises:
         BadParameter: it names no compute capability.
@@ -41,12 +41,12 @@ def targets_of(named: str | None, flavour: "Flavour") -> list[tuple[str, int | N
             raise typer.BadParameter(
                 f"--gpu takes compute capabilities as in sm86,sm89, not {name}"
             )
-    if wanted and flavour == "rtx":
+    if wanted and edition == "rtx":
         return [(name, None) for name in dict.fromkeys(wanted)]
     try:
         here = [cuda.gpu(index) for index in range(max(1, cuda.count()))]
     except DeviceUnavailable as error:
-        hint = "; name what to compile for with --gpu, as in sm89" if flavour == "rtx" else ""
+        hint = "; name what to compile for with --gpu, as in sm89" if edition == "rtx" else ""
         raise DeviceUnavailable(f"{error}{hint}") from error
     found = {gpu.capability: gpu.driver_major for gpu in here}
     if missing := [name for name in wanted if name not in found]:
@@ -58,9 +58,9 @@ def targets_of(named: str | None, flavour: "Flavour") -> list[tuple[str, int | N
 
 
 def build(
-    entries: Sequence["CatalogEntry"],
+    entries: Sequence["RegistryEntry"],
     *,
-    flavour: "Flavour | None",
+    edition: "Edition | None",
     gpus: str | None,
     precision: "Precision | None",
     again: bool,
@@ -71,17 +71,17 @@ def build(
         EngineError: the first that cannot be compiled, and why.
     """
     from engines.backends.tensorrt import library
-    from engines.plans.compiling import key_of
-    from engines.plans.store import PlanStore
+    from engines.plans.builder import key_of
+    from engines.plans.cache import PlanCache
 
-    out, found, store = output.current(), library(flavour), PlanStore()
-    for capability, driver in targets_of(gpus, found.flavour):
+    out, found, store = output.current(), library(edition), PlanCache()
+    for capability, driver in targets_of(gpus, found.edition):
         for entry in entries:
             model, target = entry.model(), entry.target(capability, precision, driver=driver)
             key = key_of(model, found, target)
             began, kept = time.monotonic(), not again and store.get(key) is not None
             if not kept:
-                _compile(entry, target, store, found.flavour)
+                _compile(entry, target, store, found.edition)
             seconds = round(time.monotonic() - began, 3)
             record = {
                 "kind": "plan",
@@ -98,13 +98,13 @@ def build(
 
 
 def _compile(
-    entry: "CatalogEntry", target: "Target", store: "PlanStore", flavour: "Flavour"
+    entry: "RegistryEntry", target: "Target", store: "PlanCache", edition: "Edition"
 ) -> None:
     """One build in a process of its own; people who watch see how far it is."""
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn
 
-    from engines.plans.compilation import Compilation
+    from engines.plans.build_process import Compilation
 
     what = f"compiling {entry.name} for {target.capability} in {target.precision}"
     quiet = not sys.stderr.isatty() or output.current().verbosity < 0
@@ -118,7 +118,7 @@ def _compile(
         disable=quiet,
         transient=True,
     )
-    with bar, Compilation(entry.model(), target, store, flavour=flavour) as compilation:
+    with bar, Compilation(entry.model(), target, store, edition=edition) as compilation:
         task = bar.add_task(what, total=1.0, left="")
         for now in compilation.progress():
             bar.update(task, completed=now.share, left=left(now))
@@ -138,7 +138,7 @@ def described(entry: "PlanEntry") -> dict[str, Any]:
     return {
         "kind": "plan",
         "name": entry.facts.get("name"),
-        "library": key and f"{key.flavour} {key.version}",
+        "library": key and f"{key.edition} {key.version}",
         "gpu": key and key.target.capability,
         "driver": key and key.target.driver,
         "precision": key and key.target.precision,
@@ -164,10 +164,10 @@ def table(records: Sequence[dict[str, Any]]) -> "RenderableType":
 
 def check(names: Sequence[str]) -> bool:
     """Read the plans of these networks whole, all for none; whether every one is as it was."""
-    from engines.plans.store import PlanStore
+    from engines.plans.cache import PlanCache
 
     out, whole = output.current(), True
-    for entry in PlanStore().verify():
+    for entry in PlanCache().verify():
         if names and not entry.problem and entry.facts.get("name") not in names:
             continue
         record = described(entry)
@@ -180,10 +180,10 @@ def check(names: Sequence[str]) -> bool:
 
 def prune(*, everything: bool) -> None:
     """Delete plans that nothing will use again; a record for each."""
-    from engines.plans.store import PlanStore
+    from engines.plans.cache import PlanCache
 
     out, wanted = output.current(), {} if everything else _current_models()
-    gone = PlanStore().prune(lambda entry: not everything and _of_use(entry, wanted))
+    gone = PlanCache().prune(lambda entry: not everything and _of_use(entry, wanted))
     for entry in gone:
         record = {**described(entry), "kind": "pruned plan"}
         why = entry.problem or ("all are" if everything else "outdated")
@@ -194,11 +194,11 @@ def prune(*, everything: bool) -> None:
 
 def _current_models() -> dict[str, str | None]:
     """Digests of the networks of today, by name; None where it cannot be told here."""
-    from engines.catalog import EVERY
     from engines.errors import EngineError
+    from engines.registry import ALL_MODELS
 
     found: dict[str, str | None] = {}
-    for entry in EVERY:
+    for entry in ALL_MODELS:
         try:
             found[entry.name] = entry.model().digest
         except EngineError:
@@ -210,12 +210,12 @@ def _of_use(entry: "PlanEntry", shipped: Mapping[str, str | None]) -> bool:
     """Whether a plan may be asked for again: nothing it depends on has been replaced."""
     from engines.backends.tensorrt import library
     from engines.errors import DeviceUnavailable
-    from engines.plans.store import RECIPE
+    from engines.plans.cache import RECIPE
 
     if entry.key is None or entry.key.recipe != RECIPE:
         return False
     try:
-        if library(entry.key.flavour).version != entry.key.version:
+        if library(entry.key.edition).version != entry.key.version:
             return False
     except DeviceUnavailable:
         pass  # made for another machine
@@ -223,10 +223,12 @@ def _of_use(entry: "PlanEntry", shipped: Mapping[str, str | None]) -> bool:
     return shipped.get(str(entry.facts.get("name"))) in {None, entry.key.model}
 
 
-def bench(entries: Sequence["CatalogEntry"], *, device: str, precision: "Precision | None") -> None:
+def bench(
+    entries: Sequence["RegistryEntry"], *, device: str, precision: "Precision | None"
+) -> None:
     """Time each network on the device, in turns, with every core at work; a record for each."""
+    from engines.benchmark import interleaved
     from engines.engine import open_engine
-    from engines.timing import in_turns
 
     out = output.current()
     opened, calls = [], {}
@@ -238,7 +240,7 @@ def bench(entries: Sequence["CatalogEntry"], *, device: str, precision: "Precisi
             opened.append((entry, engine))
             calls[entry.name] = lambda engine=engine, sample=sample: engine.infer(sample)
             out.note(f"timing {entry.name} on {engine.backend}")
-        for (entry, engine), taken in zip(opened, in_turns(calls).values(), strict=True):
+        for (entry, engine), taken in zip(opened, interleaved(calls).values(), strict=True):
             record = {
                 "kind": "engine time",
                 "name": entry.name,

@@ -5,13 +5,13 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from . import engine_plans, output
-from .exits import Exit
+from .exit_codes import Exit
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-    from engines.catalog import CatalogEntry
-    from engines.proof import Proof
+    from engines.registry import RegistryEntry
+    from engines.validation import AccuracyReport
 
 app = typer.Typer(help="The networks: list, prove and time them, compile them for GPUs.")
 
@@ -25,13 +25,13 @@ _Precision = Annotated[
 @app.command("list")
 def list_engines() -> None:
     """List the networks that come with the program, and the plans they were compiled to."""
-    from engines.catalog import CATALOG
     from engines.errors import EngineError
-    from engines.plans.store import PlanStore
+    from engines.plans.cache import PlanCache
+    from engines.registry import REGISTRY
 
     out = output.current()
     rows: list[dict[str, Any]] = []
-    for entry in CATALOG:
+    for entry in REGISTRY:
         try:
             digest: str | None = entry.model().digest
         except EngineError:
@@ -39,14 +39,14 @@ def list_engines() -> None:
         rows.append(_described(entry, digest))
         out.record(rows[-1])
     out.say(_list_table(rows))
-    plans = [engine_plans.described(entry) for entry in PlanStore().entries()]
+    plans = [engine_plans.described(entry) for entry in PlanCache().entries()]
     for plan in plans:
         out.record(plan)
     if plans:
         out.say(engine_plans.table(plans))
 
 
-def _described(entry: "CatalogEntry", digest: str | None) -> dict[str, Any]:
+def _described(entry: "RegistryEntry", digest: str | None) -> dict[str, Any]:
     return {
         "kind": "engine",
         "name": entry.name,
@@ -77,7 +77,7 @@ def verify_engines(
     Networks that are not meant to run in the precision that is asked for are left out, unless they
     are named.
     """
-    from engines.catalog import verify
+    from engines.registry import verify
 
     out = output.current()
     failed = not engine_plans.check(names or [])
@@ -111,10 +111,10 @@ def build_plans(
     again: Annotated[bool, typer.Option("--again", help="Also what is there already.")] = False,
 ) -> None:
     """Compile networks for NVIDIA GPUs and keep the plans. They are proven when they first run."""
-    from engines.catalog import FOR_GPUS
+    from engines.registry import FOR_GPUS
 
     entries = _entries(names, precision) + ([] if names else list(FOR_GPUS))
-    engine_plans.build(entries, flavour=target, gpus=gpu, precision=precision, again=again)
+    engine_plans.build(entries, edition=target, gpus=gpu, precision=precision, again=again)
 
 
 @app.command("prune")
@@ -136,20 +136,20 @@ def bench_engines(
 
 def _entries(
     names: list[str] | None, precision: str | None, *, compiled: bool = False
-) -> "list[CatalogEntry]":
+) -> "list[RegistryEntry]":
     """The networks of these names; for none, all that may run in that precision.
 
     Those that are made for GPUs out of others are among them where plans are wanted.
     """
-    from engines.catalog import CATALOG, EVERY, find
+    from engines.registry import ALL_MODELS, REGISTRY, find
 
     if names:
         return [find(name) for name in names]
-    known = EVERY if compiled else CATALOG
+    known = ALL_MODELS if compiled else REGISTRY
     return [entry for entry in known if precision is None or precision in entry.tolerances]
 
 
-def _proof_record(name: str, proof: "Proof") -> dict[str, Any]:
+def _proof_record(name: str, proof: "AccuracyReport") -> dict[str, Any]:
     return {
         "kind": "proof",
         "name": name,
@@ -166,10 +166,10 @@ def _proof_record(name: str, proof: "Proof") -> dict[str, Any]:
     }
 
 
-def _proof_line(name: str, proof: "Proof") -> str:
-    verdict = "agrees with" if proof.passed else "DIFFERS from"
+def _proof_line(name: str, proof: "AccuracyReport") -> str:
+    alarm_status = "agrees with" if proof.passed else "DIFFERS from"
     return (
-        f"{name}: {proof.backend} {verdict} {proof.reference}: largest difference"
+        f"{name}: {proof.backend} {alarm_status} {proof.reference}: largest difference"
         f" {proof.largest:.5f} (allowed {proof.tolerance.largest}), mean {proof.mean:.6f}"
         f" (allowed {proof.tolerance.mean})"
     )

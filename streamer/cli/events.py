@@ -172,7 +172,7 @@ def _files(folder: Path | None) -> list[Path]:
 
 def _faults(folder: Path | None) -> list[str]:
     """What is wrong with the evidence, a line each."""
-    from streamer.alarm.evidence import verify
+    from streamer.evidence.folder import verify
 
     if folder is None:
         return []

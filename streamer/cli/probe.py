@@ -35,8 +35,8 @@ def probe(
     ] = None,
 ) -> None:
     """Open a camera, watch it for some seconds, and say what is there."""
-    from streamer.clock import Stop
     from streamer.config import redact, secret_parts
+    from streamer.core.clock import CancelToken
     from streamer.sources.options import VideoOptions
     from streamer.sources.probe import probe as probe_address
 
@@ -47,7 +47,7 @@ def probe(
     out.note(f"looking at {redact(address)}")
     try:
         report = probe_address(
-            address, options=options, stop=Stop(), looks_per_s=tuple(looks or _LOOKS)
+            address, options=options, cancel=CancelToken(), looks_per_s=tuple(looks or _LOOKS)
         )
     except ValueError as error:  # A folder or the pattern: there is nothing to measure.
         raise typer.BadParameter(str(error)) from error

@@ -31,9 +31,9 @@ def replay(
     ] = None,
 ) -> None:
     """Run a recording through detection and alarm; the same input gives the same events."""
-    from streamer.build.models import open_models
-    from streamer.replaying import EPOCH
-    from streamer.replaying import replay as run
+    from streamer.app.models import open_models
+    from streamer.app.replay import EPOCH
+    from streamer.app.replay import replay as run
 
     loaded = configuration(config or [], source=None if config else file)
     settings = _with_frame_rate(loaded.config, frame_rate)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from . import output
-from .exits import Exit
+from .exit_codes import Exit
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -43,8 +43,8 @@ def _table(report: "Report") -> "RenderableType":
 
     table = Table(box=None, pad_edge=False, show_header=False)
     for check in report.checks:
-        verdict = Text("ok", "green") if check.ok else Text("LOST", "bold red")
-        table.add_row(verdict, check.name, check.detail)
+        alarm_status = Text("ok", "green") if check.ok else Text("LOST", "bold red")
+        table.add_row(alarm_status, check.name, check.detail)
     return table
 
 
@@ -52,6 +52,6 @@ def _summary(report: "Report") -> str:
     told = "taken for" if report.deduced else "as asked"
     frames = f"{report.frames_before} frames in, {report.frames_after} out"
     lost = ", ".join(report.failed())
-    verdict = f"not everything is kept: {lost}" if lost else "nothing is lost"
-    looked = "" if report.thorough else "; not every frame was decoded, --thorough does"
-    return f"{frames} ({told}: {report.expected}); {verdict}{looked}"
+    alarm_status = f"not everything is kept: {lost}" if lost else "nothing is lost"
+    has_fresh_result = "" if report.thorough else "; not every frame was decoded, --thorough does"
+    return f"{frames} ({told}: {report.expected}); {alarm_status}{has_fresh_result}"

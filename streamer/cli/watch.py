@@ -14,7 +14,7 @@ from .common import configuration
 from .replay import show_event
 
 if TYPE_CHECKING:
-    from streamer.service import Service
+    from streamer.app.supervisor import Supervisor
 
 
 def watch(
@@ -28,7 +28,7 @@ def watch(
     ] = None,
 ) -> None:
     """Watch cameras: the first Ctrl-C lets what is on its way arrive, a second one stops."""
-    from streamer.build.program import open_program
+    from streamer.app.program import open_program
 
     loaded = configuration(files or [], source=source)
     out = output.current()
@@ -42,7 +42,7 @@ def watch(
 
 
 @contextmanager
-def _ended_by_signals(service: "Service") -> Iterator[None]:
+def _ended_by_signals(service: "Supervisor") -> Iterator[None]:
     """The first SIGINT or SIGTERM finishes the service, the next one stops it."""
     asked = threading.Event()
 

@@ -6,10 +6,10 @@ Knows nothing of the parts it configures; `build` hands them their values.
 from .camera import CameraSettings
 from .channels import AppriseSettings, MqttSettings, WebhookSettings
 from .convert import ConvertSettings
+from .diagnostics import InvalidConfig, Problem
 from .load import Loaded, from_source, load, load_conversion
-from .models import Config
-from .problems import InvalidConfig, Problem
 from .secrets import redact, secret_parts
+from .settings import Config
 
 __all__ = [
     "AppriseSettings",

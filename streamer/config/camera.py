@@ -84,7 +84,7 @@ class ReconnectSettings(Section):
     factor: Annotated[float, Field(ge=1, le=10)] = 2
     """How much longer each further wait is."""
 
-    cap_s: Annotated[float, Field(ge=0.05, le=3600)] = 2
+    max_delay_s: Annotated[float, Field(ge=0.05, le=3600)] = 2
     """Longest wait. Short, so that the picture is back soon after the camera is."""
 
     rejected_s: Annotated[float, Field(ge=1, le=3600)] = 30
@@ -92,7 +92,7 @@ class ReconnectSettings(Section):
 
     @model_validator(mode="after")
     def _grows(self) -> Self:
-        return in_order(self, "initial_s", "cap_s")
+        return in_order(self, "initial_s", "max_delay_s")
 
 
 class BackgroundSettings(Section):
@@ -108,34 +108,34 @@ class BackgroundSettings(Section):
     """Time between two pictures that are kept for it."""
 
 
-class UsualSettings(Section):
+class PriorSettings(Section):
     """What is usually taken for smoke at a fixed camera, learnt place by place and hour by hour."""
 
     enabled: bool = True
     """Whether only what exceeds it counts. Needs `background`, by which a moved view is known."""
 
-    learn_min: Annotated[float, Field(ge=1, le=10_000)] = 25
+    learn_minutes: Annotated[float, Field(ge=1, le=10_000)] = 25
     """Minutes in which something that always looks much like smoke becomes usual. Nothing is learnt
     while an alarm is on."""
 
 
-class WatchSettings(Section):
+class DetectSettings(Section):
     """How often the network looks, and with what."""
 
-    looks_per_second: Annotated[float, Field(ge=0.01, le=60)] = 1
+    fps: Annotated[float, Field(ge=0.01, le=60)] = 1
     """Pictures looked at each second. If the key frames suffice, nothing else is decoded."""
 
     background: BackgroundSettings = BackgroundSettings()
     """The slow background of a fixed view."""
 
-    usual: UsualSettings = UsualSettings()
+    false_positive_prior: PriorSettings = PriorSettings()
     """What is usual here, and therefore no news."""
 
-    lift_dark: bool = True
+    low_light: bool = True
     """Whether dark pictures are made lighter before the network looks: it then finds several times
     as many plumes at night. What is shown and kept as evidence stays as the camera sent it."""
 
-    second_look: bool = True
+    zoom_verification: bool = True
     """Whether what looks like smoke is looked at again in the camera's own pixels before it counts;
     costs up to three quarters of a look while something does."""
 
@@ -159,38 +159,38 @@ class AlarmSettings(Section):
     threshold: Share | None = None
     """Chance of smoke that a spot must reach to count; null takes what the model came with."""
 
-    outline: Share | None = None
+    low_threshold: Share | None = None
     """Chance of smoke to which a spot that counts is drawn; null takes what the model came
     with."""
 
-    keep_ratio: Annotated[float, Field(gt=0, le=1)] = 0.8
+    hysteresis_ratio: Annotated[float, Field(gt=0, le=1)] = 0.8
     """While smoke is suspected or alarmed, the threshold is this share of itself: a plume that
     thins for a moment is still there."""
 
     min_area: Share = 0.0002
     """Smaller spots are specks; a share of the picture. 0.0002 is 20x20 pixels of 1080p."""
 
-    persist_s: Annotated[float, Field(ge=0, le=3600)] = 6
+    confirm_window_s: Annotated[float, Field(ge=0, le=3600)] = 6
     """Smoke must have been seen for so long."""
 
-    persist_share: Annotated[float, Field(gt=0, le=1)] = 0.6
+    confirm_ratio: Annotated[float, Field(gt=0, le=1)] = 0.6
     """In at least this share of the looks of that time."""
 
-    min_looks: Annotated[int, Field(ge=1, le=1000)] = 3
+    min_hits: Annotated[int, Field(ge=1, le=1000)] = 3
     """And in at least so many looks, however rare they are."""
 
     min_score: Annotated[float, Field(gt=0, le=1)] = 0.55
     """Least score that raises an alarm. It is made of probability, persistence, growth and an
     anchored base."""
 
-    min_score_alone: Annotated[float, Field(gt=0, le=1)] = 0.75
+    min_score_without_background: Annotated[float, Field(gt=0, le=1)] = 0.75
     """The same while there is no background to compare with: in the first minutes of a view, and
     for cameras that move."""
 
-    drift_limit: Annotated[float, Field(gt=0, le=1)] = 0.15
-    """What moves on by this share of the picture within `persist_s` is a cloud."""
+    max_drift: Annotated[float, Field(gt=0, le=1)] = 0.15
+    """What moves on by this share of the picture within `confirm_window_s` is a cloud."""
 
-    gap_s: Annotated[float, Field(ge=0, le=3600)] = 10
+    track_timeout_s: Annotated[float, Field(ge=0, le=3600)] = 10
     """A spot not seen for so long has ended."""
 
     clear_after_s: Annotated[float, Field(ge=0, le=86_400)] = 60
@@ -226,7 +226,7 @@ class ClipSettings(Section):
     post_roll_s: Annotated[float, Field(ge=0, le=600)] = 15
     """Video from after the alarm."""
 
-    ring_max_mb: Annotated[float, Field(ge=1, le=4096)] = 16
+    pre_roll_buffer_mb: Annotated[float, Field(ge=1, le=4096)] = 16
     """Memory for the packets that wait to become a clip. 15 s at 4 Mbit/s are 7.5 MB."""
 
 
@@ -304,7 +304,7 @@ class CameraDefaults(Section):
     latency_budget_ms: Annotated[int, Field(ge=50, le=60_000)] = 2000
     """Oldest age at which a picture may reach a stage or an output; older ones are dropped."""
 
-    watch: WatchSettings = WatchSettings()
+    detect: DetectSettings = DetectSettings()
     """How often the network looks."""
 
     enhance: EnhanceSettings = EnhanceSettings()

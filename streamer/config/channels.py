@@ -90,12 +90,12 @@ class RetrySettings(Section):
     initial_s: Annotated[float, Field(ge=0.1, le=600)] = 2
     """Wait after the first failure."""
 
-    cap_s: Annotated[float, Field(ge=1, le=86_400)] = 300
+    max_delay_s: Annotated[float, Field(ge=1, le=86_400)] = 300
     """Longest wait; each is about twice as long as the one before."""
 
     give_up_after_days: Annotated[float, Field(gt=0, le=365)] = 7
-    """After so long the delivery is set aside for a person: `streamer alerts pending` shows it."""
+    """Days after which retrying ends; `streamer deliveries pending` shows what remains."""
 
     @model_validator(mode="after")
     def _grows(self) -> Self:
-        return in_order(self, "initial_s", "cap_s")
+        return in_order(self, "initial_s", "max_delay_s")

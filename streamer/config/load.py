@@ -9,12 +9,12 @@ from typing import Any, Final
 from pydantic import SecretStr, ValidationError
 
 from .convert import ConvertSettings
-from .document import Document, Unreadable, read_document
-from .models import Config, EngineSettings, fill_in, merge
-from .problems import InvalidConfig, Problem, translate, unknown
-from .schema import Loc, place_of
+from .diagnostics import InvalidConfig, Problem, translate, unknown
+from .field_types import Loc, place_of
 from .secrets import Text, redact, secret_parts
+from .settings import Config, EngineSettings, fill_in, merge
 from .values import Address
+from .yaml_reader import Document, Unreadable, read_document
 
 _NONE: Final = {"none": {"source": {"address": "pattern:"}}}
 """In place of cameras, where none are needed."""

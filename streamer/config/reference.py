@@ -10,8 +10,8 @@ from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
 from .camera import CameraSettings
-from .models import Config
-from .schema import Kind, expected, field_kind, kind_of
+from .field_types import Kind, expected, field_kind, kind_of
+from .settings import Config
 
 _WIDTH: Final = 96
 _HEAD: Final = """\

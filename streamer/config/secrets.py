@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Final, Self
 from urllib.parse import unquote
 
-from streamer.errors import ConfigError
+from streamer.core.errors import ConfigError
 
 _PLACEHOLDER: Final = re.compile(r"\$\$\{|\$\{([^{}]*)\}?")
 _NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")

@@ -11,9 +11,9 @@ from typing import Final
 
 import numpy as np
 
-from streamer.retiming import NS
+from streamer.core.frame_schedule import NS
 
-from .inventory import VideoFacts
+from .media_info import VideoInfo
 
 _PICTURES: Final = 240
 """At least so many a chunk: an encoder begins each with a key frame and an empty memory."""
@@ -50,11 +50,11 @@ def nanoseconds(ticks: int, time_base: Fraction) -> int:
     return round(ticks * time_base * NS)
 
 
-def plan_chunks(video: VideoFacts) -> tuple[Chunk, ...]:
+def plan_chunks(video: VideoInfo) -> tuple[Chunk, ...]:
     """All pieces, in order; one, if pictures cannot be found by their times."""
     times = video.times
     starts = [0]
-    if video.times_are == "known":
+    if video.timestamp_quality == "known":
         # A key frame that is presented after a picture it follows in the file begins no chunk:
         # `searchsorted` finds where it is presented.
         keys = np.searchsorted(times, video.key_times)

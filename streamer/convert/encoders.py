@@ -10,10 +10,10 @@ from typing import Final, Literal
 import av.error
 from av.codec import Codec
 
-from streamer.errors import SinkError
-from streamer.planar import layout
+from streamer.core.errors import SinkError
+from streamer.core.pixel_format import layout
 
-from .inventory import HighDynamicRange
+from .media_info import HighDynamicRange
 
 Quality = Literal["draft", "good", "best"]
 

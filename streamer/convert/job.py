@@ -10,25 +10,25 @@ from pathlib import Path
 from typing import Any, Final, Protocol
 
 from streamer import __version__
-from streamer.errors import Cancelled, StorageError
-from streamer.frame import Frame
-from streamer.pipeline import Pipeline, Stage, file_links
-from streamer.recording.part_file import sync_folder
+from streamer.core.atomic_file import sync_folder
+from streamer.core.errors import Cancelled, StorageError
+from streamer.core.frame import Frame
+from streamer.core.pipeline import Pipeline, Stage, file_links
 
-from .busy import Busy, watched_sink, watched_source, watched_stage
+from .chunk_sink import ChunkEncoder, EncodeSettings
+from .chunk_source import ChunkSource
 from .chunks import Chunk, nanoseconds
-from .decode import ChunkSource
-from .encode import ChunkEncoder, Coding
 from .journal import ChunkCounts, ChunkWriter, FinishedChunk, Journal, identity
-from .mux import Assembly
+from .mux import Muxer
 from .plan import Plan
+from .timing import StageTimer, watched_sink, watched_source, watched_stage
 
 _LARGE: Final = 1920 * 1200
 """Pixels above which fewer pictures wait between the parts: memory, not cores, is short then."""
 
 
 class Retimer(Protocol):
-    """The stage that counts what became of the intervals; `streamer.stages.retime.Retime`."""
+    """A stage that counts cuts and repeats, e.g. `streamer.stages.frame_rate`."""
 
     cuts: int
     repeats: int
@@ -123,12 +123,10 @@ class Job:
         chunks = [finished[chunk.number] for chunk in self._plan.chunks]
         _fit_together(chunks)
         plan = self._plan
-        Assembly(plan.inventory, plan.coding, plan.copied, plan.stretched).write(
-            plan.output, chunks
-        )
+        Muxer(plan.inventory, plan.coding, plan.copied, plan.stretched).write(plan.output, chunks)
         return sum((chunk.counts for chunk in chunks), ChunkCounts())
 
-    def rehearse(self, pictures: int) -> float:
+    def estimate_duration(self, pictures: int) -> float:
         """Seconds that all takes, from converting some pictures of the middle for nothing."""
         video, chunks = self._plan.video, self._plan.chunks
         chunk = chunks[len(chunks) // 2]
@@ -198,7 +196,7 @@ class Job:
         stages = self._stages(chunk)
         encoder = ChunkEncoder(plan.coding, writer)
         parts = {**stages.before, "retime": stages.retime, **stages.after}
-        busy = {name: Busy() for name in ("decode", *parts, "encode")}
+        busy = {name: StageTimer() for name in ("decode", *parts, "encode")}
         with self._guard:
             self._under_way.append(_UnderWay(source, busy))
         large = plan.video.width * plan.video.height > _LARGE
@@ -269,7 +267,7 @@ class _UnderWay:
     """A chunk that was begun in this run."""
 
     source: ChunkSource
-    busy: Mapping[str, Busy]
+    busy: Mapping[str, StageTimer]
 
 
 def _description(plan: Plan, engines: Mapping[str, str]) -> dict[str, Any]:
@@ -285,7 +283,7 @@ def _description(plan: Plan, engines: Mapping[str, str]) -> dict[str, Any]:
     }
 
 
-def _said(coding: Coding) -> dict[str, str]:
+def _said(coding: EncodeSettings) -> dict[str, str]:
     """What an encoder is told. Of the encoder itself its name: sets are printed in any order."""
     said = {one.name: str(getattr(coding, one.name)) for one in fields(coding)}
     return {**said, "spec": coding.spec.codec, "options": str(sorted(coding.options.items()))}

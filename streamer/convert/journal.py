@@ -16,8 +16,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, Final
 
-from streamer.errors import StorageError
-from streamer.recording.part_file import storage_error, sync_folder
+from streamer.core.atomic_file import storage_error, sync_folder
+from streamer.core.errors import StorageError
 
 FOLDER: Final = ".convert"
 """Ends the name of the folder that holds a conversion under way."""

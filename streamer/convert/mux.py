@@ -20,13 +20,13 @@ from av.packet import Packet
 from av.stream import Disposition
 from av.video.stream import VideoStream
 
-from streamer.errors import SinkError
-from streamer.recording.part_file import PartFile, storage_error
+from streamer.core.atomic_file import AtomicFile, storage_error
+from streamer.core.errors import SinkError
 
-from . import stretch, tags
-from .encode import Coding
-from .inventory import Inventory, StreamFacts, VideoFacts, open_recording
+from . import audio_tempo, tags
+from .chunk_sink import EncodeSettings
 from .journal import CodedPicture, FinishedChunk
+from .media_info import MediaInfo, StreamInfo, VideoInfo, open_recording
 
 MUXERS: Final[Mapping[str, str]] = {
     ".mp4": "mp4", ".m4v": "mp4", ".mov": "mov", ".mkv": "matroska", ".webm": "webm",
@@ -45,15 +45,15 @@ _EMPTY_TEXT: Final = b"\0\0"
 
 
 @dataclass(frozen=True, slots=True)
-class Copied:
+class CopiedStream:
     """A stream that goes into the conversion as it is."""
 
-    facts: StreamFacts
+    facts: StreamInfo
     scale: Fraction = Fraction(1)
     """What its times are multiplied by."""
 
 
-def unstorable(stream: Any, suffix: str) -> str | None:
+def unsupported_reason(stream: Any, suffix: str) -> str | None:
     """Why a stream of an open recording cannot be stored in such a file; `None` if it can."""
     muxer = MUXERS[suffix]
     if stream.type == "attachment":
@@ -68,7 +68,7 @@ def unstorable(stream: Any, suffix: str) -> str | None:
     return None
 
 
-class Assembly:
+class Muxer:
     """Writes the conversion of one recording. Belongs to one thread.
 
     Args:
@@ -80,14 +80,14 @@ class Assembly:
 
     def __init__(
         self,
-        inventory: Inventory,
-        coding: Coding,
-        copied: Sequence[Copied],
+        inventory: MediaInfo,
+        coding: EncodeSettings,
+        copied: Sequence[CopiedStream],
         stretched: Sequence[int] = (),
     ) -> None:
         assert inventory.video is not None
         self._inventory = inventory
-        self._video: VideoFacts = inventory.video
+        self._video: VideoInfo = inventory.video
         self._coding = coding
         self._copied = {one.facts.index: one for one in copied}
         self._stretched = frozenset(stretched)
@@ -100,7 +100,7 @@ class Assembly:
             SinkError: The container refuses.
             StorageError: The disk does not take it.
         """
-        file = PartFile(output)
+        file = AtomicFile(output)
         try:
             self._mux(file, MUXERS[output.suffix.lower()], chunks)
             file.sync()
@@ -115,7 +115,7 @@ class Assembly:
             raise
         return file.part
 
-    def _mux(self, file: PartFile, muxer: str, chunks: Sequence[FinishedChunk]) -> None:
+    def _mux(self, file: AtomicFile, muxer: str, chunks: Sequence[FinishedChunk]) -> None:
         with ExitStack() as opened:
             recording = opened.enter_context(open_recording(self._inventory.path))
             options = self._options(muxer)
@@ -154,7 +154,7 @@ class Assembly:
             if stream.index == self._video.stream.index:
                 target = self._video_stream(recording, output, muxer, extradata)
             elif stream.index in self._stretched:
-                target = stretch.add_stream(output, stream, facts, muxer)
+                target = audio_tempo.add_stream(output, stream, facts, muxer)
             elif encoded:
                 continue
             elif facts.cover and muxer == "matroska":
@@ -232,7 +232,7 @@ class Assembly:
     def _stretched_packets(self, targets: Mapping[int, Any]) -> "list[Iterator[Packet[Any]]]":
         speed, path = self._coding.retiming.speed, self._inventory.path
         return [
-            stretch.packets(path, facts, targets[facts.index], speed=speed)
+            audio_tempo.packets(path, facts, targets[facts.index], speed=speed)
             for facts in self._inventory.streams
             if facts.index in self._stretched
         ]
@@ -286,7 +286,7 @@ class Assembly:
             yield packet
 
 
-def _attach(output: OutputContainer, facts: StreamFacts) -> None:
+def _attach(output: OutputContainer, facts: StreamInfo) -> None:
     """A cover as Matroska keeps it."""
     kind = "png" if facts.codec == "png" else "jpeg"
     name = facts.tags.get("filename") or f"cover.{kind.replace('jpeg', 'jpg')}"
@@ -294,14 +294,14 @@ def _attach(output: OutputContainer, facts: StreamFacts) -> None:
     output.add_attachment(name, mimetype, facts.attachment or b"")
 
 
-def _discard(file: PartFile) -> None:
+def _discard(file: AtomicFile) -> None:
     """Give back the room of a file that did not become whole: its chunks still are."""
     file.give_up()
     with contextlib.suppress(OSError):
         file.part.unlink()
 
 
-def _leave(file: PartFile, output: OutputContainer, failed: object, *_: object) -> None:
+def _leave(file: AtomicFile, output: OutputContainer, failed: object, *_: object) -> None:
     """End a file that cannot be written: its own end would fail too, and hide why."""
     if failed is not None:
         file.give_up()

@@ -6,14 +6,14 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Final, Literal
 
-from streamer.errors import SinkError, SourceRejected, Trouble
-from streamer.picture import ColorTags
-from streamer.planar import Layout, layout, planar_form
-from streamer.retiming import NS, Retiming
+from streamer.core.errors import SinkError, SourceFault, SourceRejected
+from streamer.core.frame_schedule import NS, FrameSchedule
+from streamer.core.image import ColorTags
+from streamer.core.pixel_format import Layout, layout, planar_equivalent
 
+from .chunk_sink import EncodeSettings
+from .chunk_source import DecodeOptions
 from .chunks import Chunk, nanoseconds, plan_chunks
-from .decode import DecodeOptions
-from .encode import Coding
 from .encoders import (
     ENCODERS,
     EncoderSpec,
@@ -22,8 +22,8 @@ from .encoders import (
     holds_dynamic_range,
     options,
 )
-from .inventory import Inventory, StreamFacts, VideoFacts, open_recording
-from .mux import MUXERS, Copied, unstorable
+from .media_info import MediaInfo, StreamInfo, VideoInfo, open_recording
+from .mux import MUXERS, CopiedStream, unsupported_reason
 
 _WARM_UP_NS: Final = 2 * NS
 """Enhancement looks back this long: its filters and curves have settled by then."""
@@ -66,15 +66,15 @@ class ConvertOptions:
 class Plan:
     """What will be done."""
 
-    inventory: Inventory
+    inventory: MediaInfo
     output: Path
     asked: ConvertOptions
-    retiming: Retiming
-    coding: Coding
+    retiming: FrameSchedule
+    coding: EncodeSettings
     form: Layout
     decoding: DecodeOptions
     chunks: tuple[Chunk, ...]
-    copied: tuple[Copied, ...]
+    copied: tuple[CopiedStream, ...]
     stretched: tuple[int, ...]
     """Audio streams that are made longer or shorter."""
 
@@ -85,7 +85,7 @@ class Plan:
     """What a person should know."""
 
     @property
-    def video(self) -> VideoFacts:
+    def video(self) -> VideoInfo:
         """The main video."""
         assert self.inventory.video is not None
         return self.inventory.video
@@ -104,7 +104,7 @@ class Plan:
         return round(length * self.retiming.rate)
 
 
-def plan(inventory: Inventory, output: Path, asked: ConvertOptions) -> Plan:
+def plan(inventory: MediaInfo, output: Path, asked: ConvertOptions) -> Plan:
     """Decide everything.
 
     Raises:
@@ -121,7 +121,7 @@ def plan(inventory: Inventory, output: Path, asked: ConvertOptions) -> Plan:
     retiming = _retiming(video, asked)
     kept, left_out, stretched = _streams(inventory, suffix, asked)
     color = video.color
-    coding = Coding(
+    coding = EncodeSettings(
         spec=spec,
         options=options(
             spec, asked.quality, effort=asked.effort, level=asked.level,
@@ -156,12 +156,12 @@ def plan(inventory: Inventory, output: Path, asked: ConvertOptions) -> Plan:
 
 
 def _refused(
-    inventory: Inventory, why: str, trouble: Trouble = Trouble.UNKNOWN_CODEC
+    inventory: MediaInfo, why: str, trouble: SourceFault = SourceFault.UNKNOWN_CODEC
 ) -> SourceRejected:
     return SourceRejected(f"{inventory.path}: {why}", trouble=trouble)
 
 
-def _convertible(inventory: Inventory, asked: ConvertOptions) -> VideoFacts:
+def _convertible(inventory: MediaInfo, asked: ConvertOptions) -> VideoInfo:
     video = inventory.video
     if inventory.encrypted:
         raise _refused(inventory, "is encrypted; it must be decrypted first")
@@ -169,7 +169,7 @@ def _convertible(inventory: Inventory, asked: ConvertOptions) -> VideoFacts:
         kinds = {stream.kind for stream in inventory.streams if not stream.cover}
         declared = "video" in kinds
         why = "has a video stream without a single picture" if declared else "has no video"
-        raise _refused(inventory, why, Trouble.NO_VIDEO)
+        raise _refused(inventory, why, SourceFault.NO_VIDEO)
     if not video.pixel_format:
         raise _refused(inventory, f"no picture of its {video.stream.codec} video can be decoded")
     if max(video.width, video.height) > _LARGEST:
@@ -188,11 +188,11 @@ def _convertible(inventory: Inventory, asked: ConvertOptions) -> VideoFacts:
     return video
 
 
-def _pixel_format(inventory: Inventory, asked: ConvertOptions) -> str:
+def _pixel_format(inventory: MediaInfo, asked: ConvertOptions) -> str:
     """What pictures are decoded to, worked on and encoded from."""
     video = inventory.video
     assert video is not None
-    wanted = asked.pixel_format or planar_form(video.pixel_format)
+    wanted = asked.pixel_format or planar_equivalent(video.pixel_format)
     try:
         form = layout(wanted)
     except ValueError as error:
@@ -208,7 +208,7 @@ def _pixel_format(inventory: Inventory, asked: ConvertOptions) -> str:
 
 
 def _encoder(
-    inventory: Inventory, suffix: str, pixel_format: str, asked: ConvertOptions
+    inventory: MediaInfo, suffix: str, pixel_format: str, asked: ConvertOptions
 ) -> EncoderSpec:
     video = inventory.video
     assert video is not None
@@ -245,7 +245,7 @@ def _encoder(
     return spec
 
 
-def _check_size(inventory: Inventory, spec: EncoderSpec, pixel_format: str) -> None:
+def _check_size(inventory: MediaInfo, spec: EncoderSpec, pixel_format: str) -> None:
     video = inventory.video
     assert video is not None
     halved_down, halved_right = layout(pixel_format).shift
@@ -258,11 +258,11 @@ def _check_size(inventory: Inventory, spec: EncoderSpec, pixel_format: str) -> N
         )
 
 
-def _says_something(video: VideoFacts) -> bool:
+def _says_something(video: VideoInfo) -> bool:
     return video.dynamic_range.mastering is not None or video.dynamic_range.light is not None
 
 
-def _retiming(video: VideoFacts, asked: ConvertOptions) -> Retiming:
+def _retiming(video: VideoInfo, asked: ConvertOptions) -> FrameSchedule:
     if asked.factor is not None and asked.rate is not None:
         raise SinkError("give either a factor or a rate, not both")
     factor = asked.factor
@@ -270,7 +270,7 @@ def _retiming(video: VideoFacts, asked: ConvertOptions) -> Retiming:
         slower = 1 / asked.speed
         factor = max(1, round(slower)) if asked.rate is None else 1
     try:
-        return Retiming(
+        return FrameSchedule(
             factor=factor,
             rate=asked.rate / asked.speed if asked.rate else None,
             speed=asked.speed,
@@ -281,13 +281,13 @@ def _retiming(video: VideoFacts, asked: ConvertOptions) -> Retiming:
 
 
 def _streams(
-    inventory: Inventory, suffix: str, asked: ConvertOptions
-) -> tuple[tuple[Copied, ...], tuple[tuple[int, str], ...], tuple[int, ...]]:
+    inventory: MediaInfo, suffix: str, asked: ConvertOptions
+) -> tuple[tuple[CopiedStream, ...], tuple[tuple[int, str], ...], tuple[int, ...]]:
     """What is copied, what is left out and why, and what sound is stretched."""
     wrong = set(asked.leave_out) - {one.index for one in inventory.others()}
     if wrong:
         raise SinkError(f"{inventory.path}: has no stream {min(wrong)} that could be left out")
-    kept: list[Copied] = []
+    kept: list[CopiedStream] = []
     out: list[tuple[int, str]] = []
     stretched: list[int] = []
     cannot: list[str] = []
@@ -298,11 +298,11 @@ def _streams(
                 out.append((facts.index, unwanted))
             elif facts.kind == "audio" and asked.audio == "stretch" and asked.speed != 1:
                 stretched.append(facts.index)
-            elif (why := unstorable(recording.streams[facts.index], suffix)) is not None:
+            elif (why := unsupported_reason(recording.streams[facts.index], suffix)) is not None:
                 cannot.append(f"{facts}: {why}")
             else:
                 whole = facts.cover or facts.kind == "audio"
-                kept.append(Copied(facts, Fraction(1) if whole else 1 / asked.speed))
+                kept.append(CopiedStream(facts, Fraction(1) if whole else 1 / asked.speed))
     if cannot:
         raise SinkError(
             f"{inventory.path}: {'; '.join(cannot)}. A name in .mkv holds the most; "
@@ -311,7 +311,7 @@ def _streams(
     return tuple(kept), tuple(out), tuple(stretched)
 
 
-def _unwanted(inventory: Inventory, facts: StreamFacts, asked: ConvertOptions) -> str | None:
+def _unwanted(inventory: MediaInfo, facts: StreamInfo, asked: ConvertOptions) -> str | None:
     """Why a stream is not kept as a stream; `None` if it is."""
     if facts.index in asked.leave_out:
         return "as asked"
@@ -326,7 +326,7 @@ def _unwanted(inventory: Inventory, facts: StreamFacts, asked: ConvertOptions) -
     return None
 
 
-def _notes(inventory: Inventory, video: VideoFacts, asked: ConvertOptions) -> Sequence[str]:
+def _notes(inventory: MediaInfo, video: VideoInfo, asked: ConvertOptions) -> Sequence[str]:
     notes = []
     if inventory.broken is not None:
         notes.append(
@@ -334,6 +334,6 @@ def _notes(inventory: Inventory, video: VideoFacts, asked: ConvertOptions) -> Se
         )
     if asked.overlay and video.display_matrix is not None:
         notes.append("players turn the picture, and with it what is drawn on it")
-    if video.times_are == "guessed":
+    if video.timestamp_quality == "guessed":
         notes.append(f"no times are stored: taken as {float(video.rate):g} pictures a second")
     return notes

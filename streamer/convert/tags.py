@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Final
 
-from .verify.known import SAME_LANGUAGE
+from .verify.allowed_differences import SAME_LANGUAGE
 
 _REWRITTEN: Final = frozenset(
     {"encoder", "software", "major_brand", "minor_version", "compatible_brands"}

@@ -1,7 +1,7 @@
 """Telling people and machines of events: one channel a file, one attempt a call."""
 
-from .channel import Channel, DeliveryFailed, Notice, ShowsStatus
-from .courier import ChannelStatus
+from .channel import Channel, DeliveryFailed, Notification, ShowsStatus
+from .delivery_worker import ChannelStatus
 from .dispatcher import Dispatcher
 from .retry import RetryPolicy
 
@@ -10,7 +10,7 @@ __all__ = [
     "ChannelStatus",
     "DeliveryFailed",
     "Dispatcher",
-    "Notice",
+    "Notification",
     "RetryPolicy",
     "ShowsStatus",
 ]

@@ -16,7 +16,7 @@ import apprise
 
 from streamer.alarm.event import EventKind
 
-from .channel import DeliveryFailed, Notice
+from .channel import DeliveryFailed, Notification
 
 _KINDS: Final = {
     EventKind.RAISED: apprise.NotifyType.FAILURE,
@@ -66,7 +66,7 @@ class AppriseChannel:
         self._apprise: Any = apprise.Apprise()
         self._apprise.add(service)
 
-    def deliver(self, notice: Notice) -> None:
+    def deliver(self, notice: Notification) -> None:
         """Send once. Apprise says only whether it worked; its remarks say why not.
 
         Raises:
@@ -83,7 +83,7 @@ class AppriseChannel:
         if not sent:
             raise DeliveryFailed(self._clean(remarks.text) or "the service did not take it")
 
-    def _attachment(self, notice: Notice) -> str | None:
+    def _attachment(self, notice: Notification) -> str | None:
         # Every second attempt goes without the picture: it may be what the service refuses.
         if notice.attempt % 2 and notice.picture is not None and notice.picture.is_file():
             return str(notice.picture)

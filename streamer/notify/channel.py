@@ -24,7 +24,7 @@ _TITLES: Final = {
 
 
 @dataclass(frozen=True, slots=True)
-class Notice:
+class Notification:
     """One event on its way to one receiver."""
 
     event: Event
@@ -44,7 +44,7 @@ class Notice:
     picture: Path | None = None
     """A picture to send along."""
 
-    overtaken: bool = False
+    superseded: bool = False
     """Whether the receiver knows a later event of this camera: this one is history to it."""
 
     @classmethod
@@ -58,7 +58,7 @@ class Notice:
             title=_TITLES[event.kind].format(camera=event.camera),
             text=_text(event),
             picture=delivery.recorded.picture,
-            overtaken=delivery.overtaken,
+            superseded=delivery.superseded,
         )
 
     def read_picture(self) -> bytes | None:
@@ -106,7 +106,7 @@ class Channel(Protocol):
         """As in the configuration."""
         ...
 
-    def deliver(self, notice: Notice) -> None:
+    def deliver(self, notice: Notification) -> None:
         """Make one attempt; returning says that the receiver acknowledged it.
 
         Ends within the channel's own time limit.

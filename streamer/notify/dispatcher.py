@@ -13,13 +13,13 @@ from typing import Final
 import structlog
 
 from streamer.alarm.event import Event
-from streamer.clock import Stop
-from streamer.errors import StorageError
+from streamer.core.clock import CancelToken
+from streamer.core.errors import StorageError
 from streamer.store import Store
-from streamer.store.lock import ChannelLock
+from streamer.store.channel_lock import ChannelLock
 
 from .channel import Channel
-from .courier import ChannelStatus, Courier, OnConfirmed, Step
+from .delivery_worker import ChannelStatus, DeliveryWorker, OnConfirmed, Outcome
 from .retry import RetryPolicy
 
 _log = structlog.get_logger(__name__)
@@ -62,7 +62,7 @@ class Dispatcher:
             raise ValueError(f"channel names must be unique, got {names}")
         self._outbox = store.outbox
         self._couriers = [
-            Courier(
+            DeliveryWorker(
                 channel,
                 self._outbox,
                 retry=retry or RetryPolicy(),
@@ -73,8 +73,8 @@ class Dispatcher:
         ]
         self._bell = _Bell()
 
-    def run(self, stop: Stop) -> None:
-        """Deliver until *stop* is set, and end soon after. It may be run again, not twice at once.
+    def run(self, cancel: CancelToken) -> None:
+        """Deliver until *cancel* is set, then end soon. May be called again after it returned.
 
         "Soon" is when the attempts under way have ended, each within its channel's time limit.
 
@@ -82,9 +82,9 @@ class Dispatcher:
             ExceptionGroup: With the faults of the program that ended it. Trouble with receivers
                 or with the store is none: it is logged, shown by `status` and tried again.
         """
-        ended = Stop()
-        ended.on_set(self._bell.ring)
-        stop.on_set(ended.set)
+        ended = CancelToken()
+        ended.on_cancel(self._bell.ring)
+        cancel.on_cancel(ended.set)
         self._warn_of_strangers()
         errors: list[Exception] = []  # Appending is atomic.
         threads = [
@@ -118,20 +118,20 @@ class Dispatcher:
                     waiting=backlog.waiting,
                 )
 
-    def _serve(self, courier: Courier, stop: Stop, errors: list[Exception]) -> None:
+    def _serve(self, courier: DeliveryWorker, cancel: CancelToken, errors: list[Exception]) -> None:
         lock = self._outbox.lock(courier.channel.name)
         try:
-            if self._take(lock, courier, stop):
+            if self._take(lock, courier, cancel):
                 with courier.channel:
-                    self._carry(courier, stop)
+                    self._carry(courier, cancel)
         except Exception as error:  # noqa: BLE001  comes out of `run`
             error.add_note(f"in thread notify/{courier.channel.name}")
             errors.append(error)
-            stop.set()
+            cancel.set()
         finally:
-            lock.let_go()
+            lock.release()
 
-    def _take(self, lock: ChannelLock, courier: Courier, stop: Stop) -> bool:
+    def _take(self, lock: ChannelLock, courier: DeliveryWorker, cancel: CancelToken) -> bool:
         """Wait for the right to deliver; returns whether it came before the stop."""
         while True:
             seen = self._bell.rung
@@ -143,17 +143,17 @@ class Dispatcher:
                 _show(courier, "another process delivers for this channel")
             except StorageError as error:
                 _show(courier, str(error))
-            if stop.is_set():
+            if cancel.is_set():
                 return False
             self._bell.wait(seen, timeout_s=_LOOK_S)
 
-    def _carry(self, courier: Courier, stop: Stop) -> None:
-        while not stop.is_set():
+    def _carry(self, courier: DeliveryWorker, cancel: CancelToken) -> None:
+        while not cancel.is_set():
             seen = self._bell.rung
             try:
                 step = courier.step()
                 courier.block(None)
-                if step is not Step.IDLE:
+                if step is not Outcome.IDLE:
                     continue
                 due = self._outbox.next_due(courier.channel.name)
                 pause_s = _LOOK_S if due is None else min(_LOOK_S, due.total_seconds())
@@ -163,17 +163,17 @@ class Dispatcher:
             self._bell.wait(seen, timeout_s=pause_s)
         self._part(courier)
 
-    def _part(self, courier: Courier) -> None:
+    def _part(self, courier: DeliveryWorker) -> None:
         """Try once what was never tried, until the first failure."""
         end = time.monotonic() + _PARTING_S
         try:
-            while time.monotonic() < end and courier.step(untried_only=True) is Step.CONFIRMED:
+            while time.monotonic() < end and courier.step(untried_only=True) is Outcome.CONFIRMED:
                 pass
         except StorageError as error:
             _show(courier, str(error))
 
 
-def _show(courier: Courier, message: str) -> None:
+def _show(courier: DeliveryWorker, message: str) -> None:
     """Show why nothing is tried; log it once."""
     if courier.status.blocked != message:
         _log.error("nothing is delivered", channel=courier.channel.name, error=message)

@@ -27,9 +27,9 @@ from paho.mqtt.subscribeoptions import SubscribeOptions
 
 from streamer.alarm.event import EventKind
 
-from .channel import DeliveryFailed, Notice
+from .channel import DeliveryFailed, Notification
 from .homeassistant import OFF, OFFLINE, ON, ONLINE, Topics, discovery
-from .reasons import network_reason
+from .network_errors import network_reason
 
 _KEEPALIVE_S: Final = 20
 """A broker that says nothing for one and a half times this is gone; then the will is sent too."""
@@ -105,7 +105,7 @@ class MqttChannel:
                 self._present |= discovery(self._topics, camera)
         self._connection: _Connection | None = None  # Replaced by the delivering thread only.
 
-    def deliver(self, notice: Notice) -> None:
+    def deliver(self, notice: Notification) -> None:
         """Publish the event and the alarm's state, and wait until the broker has both.
 
         Raises:
@@ -116,7 +116,7 @@ class MqttChannel:
         messages = [_Message(self._topics.event(event.camera), payload)]
         state = OFF if event.kind is EventKind.CLEARED else ON
         topic = self._topics.alarm(event.camera)
-        if not notice.overtaken:
+        if not notice.superseded:
             messages.append(_Message(topic, state, retain=True))
         connection = self._connection or self._connect()
         try:
@@ -126,7 +126,7 @@ class MqttChannel:
             # has decided anew; and it is tried at once, not after a pause.
             self._connect()
             raise
-        if not notice.overtaken:
+        if not notice.superseded:
             with self._guard:
                 self._present[topic] = state
 

@@ -20,7 +20,7 @@ class RetryPolicy:
     initial_s: float = 2.0
     """Pause after the first failure."""
 
-    cap_s: float = 300.0
+    max_delay_s: float = 300.0
     """Longest pause; each is about twice as long as the one before."""
 
     give_up_after: timedelta = timedelta(days=7)
@@ -32,9 +32,10 @@ class RetryPolicy:
 
     def __post_init__(self) -> None:
         """Check the values."""
-        if not 0 < self.initial_s <= self.cap_s:
+        if not 0 < self.initial_s <= self.max_delay_s:
             raise ValueError(
-                f"initial_s must be above 0 and at most cap_s, got {self.initial_s}, {self.cap_s}"
+                "initial_s must be above 0 and at most max_delay_s,"
+                f" got {self.initial_s}, {self.max_delay_s}"
             )
 
     def pause(
@@ -53,7 +54,7 @@ class RetryPolicy:
                 failed together do not come back together.
         """
         doubled_s = self.initial_s * 2 ** min(attempts - 1, _LARGEST_EXPONENT)
-        pause_s = min(self.cap_s, doubled_s) * (0.5 + chance() / 2)
+        pause_s = min(self.max_delay_s, doubled_s) * (0.5 + chance() / 2)
         if asked_s is not None:
             pause_s = max(pause_s, min(asked_s, _LONGEST_ASKED_S))
         return timedelta(seconds=pause_s)

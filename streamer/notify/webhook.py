@@ -22,8 +22,8 @@ import httpx
 
 from streamer import __version__
 
-from .channel import DeliveryFailed, Notice
-from .reasons import network_reason
+from .channel import DeliveryFailed, Notification
+from .network_errors import network_reason
 
 # httpx logs the address of each request, and such addresses hold tokens.
 logging.getLogger("httpx").setLevel(logging.WARNING)
@@ -83,7 +83,7 @@ class WebhookChannel:
         self._timeout_s = timeout_s
         self._tls = tls or httpx.create_ssl_context()
 
-    def deliver(self, notice: Notice) -> None:
+    def deliver(self, notice: Notification) -> None:
         """Post once. The status line of a success is the acknowledgement.
 
         Raises:
@@ -98,7 +98,7 @@ class WebhookChannel:
         except (httpx.TransportError, OSError) as error:
             raise DeliveryFailed(f"{self._host}: {_reason(error)}") from None
 
-    async def _deliver(self, notice: Notice) -> None:
+    async def _deliver(self, notice: Notification) -> None:
         picture = notice.read_picture() if self._picture else None
         async with (
             asyncio.timeout(self._timeout_s),
@@ -111,7 +111,7 @@ class WebhookChannel:
         _judge(answer, host=self._host)
 
     async def _post(
-        self, client: httpx.AsyncClient, notice: Notice, picture: bytes | None
+        self, client: httpx.AsyncClient, notice: Notification, picture: bytes | None
     ) -> httpx.Response:
         event = json.dumps(notice.event.as_json(), ensure_ascii=False).encode()
         if picture is None:

@@ -14,13 +14,13 @@ from typing import Final
 import av
 from av.container import OutputContainer
 
-from streamer.clock import Clock, SystemClock
-from streamer.errors import StorageError
-from streamer.packet import CodedPacket, CodedStream
+from streamer.core.atomic_file import AtomicFile, storage_error
+from streamer.core.clock import Clock, SystemClock
+from streamer.core.errors import StorageError
+from streamer.core.packet import CodedPacket, CodedStream
 
 from .containers import TICKS, TIME_BASE, can_begin, container_for, open_muxer
-from .part_file import PartFile, storage_error
-from .ring import PacketFeed
+from .ring import PacketReader
 
 _NS_PER_S: Final = 1_000_000_000
 
@@ -84,7 +84,7 @@ class ClipFile:
         self._interval = TICKS // 25  # Ticks; a guess until two packets are known.
         self._undo = contextlib.ExitStack()
         with self._translated():
-            self._file = PartFile(self.path)
+            self._file = AtomicFile(self.path)
             self._undo.callback(self._file.give_up)
             self._muxer, self._output = open_muxer(self._file, key)
             # The muxer writes it into the header, where media players show it.
@@ -122,7 +122,7 @@ class ClipFile:
     def _ticks(self, time_ns: int) -> int:
         return ((time_ns - self.start_pts_ns) * TICKS + _NS_PER_S // 2) // _NS_PER_S
 
-    def finish(self, *, shortcoming: str = "") -> ClipInfo:
+    def finish(self, *, missing_reason: str = "") -> ClipInfo:
         """Bring the file to the disk and give it its name."""
         with self._translated():
             self._muxer.close()
@@ -134,8 +134,8 @@ class ClipFile:
             start_utc=self._start_utc,
             frames=self._frames,
             bytes=self._file.size,
-            complete=not shortcoming,
-            reason=shortcoming,
+            complete=not missing_reason,
+            reason=missing_reason,
             retimed=self._retimed,
         )
 
@@ -182,21 +182,23 @@ def write_clip(
                 file = ClipFile(_numbered(path, len(done) + 1), packet, clock=clock)
             else:
                 file.add(packet)
-        shortcoming = packets.shortcoming() if isinstance(packets, PacketFeed) else ""
+        missing_reason = packets.missing_reason() if isinstance(packets, PacketReader) else ""
         if file is not None:
-            done.append(file.finish(shortcoming=shortcoming))
+            done.append(file.finish(missing_reason=missing_reason))
     except BaseException:
         if file is not None:
             file.give_up()
         raise
     finally:
-        if isinstance(packets, PacketFeed):
+        if isinstance(packets, PacketReader):
             packets.close()
     if not done:
         raise StorageError(
-            f"no clip {path}: {shortcoming or 'no key frame came that can be decoded'}"
+            f"no clip {path}: {missing_reason or 'no key frame came that can be decoded'}"
         )
-    return replace(done[0], continued=tuple(done[1:]), complete=not shortcoming, reason=shortcoming)
+    return replace(
+        done[0], continued=tuple(done[1:]), complete=not missing_reason, reason=missing_reason
+    )
 
 
 def _numbered(path: Path, number: int) -> Path:

@@ -10,9 +10,8 @@ from av.bitstream import BitStreamFilterContext
 from av.container import OutputContainer
 from av.video.stream import VideoStream
 
-from streamer.packet import CodedPacket, CodedStream
-
-from .part_file import PartFile
+from streamer.core.atomic_file import AtomicFile
+from streamer.core.packet import CodedPacket, CodedStream
 
 TICKS: Final = 90_000
 TIME_BASE: Final = Fraction(1, TICKS)
@@ -79,7 +78,7 @@ def can_begin(packet: CodedPacket) -> bool:
     return packet.keyframe and (not wants_sets or bool(_parameter_sets(packet)))
 
 
-def open_muxer(file: PartFile, key: CodedPacket) -> tuple[OutputContainer, VideoStream]:
+def open_muxer(file: AtomicFile, key: CodedPacket) -> tuple[OutputContainer, VideoStream]:
     """A muxer into *file* for the stream that begins with *key*.
 
     Raises:

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO, Final
 
-from .part_file import PART, storage_error, sync_folder
+from streamer.core.atomic_file import PART, storage_error, sync_folder
 
 _HEAD: Final = 8
 """Bytes of size and kind in front of each box; 8 more where the size does not fit 32 bits."""

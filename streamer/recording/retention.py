@@ -16,7 +16,7 @@ from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Final
 
-from .layout import is_day, is_part, recording_start
+from .recording_paths import is_day, is_part, recording_start
 
 _YOUNG_DAY: Final = timedelta(days=1)
 """Folders this young stay even when empty: a recorder may have made one for its next file."""

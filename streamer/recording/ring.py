@@ -13,14 +13,14 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Final, Self
 
-from streamer.clock import Stop
-from streamer.packet import CodedPacket
+from streamer.core.clock import CancelToken
+from streamer.core.packet import CodedPacket
 
 _OVERHEAD: Final = 300
 """Bytes counted for a packet besides its payload: the objects around it, 271 where measured."""
 
 
-class Ending(enum.Enum):
+class EndReason(enum.Enum):
     """Why a feed gives no more packets."""
 
     REACHED = "reached"
@@ -51,7 +51,7 @@ class RingStatistics:
     evicted: int
     """Made room for newer ones: the ordinary end of a packet."""
 
-    unkept: int
+    discarded: int
     """Of no use to a clip: before the first key frame, or in a group too large for the ring."""
 
     feeds: int
@@ -105,7 +105,7 @@ class PacketRing:
         self._groups: deque[_Group] = deque()
         self._bytes = 0
         self._newest_ns: int | None = None
-        self._feeds: list[PacketFeed] = []
+        self._feeds: list[PacketReader] = []
         self._closed = False
         self._received = self._evicted = self._unkept = 0
         self._lost_before = 0  # By readers that have left.
@@ -145,7 +145,7 @@ class PacketRing:
         self._bytes -= group.size
         return len(group.packets)
 
-    def clip(self, start_ns: int, end_ns: int, *, timeout_s: float) -> "PacketFeed":
+    def clip(self, start_ns: int, end_ns: int, *, timeout_s: float) -> "PacketReader":
         """Packets from the last key frame at or before *start_ns* to *end_ns*.
 
         What is there already is taken now: what the ring evicts later does not matter. The
@@ -157,25 +157,25 @@ class PacketRing:
             timeout_s: How long to wait when nothing comes.
 
         Returns:
-            A feed that says afterwards what is missing (`PacketFeed.shortcoming`).
+            A feed that says afterwards what is missing (`PacketReader.missing_reason`).
         """
         if end_ns < start_ns:
             raise ValueError(f"a clip from {start_ns} ns cannot end before it, at {end_ns} ns")
         with self._lock:
             taken = [p for p in self._from(start_ns) if p.dts_ns <= end_ns]
-            feed = PacketFeed(self, taken, start_ns=start_ns, end_ns=end_ns, timeout_s=timeout_s)
+            feed = PacketReader(self, taken, start_ns=start_ns, end_ns=end_ns, timeout_s=timeout_s)
             if self._newest_ns is not None and self._newest_ns > end_ns:
-                feed._end(Ending.REACHED)  # noqa: SLF001  as above
+                feed._end(EndReason.REACHED)  # noqa: SLF001  as above
             self._register(feed)
             return feed
 
-    def follow(self, stop: Stop) -> "PacketFeed":
-        """Packets from the newest key frame on, until *stop* or the end of the ring."""
+    def follow(self, cancel: CancelToken) -> "PacketReader":
+        """Packets from the newest key frame on, until *cancel* or the end of the ring."""
         with self._lock:
             taken = self._groups[-1].packets if self._groups else []
-            feed = PacketFeed(self, taken, start_ns=None, end_ns=None, timeout_s=None)
+            feed = PacketReader(self, taken, start_ns=None, end_ns=None, timeout_s=None)
             self._register(feed)
-        stop.on_set(feed.close)
+        cancel.on_cancel(feed.close)
         return feed
 
     def _from(self, start_ns: int) -> Iterator[CodedPacket]:
@@ -188,13 +188,13 @@ class PacketRing:
             if index >= first:
                 yield from group.packets
 
-    def _register(self, feed: "PacketFeed") -> None:
+    def _register(self, feed: "PacketReader") -> None:
         if self._closed:
-            feed._end(Ending.CLOSED)  # noqa: SLF001  as above
+            feed._end(EndReason.CLOSED)  # noqa: SLF001  as above
         elif feed.ending is None:
             self._feeds.append(feed)
 
-    def _forget(self, feed: "PacketFeed") -> None:
+    def _forget(self, feed: "PacketReader") -> None:
         if feed in self._feeds:
             self._feeds.remove(feed)
             self._lost_before += feed.lost
@@ -204,7 +204,7 @@ class PacketRing:
         with self._lock:
             self._closed = True
             for feed in tuple(self._feeds):
-                feed._end(Ending.CLOSED)  # noqa: SLF001  as above
+                feed._end(EndReason.CLOSED)  # noqa: SLF001  as above
                 self._forget(feed)
             self._groups.clear()
             self._evicted = self._received - self._unkept
@@ -223,13 +223,13 @@ class PacketRing:
                 span_ns=span_ns,
                 received=self._received,
                 evicted=self._evicted,
-                unkept=self._unkept,
+                discarded=self._unkept,
                 feeds=len(self._feeds),
                 lost=self._lost_before + sum(feed.lost for feed in self._feeds),
             )
 
 
-class PacketFeed(Iterator[CodedPacket]):
+class PacketReader(Iterator[CodedPacket]):
     """Packets out of a ring, for one reader, in order of decoding; the first is a key frame.
 
     A reader that falls behind by more than `max_bytes` of its ring loses what comes until the
@@ -262,7 +262,7 @@ class PacketFeed(Iterator[CodedPacket]):
         self._first = taken[0] if taken else None
         self._heard = 0
         self._lost = 0
-        self._ending: Ending | None = None
+        self._ending: EndReason | None = None
 
     def __iter__(self) -> Self:
         return self
@@ -272,7 +272,7 @@ class PacketFeed(Iterator[CodedPacket]):
         if packet is not None:
             return packet
         with self._lock:
-            self._end(Ending.SILENT)
+            self._end(EndReason.SILENT)
             self._ring._forget(self)  # noqa: SLF001  two halves of one thing
         raise StopIteration
 
@@ -299,7 +299,7 @@ class PacketFeed(Iterator[CodedPacket]):
     def finish(self) -> None:
         """Want nothing newer; what waits is still given. From any thread, any number of times."""
         with self._lock:
-            self._end(Ending.CLOSED)
+            self._end(EndReason.CLOSED)
             self._ring._forget(self)  # noqa: SLF001  as above
 
     def close(self) -> None:
@@ -307,7 +307,7 @@ class PacketFeed(Iterator[CodedPacket]):
         with self._lock:
             self._waiting.clear()
             self._taken_left = self._behind = 0
-            self._end(Ending.LEFT)
+            self._end(EndReason.LEFT)
             self._ring._forget(self)  # noqa: SLF001  as above
 
     def __enter__(self) -> Self:
@@ -322,7 +322,7 @@ class PacketFeed(Iterator[CodedPacket]):
         self.close()
 
     @property
-    def ending(self) -> Ending | None:
+    def ending(self) -> EndReason | None:
         """Why no more comes after what waits; `None` while the feed runs."""
         return self._ending
 
@@ -338,7 +338,7 @@ class PacketFeed(Iterator[CodedPacket]):
         return self._lost
 
     @property
-    def late_ns(self) -> int | None:
+    def pre_roll_shortfall_ns(self) -> int | None:
         """How much later than asked the first picture is; `None` when there is none."""
         if self._first is None:
             return None
@@ -346,20 +346,22 @@ class PacketFeed(Iterator[CodedPacket]):
             return 0
         return max(0, self._first.pts_ns - self._start_ns)
 
-    def shortcoming(self) -> str:
+    def missing_reason(self) -> str:
         """What is missing from what was asked for, in words; empty when nothing is."""
         found = []
-        if self.late_ns is None:
+        if self.pre_roll_shortfall_ns is None:
             found.append("no key frame came")
-        elif self.late_ns:
-            found.append(f"begins {self.late_ns / 1e9:.1f} s late: nothing older was kept")
+        elif self.pre_roll_shortfall_ns:
+            found.append(
+                f"begins {self.pre_roll_shortfall_ns / 1e9:.1f} s late: nothing older was kept"
+            )
         if self._lost:
             found.append(f"{self._lost} packets lost: the disk is too slow")
-        if self._ending is Ending.SILENT:
+        if self._ending is EndReason.SILENT:
             found.append(f"ends early: nothing came for {self._timeout_s:g} s")
-        elif self._ending is Ending.CLOSED and self._end_ns is not None:
+        elif self._ending is EndReason.CLOSED and self._end_ns is not None:
             found.append("ends early: the camera was stopped")
-        elif self._ending is Ending.LEFT and self._end_ns is not None:
+        elif self._ending is EndReason.LEFT and self._end_ns is not None:
             found.append("ends early: the reader left")
         return "; ".join(found)
 
@@ -367,7 +369,7 @@ class PacketFeed(Iterator[CodedPacket]):
         """Take *packet* if it is wanted. Returns whether more is wanted. The lock is held."""
         self._heard += 1
         if self._end_ns is not None and packet.dts_ns > self._end_ns:
-            self._end(Ending.REACHED)
+            self._end(EndReason.REACHED)
             return False
         if self._behind + size > self._ring.max_bytes or (self._needs_key and not packet.keyframe):
             self._needs_key = True
@@ -380,7 +382,7 @@ class PacketFeed(Iterator[CodedPacket]):
         self._news.notify()
         return True
 
-    def _end(self, ending: Ending) -> None:
+    def _end(self, ending: EndReason) -> None:
         """No more comes. The lock is held."""
         if self._ending is None:
             self._ending = ending

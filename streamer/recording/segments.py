@@ -11,15 +11,15 @@ from typing import Final
 
 import structlog
 
-from streamer.clock import Clock, Stop, SystemClock
-from streamer.errors import StorageError
-from streamer.packet import CodedPacket
+from streamer.core.clock import CancelToken, Clock, SystemClock
+from streamer.core.errors import StorageError
+from streamer.core.packet import CodedPacket
 
 from .clip import ClipFile
 from .containers import container_for
-from .layout import is_day, is_part, recording_path
+from .recording_paths import is_day, is_part, recording_path
 from .recovery import recover_part
-from .ring import PacketFeed, PacketRing
+from .ring import PacketReader, PacketRing
 
 _log = structlog.get_logger(__name__)
 
@@ -76,8 +76,8 @@ class SegmentRecorder:
         self._pause = ""
         self._state = RecorderState(recording=None, trouble="", files=0, bytes=0, missed=0)
 
-    def __call__(self, stop: Stop, /) -> None:
-        """Record until *stop* is set or the ring is closed."""
+    def __call__(self, stop: CancelToken, /) -> None:
+        """Record until *cancel* is set or the ring is closed."""
         self._recover()
         with self._ring.follow(stop) as feed:
             try:
@@ -99,7 +99,7 @@ class SegmentRecorder:
         with self._lock:
             return replace(self._state, trouble=self._pause or self._state.trouble)
 
-    def _record(self, feed: PacketFeed) -> None:
+    def _record(self, feed: PacketReader) -> None:
         lost = 0
         while not feed.exhausted:
             packet = feed.get(self._segment_ns / 1e9)

@@ -9,10 +9,10 @@ from typing import Final
 import av
 import av.error
 
-from streamer.errors import Cancelled, SinkError
-from streamer.frame import Frame
+from streamer.core.errors import Cancelled, SinkError
+from streamer.core.frame import Frame
 
-from .encoder import H264Encoder
+from .h264 import H264Encoder
 
 _NOMINAL_RATE: Final = Fraction(25)
 """Only a hint for players; the time stamps say when."""
@@ -65,17 +65,17 @@ class VideoFileSink:
         with av.open(str(part), "w", format="mp4", options=options) as container:
             encoder = H264Encoder(
                 container,
-                first.picture,
+                first.image,
                 preset=self._preset,
                 rate=_NOMINAL_RATE,
                 # Without B-frames, which fragments would show late by their reordering; and
                 # without looking ahead, which would keep pictures from the disk.
                 options={"g": str(_GOP), "bf": "0", "rc-lookahead": "0"},
             )
-            container.mux(encoder.encode(first.picture, 0))
+            container.mux(encoder.encode(first.image, 0))
             try:
                 for frame in frames:
-                    container.mux(encoder.encode(frame.picture, frame.pts_ns - first.pts_ns))
+                    container.mux(encoder.encode(frame.image, frame.pts_ns - first.pts_ns))
             except Cancelled:  # Any other error is the disk's: it takes nothing more.
                 container.mux(encoder.flush())
                 raise

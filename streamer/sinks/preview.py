@@ -21,12 +21,12 @@ from urllib.parse import parse_qs, quote, unquote, urlencode, urlsplit
 
 import cv2
 
-from streamer.clock import Clock, Stop
-from streamer.drawing import no_signal
-from streamer.errors import SinkError
-from streamer.frame import Frame
-from streamer.link import Latest
-from streamer.picture import Picture
+from streamer.core.clock import CancelToken, Clock
+from streamer.core.drawing import no_signal
+from streamer.core.errors import SinkError
+from streamer.core.frame import Frame
+from streamer.core.image import Image
+from streamer.core.link import LatestValue
 
 from .page import page
 
@@ -65,7 +65,7 @@ class PreviewSink:
         self._clock = clock
         self._stale_ns = round(stale_after_s * 1e9)
         self._why = why
-        self._slot: Latest[Frame] = Latest()
+        self._slot: LatestValue[Frame] = LatestValue()
         self._began_ns = clock.monotonic_ns()
         self._lock = threading.Lock()
         self._shown = _Shown()  # Guarded by _lock.
@@ -95,7 +95,7 @@ class PreviewSink:
             return version, _encoded(self._card(frame))
         with self._lock:
             if self._shown.version != version:
-                self._shown = _Shown(version, _encoded(frame.picture))
+                self._shown = _Shown(version, _encoded(frame.image))
             return version, self._shown.jpeg
 
     def close(self) -> None:
@@ -105,12 +105,12 @@ class PreviewSink:
     def _is_stale(self, frame: Frame) -> bool:
         return self._clock.monotonic_ns() - frame.arrived_ns > self._stale_ns
 
-    def _card(self, last: Frame | None) -> Picture:
+    def _card(self, last: Frame | None) -> Image:
         since_ns = self._began_ns if last is None else last.arrived_ns
         gone_s = (self._clock.monotonic_ns() - since_ns) / 1e9
         utc = self._clock.utc_at(since_ns).astimezone(UTC)
         return no_signal(
-            None if last is None else last.picture.size,
+            None if last is None else last.image.size,
             camera=self.camera,
             since=f"{utc:%Y-%m-%d %H:%M:%S} UTC, {gone_s:.0f} s",
             reason=self._why(),
@@ -165,9 +165,9 @@ class PreviewServer:
             )
         return self.cameras[camera]
 
-    def serve(self, stop: Stop) -> None:
-        """Answer until *stop*; then end every viewer."""
-        while not stop.is_set():
+    def serve(self, cancel: CancelToken) -> None:
+        """Answer until *cancel*; then end every viewer."""
+        while not cancel.is_set():
             self._server.handle_request()
         self.close()
 
@@ -192,7 +192,7 @@ class _Server(ThreadingHTTPServer):
     def __init__(self, address: tuple[str, int], preview: PreviewServer) -> None:
         super().__init__(address, _Handler)
         self.preview = preview
-        self.ending = Stop()
+        self.ending = CancelToken()
         self._lock = threading.Lock()
         self._connections: set[socket.socket] = set()  # Guarded by _lock.
 
@@ -293,7 +293,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.wfile.write(body)
 
 
-def _encoded(picture: Picture) -> bytes:
+def _encoded(picture: Image) -> bytes:
     bgr = cv2.cvtColor(picture.rgb(), cv2.COLOR_RGB2BGR)
     ok, data = cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY])
     assert ok, "8-bit RGB can always be encoded"

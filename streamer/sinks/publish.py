@@ -17,10 +17,10 @@ from typing import IO, Any, Final
 
 import structlog
 
-from streamer.errors import SinkError
-from streamer.frame import Frame
+from streamer.core.errors import SinkError
+from streamer.core.frame import Frame
 
-from .wire import write_frame
+from .frame_pipe import write_frame
 
 _log = structlog.get_logger(__name__)
 

@@ -17,15 +17,15 @@ import av
 import av.error
 import structlog
 
-from engines.memory import keep_freed
-from streamer import log
-from streamer.drawing import no_signal
-from streamer.link import Latest
-from streamer.picture import Picture
+from engines.malloc import disable_malloc_trim
+from streamer.core import log
+from streamer.core.drawing import no_signal
+from streamer.core.image import Image
+from streamer.core.link import LatestValue
 
-from .encoder import H264Encoder
+from .frame_pipe import SentImage, read_picture
+from .h264 import H264Encoder
 from .publish import PublishSettings
-from .wire import SentPicture, read_picture
 
 _log = structlog.get_logger(__name__)
 
@@ -38,14 +38,14 @@ _FORMATS: Final = {"rtsp": "rtsp", "rtsps": "rtsp", "rtmp": "flv", "rtmps": "flv
 
 def main(pipe: IO[bytes]) -> None:
     """Publish what comes through *pipe* until it ends."""
-    keep_freed()
+    disable_malloc_trim()
     settings = PublishSettings(**json.loads(pipe.readline()))
     log.set_up(
         level="info",
-        style="people",
+        style="text",
         hide=lambda text: text.replace(settings.url, settings.shown_as),
     )
-    newest: Latest[SentPicture] = Latest()
+    newest: LatestValue[SentImage] = LatestValue()
     reader = threading.Thread(target=_read, args=(pipe, newest), name="reader")
     reader.start()
     pause_s = _FIRST_PAUSE_S
@@ -64,13 +64,13 @@ def main(pipe: IO[bytes]) -> None:
             pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
 
 
-def _read(pipe: IO[bytes], newest: Latest[SentPicture]) -> None:
+def _read(pipe: IO[bytes], newest: LatestValue[SentImage]) -> None:
     while (sent := read_picture(pipe)) is not None:
         newest.set(sent)
     newest.close()
 
 
-def _publish(settings: PublishSettings, newest: Latest[SentPicture]) -> None:
+def _publish(settings: PublishSettings, newest: LatestValue[SentImage]) -> None:
     """One connection, from opening to its failure or the end of the input."""
     while (first := newest.wait(0, timeout_s=1.0)) is None:
         if newest.closed:
@@ -84,7 +84,7 @@ def _publish(settings: PublishSettings, newest: Latest[SentPicture]) -> None:
     ) as container:  # fmt: skip
         encoder = H264Encoder(
             container,
-            first[1].picture,
+            first[1].image,
             preset=settings.preset,
             rate=rate,
             # A key frame every two seconds: a new viewer waits no longer than that.
@@ -103,15 +103,15 @@ def _publish(settings: PublishSettings, newest: Latest[SentPicture]) -> None:
         container.mux(encoder.flush())
 
 
-def _picture(settings: PublishSettings, newest: Latest[SentPicture]) -> Picture:
+def _picture(settings: PublishSettings, newest: LatestValue[SentImage]) -> Image:
     found = newest.wait(0, timeout_s=0)
     assert found is not None, "the first picture stays in the slot"
     sent = found[1]
     age_s = (time.monotonic_ns() - sent.arrived_ns) / 1e9
     if age_s <= settings.stale_after_s:
-        return sent.picture
+        return sent.image
     since = time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(time.time() - age_s))
-    return no_signal(sent.picture.size, camera=settings.camera, since=f"{since} UTC, {age_s:.0f} s")
+    return no_signal(sent.image.size, camera=settings.camera, since=f"{since} UTC, {age_s:.0f} s")
 
 
 if __name__ == "__main__":

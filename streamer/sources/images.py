@@ -11,12 +11,12 @@ import av
 import av.error
 import structlog
 
-from streamer.clock import Clock, MediaClock, Stop
-from streamer.errors import SourceError, Trouble
-from streamer.frame import Frame
-from streamer.picture import Picture
+from streamer.core.clock import CancelToken, Clock, MediaClock
+from streamer.core.errors import SourceError, SourceFault
+from streamer.core.frame import Frame
+from streamer.core.image import Image
 
-from .failures import Attempt, source_error, translate
+from .ffmpeg_errors import FaultContext, source_error, translate
 
 _log = structlog.get_logger(__name__)
 
@@ -24,7 +24,7 @@ _NS: Final = 1_000_000_000
 _SUFFIXES: Final = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".ppm", ".pgm"}
 
 
-def decode_image(data: bytes, *, attempt: Attempt) -> Picture:
+def decode_image(data: bytes, *, attempt: FaultContext) -> Image:
     """The picture in a JPEG, PNG, WebP, ...
 
     Raises:
@@ -34,13 +34,16 @@ def decode_image(data: bytes, *, attempt: Attempt) -> Picture:
         with av.open(io.BytesIO(data), mode="r") as container:
             for frame in container.decode(video=0):
                 if not frame.is_corrupt:
-                    return Picture(frame)
+                    return Image(frame)
     except av.error.FFmpegError as error:
         raise translate(error, attempt) from error
     except IndexError:  # No video stream in it.
         pass
     raise source_error(
-        Trouble.DAMAGED, address=attempt.address, live=attempt.live, detail="damaged: not a picture"
+        SourceFault.DAMAGED,
+        address=attempt.address,
+        live=attempt.live,
+        detail="damaged: not a picture",
     )
 
 
@@ -80,7 +83,7 @@ class ImageFolderSource:
     def __repr__(self) -> str:
         return f"<ImageFolderSource {self._folder}>"
 
-    def __call__(self, stop: Stop) -> Iterator[Frame]:
+    def __call__(self, cancel: CancelToken) -> Iterator[Frame]:
         """Yield the pictures as frames.
 
         Raises:
@@ -88,16 +91,16 @@ class ImageFolderSource:
             Cancelled: Somebody wants to stop while it waits for the next picture's time.
         """
         from_ns = self._clock.monotonic_ns() - self._media_ns()
-        while not stop.is_set():
+        while not cancel.is_set():
             before = self._number
             for path in self._paths():
-                if stop.is_set():
+                if cancel.is_set():
                     return
                 picture = self._read(path)
                 if picture is not None:
-                    yield self._frame(picture, from_ns, stop)
+                    yield self._frame(picture, from_ns, cancel)
             if self._number == before:
-                raise source_error(Trouble.NO_VIDEO, address=str(self._folder), live=False)
+                raise source_error(SourceFault.NO_VIDEO, address=str(self._folder), live=False)
             if not self._loop:
                 return
 
@@ -106,15 +109,15 @@ class ImageFolderSource:
             found = [path for path in self._folder.iterdir() if path.suffix.lower() in _SUFFIXES]
         except OSError as error:
             raise source_error(
-                Trouble.NOT_FOUND,
+                SourceFault.NOT_FOUND,
                 address=str(self._folder),
                 live=False,
                 detail=f"not found: {error.strerror}",
             ) from error
         return sorted(found, key=_by_number)
 
-    def _read(self, path: Path) -> Picture | None:
-        attempt = Attempt(address=str(path), live=False, opening=True, timeout_s=0)
+    def _read(self, path: Path) -> Image | None:
+        attempt = FaultContext(address=str(path), live=False, opening=True, timeout_s=0)
         try:
             return decode_image(path.read_bytes(), attempt=attempt)
         except (OSError, SourceError) as error:
@@ -122,12 +125,12 @@ class ImageFolderSource:
             _log.warning("picture left out", path=str(path), message=str(error))
             return None
 
-    def _frame(self, picture: Picture, from_ns: int, stop: Stop) -> Frame:
+    def _frame(self, picture: Image, from_ns: int, cancel: CancelToken) -> Frame:
         pts_ns = self._media_ns()
         if self._pace:
             ahead_ns = from_ns + pts_ns - self._clock.monotonic_ns()
             if ahead_ns > 0:
-                stop.sleep(ahead_ns / _NS)
+                cancel.sleep(ahead_ns / _NS)
         if isinstance(self._clock, MediaClock):
             self._clock.advance(pts_ns)
         frame = Frame(picture, pts_ns, self._clock.monotonic_ns(), self._number)

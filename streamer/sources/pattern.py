@@ -7,9 +7,9 @@ from typing import Final
 import cv2
 import numpy as np
 
-from streamer.clock import Clock, MediaClock, Stop
-from streamer.frame import Frame
-from streamer.picture import Picture
+from streamer.core.clock import CancelToken, Clock, MediaClock
+from streamer.core.frame import Frame
+from streamer.core.image import Image
 
 _NS: Final = 1_000_000_000
 _BAR_SHARE: Final = 16  # The bar is a sixteenth of the picture's width.
@@ -48,12 +48,12 @@ class PatternSource:
         self._frames = frames
         self._pace = pace
         self._number = 0
-        self._background = Picture.from_rgb(_bars(width, height))
+        self._background = Image.from_rgb(_bars(width, height))
 
     def __repr__(self) -> str:
         return f"<PatternSource {self._background!r} at {float(self._rate):g}/s>"
 
-    def __call__(self, stop: Stop) -> Iterator[Frame]:
+    def __call__(self, cancel: CancelToken) -> Iterator[Frame]:
         """Yield frames.
 
         Raises:
@@ -61,12 +61,12 @@ class PatternSource:
         """
         end = None if self._frames is None else self._number + self._frames
         from_ns = self._clock.monotonic_ns() - self._media_ns(self._number)
-        while not stop.is_set() and self._number != end:
+        while not cancel.is_set() and self._number != end:
             pts_ns = self._media_ns(self._number)
             if self._pace:
                 ahead_ns = from_ns + pts_ns - self._clock.monotonic_ns()
                 if ahead_ns > 0:
-                    stop.sleep(ahead_ns / _NS)
+                    cancel.sleep(ahead_ns / _NS)
             if isinstance(self._clock, MediaClock):
                 self._clock.advance(pts_ns)
             yield Frame(
@@ -74,7 +74,7 @@ class PatternSource:
             )
             self._number += 1
 
-    def picture(self, number: int) -> Picture:
+    def picture(self, number: int) -> Image:
         """The picture with that number."""
         canvas = self._background.canvas()
         luma = canvas.planes.y

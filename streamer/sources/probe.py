@@ -6,12 +6,12 @@ from fractions import Fraction
 from itertools import pairwise
 from typing import Final
 
-from streamer.clock import Stop, SystemClock
-from streamer.errors import SourceError, Trouble
-from streamer.packet import CodedPacket
+from streamer.core.clock import CancelToken, SystemClock
+from streamer.core.errors import SourceError, SourceFault
+from streamer.core.packet import CodedPacket
 
 from .address import Kind, kind_of, redact
-from .looks import DecodePlan, LookPlanner
+from .frame_sampler import FrameSampler, SamplingPlan
 from .options import VideoOptions
 from .snapshot import SnapshotSource
 from .video import VideoSource
@@ -27,11 +27,11 @@ _NS: Final = 1_000_000_000
 
 
 @dataclass(frozen=True, slots=True)
-class LookPlan:
+class SamplingCost:
     """What is decoded at a wanted rate of looks."""
 
     looks_per_s: float
-    plan: DecodePlan
+    plan: SamplingPlan
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +72,7 @@ class ProbeReport:
     """Packets and pictures that could not be used."""
 
     timestamp_repairs: int
-    plans: tuple[LookPlan, ...]
+    plans: tuple[SamplingCost, ...]
     """For some rates of looks, from rare to often."""
 
 
@@ -80,7 +80,7 @@ def probe(
     address: str,
     *,
     options: VideoOptions,
-    stop: Stop,
+    cancel: CancelToken,
     looks_per_s: tuple[float, ...] = (0.2, 0.5, 1, 2, 5),
     limit_s: float = _LIMIT_S,
 ) -> ProbeReport:
@@ -89,7 +89,7 @@ def probe(
     Args:
         address: A video or a snapshot address.
         options: How to log in and so on; looks, pace and loop in it do not matter.
-        stop: Cuts it short; then the report says what was seen so far.
+        cancel: Ends the probe early; then the report says what was seen so far.
         looks_per_s: Rates to plan for.
         limit_s: Longest time after the first picture.
 
@@ -100,7 +100,7 @@ def probe(
     if kind in (Kind.FOLDER, Kind.PATTERN):
         raise ValueError(f"only videos and snapshots can be probed, got a {kind.value}")
     if kind is Kind.SNAPSHOT:
-        return _probe_snapshot(address, options, stop)
+        return _probe_snapshot(address, options, cancel)
     packets: list[_Seen] = []
     wanted = VideoOptions(
         transport=options.transport,
@@ -118,11 +118,11 @@ def probe(
     pixel_format = ""
     size = (0, 0)
     try:
-        for frame in source(stop):
+        for frame in source(cancel):
             if first_frame_ms is None:
                 first_frame_ms = (time.monotonic() - began) * 1000
-                pixel_format = frame.picture.video_frame().format.name
-                size = frame.picture.size
+                pixel_format = frame.image.video_frame().format.name
+                size = frame.image.size
             waited_s = time.monotonic() - began - first_frame_ms / 1000
             if waited_s > limit_s or _enough(packets, live=kind.live):
                 break
@@ -130,7 +130,7 @@ def probe(
         if first_frame_ms is None:  # What breaks off later has shown enough.
             raise
     if first_frame_ms is None:
-        raise SourceError(f"{redact(address)}: stopped", trouble=Trouble.NO_VIDEO)
+        raise SourceError(f"{redact(address)}: stopped", trouble=SourceFault.NO_VIDEO)
     counts = source.statistics()
     return ProbeReport(
         address=redact(address),
@@ -147,7 +147,7 @@ def probe(
         seconds=_span_s(packets),
         damaged=counts.damaged,
         timestamp_repairs=counts.repairs.total,
-        plans=tuple(LookPlan(rate, _plan(packets, rate)) for rate in looks_per_s),
+        plans=tuple(SamplingCost(rate, _plan(packets, rate)) for rate in looks_per_s),
     )
 
 
@@ -172,7 +172,7 @@ class _Tap:
         self._packets.append(seen)
 
 
-def _probe_snapshot(address: str, options: VideoOptions, stop: Stop) -> ProbeReport:
+def _probe_snapshot(address: str, options: VideoOptions, cancel: CancelToken) -> ProbeReport:
     source = SnapshotSource(
         address,
         clock=SystemClock(),
@@ -182,15 +182,15 @@ def _probe_snapshot(address: str, options: VideoOptions, stop: Stop) -> ProbeRep
         tls_verify=options.tls_verify,
     )
     began = time.monotonic()
-    frame = next(source(stop))
+    frame = next(source(cancel))
     first_frame_ms = (time.monotonic() - began) * 1000
-    decoded = frame.picture.video_frame()
+    decoded = frame.image.video_frame()
     return ProbeReport(
         address=redact(address),
         kind=Kind.SNAPSHOT,
         codec="mjpeg",
-        width=frame.picture.width,
-        height=frame.picture.height,
+        width=frame.image.width,
+        height=frame.image.height,
         pixel_format=decoded.format.name,
         rate=None,
         bit_rate=None,
@@ -231,8 +231,8 @@ def _gop_s(packets: list[_Seen]) -> float | None:
     return max(gops) / _NS if gops else None
 
 
-def _plan(packets: list[_Seen], rate: float) -> DecodePlan:
-    planner = LookPlanner(round(_NS / rate))
+def _plan(packets: list[_Seen], rate: float) -> SamplingPlan:
+    planner = FrameSampler(round(_NS / rate))
     for packet in packets:
         planner.see(packet.dts_ns, keyframe=packet.keyframe)
     if planner.plan.gop_ns is None:

@@ -12,19 +12,19 @@ from typing import Final, Protocol
 
 import structlog
 
-from streamer.clock import Clock, Stop
-from streamer.errors import SourceError, SourceLost, SourceRejected, Trouble
-from streamer.frame import Frame
+from streamer.core.clock import CancelToken, Clock
+from streamer.core.errors import SourceError, SourceFault, SourceLost, SourceRejected
+from streamer.core.frame import Frame
 
 _log = structlog.get_logger(__name__)
 
 _NS: Final = 1_000_000_000
 
 
-class Attempted(Protocol):
+class SourceAttempt(Protocol):
     """One attempt at a stream."""
 
-    def __call__(self, stop: Stop, /) -> Iterator[Frame]: ...  # noqa: D102  described by the class
+    def __call__(self, stop: CancelToken, /) -> Iterator[Frame]: ...  # noqa: D102  described by the class
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +37,7 @@ class Backoff:
     factor: float = 2.0
     """How much longer each further wait is."""
 
-    cap_s: float = 2.0
+    max_delay_s: float = 2.0
     """Longest wait. With opening and waiting for a key frame, the picture of a camera that was
     gone for days is back within 5 s of its return."""
 
@@ -48,11 +48,11 @@ class Backoff:
     """Share of a wait, 0 to 1, that chance takes off: cameras behind one switch that come back
     together are not asked together."""
 
-    steady_s: float = 10.0
+    reset_after_s: float = 10.0
     """Frames for so long end a series of failures; a stream that breaks at once continues it."""
 
     def __post_init__(self) -> None:
-        if min(self.initial_s, self.cap_s, self.rejected_s) <= 0:
+        if min(self.initial_s, self.max_delay_s, self.rejected_s) <= 0:
             raise ValueError(f"waits must be above 0 s, got {self}")
         if self.factor < 1 or not 0 <= self.jitter <= 1:
             raise ValueError(f"factor must be at least 1 and jitter within 0 to 1, got {self}")
@@ -69,11 +69,11 @@ class Backoff:
             longest_s = self.rejected_s
         else:
             # A camera may be gone for years: the power must not overflow.
-            longest_s = min(self.initial_s * self.factor ** min(failures - 1, 60), self.cap_s)
+            longest_s = min(self.initial_s * self.factor ** min(failures - 1, 60), self.max_delay_s)
         return longest_s * (1 - self.jitter * chance)
 
 
-class Phase(enum.Enum):
+class ConnectionState(enum.Enum):
     """How a source that is tried again stands."""
 
     CONNECTING = "connecting"
@@ -88,11 +88,11 @@ class Phase(enum.Enum):
 class SourceState:
     """What people may know of a source."""
 
-    phase: Phase
+    phase: ConnectionState
     since_ns: int
     """By `Clock.monotonic_ns`: since when there are frames, or since when there are none."""
 
-    trouble: Trouble | None = None
+    trouble: SourceFault | None = None
     """Of the last failure; None while all is well."""
 
     message: str = ""
@@ -105,7 +105,7 @@ class SourceState:
     """Only while waiting."""
 
 
-class Reconnecting:
+class ReconnectingSource:
     """A live source that does not end.
 
     The state may be read from any thread; all else belongs to the caller's.
@@ -120,7 +120,7 @@ class Reconnecting:
 
     def __init__(
         self,
-        source: Attempted,
+        source: SourceAttempt,
         *,
         clock: Clock,
         backoff: Backoff | None = None,
@@ -135,38 +135,38 @@ class Reconnecting:
         self._failures = 0
         self._reported = 0  # Failures at the last line in the log.
         self._log = _log.bind(source=repr(source))
-        self.state = SourceState(Phase.CONNECTING, clock.monotonic_ns())
+        self.state = SourceState(ConnectionState.CONNECTING, clock.monotonic_ns())
 
     def __repr__(self) -> str:
         return f"<Reconnecting {self._source!r}>"
 
-    def __call__(self, stop: Stop) -> Iterator[Frame]:
+    def __call__(self, cancel: CancelToken) -> Iterator[Frame]:
         """Yield frames until somebody wants to stop.
 
         Raises:
             Cancelled: Somebody wants to stop while it waits.
         """
-        while not stop.is_set():
+        while not cancel.is_set():
             self._connecting()
             try:
-                yield from self._attempt(stop)
-                if stop.is_set():
+                yield from self._attempt(cancel)
+                if cancel.is_set():
                     return
-                raise SourceLost(f"{self._source!r}: the stream ended", trouble=Trouble.ENDED)
+                raise SourceLost(f"{self._source!r}: the stream ended", trouble=SourceFault.ENDED)
             except SourceError as error:
                 wait_s = self._failed(error)
-            stop.sleep(wait_s)
+            cancel.sleep(wait_s)
 
-    def _attempt(self, stop: Stop) -> Iterator[Frame]:
+    def _attempt(self, cancel: CancelToken) -> Iterator[Frame]:
         began_ns: int | None = None
-        frames = self._source(stop)
+        frames = self._source(cancel)
         try:
             for frame in frames:
                 now_ns = self._clock.monotonic_ns()
                 if began_ns is None:
                     began_ns = now_ns
                     self._live(now_ns)
-                elif self._failures and now_ns - began_ns >= self._backoff.steady_s * _NS:
+                elif self._failures and now_ns - began_ns >= self._backoff.reset_after_s * _NS:
                     self._failures = self._reported = 0
                 yield frame
         finally:
@@ -176,10 +176,16 @@ class Reconnecting:
 
     def _connecting(self) -> None:
         gone = self.state
-        since_ns = self._clock.monotonic_ns() if gone.phase is Phase.LIVE else gone.since_ns
+        since_ns = (
+            self._clock.monotonic_ns() if gone.phase is ConnectionState.LIVE else gone.since_ns
+        )
         self._tell(
             SourceState(
-                Phase.CONNECTING, since_ns, gone.trouble, gone.message, attempts=self._failures
+                ConnectionState.CONNECTING,
+                since_ns,
+                gone.trouble,
+                gone.message,
+                attempts=self._failures,
             )
         )
 
@@ -187,7 +193,7 @@ class Reconnecting:
         outage_s = (now_ns - self.state.since_ns) / _NS
         if self._failures:
             self._log.info("picture is back", outage_s=round(outage_s, 1), attempts=self._failures)
-        self._tell(SourceState(Phase.LIVE, now_ns))
+        self._tell(SourceState(ConnectionState.LIVE, now_ns))
 
     def _failed(self, error: SourceError) -> float:
         self._failures += 1
@@ -195,7 +201,7 @@ class Reconnecting:
             self._failures, rejected=isinstance(error, SourceRejected), chance=self._chance()
         )
         was = self.state
-        since_ns = self._clock.monotonic_ns() if was.phase is Phase.LIVE else was.since_ns
+        since_ns = self._clock.monotonic_ns() if was.phase is ConnectionState.LIVE else was.since_ns
         # Days of failing must not fill a disk: a line when the trouble is new, then ever fewer.
         if error.trouble is not was.trouble or self._failures >= 2 * self._reported:
             self._reported = self._failures
@@ -204,7 +210,9 @@ class Reconnecting:
                 attempts=self._failures, retry_in_s=round(wait_s, 2),
             )  # fmt: skip
         self._tell(
-            SourceState(Phase.WAITING, since_ns, error.trouble, str(error), self._failures, wait_s)
+            SourceState(
+                ConnectionState.WAITING, since_ns, error.trouble, str(error), self._failures, wait_s
+            )
         )
         return wait_s
 

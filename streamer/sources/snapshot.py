@@ -6,12 +6,12 @@ from typing import Final
 
 import httpx
 
-from streamer.clock import Clock, Stop
-from streamer.errors import SourceError, Trouble
-from streamer.frame import Frame
+from streamer.core.clock import CancelToken, Clock
+from streamer.core.errors import SourceError, SourceFault
+from streamer.core.frame import Frame
 
 from .address import login, redact
-from .failures import Attempt, source_error
+from .ffmpeg_errors import FaultContext, source_error
 from .images import decode_image
 
 _NS: Final = 1_000_000_000
@@ -19,8 +19,8 @@ _LARGEST_BYTES: Final = 64 << 20
 """More than any camera's JPEG; a wrong address must not fill the memory."""
 
 _WORDS: Final = {
-    401: Trouble.WRONG_PASSWORD, 403: Trouble.WRONG_PASSWORD, 404: Trouble.NOT_FOUND,
-    410: Trouble.NOT_FOUND,
+    401: SourceFault.WRONG_PASSWORD, 403: SourceFault.WRONG_PASSWORD, 404: SourceFault.NOT_FOUND,
+    410: SourceFault.NOT_FOUND,
 }  # fmt: skip
 
 # httpx writes each request's address to the log, and cameras take passwords in it.
@@ -67,7 +67,7 @@ class SnapshotSource:
     def __repr__(self) -> str:
         return f"<SnapshotSource {redact(self._address)}>"
 
-    def __call__(self, stop: Stop) -> Iterator[Frame]:
+    def __call__(self, cancel: CancelToken) -> Iterator[Frame]:
         """Yield one picture per interval until somebody wants to stop.
 
         Raises:
@@ -82,12 +82,12 @@ class SnapshotSource:
             follow_redirects=True,
         ) as client:
             due_ns = self._clock.monotonic_ns()
-            while not stop.is_set():
+            while not cancel.is_set():
                 frame = self._frame(self._request(client))
                 yield frame
                 now_ns = self._clock.monotonic_ns()
                 due_ns = max(due_ns + self._interval_ns, now_ns)
-                stop.sleep((due_ns - now_ns) / _NS)
+                cancel.sleep((due_ns - now_ns) / _NS)
 
     def _request(self, client: httpx.Client) -> bytes:
         """The body of one answer.
@@ -103,15 +103,17 @@ class SnapshotSource:
                 for part in response.iter_bytes():
                     body += part
                     if len(body) > _LARGEST_BYTES:
-                        raise self._error(Trouble.DAMAGED, "damaged: the answer is no snapshot")
+                        raise self._error(SourceFault.DAMAGED, "damaged: the answer is no snapshot")
                     if self._clock.monotonic_ns() - began_ns > self._timeout_s * _NS:
-                        raise self._error(Trouble.STALLED)
+                        raise self._error(SourceFault.STALLED)
         except httpx.HTTPError as error:
             raise self._translated(error) from None  # Its request holds the address.
         return bytes(body)
 
     def _frame(self, body: bytes) -> Frame:
-        attempt = Attempt(address=self._address, live=True, opening=True, timeout_s=self._timeout_s)
+        attempt = FaultContext(
+            address=self._address, live=True, opening=True, timeout_s=self._timeout_s
+        )
         picture = decode_image(body, attempt=attempt)
         arrived_ns = self._clock.monotonic_ns()
         if self._from_ns is None:
@@ -122,30 +124,32 @@ class SnapshotSource:
         return frame
 
     def _refused(self, status: int) -> SourceError:
-        trouble = _WORDS.get(status, Trouble.REFUSED)
-        detail = f"refused: the camera answered {status}" if trouble is Trouble.REFUSED else None
+        trouble = _WORDS.get(status, SourceFault.REFUSED)
+        detail = (
+            f"refused: the camera answered {status}" if trouble is SourceFault.REFUSED else None
+        )
         return self._error(trouble, detail)
 
     def _translated(self, error: httpx.HTTPError) -> SourceError:
         if isinstance(error, httpx.TimeoutException):
-            return self._error(Trouble.STALLED)
+            return self._error(SourceFault.STALLED)
         if isinstance(error, httpx.ConnectError):
             return self._unconnected(str(error))
         if isinstance(error, (httpx.RemoteProtocolError, httpx.NetworkError)):
-            return self._error(Trouble.ENDED)
-        return self._error(Trouble.DAMAGED)
+            return self._error(SourceFault.ENDED)
+        return self._error(SourceFault.DAMAGED)
 
     def _unconnected(self, said: str) -> SourceError:
         """Httpx tells refused from unknown only by the system's words."""
         if "CERTIFICATE" in said or "SSL" in said:
             return self._error(
-                Trouble.REFUSED, "refused: the certificate is not valid for this host"
+                SourceFault.REFUSED, "refused: the certificate is not valid for this host"
             )
         if "refused" in said.lower():
-            return self._error(Trouble.REFUSED)
-        return self._error(Trouble.NO_ROUTE)
+            return self._error(SourceFault.REFUSED)
+        return self._error(SourceFault.NO_ROUTE)
 
-    def _error(self, trouble: Trouble, detail: str | None = None) -> SourceError:
+    def _error(self, trouble: SourceFault, detail: str | None = None) -> SourceError:
         return source_error(
             trouble, address=self._address, live=True, detail=detail, timeout_s=self._timeout_s
         )

@@ -17,21 +17,21 @@ from av.video.frame import VideoFrame
 from av.video.stream import VideoStream  # noqa: TC002
 
 from engines.errors import DeviceUnavailable
-from streamer.clock import Clock, MediaClock, Stop
-from streamer.errors import SourceError, Trouble
-from streamer.frame import Frame
-from streamer.hwaccel import hwaccel, on_hardware
-from streamer.packet import PacketTap
-from streamer.picture import Picture
+from streamer.core.clock import CancelToken, Clock, MediaClock
+from streamer.core.errors import SourceError, SourceFault
+from streamer.core.frame import Frame
+from streamer.core.hwaccel import is_hardware_decoded, open_hwaccel
+from streamer.core.image import Image
+from streamer.core.packet import PacketTap
 
 from .address import redact
-from .coded import PacketCopier
-from .decoding import Decoder
-from .failures import Attempt, source_error, translate
-from .looks import DecodePlan, LookPlanner
-from .opening import Opened, open_video
+from .decode import Decoder
+from .ffmpeg_errors import FaultContext, source_error, translate
+from .frame_sampler import FrameSampler, SamplingPlan
+from .open import OpenedStream, open_video
 from .options import VideoOptions
-from .timeline import Placed, Repairs, Timeline
+from .packet_copy import PacketCopier
+from .timestamps import NormalizedTimestamps, TimestampNormalizer, TimestampRepairs
 
 _log = structlog.get_logger(__name__)
 
@@ -69,7 +69,7 @@ class VideoStatistics:
     stream_changes: int
     """How often the size of the picture changed."""
 
-    repairs: Repairs
+    repairs: TimestampRepairs
     """Of time stamps."""
 
     decoder: str
@@ -103,8 +103,8 @@ class VideoSource:
         self._live = live
         self._options = options or VideoOptions()
         self._tap = tap
-        self._timeline = Timeline(live=live)
-        self._planner = LookPlanner(self._options.look_interval_ns)
+        self._timeline = TimestampNormalizer(live=live)
+        self._planner = FrameSampler(self._options.look_interval_ns)
         self._log = _log.bind(address=redact(address))
         self._number = 0
         self._size: tuple[int, int] | None = None
@@ -114,7 +114,7 @@ class VideoSource:
         self._pace_from_ns: int | None = None  # Monotonic time at which media time was 0.
 
     @property
-    def plan(self) -> DecodePlan:
+    def plan(self) -> SamplingPlan:
         """What is decoded at the moment, and why."""
         return self._planner.plan
 
@@ -134,7 +134,7 @@ class VideoSource:
     def __repr__(self) -> str:
         return f"<VideoSource {redact(self._address)}>"
 
-    def __call__(self, stop: Stop) -> Iterator[Frame]:
+    def __call__(self, cancel: CancelToken) -> Iterator[Frame]:
         """Open the address and yield its frames until it ends or somebody wants to stop.
 
         Raises:
@@ -142,26 +142,26 @@ class VideoSource:
             SourceRejected: It was refused; trying again at once would fail the same way.
             Cancelled: Somebody wants to stop while a paced file waits.
         """
-        while not stop.is_set():
+        while not cancel.is_set():
             before = self._packets
-            yield from self._attempt(stop)
-            if stop.is_set():
+            yield from self._attempt(cancel)
+            if cancel.is_set():
                 return
             if not self._options.loop:
                 if self._live:
-                    raise source_error(Trouble.ENDED, address=self._address, live=True)
+                    raise source_error(SourceFault.ENDED, address=self._address, live=True)
                 return
             if self._packets == before:  # Nothing in it: no reason to read it for ever.
-                raise source_error(Trouble.NO_VIDEO, address=self._address, live=False)
+                raise source_error(SourceFault.NO_VIDEO, address=self._address, live=False)
 
-    def _attempt(self, stop: Stop) -> Iterator[Frame]:
+    def _attempt(self, cancel: CancelToken) -> Iterator[Frame]:
         opened = open_video(self._address, self._options, live=self._live, hwaccel=self._hardware())
         try:
-            yield from self._frames_of(opened, stop)
+            yield from self._frames_of(opened, cancel)
         finally:
             opened.container.close()
 
-    def _frames_of(self, opened: Opened, stop: Stop) -> Iterator[Frame]:
+    def _frames_of(self, opened: OpenedStream, cancel: CancelToken) -> Iterator[Frame]:
         self._opened += 1
         self._planner.begin()
         said = self._planner.plan
@@ -169,7 +169,7 @@ class VideoSource:
         decoder = Decoder(opened.stream.codec_context, self._planner, in_real_time=in_real_time)
         frames_before, damaged_before = self._frames, self._damaged
         answered_ns = self._clock.monotonic_ns()
-        for packet, placed, reordered in self._placed(opened, stop):
+        for packet, placed, reordered in self._placed(opened, cancel):
             for picture, pts_ns in decoder.feed(packet, placed, reordered=reordered):
                 self._note_decoder(opened)
                 yield self._frame(picture, pts_ns)
@@ -183,12 +183,12 @@ class VideoSource:
         for picture, pts_ns in decoder.finish():
             yield self._frame(picture, pts_ns)
         self._damaged = damaged_before + decoder.damaged
-        if self._frames == frames_before and not stop.is_set():
+        if self._frames == frames_before and not cancel.is_set():
             raise self._pictureless(packets=decoder.unanswered)
 
     def _placed(
-        self, opened: Opened, stop: Stop
-    ) -> Iterator[tuple["Packet[VideoStream]", Placed, bool]]:
+        self, opened: OpenedStream, cancel: CancelToken
+    ) -> Iterator[tuple["Packet[VideoStream]", NormalizedTimestamps, bool]]:
         """Each packet, where it lies, and whether its presentation time is known."""
         stamps = _Stamps(self._options.frame_rate, opened, live=self._live)
         copier = PacketCopier(opened.stream) if self._tap else None
@@ -198,34 +198,34 @@ class VideoSource:
             max_gap_ns=opened.max_gap_ns,
             reorder_depth=opened.stream.codec_context.reorder_depth,
         )
-        for packet in self._demux(opened, stop):
+        for packet in self._demux(opened, cancel):
             pts, dts, duration = stamps.of(packet)
             placed = self._timeline.place(
                 pts=pts, dts=dts, duration=duration, arrived_ns=self._clock.monotonic_ns()
             )
             if self._options.pace:
-                self._wait_for(placed, stop)
+                self._wait_for(placed, cancel)
             self._packets += 1
             self._bytes += packet.size
             if copier is not None and self._tap is not None:
                 self._tap(copier.copy(packet, placed, arrived_ns=self._arrival(placed.pts_ns)))
             yield packet, placed, pts is not None
 
-    def _demux(self, opened: Opened, stop: Stop) -> "Iterator[Packet[VideoStream]]":
+    def _demux(self, opened: OpenedStream, cancel: CancelToken) -> "Iterator[Packet[VideoStream]]":
         """The packets of the video, until the stream ends or somebody wants to stop.
 
         All streams are read, not only the video: else a stream whose sound goes on without
         pictures would never come back from FFmpeg.
         """
         packets = opened.container.demux()
-        failed = Attempt(
+        failed = FaultContext(
             address=self._address,
             live=self._live,
             opening=False,
             timeout_s=self._options.timeout_s,
         )
         began_ns = self._clock.monotonic_ns()
-        while not stop.is_set():
+        while not cancel.is_set():
             try:
                 packet = next(packets, None)
             except av.error.FFmpegError as error:
@@ -240,7 +240,7 @@ class VideoSource:
                 silent_s = (self._clock.monotonic_ns() - began_ns) / _NS
                 if silent_s > self._options.timeout_s:
                     raise source_error(
-                        Trouble.STALLED,
+                        SourceFault.STALLED,
                         address=self._address,
                         live=True,
                         detail=f"stalled: sound but no picture for {silent_s:.1f} s",
@@ -251,17 +251,17 @@ class VideoSource:
         if self._options.hwaccel is None:
             return None
         try:
-            return hwaccel(self._options.hwaccel)
+            return open_hwaccel(self._options.hwaccel)
         except DeviceUnavailable as error:
             self._say_decoder("processor", why=str(error))
             return None
 
-    def _note_decoder(self, opened: Opened) -> None:
+    def _note_decoder(self, opened: OpenedStream) -> None:
         wanted = self._options.hwaccel
         if wanted is None:
             return
         context = opened.stream.codec_context
-        if on_hardware(context):
+        if is_hardware_decoded(context):
             self._say_decoder(wanted)
         else:
             self._say_decoder("processor", why=f"{wanted} does not decode this {context.name}")
@@ -276,7 +276,7 @@ class VideoSource:
         else:
             self._log.info("decoded on hardware", device=decoder)
 
-    def _say_plan(self, said: DecodePlan) -> DecodePlan:
+    def _say_plan(self, said: SamplingPlan) -> SamplingPlan:
         """Log a plan that is news after the one said before."""
         plan = self._planner.plan
         if plan is not said and (plan.decode is not said.decode or said.gop_ns is None):
@@ -287,7 +287,7 @@ class VideoSource:
         without_ns = self._clock.monotonic_ns() - answered_ns
         if without_ns > (_FAILING_NS if failing else _NO_PICTURE_NS):
             raise source_error(
-                Trouble.DAMAGED,
+                SourceFault.DAMAGED,
                 address=self._address,
                 live=True,
                 detail=f"damaged: no picture could be decoded for {without_ns / _NS:.0f} s",
@@ -296,16 +296,16 @@ class VideoSource:
     def _pictureless(self, *, packets: int) -> SourceError:
         """An end without a single picture."""
         if not packets:
-            return source_error(Trouble.NO_VIDEO, address=self._address, live=self._live)
+            return source_error(SourceFault.NO_VIDEO, address=self._address, live=self._live)
         return source_error(
-            Trouble.DAMAGED,
+            SourceFault.DAMAGED,
             address=self._address,
             live=self._live,
             detail="damaged: not one picture in it can be decoded",
         )
 
     def _frame(self, decoded: VideoFrame, pts_ns: int | None) -> Frame:
-        picture = Picture(decoded)
+        picture = Image(decoded)
         if self._size is not None and picture.size != self._size:
             self._stream_changes += 1
             height, width = picture.size
@@ -325,14 +325,14 @@ class VideoSource:
             return media_ns
         return self._clock.monotonic_ns()
 
-    def _wait_for(self, placed: Placed, stop: Stop) -> None:
+    def _wait_for(self, placed: NormalizedTimestamps, cancel: CancelToken) -> None:
         """Hold a packet of a file until its time has come."""
         now_ns = self._clock.monotonic_ns()
         if self._pace_from_ns is None:
             self._pace_from_ns = now_ns - placed.dts_ns
         ahead_ns = self._pace_from_ns + placed.dts_ns - now_ns
         if ahead_ns > 0:
-            stop.sleep(ahead_ns / _NS)
+            cancel.sleep(ahead_ns / _NS)
         elif ahead_ns < -_BEHIND_NS:
             self._pace_from_ns -= ahead_ns
 
@@ -343,7 +343,7 @@ class _Stamps:
     Those of a live stream without any are left out, so that the time of arrival counts.
     """
 
-    def __init__(self, rate: float | None, opened: Opened, *, live: bool) -> None:
+    def __init__(self, rate: float | None, opened: OpenedStream, *, live: bool) -> None:
         self._count = 0
         self._counts = rate is not None
         self._invented = live and not opened.stamped

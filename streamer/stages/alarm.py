@@ -13,14 +13,14 @@ import numpy as np
 import structlog
 from numpy.typing import NDArray
 
-from streamer.alarm.background import Background
 from streamer.alarm.event import Event
-from streamer.alarm.regions import find_regions
-from streamer.alarm.rule import Alarm, Observation
-from streamer.alarm.usual import Usual
-from streamer.alarm.zones import Zones
-from streamer.clock import Clock
-from streamer.frame import AlarmState, Frame, SmokeMap
+from streamer.alarm.policy import Alarm, Observation
+from streamer.core.clock import Clock
+from streamer.core.frame import AlarmState, Frame, SegmentationResult
+from streamer.detect.background import Background
+from streamer.detect.false_positive_prior import FalsePositivePrior
+from streamer.detect.regions import find_regions
+from streamer.detect.zones import Zones
 
 _KEEP_NS: Final = 600 * 1_000_000_000
 """Media time after which what was learnt is worth keeping again."""
@@ -28,8 +28,8 @@ _KEEP_NS: Final = 600 * 1_000_000_000
 _log = structlog.get_logger(__name__)
 
 
-class Judge:
-    """Sets `Frame.verdict`.
+class AlarmStage:
+    """Sets `Frame.alarm_status`.
 
     Args:
         alarm: The camera's.
@@ -54,7 +54,7 @@ class Judge:
         clock: Clock,
         record: Callable[[Event, Frame], None],
         background: Background | None = None,
-        usual: Usual | None = None,
+        usual: FalsePositivePrior | None = None,
         keep: Callable[[], None] | None = None,
     ) -> None:
         if usual is not None and background is None:
@@ -73,8 +73,8 @@ class Judge:
     def __call__(self, frames: Iterator[Frame]) -> Iterator[Frame]:
         """Yield every frame with the verdict as it is after it."""
         for frame in frames:
-            event = self._judge(frame) if frame.looked and not frame.synthetic else None
-            judged = replace(frame, verdict=self._alarm.verdict)
+            event = self._judge(frame) if frame.has_fresh_result and not frame.synthetic else None
+            judged = replace(frame, alarm_status=self._alarm.alarm_status)
             if event is not None:
                 self._record(event, judged)
             yield judged
@@ -82,7 +82,7 @@ class Judge:
     def _judge(self, frame: Frame) -> Event | None:
         assert frame.smoke is not None, "who was looked at has a map"
         rule = self._alarm.rule
-        threshold = self._threshold * (rule.keep_ratio if self._alarm.alert else 1)
+        threshold = self._threshold * (rule.hysteresis_ratio if self._alarm.alert else 1)
         utc = self._clock.utc_at(frame.arrived_ns)
         regions = find_regions(
             self._news(frame.smoke, utc),
@@ -99,12 +99,12 @@ class Judge:
         if self._background is not None:
             self._background.hold = self._alarm.alert
         if self._usual is not None:
-            burns = self._alarm.verdict.state is AlarmState.ALARM
+            burns = self._alarm.alarm_status.state is AlarmState.ALARM
             self._usual.learn(frame.smoke.probability, utc, frame.pts_ns, hold=burns)
             self._keep_now_and_then(frame.pts_ns)
         return event
 
-    def _news(self, smoke: SmokeMap, utc: datetime) -> NDArray[np.float32]:
+    def _news(self, smoke: SegmentationResult, utc: datetime) -> NDArray[np.float32]:
         """What exceeds the usual."""
         if self._usual is None:
             return smoke.probability

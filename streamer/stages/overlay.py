@@ -5,10 +5,10 @@ from dataclasses import replace
 from datetime import UTC, tzinfo
 from typing import Final
 
-from streamer.clock import Clock
-from streamer.drawing import AMBER, GREEN, RED, WHITE, Color, Painter
-from streamer.frame import AlarmState, Frame
-from streamer.picture import Picture
+from streamer.core.clock import Clock
+from streamer.core.drawing import AMBER, GREEN, RED, WHITE, Color, Painter
+from streamer.core.frame import AlarmState, Frame
+from streamer.core.image import Image
 
 _COLORS: Final[dict[AlarmState, Color]] = {
     AlarmState.QUIET: GREEN,
@@ -50,16 +50,16 @@ class Overlay:
     def __call__(self, frames: Iterator[Frame]) -> Iterator[Frame]:
         """Yield every frame with a picture that was drawn on."""
         for frame in frames:
-            yield replace(frame, picture=self.draw(frame))
+            yield replace(frame, image=self.draw(frame))
 
-    def draw(self, frame: Frame) -> Picture:
+    def draw(self, frame: Frame) -> Image:
         """The picture of *frame* with what was found in it."""
-        canvas = frame.picture.canvas()
+        canvas = frame.image.canvas()
         painter = Painter(canvas)
-        state = frame.verdict.state if frame.verdict else AlarmState.QUIET
-        if frame.verdict is not None and frame.smoke is not None:
+        state = frame.alarm_status.state if frame.alarm_status else AlarmState.QUIET
+        if frame.alarm_status is not None and frame.smoke is not None:
             color = _COLORS[state]
-            for region in frame.verdict.regions:
+            for region in frame.alarm_status.regions:
                 painter.tint(frame.smoke.probability, region.box, color, floor=_FLOOR)
                 painter.outline(frame.smoke.probability, region.box, color, floor=_FLOOR)
                 painter.box(region.box, color)

@@ -11,9 +11,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
-from streamer.errors import StorageError
+from streamer.core.errors import StorageError
 
-from .schema import APPLICATION_ID, MIGRATIONS
+from .migrations import APPLICATION_ID, MIGRATIONS
 
 _OLDEST_SQLITE: Final = (3, 37, 0)
 """The first with STRICT tables."""

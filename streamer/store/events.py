@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from streamer.alarm.event import Event, EventKind
-from streamer.frame import Region
+from streamer.core.frame import Detection
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND: Final = timedelta(microseconds=1)
@@ -98,9 +98,9 @@ def recorded_event(row: sqlite3.Row) -> RecordedEvent:
     )
 
 
-def _region(values: dict[str, Any]) -> Region:
+def _region(values: dict[str, Any]) -> Detection:
     pairs = {name: tuple(values[name]) for name in ("box", "centroid", "base")}
-    return Region(**{**values, **pairs})
+    return Detection(**{**values, **pairs})
 
 
 def _path(text: str | None) -> Path | None:

@@ -19,11 +19,11 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
 
-from streamer.clock import Clock
+from streamer.core.clock import Clock
 
+from .channel_lock import ChannelLock
 from .database import Database
 from .events import EVENT_COLUMNS, RecordedEvent, from_us, recorded_event, to_us
-from .lock import ChannelLock
 
 _MICROSECOND: Final = timedelta(microseconds=1)
 
@@ -75,7 +75,7 @@ class Delivery:
     error: str | None
     """Why the last attempt failed."""
 
-    overtaken: bool
+    superseded: bool
     """Whether a later event of the same camera has already been confirmed on this channel."""
 
     @property
@@ -225,7 +225,7 @@ class Outbox:
         self._finish(number, state=DeliveryState.CONFIRMED, due_us=now_us, now_us=now_us)
         return from_us(now_us)
 
-    def try_again(self, number: int, *, after: timedelta, error: str) -> None:
+    def reschedule(self, number: int, *, after: timedelta, error: str) -> None:
         """Note that the attempt failed, and that the next is due *after* a pause."""
         now_us, pause_us = self._now_us(), after // _MICROSECOND
         self._finish(
@@ -233,7 +233,7 @@ class Outbox:
             waited_us=pause_us, error=error,
         )  # fmt: skip
 
-    def set_aside(self, number: int, *, error: str) -> None:
+    def dead_letter(self, number: int, *, error: str) -> None:
         """Make it a dead letter: it is kept, and not tried until a person wants it."""
         now_us = self._now_us()
         self._finish(number, state=DeliveryState.DEAD, due_us=now_us, now_us=now_us, error=error)
@@ -368,5 +368,5 @@ def _delivery(row: sqlite3.Row) -> Delivery:
         due=from_us(row["due_us"]),
         changed=from_us(row["changed_us"]),
         error=row["error"],
-        overtaken=bool(row["overtaken"]),
+        superseded=bool(row["overtaken"]),
     )

@@ -7,8 +7,8 @@ from types import TracebackType
 from typing import Any, Final, Self
 
 from streamer.alarm.event import Event, EventKind
-from streamer.clock import Clock, SystemClock
-from streamer.errors import StorageError
+from streamer.core.clock import Clock, SystemClock
+from streamer.core.errors import StorageError
 
 from .database import Database
 from .events import EVENT_COLUMNS, RecordedEvent, event_columns, recorded_event, to_us

@@ -13,7 +13,7 @@ import cv2
 import pytest
 
 from streamer.cli import main
-from streamer.convert.inventory import take
+from streamer.convert.media_info import take
 from tests.support.corpus import RECORDINGS, Corpus, named, recordings
 
 __all__ = ["recordings"]

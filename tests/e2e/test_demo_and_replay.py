@@ -7,7 +7,7 @@ from pathlib import Path
 import av
 import pytest
 
-from streamer.alarm.evidence import verify
+from streamer.evidence.folder import verify
 from tests.support.clips import audio_clip
 
 from .conftest import STREAMER
@@ -19,7 +19,7 @@ data_dir: {data}
 cameras:
   north:
     source: {{address: {address}}}
-    watch: {{background: {{min_age_s: 3, step_s: 1}}}}
+    detect: {{background: {{min_age_s: 3, step_s: 1}}}}
 """
 
 

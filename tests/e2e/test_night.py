@@ -16,7 +16,7 @@ cameras:
   gate:
     source: {{address: {address}}}
     enhance: {{enabled: {enabled}}}
-    watch: {{lift_dark: {enabled}}}
+    detect: {{low_light: {enabled}}}
 """
 
 

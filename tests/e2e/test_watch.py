@@ -9,7 +9,7 @@ from pathlib import Path
 import av
 import pytest
 
-from streamer.alarm.evidence import verify
+from streamer.evidence.folder import verify
 from tests.support.http_receiver import HttpReceiver
 from tests.support.mqtt_broker import MqttBroker, MqttListener
 from tests.support.rtsp_server import RtspServer, missing
@@ -26,8 +26,8 @@ preview: {{enabled: false}}
 cameras:
   north:
     source: {{address: "{address}", user: fire, password: "wa:tch@1/%"}}
-    watch: {{looks_per_second: 5, background: {{enabled: false}}}}
-    alarm: {{persist_s: 2}}
+    detect: {{fps: 5, background: {{enabled: false}}}}
+    alarm: {{confirm_window_s: 2}}
     clip: {{pre_roll_s: 2, post_roll_s: 2}}
 notify:
   operations: {{kind: webhook, url: "{webhook}"}}
@@ -108,6 +108,6 @@ def test_an_alarm_survives_a_kill_and_is_told_once_to_each(burning, mosquitto, t
     assert verify(evidence) == []
     with av.open(str(evidence / "clip.mp4")) as clip:
         assert sum(1 for _ in clip.decode(video=0)) > 10
-    assert run("alerts", "pending", "--config", config, "--json").stdout == ""
+    assert run("deliveries", "pending", "--config", config, "--json").stdout == ""
     said = (tmp_path / "out").read_text() + (tmp_path / "err").read_text()
     assert not re.search(r"wa:tch|t0psecret", said)

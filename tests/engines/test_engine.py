@@ -73,7 +73,7 @@ def test_without_the_libraries_of_gpus_auto_runs_on_the_cpu_and_nothing_is_misse
         "import sys, threading\n"
         "for name in ('tensorrt', 'tensorrt_rtx_bindings', 'pycuda', 'onnx'):\n"
         "    sys.modules[name] = None\n"
-        "import streamer.service, streamer.build\n"
+        "import streamer.app.supervisor, streamer.app\n"
         "from engines.smoke.model import open_smoke_model\n"
         "model = open_smoke_model('smoke-fast', prove=False)\n"
         "assert model.state.device == 'cpu', model.state\n"

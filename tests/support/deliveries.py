@@ -7,11 +7,11 @@ from datetime import UTC, datetime, timedelta
 from typing import Self
 
 from streamer.alarm.event import Event, EventKind
-from streamer.frame import Region
-from streamer.notify import DeliveryFailed, Notice
+from streamer.core.frame import Detection
+from streamer.notify import DeliveryFailed, Notification
 
 START = datetime(2026, 7, 1, 12, tzinfo=UTC)
-REGION = Region(
+REGION = Detection(
     box=(0.4, 0.4, 0.5, 0.6), centroid=(0.45, 0.5), base=(0.41, 0.52), area=0.01, mean=0.7, peak=0.9
 )
 
@@ -50,11 +50,11 @@ def event(
     )
 
 
-def notice(what: Event | None = None, *, channel: str = "siren", **more: object) -> Notice:
+def notice(what: Event | None = None, *, channel: str = "siren", **more: object) -> Notification:
     """A notice as the outbox would give it."""
     what = what or event()
     values = {"key": f"{what.id}:{channel}", "attempt": 1, "title": "Alarm: north", "text": "smoke"}
-    return Notice(event=what, **{**values, **more})
+    return Notification(event=what, **{**values, **more})
 
 
 class ScriptedChannel:
@@ -64,11 +64,11 @@ class ScriptedChannel:
         self.name = name
         self.script = deque(script)
         self.taken: list[str] = []
-        self.tried: list[Notice] = []
+        self.tried: list[Notification] = []
         self.entered = 0
         self._changed = threading.Condition()
 
-    def deliver(self, what: Notice) -> None:
+    def deliver(self, what: Notification) -> None:
         outcome = self.script.popleft() if self.script else None
         with self._changed:
             self.tried.append(what)

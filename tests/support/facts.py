@@ -7,27 +7,19 @@ from typing import Any, Literal
 
 import numpy as np
 
-from streamer.convert.inventory import (
-    HighDynamicRange,
-    Inventory,
-    Kind,
-    StreamFacts,
-    VideoFacts,
-)
-from streamer.picture import ColorTags
+from streamer.convert.media_info import HighDynamicRange, Kind, MediaInfo, StreamInfo, VideoInfo
+from streamer.core.image import ColorTags
 
 MILLISECOND = Fraction(1, 1000)
 
 
-def stream(
-    index: int = 0, kind: Kind = "video", *, codec: str = "h264", **more: Any
-) -> StreamFacts:
+def stream(index: int = 0, kind: Kind = "video", *, codec: str = "h264", **more: Any) -> StreamInfo:
     """A stream of which nothing is known but its *kind*; *more* are its other fields."""
     fields: dict[str, Any] = {
         "time_base": MILLISECOND, "tags": {}, "disposition": 0, "packets": 1,
         "times": np.zeros(1, np.int64), "durations": np.zeros(1, np.int64), "digest": "",
     }  # fmt: skip
-    return StreamFacts(index=index, kind=kind, codec=codec, **{**fields, **more})
+    return StreamInfo(index=index, kind=kind, codec=codec, **{**fields, **more})
 
 
 def video(
@@ -36,9 +28,9 @@ def video(
     *,
     time_base: Fraction = MILLISECOND,
     last: int = 40,
-    times_are: Literal["known", "in order", "guessed"] = "known",
+    timestamp_quality: Literal["known", "in order", "guessed"] = "known",
     **more: Any,
-) -> VideoFacts:
+) -> VideoInfo:
     """The main video.
 
     Args:
@@ -46,7 +38,7 @@ def video(
         keys: Places of the pictures from which decoding can begin.
         time_base: Seconds a tick.
         last: Ticks for which the last picture is shown.
-        times_are: How sure the times are.
+        timestamp_quality: How sure the times are.
         more: Its other fields.
     """
     ticks = np.array(times, np.int64)
@@ -58,23 +50,23 @@ def video(
         "color": ColorTags(), "rate": Fraction(25), "display_matrix": None,
         "dynamic_range": HighDynamicRange(None, None), "interlaced": False,
     }  # fmt: skip
-    return VideoFacts(
+    return VideoInfo(
         stream=facts,
         times=ticks,
         key_times=ticks[list(keys)],
         last_duration=last,
-        times_are=times_are,
+        timestamp_quality=timestamp_quality,
         **{**fields, **more},
     )
 
 
 def inventory(
-    main: VideoFacts | None = None, others: Sequence[StreamFacts] = (), **more: Any
-) -> Inventory:
+    main: VideoInfo | None = None, others: Sequence[StreamInfo] = (), **more: Any
+) -> MediaInfo:
     """A recording with these streams; *more* are its other fields."""
     fields: dict[str, Any] = {
         "path": Path("in.mkv"), "format": "matroska,webm", "tags": {}, "chapters": (),
         "origin": Fraction(0), "broken": None,
     }  # fmt: skip
     streams = ((main.stream,) if main else ()) + tuple(others)
-    return Inventory(streams=streams, video=main, **{**fields, **more})
+    return MediaInfo(streams=streams, video=main, **{**fields, **more})

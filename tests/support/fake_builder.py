@@ -1,7 +1,7 @@
 """The half of TensorRT that compiles, as far as `compiling.py` asks: what it says is scripted.
 
 Names, arguments and return values are those of TensorRT 10's Python interface; what it would say
-is in `Says`. TensorRT for RTX is tested in the flesh, so this stands for the other flavour, which
+is in `Says`. TensorRT for RTX is tested in the flesh, so this stands for the other edition, which
 compiles on its GPU only.
 """
 
@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from engines.backends.tensorrt import Library, Messages
+from engines.backends.tensorrt import ErrorLog, Library
 
 
 @dataclass
@@ -173,4 +173,4 @@ class Module:
 
 def fake(says):
     """TensorRT 10 that says so."""
-    return Library("tensorrt", "10.13.2", module := Module(says), Messages(module))
+    return Library("tensorrt", "10.13.2", module := Module(says), ErrorLog(module))

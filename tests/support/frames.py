@@ -5,11 +5,11 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 
-from streamer.clock import Stop
-from streamer.frame import Frame
-from streamer.picture import Picture
+from streamer.core.clock import CancelToken
+from streamer.core.frame import Frame
+from streamer.core.image import Image
 
-GREY = Picture.from_rgb(np.full((16, 16, 3), 128, np.uint8))
+GREY = Image.from_rgb(np.full((16, 16, 3), 128, np.uint8))
 STEP_NS = 40_000_000
 
 
@@ -20,15 +20,15 @@ def frame(number: int, *, arrived_ns: int | None = None) -> Frame:
 
 def counting(
     count: int, *, pause_s: float = 0, fail_at: int | None = None
-) -> Callable[[Stop], Iterator[Frame]]:
+) -> Callable[[CancelToken], Iterator[Frame]]:
     """A source of *count* frames."""
 
-    def source(stop: Stop) -> Iterator[Frame]:
+    def source(cancel: CancelToken) -> Iterator[Frame]:
         for number in range(count):
             if number == fail_at:
                 raise OSError("camera gone")
             if pause_s:
-                stop.sleep(pause_s)
+                cancel.sleep(pause_s)
             yield frame(number)
 
     return source

@@ -21,14 +21,14 @@ from typing import Any, Self
 
 import structlog
 
-from streamer.clock import Stop
-from streamer.notify import Dispatcher, Notice, RetryPolicy
-from streamer.notify.courier import Courier, Step
+from streamer.core.clock import CancelToken
+from streamer.notify import Dispatcher, Notification, RetryPolicy
+from streamer.notify.delivery_worker import DeliveryWorker, Outcome
 from streamer.notify.webhook import WebhookChannel
 from streamer.store import DeliveryState, Store
 from tests.support.deliveries import event
 
-QUICK = RetryPolicy(initial_s=0.02, cap_s=0.1)
+QUICK = RetryPolicy(initial_s=0.02, max_delay_s=0.1)
 ALARM_LENGTH = 4
 
 
@@ -39,26 +39,26 @@ def siren(url: str) -> WebhookChannel:
 def work(database: str, url: str, life: str) -> None:
     store = Store(Path(database))
     dispatcher = Dispatcher(store, [siren(url)], retry=QUICK)
-    threading.Thread(target=dispatcher.run, args=(Stop(),)).start()
+    threading.Thread(target=dispatcher.run, args=(CancelToken(),)).start()
     for number in itertools.count():
         alarm, sequence = divmod(number, ALARM_LENGTH)
         last = sequence == ALARM_LENGTH - 1
         what = event(f"life{life}-{alarm}", sequence, kind="cleared" if last else None)
         store.add(what, channels=["siren"])
         print(f"added {what.id}", flush=True)  # noqa: T201  what the test reads
-        Stop().sleep(0.03)  # As alarms come: not as fast as the disk.
+        CancelToken().sleep(0.03)  # As alarms come: not as fast as the disk.
 
 
 def drain(database: str, url: str) -> None:
-    stop = Stop()
+    cancel = CancelToken()
     store = Store(Path(database))
 
     def end_when_empty(*_: Any) -> None:
         if not store.outbox.pending():
-            stop.set()
+            cancel.set()
 
     end_when_empty()
-    Dispatcher(store, [siren(url)], retry=QUICK, on_confirmed=end_when_empty).run(stop)
+    Dispatcher(store, [siren(url)], retry=QUICK, on_confirmed=end_when_empty).run(cancel)
     store.close()
 
 
@@ -84,7 +84,7 @@ class LogChannel:
     def __init__(self, log: Path, tick: Callable[[], None]) -> None:
         self._log, self._tick = log, tick
 
-    def deliver(self, notice: Notice) -> None:
+    def deliver(self, notice: Notification) -> None:
         self._tick()
         with self._log.open("a") as log:
             log.write(notice.key + "\n")
@@ -120,8 +120,8 @@ def live(folder: Path, kill_at: int | None) -> None:
         assert lock.take()
         store.outbox.recover("siren")
         channel = LogChannel(folder / "log", tick)
-        courier = Courier(channel, store.outbox, retry=QUICK, on_confirmed=lambda *_: tick())
-        while courier.step() is not Step.IDLE:
+        courier = DeliveryWorker(channel, store.outbox, retry=QUICK, on_confirmed=lambda *_: tick())
+        while courier.step() is not Outcome.IDLE:
             pass
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import av
 import numpy as np
 
-from streamer.packet import CodedPacket, CodedStream
+from streamer.core.packet import CodedPacket, CodedStream
 
 SECOND = 1_000_000_000
 STEP = 40_000_000

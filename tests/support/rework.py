@@ -22,7 +22,7 @@ def _same(value: Any) -> Any:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Picture:
+class Image:
     """A frame to be written."""
 
     time: Fraction
@@ -35,7 +35,7 @@ class Picture:
 class Recode:
     """How the main video is coded anew."""
 
-    edit: Callable[[list[Picture]], Iterable[Picture]] = _same
+    edit: Callable[[list[Image]], Iterable[Image]] = _same
     """From the frames of the input to those of the output."""
 
     codec: str = "libx264"
@@ -171,7 +171,7 @@ def _encoder(after: OutputContainer, stream: Any, video: Recode) -> Any:
 def _coded(source: Path, index: int, coder: Any, video: Recode) -> Iterator[Any]:
     with av.open(str(source)) as container:
         pictures = [
-            Picture(time=frame.pts * frame.time_base, frame=frame)
+            Image(time=frame.pts * frame.time_base, frame=frame)
             for frame in container.decode(container.streams[index])
         ]
     clock = coder.codec_context.time_base
@@ -181,7 +181,7 @@ def _coded(source: Path, index: int, coder: Any, video: Recode) -> Iterator[Any]
         frame = picture.frame.reformat(format=coder.pix_fmt)
         frame.pict_type = 0
         frame.time_base, frame.pts = clock, round(picture.time / clock)
-        ends = edited[place + 1 :] or [Picture(time=2 * picture.time - before, frame=frame)]
+        ends = edited[place + 1 :] or [Image(time=2 * picture.time - before, frame=frame)]
         frame.duration = round((ends[0].time - picture.time) / clock)
         before = picture.time
         yield from coder.encode(frame)

@@ -2,8 +2,8 @@
 
 from datetime import UTC, datetime, timedelta
 
-from streamer.clock import Stop
-from streamer.errors import Cancelled
+from streamer.core.clock import CancelToken
+from streamer.core.errors import Cancelled
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -24,7 +24,7 @@ class StepClock:
         self.now_ns += round(seconds * 1e9)
 
 
-class StepStop(Stop):
+class StepStop(CancelToken):
     """Pauses move *clock*, are written down, and end in `Cancelled` after *limit* of them."""
 
     def __init__(self, clock: StepClock, *, limit: int = 1_000_000) -> None:
@@ -34,7 +34,7 @@ class StepStop(Stop):
         self.pauses: list[float] = []
 
     def sleep(self, seconds: float) -> None:
-        self.check()
+        self.raise_if_cancelled()
         if len(self.pauses) >= self._limit:
             raise Cancelled
         self.pauses.append(seconds)

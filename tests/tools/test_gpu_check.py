@@ -9,8 +9,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from gpu import measuring, report, ways
-from gpu.sections import SECTIONS, Notebook, Options, Section, run_all, run_apart
+from gpu import measuring, report, runtimes
+from gpu.sections import SECTIONS, Options, ResultLog, Section, run_all, run_apart
 
 from engines.engine import EngineState
 from engines.errors import DeviceUnavailable, EngineError, ModelMismatch
@@ -112,7 +112,7 @@ def test_every_section_is_described_and_has_its_module():
 
 
 def test_one_measurement_that_fails_does_not_end_its_section(tmp_path):
-    notebook = Notebook(tmp_path / "notes.json")
+    notebook = ResultLog(tmp_path / "notes.json")
 
     def fail():
         raise EngineError("no such layer")
@@ -187,11 +187,11 @@ class Doubling:
 
 @pytest.mark.parametrize(("rows", "ran"), [(1, 1), (2, 2), (3, 4), (5, 8), (32, 32)])
 def test_batches_are_padded_to_a_few_sizes_and_cut_again(rows, ran):
-    from gpu.cameras import InSteps
+    from gpu.cameras import PaddedBatches
 
     behind = Doubling()
     x = np.arange(2 * rows, dtype=np.float32).reshape(rows, 2)
-    np.testing.assert_array_equal(InSteps(behind).infer({"x": x})["y"], 2 * x)
+    np.testing.assert_array_equal(PaddedBatches(behind).infer({"x": x})["y"], 2 * x)
     assert behind.batches == [ran]
 
 
@@ -201,11 +201,11 @@ def _models(monkeypatch, *states):
 
     following = iter(states)
 
-    class Opened:
+    class OpenedStream:
         def states(self):
             return [next(following)]
 
-    monkeypatch.setattr(cameras, "open_models", lambda config: nullcontext(Opened()))
+    monkeypatch.setattr(cameras, "open_models", lambda config: nullcontext(OpenedStream()))
     monkeypatch.setattr(cameras.time, "sleep", lambda _: None)
     return cameras
 
@@ -231,11 +231,11 @@ def test_a_program_that_stays_on_the_cpu_is_not_measured_as_a_gpu(monkeypatch):
 
 
 def test_networks_for_gpus_are_measured_on_whole_1080p_pictures():
-    from engines.catalog import FOR_GPUS
+    from engines.registry import FOR_GPUS
 
     for entry in FOR_GPUS:
-        size = max(ways.batches(entry, quick=True))
-        batch = ways.batch_of(entry, size)
+        size = max(runtimes.batches(entry, quick=True))
+        batch = runtimes.batch_of(entry, size)
         if entry.name.startswith("smoke"):
             assert batch["luma"].shape == (size, 1080, 1920)
             assert batch["window"].tolist() == [[0, 0, 1920, 1080]] * size
@@ -246,20 +246,20 @@ def test_networks_for_gpus_are_measured_on_whole_1080p_pictures():
 
 def test_a_way_that_is_none_is_refused_by_name():
     with pytest.raises(EngineError, match="openvino-cpu"):
-        ways.wanted(Options(device="cuda", ways=("openvino-cpu",)))
+        runtimes.wanted(Options(device="cuda", ways=("openvino-cpu",)))
 
 
 def test_ways_of_the_other_device_are_left_out():
-    assert {way.name for way in ways.wanted(Options(device="cpu"))} == {
+    assert {way.name for way in runtimes.wanted(Options(device="cpu"))} == {
         "openvino-cpu", "onnxruntime-cpu", "torch-cpu",
     }  # fmt: skip
-    assert all(way.cuda for way in ways.wanted(Options(device="cuda:1")))
+    assert all(way.cuda for way in runtimes.wanted(Options(device="cuda:1")))
 
 
 def test_onnx_runtime_does_not_take_the_cpu_for_a_gpu():
-    from engines.catalog import find
+    from engines.registry import find
 
-    way = next(way for way in ways.WAYS if way.name == "onnxruntime-cuda")
+    way = next(way for way in runtimes.RUNTIMES if way.name == "onnxruntime-cuda")
     with pytest.raises(DeviceUnavailable, match="no CUDAExecutionProvider"):
         way.open(find("lowlight"), "f32", 0)
 
@@ -268,11 +268,11 @@ def test_onnx_runtime_does_not_take_the_cpu_for_a_gpu():
 @pytest.mark.parametrize("name", ["smoke", "smoke-fast", "lowlight", "interpolation"])
 def test_networks_in_torch_with_the_weights_of_the_file_say_what_the_file_says(name):
     pytest.importorskip("torch")
-    from engines.catalog import find
-    from engines.proof import prove
+    from engines.registry import find
+    from engines.validation import prove
 
     entry = find(name)
-    way = next(way for way in ways.WAYS if way.name == "torch-cpu")
+    way = next(way for way in runtimes.RUNTIMES if way.name == "torch-cpu")
     runner = way.open(entry, "f32", 0)
     proof = prove(runner.engine, entry.path, list(entry.samples())[:1], entry.tolerances["f32"])
     assert proof.largest < 1e-4
@@ -283,7 +283,7 @@ def test_weights_of_another_network_are_refused():
     pytest.importorskip("torch")
     from gpu import torchnets
 
-    from engines.catalog import find
+    from engines.registry import find
 
     entry = replace(find("smoke"), path=find("smoke-fast").path)
     with pytest.raises(ModelMismatch, match="the file has"):
@@ -297,7 +297,7 @@ def test_on_a_machine_without_a_gpu_each_way_says_why_it_cannot_run(tmp_path):
     assert done.returncode == 0, "nothing was broken"
     assert {one["status"] for one in sections.values()} == {"unavailable"}
     problems = " ".join(sections["prove"]["problems"])
-    for way in ways.wanted(Options(device="cuda")):
+    for way in runtimes.wanted(Options(device="cuda")):
         assert f"by {way.name}: DeviceUnavailable" in problems or "torch" in way.name
     assert "onnxruntime-cuda" in (tmp_path / "gpu.md").read_text()
 
@@ -329,7 +329,7 @@ def test_the_check_runs_end_to_end_on_the_cpu(tmp_path):
 def test_pipelines_enhancement_interpolation_and_tests_run_on_the_cpu_too(tmp_path):
     arguments = ("--only", "tests", "cameras", "enhance", "interpolate", "--engines", "smoke-fast")
     done, sections = checked(
-        tmp_path, *arguments, "--device", "cpu", "--tests", "tests/streamer/test_hwaccel.py"
+        tmp_path, *arguments, "--device", "cpu", "--tests", "tests/streamer/core/test_hwaccel.py"
     )
     assert done.returncode == 0, done.stdout
     assert {one["status"] for one in sections.values()} == {"done"}, sections

@@ -5,24 +5,24 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING
 
-from gpu import ways
+from gpu import runtimes
 from gpu.sections import Unavailable
 
 if TYPE_CHECKING:
     from engines.backends.cuda import Gpu
-    from engines.catalog import CatalogEntry
     from engines.engine import Precision
-    from engines.plans.store import Flavour
-    from gpu.sections import Notebook, Options
+    from engines.plans.cache import Edition
+    from engines.registry import RegistryEntry
+    from gpu.sections import Options, ResultLog
 
-FLAVOURS: tuple[Flavour, ...] = ("tensorrt", "rtx")
+EDITIONS: tuple[Edition, ...] = ("tensorrt", "rtx")
 
 
-def run(options: Options, notebook: Notebook) -> None:
+def run(options: Options, notebook: ResultLog) -> None:
     """Build and prove.
 
     Raises:
-        Unavailable: There is no GPU, or neither flavour compiles for it.
+        Unavailable: There is no GPU, or neither edition compiles for it.
     """
     if not options.on_gpu:
         raise Unavailable("plans are for GPUs; the tests compile some without one")
@@ -35,32 +35,32 @@ def run(options: Options, notebook: Notebook) -> None:
     except DeviceUnavailable as error:
         raise Unavailable(str(error)) from error
     notebook.add("gpu", {"name": gpu.name, "capability": gpu.capability, "driver": gpu.driver})
-    for flavour in FLAVOURS:
+    for edition in EDITIONS:
         try:
-            name = library(flavour).name
+            name = library(edition).name
         except DeviceUnavailable as error:
-            notebook.problem(flavour, str(error))
+            notebook.problem(edition, str(error))
             continue
-        for entry in ways.entries(options):
+        for entry in runtimes.entries(options):
             for precision in ("f16", "f32"):
                 if precision in entry.tolerances:
                     what = f"{entry.name} {precision} by {name} for {gpu.capability}"
                     notebook.attempt(
-                        what, partial(_build, notebook, flavour, entry, precision, gpu)
+                        what, partial(_build, notebook, edition, entry, precision, gpu)
                     )
     if not notebook.rows:
         raise Unavailable(f"no plan for {gpu.name} ({gpu.capability}); see the problems")
 
 
 def _build(
-    notebook: Notebook, flavour: Flavour, entry: CatalogEntry, precision: Precision, gpu: Gpu
+    notebook: ResultLog, edition: Edition, entry: RegistryEntry, precision: Precision, gpu: Gpu
 ) -> None:
     from engines.backends.tensorrt import TensorRtEngine
     from engines.engine import reference_spec
-    from engines.proof import prove
-    from gpu.tensorrt_way import plan_of
+    from engines.validation import prove
+    from gpu.tensorrt_runner import plan_of
 
-    plan, found, seconds = plan_of(flavour, entry, precision, gpu)
+    plan, found, seconds = plan_of(edition, entry, precision, gpu)
     spec = reference_spec(entry.model())
     engine = TensorRtEngine(plan, library=found, gpu=gpu, spec=spec, precision=precision)
     try:
@@ -68,7 +68,7 @@ def _build(
     finally:
         engine.close()
     notebook.add(
-        f"{entry.name} {precision} {flavour}",
+        f"{entry.name} {precision} {edition}",
         {"seconds": seconds, "bytes": len(plan), "largest": proof.largest, "mean": proof.mean},
     )
     notebook.row(

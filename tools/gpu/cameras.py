@@ -19,27 +19,27 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from engines.batching import Batcher, longest_wait_s
-from engines.catalog import find
 from engines.errors import DeviceUnavailable
+from engines.registry import find
 from engines.smoke.model import SHIPPED, SmokeModel
-from engines.smoke.second_look import WINDOW
-from gpu import ways
+from engines.smoke.zoom_verification import WINDOW
+from gpu import runtimes
 from gpu.material import RATE, watch_clip
-from streamer import log
-from streamer.build.camera import BuiltCamera, Site
-from streamer.build.models import Models, open_models, provenance
-from streamer.clock import SystemClock
+from streamer.app.camera_runtime import AppContext, CameraRuntime
+from streamer.app.models import Models, open_models, provenance
 from streamer.config import Config
+from streamer.core import log
+from streamer.core.clock import SystemClock
 from streamer.store import Store
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from engines.catalog import CatalogEntry
     from engines.engine import Engine, EngineState
-    from gpu.sections import Notebook, Options
-    from gpu.ways import Inputs
-    from streamer.pipeline import Pipeline
+    from engines.registry import RegistryEntry
+    from gpu.runtimes import Inputs
+    from gpu.sections import Options, ResultLog
+    from streamer.core.pipeline import Pipeline
 
 STEPS = (8, 16, 32, 50, 64, 96, 128, 160, 192, 224, 256)
 LOOKS_PER_S = 5
@@ -83,12 +83,12 @@ class Round:
         return f"p99 {self.p99_ms:.0f} ms" if self.p99_ms > BUDGET_MS else ""
 
 
-def run(options: Options, notebook: Notebook) -> None:
+def run(options: Options, notebook: ResultLog) -> None:
     """Measure with NVDEC and with the processor decoding."""
     log.set_up(level="error", style="people")
     named = [name for name in options.engines if name in SHIPPED]
     for network in named or SHIPPED:
-        way, runner = ways.best(options, find(network), notebook)
+        way, runner = runtimes.best(options, find(network), notebook)
         try:
             engine: Engine | None = runner.engine
             if way.name.startswith("tensorrt"):
@@ -107,18 +107,18 @@ def run(options: Options, notebook: Notebook) -> None:
             runner.close()
 
 
-def _prepare(options: Options, engine: Engine, entry: CatalogEntry) -> None:
+def _prepare(options: Options, engine: Engine, entry: RegistryEntry) -> None:
     """Let the engine see every size of batch, and that of a second look, before it counts."""
     rows = 1
     while rows <= (2 if options.quick else MOST):
-        engine.infer(ways.batch_of(entry, rows))
+        engine.infer(runtimes.batch_of(entry, rows))
         rows *= 2
     SmokeModel(engine).prepare(WINDOW)
 
 
 def _search(
     options: Options,
-    notebook: Notebook,
+    notebook: ResultLog,
     what: str,
     *,
     network: str,
@@ -126,7 +126,7 @@ def _search(
     decoder: str | None,
 ) -> None:
     if decoder is not None:
-        from streamer.hwaccel import hwaccel
+        from streamer.core.hwaccel import hwaccel
 
         hwaccel(decoder)  # else every camera would be decoded by the processor, with a warning
     steps = (1,) if options.quick else STEPS
@@ -149,7 +149,7 @@ def _search(
     notebook.row(f"1080p{RATE}, {LOOKS_PER_S} looks a second, {what}", told, **goal)
 
 
-class InSteps:
+class PaddedBatches:
     """An engine whose batches are padded to 1, 2, 4, ... rows, and that somebody else closes.
 
     An engine prepares itself for each size that comes; with so few sizes it has done so before it
@@ -186,11 +186,11 @@ def _round(
         config = _config(options, folder, network, count, decoder)
         opened = _programs_own(config) if engine is None else _stand_in(engine, count)
         with opened as models, Store(folder / "events.sqlite") as store:
-            site = Site(
+            site = AppContext(
                 config=config, clock=SystemClock(), models=models, store=store, evidence=folder,
                 provenance=partial(provenance, config, models),
             )  # fmt: skip
-            cameras = [BuiltCamera(name, one, site) for name, one in config.cameras.items()]
+            cameras = [CameraRuntime(name, one, site) for name, one in config.cameras.items()]
             return _watch(cameras, warm_s=warm_s, watched_s=watched_s)
 
 
@@ -216,14 +216,14 @@ def _programs_own(config: Config) -> Iterator[Models]:
 def _stand_in(engine: Engine, count: int) -> Iterator[Models]:
     """Another engine in place of the program's, its calls joined into batches as the program's."""
     wait_s = longest_wait_s(latency_budget_ms=BUDGET_MS, look_interval_s=1 / LOOKS_PER_S)
-    model = SmokeModel(Batcher(InSteps(engine), most=MOST, callers=count, wait_s=wait_s))
+    model = SmokeModel(Batcher(PaddedBatches(engine), most=MOST, callers=count, wait_s=wait_s))
     try:
         yield Models(model)
     finally:
         model.close()
 
 
-def _watch(cameras: Sequence[BuiltCamera], *, warm_s: float, watched_s: float) -> Round:
+def _watch(cameras: Sequence[CameraRuntime], *, warm_s: float, watched_s: float) -> Round:
     pipelines = [camera.pipeline() for camera in cameras]
     threads = [threading.Thread(target=one.run, name=one.name) for one in pipelines]
     try:
@@ -261,7 +261,7 @@ def _watch(cameras: Sequence[BuiltCamera], *, warm_s: float, watched_s: float) -
     )
 
 
-def _looks(cameras: Sequence[BuiltCamera]) -> int:
+def _looks(cameras: Sequence[CameraRuntime]) -> int:
     return sum(camera.monitor.status().frames for camera in cameras)
 
 
@@ -278,7 +278,7 @@ def _config(
     one = {
         "source": {"address": address, "pace": True, "loop": True, "hwaccel": decoder},
         "latency_budget_ms": BUDGET_MS,
-        "watch": {"looks_per_second": LOOKS_PER_S, "lift_dark": False},
+        "detect": {"fps": LOOKS_PER_S, "low_light": False},
         "outputs": {"preview": False},
     }
     whole = {

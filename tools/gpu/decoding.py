@@ -20,13 +20,13 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from gpu.sections import Notebook, Options
+    from gpu.sections import Options, ResultLog
 
 STREAMS = (1, 8, 24)
 """Decoded at once: a card has several decoders, and each camera one of its own."""
 
 
-def run(options: Options, notebook: Notebook) -> None:
+def run(options: Options, notebook: ResultLog) -> None:
     """Measure."""
     path = watch_clip(options)
     notebook.attempt(
@@ -34,7 +34,7 @@ def run(options: Options, notebook: Notebook) -> None:
     )
     if not options.on_gpu:
         return
-    from streamer.hwaccel import hwaccel
+    from streamer.core.hwaccel import hwaccel
 
     opened: Callable[[], HWAccel] = partial(hwaccel, options.device)
     notebook.attempt("nvdec", opened)
@@ -54,7 +54,7 @@ def run(options: Options, notebook: Notebook) -> None:
 
 
 def _measure(
-    options: Options, notebook: Notebook, name: str, path: Path, decode: Callable[[Path], int]
+    options: Options, notebook: ResultLog, name: str, path: Path, decode: Callable[[Path], int]
 ) -> None:
     for streams in STREAMS[:1] if options.quick else STREAMS:
         began = time.perf_counter()
@@ -75,7 +75,7 @@ def _software(path: Path) -> int:
 def _hardware(
     opened: Callable[[], HWAccel], use: Callable[[av.VideoFrame], object] | None, path: Path
 ) -> int:
-    from streamer.hwaccel import on_hardware
+    from streamer.core.hwaccel import is_hardware_decoded
 
     count = 0
     with av.open(str(path), hwaccel=opened()) as file:
@@ -83,7 +83,7 @@ def _hardware(
         for count, frame in enumerate(file.decode(stream), 1):  # noqa: B007  counted to the end
             if use is not None:
                 use(frame)
-        if not on_hardware(stream.codec_context):
+        if not is_hardware_decoded(stream.codec_context):
             raise RuntimeError("the processor decoded it")
     return count
 
@@ -95,7 +95,7 @@ def _to_torch(frame: av.VideoFrame) -> object:
     return [torch.utils.dlpack.from_dlpack(plane) for plane in frame.planes]
 
 
-def _copies(options: Options, notebook: Notebook) -> None:
+def _copies(options: Options, notebook: ResultLog) -> None:
     """Milliseconds that one picture's NV12 takes up from pinned memory, and back."""
     from engines.backends import cuda
 

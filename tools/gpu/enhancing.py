@@ -7,30 +7,30 @@ import threading
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from engines.catalog import find
-from engines.lowlight import device
+from engines.lowlight import full_resolution_gpu
 from engines.lowlight.curves import Yuv
 from engines.lowlight.enhancer import Enhancer
-from engines.lowlight.fullsize import FullSize, OnCpu
+from engines.lowlight.full_resolution import FullSize, OnCpu
 from engines.lowlight.model import LowLightModel
-from gpu import ways
+from engines.registry import find
+from gpu import runtimes
 from gpu.material import RATE, darkened, pictures
 from gpu.measuring import latency, throughput
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from gpu.sections import Notebook, Options
+    from gpu.sections import Options, ResultLog
 
 GOAL = 300
 """Frames a second at 1080p on a datacentre card."""
 _PICTURES = 12
 
 
-def run(options: Options, notebook: Notebook) -> None:
+def run(options: Options, notebook: ResultLog) -> None:
     """Measure: the network by the first way there is, the full size on processor and device."""
     dark = _dark(options)
-    way, runner = ways.best(options, find("lowlight"), notebook)
+    way, runner = runtimes.best(options, find("lowlight"), notebook)
     model = LowLightModel(runner.engine)
     measure = partial(_measure, options, notebook, model=model, dark=dark)
     try:
@@ -47,11 +47,11 @@ def _dark(options: Options) -> list[Yuv]:
     return [Yuv(one.y, one.u, one.v) for one in (picture.planes() for picture in night)]
 
 
-def _on_device(options: Options, notebook: Notebook, measure: Callable[..., None]) -> None:
-    way, runner = ways.best(options, find("lowlight-full-size"), notebook)
+def _on_device(options: Options, notebook: ResultLog, measure: Callable[..., None]) -> None:
+    way, runner = runtimes.best(options, find("lowlight-full-size"), notebook)
     failures: list[str] = []
     try:
-        on_device = partial(device.OnDevice, runner.engine, failed=failures.append)
+        on_device = partial(full_resolution_gpu.OnDevice, runner.engine, failed=failures.append)
         measure(f"{way.name}, full size on the device", full_size=on_device, goal=True)
     finally:
         runner.close()
@@ -61,7 +61,7 @@ def _on_device(options: Options, notebook: Notebook, measure: Callable[..., None
 
 def _measure(
     options: Options,
-    notebook: Notebook,
+    notebook: ResultLog,
     name: str,
     *,
     model: LowLightModel,

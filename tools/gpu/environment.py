@@ -17,14 +17,14 @@ from gpu import needs
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from gpu.sections import Notebook, Options
+    from gpu.sections import Options, ResultLog
 
 _CARD = ("name", "driver_version", "memory.total", "compute_cap", "clocks.max.sm", "power.limit")
 """What nvidia-smi is asked for, in its own words."""
 _LONGEST_S = 30
 
 
-def run(options: Options, notebook: Notebook) -> None:
+def run(options: Options, notebook: ResultLog) -> None:
     """Look at everything; what is missing is a finding, not an error."""
     del options
     parts: dict[str, Callable[[], Any]] = {
@@ -133,12 +133,12 @@ def _module(name: str) -> Any:
 
 def _tensorrt() -> dict[str, str]:
     found = {}
-    for flavour, name in (("tensorrt", "tensorrt"), ("rtx", "tensorrt_rtx_bindings")):
+    for edition, name in (("tensorrt", "tensorrt"), ("rtx", "tensorrt_rtx_bindings")):
         try:
             module = _module(name)
-            found[flavour] = "not installed" if module is None else str(module.__version__)
+            found[edition] = "not installed" if module is None else str(module.__version__)
         except Exception as error:  # noqa: BLE001  whatever a broken installation raises
-            found[flavour] = f"cannot be loaded: {error}"
+            found[edition] = f"cannot be loaded: {error}"
     return found
 
 

@@ -6,9 +6,9 @@ from contextlib import ExitStack
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from engines.catalog import find
 from engines.interpolation.model import Interpolator
-from gpu import ways
+from engines.registry import find
+from gpu import runtimes
 from gpu.material import pictures
 from gpu.measuring import latency, throughput
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from gpu.sections import Notebook, Options
+    from gpu.sections import Options, ResultLog
 
     Pair = Sequence[Sequence[NDArray[Any]]]
 
@@ -25,12 +25,12 @@ GOAL = 200
 """Output frames a second at 1080p, twice the rate of what goes in."""
 
 
-def run(options: Options, notebook: Notebook) -> None:
+def run(options: Options, notebook: ResultLog) -> None:
     """Measure: the searching way, and on a GPU the network that does all of it, by planes too."""
     pair = [[p.y, p.u, p.v] for p in (each.planes() for each in pictures(options, 2))]
     measure = partial(_measure, options, notebook, pair)
     with ExitStack() as opened:
-        way, runner = ways.best(options, find("interpolation"), notebook)
+        way, runner = runtimes.best(options, find("interpolation"), notebook)
         opened.callback(runner.close)
         what = f"network by {way.name}, motion and full size on the processor"
         notebook.attempt(what, partial(measure, what, Interpolator(runner.engine)))
@@ -38,13 +38,13 @@ def run(options: Options, notebook: Notebook) -> None:
         notebook.attempt("the whole network", partial(_on_device, options, notebook, measure))
 
 
-def _on_device(options: Options, notebook: Notebook, measure: Callable[..., None]) -> None:
+def _on_device(options: Options, notebook: ResultLog, measure: Callable[..., None]) -> None:
     with ExitStack() as opened:
-        way, network = ways.best(options, find("interpolation-whole"), notebook)
+        way, network = runtimes.best(options, find("interpolation-whole"), notebook)
         opened.callback(network.close)
         what = f"whole network by {way.name}, full size on the processor"
         notebook.attempt(what, partial(measure, what, Interpolator(network.engine)))
-        way, planes = ways.best(options, find("interpolation-whole-planes"), notebook)
+        way, planes = runtimes.best(options, find("interpolation-whole-planes"), notebook)
         opened.callback(planes.close)
         model = Interpolator(network.engine, by_planes=planes.engine)
         measure(f"whole network by planes by {way.name}", model, goal=True)
@@ -52,7 +52,7 @@ def _on_device(options: Options, notebook: Notebook, measure: Callable[..., None
 
 def _measure(
     options: Options,
-    notebook: Notebook,
+    notebook: ResultLog,
     pair: Pair,
     name: str,
     model: Interpolator,

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 import av
 import numpy as np
 
-from engines.proof import cache_folder
-from engines.smoke.clip import make_clip
-from streamer.picture import Picture
+from engines.smoke.demo_clip import make_clip
+from engines.validation import cache_folder
+from streamer.core.image import Image
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -44,18 +44,18 @@ def watch_clip(options: Options) -> Path:
     return path
 
 
-def pictures(options: Options, count: int) -> list[Picture]:
+def pictures(options: Options, count: int) -> list[Image]:
     """The clip's first pictures."""
     with av.open(str(watch_clip(options))) as file:
-        return [Picture(frame) for frame in islice(file.decode(video=0), count)]
+        return [Image(frame) for frame in islice(file.decode(video=0), count)]
 
 
-def darkened(day: Sequence[Picture]) -> list[Picture]:
+def darkened(day: Sequence[Image]) -> list[Image]:
     """The same at night: less linear light, then noise."""
     random = np.random.default_rng(1)
     dark = []
     for picture in day:
         light = ((picture.rgb() / np.float32(255)) ** 2.2 * _LIGHT) ** (1 / 2.2) * 255
         light += random.normal(0, _NOISE, light.shape)
-        dark.append(Picture.from_rgb(np.clip(np.rint(light), 0, 255).astype(np.uint8)))
+        dark.append(Image.from_rgb(np.clip(np.rint(light), 0, 255).astype(np.uint8)))
     return dark

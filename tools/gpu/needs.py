@@ -22,7 +22,7 @@ GRAPHS = ("onnx", "ml-dtypes")
 PYCUDA = ("pycuda", "pytools", "platformdirs", "siphash24", "mako", "markupsafe")
 """Device memory for TensorRT; the first comes as source and is built."""
 RTX = ("tensorrt-rtx-cu13-libs", "tensorrt-rtx-cu13-bindings")
-"""TensorRT for RTX; the other flavour comes from NVIDIA's own index."""
+"""TensorRT for RTX; the other edition comes from NVIDIA's own index."""
 UNWANTED = frozenset({"openvino-telemetry"})
 """Locked, since OpenVINO asks for it, and never imported."""
 GROUPS: Mapping[str, tuple[str, ...]] = {

@@ -5,24 +5,24 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING
 
-from gpu import ways
+from gpu import runtimes
 from gpu.sections import Unavailable
 
 if TYPE_CHECKING:
-    from engines.catalog import CatalogEntry
     from engines.engine import Precision
-    from gpu.sections import Notebook, Options
-    from gpu.ways import Way
+    from engines.registry import RegistryEntry
+    from gpu.runtimes import Runtime
+    from gpu.sections import Options, ResultLog
 
 
-def run(options: Options, notebook: Notebook) -> None:
+def run(options: Options, notebook: ResultLog) -> None:
     """Prove.
 
     Raises:
         Unavailable: No network runs in any way.
     """
-    for way in ways.wanted(options):
-        for entry in ways.entries(options):
+    for way in runtimes.wanted(options):
+        for entry in runtimes.entries(options):
             for precision in way.precisions_of(entry):
                 what = f"{entry.name} {precision} by {way.name}"
                 notebook.attempt(what, partial(_prove, options, notebook, way, entry, precision))
@@ -31,14 +31,16 @@ def run(options: Options, notebook: Notebook) -> None:
 
 
 def _prove(
-    options: Options, notebook: Notebook, way: Way, entry: CatalogEntry, precision: Precision
+    options: Options, notebook: ResultLog, way: Runtime, entry: RegistryEntry, precision: Precision
 ) -> None:
-    from engines.proof import prove
+    from engines.validation import prove
 
     runner = way.open(entry, precision, options.index)
     try:
         samples = [*entry.samples()]
-        samples += [ways.batch_of(entry, size) for size in ways.batches(entry, quick=True)[1:]]
+        samples += [
+            runtimes.batch_of(entry, size) for size in runtimes.batches(entry, quick=True)[1:]
+        ]
         proof = prove(runner.engine, entry.model(), samples, entry.tolerances[precision])
     finally:
         runner.close()

@@ -46,7 +46,7 @@ class Options:
     engines: tuple[str, ...] = ()
     """Names in the catalogue; empty for all."""
     ways: tuple[str, ...] = ()
-    """Names in `ways.WAYS`; empty for all that are here."""
+    """Names in `runtimes.RUNTIMES`; empty for all that are here."""
     tests: tuple[str, ...] = ("tests",)
     """What pytest collects."""
     clips: str = ""
@@ -98,7 +98,7 @@ SECTIONS: tuple[Section, ...] = (
 
 
 @dataclass(slots=True)
-class Notebook:
+class ResultLog:
     """What a section found out so far; on disk after every line, should it be the last."""
 
     path: Path
@@ -144,7 +144,7 @@ class Notebook:
 
 def run_here(section: Section, options: Options, path: Path) -> int:
     """Run a section in this process; the exit status tells what came of it."""
-    notebook = Notebook(path)
+    notebook = ResultLog(path)
     try:
         importlib.import_module(section.module).run(options, notebook)
     except Unavailable as error:

@@ -5,15 +5,15 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from gpu import ways
+from gpu import runtimes
 from gpu.measuring import latency, loop_rate, throughput
 from gpu.sections import Unavailable
 
 if TYPE_CHECKING:
-    from engines.catalog import CatalogEntry
     from engines.engine import Precision
-    from gpu.sections import Notebook, Options
-    from gpu.ways import Runner, Way
+    from engines.registry import RegistryEntry
+    from gpu.runtimes import Runner, Runtime
+    from gpu.sections import Options, ResultLog
 
 OF_BARE = 0.95
 """Share of the bare loop's throughput that the whole way, copies and all, is to reach."""
@@ -22,14 +22,14 @@ DECODED_PER_S = 500
 """1080p pictures a second on a datacentre card, planes up and results back."""
 
 
-def run(options: Options, notebook: Notebook) -> None:
+def run(options: Options, notebook: ResultLog) -> None:
     """Measure.
 
     Raises:
         Unavailable: No network runs in any way.
     """
-    for way in ways.wanted(options):
-        for entry in ways.entries(options):
+    for way in runtimes.wanted(options):
+        for entry in runtimes.entries(options):
             for precision in way.precisions_of(entry):
                 what = f"{entry.name} {precision} by {way.name}"
                 measure = partial(_measure, options, notebook, way, entry, precision)
@@ -39,12 +39,12 @@ def run(options: Options, notebook: Notebook) -> None:
 
 
 def _measure(
-    options: Options, notebook: Notebook, way: Way, entry: CatalogEntry, precision: Precision
+    options: Options, notebook: ResultLog, way: Runtime, entry: RegistryEntry, precision: Precision
 ) -> None:
     runner = way.open(entry, precision, options.index)
     rates = []
     try:
-        for size in ways.batches(entry, quick=options.quick):
+        for size in runtimes.batches(entry, quick=options.quick):
             figures = one_batch(runner, entry, size, options)
             notebook.add(f"{entry.name} {precision} {way.name} batch {size}", figures)
             rates.append(figures["pictures_per_s"])
@@ -69,18 +69,20 @@ def _measure(
         )
 
 
-def _goal(way: Way, share: float) -> dict[str, Any]:
+def _goal(way: Runtime, share: float) -> dict[str, Any]:
     """Only what the program itself runs by is held to it."""
     if not way.name.startswith("tensorrt"):
         return {}
     return {"goal": f"{OF_BARE:.2f} of the bare loop", "reached": share >= OF_BARE}
 
 
-def one_batch(runner: Runner, entry: CatalogEntry, size: int, options: Options) -> dict[str, float]:
+def one_batch(
+    runner: Runner, entry: RegistryEntry, size: int, options: Options
+) -> dict[str, float]:
     """Latency alone, throughput from several threads, and the bare loop right before and after."""
-    inputs = ways.batch_of(entry, size)
+    inputs = runtimes.batch_of(entry, size)
     call = partial(runner.engine.infer, inputs)
-    threads = ways.CUDA_THREADS if options.on_gpu else ways.CPU_THREADS
+    threads = runtimes.CUDA_THREADS if options.on_gpu else runtimes.CPU_THREADS
     figures: dict[str, float] = dict(latency(call, seconds=options.seconds, least=options.least))
     bare = runner.bare(inputs)
     before = loop_rate(bare, seconds=options.seconds / 2) if bare else 0.0

@@ -14,14 +14,14 @@ from gpu.needs import ROOT
 from gpu.sections import Unavailable
 
 if TYPE_CHECKING:
-    from gpu.sections import Notebook, Options
+    from gpu.sections import Options, ResultLog
 
 _NOTHING_FOUND = 5
 """pytest's exit status when no test was collected."""
 _MOST_NAMED = 20
 
 
-def run(options: Options, notebook: Notebook) -> None:
+def run(options: Options, notebook: ResultLog) -> None:
     """Run pytest.
 
     Raises:

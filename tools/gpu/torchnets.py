@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from engines.catalog import CatalogEntry
+    from engines.registry import RegistryEntry
 
 _Weights = dict[str, "NDArray[np.float32]"]
 
@@ -43,15 +43,15 @@ def _lowlight(_: str) -> nn.Module:
 
 
 def _interpolation(_: str) -> nn.Module:
-    from engines.interpolation.network import DeployedMixer, Mixer
+    from engines.interpolation.network import DeployedFusionNet, FusionNet
 
-    return DeployedMixer(Mixer())
+    return DeployedFusionNet(FusionNet())
 
 
 def _whole(_: str) -> nn.Module:
-    from engines.interpolation.whole.network import DeployedWhole, Whole
+    from engines.interpolation.flow_network.network import DeployedFlowNetwork, FlowNetwork
 
-    return DeployedWhole(Whole())
+    return DeployedFlowNetwork(FlowNetwork())
 
 
 ROOMS: Mapping[str, Callable[[str], nn.Module]] = {
@@ -64,7 +64,7 @@ ROOMS: Mapping[str, Callable[[str], nn.Module]] = {
 """What makes each network, by its name in the catalogue."""
 
 
-def network_of(entry: CatalogEntry) -> nn.Module:
+def network_of(entry: RegistryEntry) -> nn.Module:
     """A catalogue's network in PyTorch, in f32 on the CPU, ready to be asked.
 
     Raises:
@@ -78,7 +78,7 @@ def network_of(entry: CatalogEntry) -> nn.Module:
     return deployed
 
 
-def _inputs(entry: CatalogEntry) -> list[NDArray[Any]]:
+def _inputs(entry: RegistryEntry) -> list[NDArray[Any]]:
     """A sample's arrays in the order of the file."""
     sample = min(entry.samples(), key=lambda each: sum(a.size for a in each.values()))
     graph = onnx.load_from_string(entry.model().content).graph

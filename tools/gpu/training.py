@@ -11,10 +11,10 @@ from gpu.sections import Unavailable
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from gpu.sections import Notebook, Options
+    from gpu.sections import Options, ResultLog
 
 
-def run(options: Options, notebook: Notebook) -> None:
+def run(options: Options, notebook: ResultLog) -> None:
     """Train on one batch again and again: the loss has to fall, in numbers that are numbers.
 
     Raises:

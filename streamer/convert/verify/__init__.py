@@ -5,16 +5,16 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Final
 
-from streamer.errors import SourceRejected, Trouble
+from streamer.core.errors import SourceFault, SourceRejected
 
-from .facts import check_facts
-from .frames import check_times
-from .pictures import check_pictures
+from .comparison import Comparison, Recording, match_streams, side
+from .frame_content import check_pictures
+from .frame_matching import Timeline, deduced, shift_between, timeline
+from .frame_times import check_times
+from .metadata import check_said
 from .report import NAMES, Check, Expectation, Report, check
-from .said import check_said
-from .sides import Side, Sides, pair_up, side
 from .streams import check_streams
-from .timeline import Timeline, deduced, shift_between, timeline
+from .video_params import check_facts
 
 __all__ = ["NAMES", "Check", "Expectation", "Report", "verify"]
 
@@ -57,8 +57,8 @@ def verify(
     whole = True
     matched = _matched(sides)
     if matched is not None:
-        looked, whole = check_pictures(sides, matched, thorough=thorough)
-        checks += [*check_times(sides, matched), *check_facts(sides), *looked]
+        has_fresh_result, whole = check_pictures(sides, matched, thorough=thorough)
+        checks += [*check_times(sides, matched), *check_facts(sides), *has_fresh_result]
     return Report(
         before=before,
         after=after,
@@ -71,7 +71,7 @@ def verify(
     )
 
 
-def _deduced(before: Side, after: Side, *, altered: bool) -> Expectation:
+def _deduced(before: Recording, after: Recording, *, altered: bool) -> Expectation:
     ours, theirs = before.inventory.video, after.inventory.video
     if ours is None or theirs is None:
         return Expectation(factor=Fraction(1))
@@ -80,7 +80,7 @@ def _deduced(before: Side, after: Side, *, altered: bool) -> Expectation:
     return told if told.speed == 1 else _with_sound(told, before, after)
 
 
-def _with_sound(told: Expectation, before: Side, after: Side) -> Expectation:
+def _with_sound(told: Expectation, before: Recording, after: Recording) -> Expectation:
     """At another speed sound is left out, or stretched; all of it."""
     ours, theirs = (
         [one for one in side.inventory.streams if one.kind == "audio" and one.packets]
@@ -96,14 +96,14 @@ def _with_sound(told: Expectation, before: Side, after: Side) -> Expectation:
     return replace(told, stretched=indexes) if stretched else told
 
 
-def _sides(before: Side, after: Side, expected: Expectation) -> Sides:
+def _sides(before: Recording, after: Recording, expected: Expectation) -> Comparison:
     ours, theirs = before.inventory.video, after.inventory.video
     shift = shift_between(ours, theirs, expected) if ours and theirs else Fraction(0)
-    pairs, missing, extra = pair_up(before, after, expected)
-    return Sides(before, after, expected, shift, pairs, missing, extra)
+    pairs, missing, extra = match_streams(before, after, expected)
+    return Comparison(before, after, expected, shift, pairs, missing, extra)
 
 
-def _matched(sides: Sides) -> Timeline | None:
+def _matched(sides: Comparison) -> Timeline | None:
     """The frames of both; None if neither has any.
 
     Raises:
@@ -114,10 +114,10 @@ def _matched(sides: Sides) -> Timeline | None:
         return None
     if theirs is None:
         where = sides.after.inventory.path
-        raise SourceRejected(f"{where}: no frame is in it", trouble=Trouble.NO_VIDEO)
+        raise SourceRejected(f"{where}: no frame is in it", trouble=SourceFault.NO_VIDEO)
     return timeline(ours, theirs, sides.expected, shift=sides.shift)
 
 
-def _whole(after: Side) -> Check:
+def _whole(after: Recording) -> Check:
     broken = after.inventory.broken
     return check("whole", [broken] if broken else [], "nothing seems to be cut off")

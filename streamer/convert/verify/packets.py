@@ -13,7 +13,7 @@ import av.error
 import numpy as np
 from numpy.typing import NDArray
 
-from streamer.convert.inventory import open_recording
+from streamer.convert.media_info import open_recording
 
 UNKNOWN: Final = np.iinfo(np.int64).min
 """In place of a time that is not stored."""

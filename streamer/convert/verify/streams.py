@@ -7,13 +7,13 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from streamer.convert.inventory import StreamFacts
+from streamer.convert.media_info import StreamInfo
 
-from . import known
+from . import allowed_differences
+from .comparison import Comparison, StreamPair, can_hold
 from .packets import UNKNOWN, PacketList
 from .report import Check, check, in_seconds
-from .sides import Pair, Sides, can_hold
-from .texts import texts
+from .subtitle_text import texts
 
 _RECODED: Final = Fraction(1, 10)
 """Seconds by which sound that had to be coded anew may begin or end elsewhere: a coder's own
@@ -23,7 +23,7 @@ _CUT_PACKETS: Final = 2
 """Packets that may be missing at the end of a stream of an input that is cut short."""
 
 
-def check_streams(sides: Sides) -> list[Check]:
+def check_streams(sides: Comparison) -> list[Check]:
     """All checks of streams other than the main video."""
     return [
         _streams(sides),
@@ -32,7 +32,7 @@ def check_streams(sides: Sides) -> list[Check]:
     ]
 
 
-def _streams(sides: Sides) -> Check:
+def _streams(sides: Comparison) -> Check:
     faults: list[str] = []
     notes: list[str] = []
     for stream in sides.missing:
@@ -56,7 +56,7 @@ def _streams(sides: Sides) -> Check:
     return check("streams", faults, "; ".join([f"{len(sides.pairs)} beside the video", *notes]))
 
 
-def _packets(sides: Sides) -> Check:
+def _packets(sides: Comparison) -> Check:
     faults: list[str] = []
     copied = 0
     for pair in sides.pairs:
@@ -70,7 +70,7 @@ def _packets(sides: Sides) -> Check:
     return check("packets", faults, f"all packets of {copied} copied streams are equal")
 
 
-def _compared(sides: Sides, pair: Pair) -> Iterator[str]:
+def _compared(sides: Comparison, pair: StreamPair) -> Iterator[str]:
     before, after = _both(sides, pair)
     if pair.before.codec.startswith("pcm_"):
         # How much goes into a packet is up to the muxer; the samples are not.
@@ -96,7 +96,7 @@ def _compared(sides: Sides, pair: Pair) -> Iterator[str]:
         yield f"{pair.before}: packet {place} is off by {(theirs - ours)[place] * 1000:+.3f} ms"
 
 
-def _both(sides: Sides, pair: Pair) -> tuple[PacketList, PacketList]:
+def _both(sides: Comparison, pair: StreamPair) -> tuple[PacketList, PacketList]:
     """The packets of both; of MP4's subtitles only those that say something."""
     before, after = sides.before.of(pair.before), sides.after.of(pair.after)
     if pair.before.codec == "mov_text":
@@ -114,7 +114,7 @@ def _spoken(packets: PacketList) -> PacketList:
     )  # fmt: skip
 
 
-def _reframed(sides: Sides, pair: Pair) -> bool:
+def _reframed(sides: Comparison, pair: StreamPair) -> bool:
     """Whether the same units stand in another frame: with start codes, or with their lengths."""
     return pair.before.codec in ("h264", "hevc") and "other" in (
         sides.before.family,
@@ -122,7 +122,9 @@ def _reframed(sides: Sides, pair: Pair) -> bool:
     )
 
 
-def _difference(sides: Sides, pair: Pair, before: PacketList, after: PacketList) -> str | None:
+def _difference(
+    sides: Comparison, pair: StreamPair, before: PacketList, after: PacketList
+) -> str | None:
     """What is different in the payloads; None if the input itself breaks off there."""
     common = min(len(before), len(after))
     same = before.marks[:common] == after.marks[:common]
@@ -144,12 +146,12 @@ def _spacing(packets: PacketList, base: Fraction, scale: Fraction) -> NDArray[np
     return np.asarray((times - times[0]) * float(base * scale), np.float64)
 
 
-def _scale(sides: Sides, pair: Pair) -> Fraction:
+def _scale(sides: Comparison, pair: StreamPair) -> Fraction:
     """How much longer a stream becomes: sound that is copied keeps its own speed."""
     return Fraction(1) if pair.before.kind == "audio" else 1 / sides.expected.speed
 
 
-def _converted(sides: Sides, pair: Pair) -> Iterator[str]:
+def _converted(sides: Comparison, pair: StreamPair) -> Iterator[str]:
     """Subtitles in another form must say the same; of such sound only its times are known."""
     if pair.before.kind != "subtitle":
         return
@@ -166,7 +168,7 @@ def _converted(sides: Sides, pair: Pair) -> Iterator[str]:
             return
 
 
-def _in_step(sides: Sides) -> Check:
+def _in_step(sides: Comparison) -> Check:
     faults, words = [], []
     for pair in sides.pairs:
         if not pair.before.packets or not pair.after.packets:
@@ -180,7 +182,7 @@ def _in_step(sides: Sides) -> Check:
     return check("in step", faults, "; ".join(words) or "nothing that could be out of step")
 
 
-def _offsets(sides: Sides, pair: Pair) -> tuple[Fraction, Fraction, Fraction]:
+def _offsets(sides: Comparison, pair: StreamPair) -> tuple[Fraction, Fraction, Fraction]:
     """How much later a stream is against the video than it was, at both ends; and what may be."""
     stretched = pair.before.index in sides.expected.stretched
     if stretched or not pair.copied:
@@ -206,7 +208,7 @@ def _offsets(sides: Sides, pair: Pair) -> tuple[Fraction, Fraction, Fraction]:
     tick = max(
         pair.tick * max(scale, Fraction(1)),
         video.time_base if video else Fraction(0),
-        known.DELAY_CLOCK.get(sides.after.family, Fraction(0)),
+        allowed_differences.DELAY_CLOCK.get(sides.after.family, Fraction(0)),
     )
     return ends[0], ends[-1], tick
 
@@ -215,7 +217,7 @@ def _micro(time: Fraction) -> str:
     return f"{round(time * 1_000_000):+d} microseconds"
 
 
-def _moment(packets: PacketList, place: int, stream: StreamFacts, origin: Fraction) -> Fraction:
+def _moment(packets: PacketList, place: int, stream: StreamInfo, origin: Fraction) -> Fraction:
     ticks = packets.pts[place] if packets.pts[place] != UNKNOWN else packets.dts[place]
     return int(ticks) * stream.time_base - origin
 

@@ -41,7 +41,7 @@ def public(thing):
 @pytest.mark.parametrize("name", CLASSES)
 def test_a_fake_class_has_only_what_the_real_one_has(library, name):
     wanted = public(getattr(fake_tensorrt, name)) | ATTRIBUTES.get(name, set())
-    if library.flavour != "rtx":
+    if library.edition != "rtx":
         # Asked for with getattr, or only used where the library is TensorRT for RTX.
         wanted -= {"is_stream_capturable", "dynamic_shapes_kernel_specialization_strategy"}
     wanted -= {"module"}  # a handle for tests
@@ -60,7 +60,7 @@ def test_a_fake_method_takes_its_arguments_by_the_real_names(library, name):
 
 def test_fake_choices_are_real_ones(library):
     for name in ENUMS:
-        if name.startswith("Dynamic") and library.flavour != "rtx":
+        if name.startswith("Dynamic") and library.edition != "rtx":
             continue
         real = set(getattr(library.module, name).__members__)
         assert set(getattr(FakeTensorRt, name).__members__) <= real
@@ -82,9 +82,9 @@ def test_the_real_library_refuses_a_damaged_plan_as_the_fake_does(library, monke
     machine = Machine().install(monkeypatch)
     spec = EngineSpec("negative", (), (), "")
     for module in (library.module, FakeTensorRt(machine)):
-        messages = tensorrt.Messages(module)
+        messages = tensorrt.ErrorLog(module)
         gpu = cuda.gpu()
-        found = tensorrt.Library(library.flavour, library.version, module, messages)
+        found = tensorrt.Library(library.edition, library.version, module, messages)
         with pytest.raises(PlanUnfit, match="magicTag"), gpu.current("loading"):
             tensorrt.LoadedPlan(b"rubbish" * 50, found, gpu, spec=spec)
 

@@ -10,13 +10,13 @@ import pytest
 
 from engines.backends import cuda, tensorrt
 from engines.backends.tensorrt import TensorRtEngine
-from engines.catalog import CATALOG
 from engines.engine import reference_spec
 from engines.errors import DeviceUnavailable, ModelMismatch, OutOfDeviceMemory, PlanUnfit
 from engines.modelfile import read_model_file
-from engines.plans.compiling import build
-from engines.plans.preparing import Preparer
-from engines.plans.store import Profile, Target
+from engines.plans.builder import build
+from engines.plans.cache import Profile, Target
+from engines.plans.provider import PlanProvider
+from engines.registry import REGISTRY
 from engines.smoke.model import TOLERANCES, open_smoke_model, proof_samples
 from tests.support.onnx_bytes import metadata, one_node
 
@@ -150,9 +150,9 @@ def test_a_damaged_plan_is_refused_and_a_good_one_still_runs(tanh):
     engine.close()
 
 
-@pytest.mark.parametrize("entry", CATALOG, ids=lambda entry: entry.name)
+@pytest.mark.parametrize("entry", REGISTRY, ids=lambda entry: entry.name)
 def test_every_network_is_built_and_proven_here(entry, cache, gpu, library):
-    preparer = Preparer(entry.model(), entry, library=library, gpu=gpu)
+    preparer = PlanProvider(entry.model(), entry, library=library, gpu=gpu)
     try:
         engine = preparer.build(lambda share: None, threading.Event())
     except DeviceUnavailable as error:

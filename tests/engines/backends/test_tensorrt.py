@@ -9,8 +9,8 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 
-from engines.backends import cuda, lanes, tensorrt
-from engines.backends.tensorrt import Library, Messages, TensorRtEngine
+from engines.backends import cuda, execution, tensorrt
+from engines.backends.tensorrt import ErrorLog, Library, TensorRtEngine
 from engines.engine import EngineState, open_engine, reference_spec
 from engines.errors import (
     DeviceLost,
@@ -21,7 +21,7 @@ from engines.errors import (
     PlanUnfit,
 )
 from engines.modelfile import read_model_file
-from engines.plans.store import Plan, PlanKey, PlanStore, Profile, Target
+from engines.plans.cache import Plan, PlanCache, PlanKey, Profile, Target
 from tests.support import fake_tensorrt
 from tests.support.fake_cuda import Machine
 from tests.support.fake_tensorrt import FakeTensorRt
@@ -43,7 +43,7 @@ def trt(machine):
 
 @pytest.fixture(params=["tensorrt", "rtx"])
 def library(request, trt):
-    return Library(request.param, trt.__version__, trt, Messages(trt))
+    return Library(request.param, trt.__version__, trt, ErrorLog(trt))
 
 
 @pytest.fixture
@@ -220,7 +220,7 @@ def test_a_plan_that_does_not_fit_is_refused_in_words(open_plan, machine, trt, c
 def test_a_network_that_cannot_be_recorded_runs_without_a_graph_and_says_so(
     open_plan, machine, caplog
 ):
-    with caplog.at_level(logging.INFO, logger="engines.backends.lanes"):
+    with caplog.at_level(logging.INFO, logger="engines.backends.execution"):
         engine = open_plan(recordable=False)
         for turn in range(3):
             np.testing.assert_array_equal(engine.infer({"x": row(4, turn)})["y"], -row(4, turn))
@@ -236,7 +236,7 @@ def test_a_library_that_can_be_asked_is_asked_before_recording(
         fake_tensorrt.IExecutionContext,
         "is_stream_capturable", lambda self, stream: False, raising=False,
     )  # fmt: skip
-    with caplog.at_level(logging.INFO, logger="engines.backends.lanes"):
+    with caplog.at_level(logging.INFO, logger="engines.backends.execution"):
         engine = open_plan()
         for _ in range(2):
             engine.infer({"x": row(4)})
@@ -264,7 +264,7 @@ def test_a_size_that_finds_no_room_is_an_error_and_the_others_go_on(open_plan, m
 
 
 def test_sizes_beyond_those_kept_replace_the_oldest(open_plan, machine, trt, monkeypatch):
-    monkeypatch.setattr(lanes, "MOST_SIZES", 2)
+    monkeypatch.setattr(execution, "MOST_SIZES", 2)
     engine = open_plan()
     for width in (1, 2, 3, 4, 1):
         np.testing.assert_array_equal(engine.infer({"x": row(width)})["y"], -row(width))
@@ -302,16 +302,16 @@ def test_the_newest_plan_that_fits_is_loaded_by_device(
     machine, library, model, monkeypatch, tmp_path
 ):
     monkeypatch.setenv("STREAMER_CACHE", str(tmp_path))
-    monkeypatch.setattr(tensorrt, "library", lambda flavour=None: library)
+    monkeypatch.setattr(tensorrt, "library", lambda edition=None: library)
     with pytest.raises(DeviceUnavailable, match="streamer engines build"):
         open_engine(model.path, device="cuda", precision="f16")
     assert " cpu " in open_engine(model.path, device="auto").backend
 
     key = PlanKey(
-        model.digest, library.flavour, library.version,
+        model.digest, library.edition, library.version,
         Target("sm89", "f16", (Profile(SIZES),), driver=cuda.gpu().driver_major),
     )  # fmt: skip
-    PlanStore().put(Plan(fake_tensorrt.plan(model.content, [SIZES]), key))
+    PlanCache().put(Plan(fake_tensorrt.plan(model.content, [SIZES]), key))
     engine = open_engine(model.path, device="cuda:0", precision="f16")
     np.testing.assert_array_equal(engine.infer({"x": row(4)})["y"], -row(4))
     engine.close()

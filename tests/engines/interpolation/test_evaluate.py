@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from engines.interpolation import evaluate
-from engines.interpolation.peers import averaged_flow, blend
+from engines.interpolation.baselines import averaged_flow, blend
 from tests.engines.interpolation.scenes import error, pan
 
 

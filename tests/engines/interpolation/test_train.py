@@ -10,10 +10,10 @@ torch = pytest.importorskip("torch", reason="training needs torch")
 pytest.importorskip("onnx", reason="exporting needs onnx")
 
 from engines.errors import InaccurateEngine  # noqa: E402  torch decides whether any of it runs
-from engines.interpolation import data, export, samples, searched, train  # noqa: E402
+from engines.interpolation import data, dis_interpolation, export, samples, train  # noqa: E402
+from engines.interpolation.flow_network import network as whole  # noqa: E402
 from engines.interpolation.model import open_interpolator, proof_samples  # noqa: E402
-from engines.interpolation.network import GUESSES, DeployedMixer, Mixer  # noqa: E402
-from engines.interpolation.whole import network as whole  # noqa: E402
+from engines.interpolation.network import GUESSES, DeployedFusionNet, FusionNet  # noqa: E402
 from tests.engines.interpolation.scenes import error, pan  # noqa: E402
 
 
@@ -34,7 +34,7 @@ def clips(tmp_path, monkeypatch):
     clip = data.Clip("clips/pan.mp4")
     frames = [data.packed(pan(300, 400, (4, 9), t=t)[1]) for t in np.linspace(0.01, 0.99, 12)]
     np.save(clip.decoded, np.stack(frames))
-    monkeypatch.setattr(train, "training", lambda: [clip])
+    monkeypatch.setattr(train, "training_clips", lambda: [clip])
     return [clip]
 
 
@@ -55,7 +55,9 @@ def test_a_picture_of_odd_size_becomes_planes():
 
 @pytest.mark.data
 def test_no_clip_is_on_both_sides_of_the_split():
-    ours, theirs = ({clip.name for clip in each} for each in (data.training(), data.held_out()))
+    ours, theirs = (
+        {clip.name for clip in each} for each in (data.training_clips(), data.held_out())
+    )
     assert not ours & theirs
     assert len(theirs) >= 6
     assert sum("davis" in name for name in theirs) == 3
@@ -76,9 +78,9 @@ def test_the_guesses_of_a_pan_are_what_is_wanted():
 
 
 def test_shares_add_up_and_the_nearer_picture_weighs_more():
-    given = [torch.from_numpy(proof_samples()[1][name]) for name in searched.INPUTS]
+    given = [torch.from_numpy(proof_samples()[1][name]) for name in dis_interpolation.INPUTS]
     with torch.no_grad():
-        shares = DeployedMixer(Mixer().eval())(*given)
+        shares = DeployedFusionNet(FusionNet().eval())(*given)
     assert shares.shape[1] == GUESSES
     assert torch.allclose(shares.sum(1), torch.ones(1))
     assert shares[0, 0].mean() > shares[0, 1].mean()  # t is one quarter
@@ -184,5 +186,5 @@ def test_what_is_exported_opens_and_means_the_same(tmp_path, name):
 def test_an_export_that_says_something_else_is_not_left_behind(tmp_path):
     kind = replace(export.MIXER, allowed=-1.0)
     with pytest.raises(InaccurateEngine):
-        export.export(Mixer(), tmp_path / "small.onnx", metadata={}, kind=kind)
+        export.export(FusionNet(), tmp_path / "small.onnx", metadata={}, kind=kind)
     assert not list(tmp_path.iterdir())

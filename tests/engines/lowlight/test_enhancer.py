@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from engines.lowlight.curves import Yuv
 from engines.lowlight.enhancer import CERTAIN_S, DARK, FADE_S, LIGHT, Enhancer, thumbnail_of
-from engines.lowlight.fullsize import OnCpu
+from engines.lowlight.full_resolution import OnCpu
 from tests.engines.lowlight.scenes import Model, lifting, planes, street
 
 RATE = 25

@@ -11,7 +11,7 @@ import pytest
 
 from engines.lowlight import evaluate
 from engines.lowlight.data import in_part, part_of, read_pairs, read_picture
-from engines.lowlight.picture import darkened, to_rgb
+from engines.lowlight.still_image import darkened, to_rgb
 from tests.engines.lowlight.scenes import Model, planes, street
 
 

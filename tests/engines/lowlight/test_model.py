@@ -8,7 +8,7 @@ import pytest
 from engines.errors import ModelMismatch
 from engines.lowlight.enhancer import thumbnail_of
 from engines.lowlight.model import LowLightModel, open_lowlight_model
-from engines.lowlight.picture import darkened, enhance_picture, to_planes, to_rgb
+from engines.lowlight.still_image import darkened, enhance_picture, to_planes, to_rgb
 from engines.smoke.model import SHIPPED
 from tests.engines.lowlight.scenes import planes, street
 

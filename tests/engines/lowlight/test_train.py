@@ -22,8 +22,8 @@ from engines.lowlight.network import (  # noqa: E402
     to_rgb,
     to_yuv,
 )
-from engines.lowlight.picture import darkened  # noqa: E402
-from engines.lowlight.picture import to_rgb as planes_to_rgb  # noqa: E402
+from engines.lowlight.still_image import darkened  # noqa: E402
+from engines.lowlight.still_image import to_rgb as planes_to_rgb  # noqa: E402
 from tests.engines.lowlight.scenes import planes, street  # noqa: E402
 
 

@@ -8,11 +8,11 @@ from onnx import TensorProto, helper
 
 from engines.backends.tensorrt import library
 from engines.errors import DeviceUnavailable, ModelMismatch
-from engines.plans.casting import half
-from engines.plans.compiling import build
-from engines.plans.graphs import constants
+from engines.plans.builder import build
+from engines.plans.cache import Profile, Target
+from engines.plans.mixed_precision import half
+from engines.plans.onnx_passes import constants
 from engines.plans.quantising import KEPT_ENDS, quantised, ranges_of
-from engines.plans.store import Profile, Target
 from tests.support.networks import file_of, graph_of, opened
 
 LAYERS = 2 * KEPT_ENDS + 2

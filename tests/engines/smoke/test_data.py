@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from engines.smoke.data import (
-    Row,
-    Still,
+    Entry,
+    LabelledImage,
     data_folder,
     in_part,
     part_of,
@@ -25,8 +25,8 @@ def scene(seed, *, mask=None, smoke=False, source="hpwren_aiformankind", group="
         0, 8, (240, 320, 3)
     )
     image[140:] = 70 + 40 * np.sin(np.arange(320) / (3 + seed))[None, :, None]
-    row = Row(source, None, None, smoke=smoke, group=group)
-    return Still(row, np.clip(image, 0, 255).astype(np.uint8), mask)
+    row = Entry(source, None, None, smoke=smoke, group=group)
+    return LabelledImage(row, np.clip(image, 0, 255).astype(np.uint8), mask)
 
 
 def stills():
@@ -107,7 +107,7 @@ def test_an_index_without_masks_or_groups_is_read(tmp_path):
     path = tmp_path / "index.csv"
     path.write_text("source,path,mask,label,class,group\ncam,a.jpg,,image,nonsmoke,\n")
     (row,) = read_index(path)
-    assert row == Row("cam", tmp_path / "a.jpg", None, smoke=False, group="")
+    assert row == Entry("cam", tmp_path / "a.jpg", None, smoke=False, group="")
     with pytest.raises(OSError, match=r"a\.jpg"):
         read_still(row)
 

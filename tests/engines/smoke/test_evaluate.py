@@ -8,10 +8,10 @@ import pytest
 
 from engines.smoke.data import read_index
 from engines.smoke.evaluate import choose_levels, measure, measure_pictures
-from engines.smoke.look import look_size
-from engines.smoke.measures import Calibration, compare, figures, flicker, intervals, regions
+from engines.smoke.inference import look_size
+from engines.smoke.metrics import Calibration, compare, figures, flicker, intervals, regions
 from engines.smoke.model import Look
-from engines.smoke.sheets import Sheets
+from engines.smoke.worst_cases import Sheets
 
 
 class Oracle:

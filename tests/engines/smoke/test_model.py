@@ -100,7 +100,9 @@ def test_opening_proves_once_and_remembers(tmp_path, monkeypatch):
     monkeypatch.setenv("STREAMER_CACHE", str(tmp_path))
     open_smoke_model(device="cpu").close()
     (proof,) = (tmp_path / "proofs").glob("*.json")
-    monkeypatch.setattr("engines.proof.open_reference", lambda path: pytest.fail("proven again"))
+    monkeypatch.setattr(
+        "engines.validation.open_reference", lambda path: pytest.fail("proven again")
+    )
     open_smoke_model(device="cpu").close()
     assert proof.is_file()
 

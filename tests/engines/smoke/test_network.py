@@ -7,7 +7,7 @@ torch = pytest.importorskip("torch", reason="networks need torch")
 
 from torch.nn import functional  # noqa: E402
 
-from engines.smoke.network import FirstConv, Planes, Trunk, prepare  # noqa: E402
+from engines.smoke.network import Encoder, FirstConv, Planes, prepare  # noqa: E402
 
 
 @pytest.fixture(autouse=True)
@@ -29,7 +29,7 @@ def test_the_first_convolution_is_that_of_all_planes_joined():
 
 
 def test_at_half_size_means_at_half_size():
-    trunk = Trunk(stages=2).eval()
+    trunk = Encoder(stages=2).eval()
     picture = torch.randn(1, 3, 64, 96)
     with torch.no_grad():
         want = trunk.early(functional.avg_pool2d(picture, 2))

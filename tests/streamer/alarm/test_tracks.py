@@ -7,15 +7,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streamer.alarm.regions import find_regions
-from streamer.alarm.tracks import Sighting, Track, Tracker, together
-from streamer.frame import Region
+from streamer.alarm.tracks import Track, Tracker, TrackPoint, together
+from streamer.core.frame import Detection
+from streamer.detect.regions import find_regions
 
 NS = 1_000_000_000
 
 
 def region(left, top, right, bottom, *, area=None, mean=0.8, peak=0.9, motion=None, base=None):
-    return Region(
+    return Detection(
         box=(left, top, right, bottom),
         centroid=((left + right) / 2, (top + bottom) / 2),
         base=base or ((left + right) / 2, bottom),
@@ -26,14 +26,14 @@ def region(left, top, right, bottom, *, area=None, mean=0.8, peak=0.9, motion=No
     )
 
 
-def tracker(*, window_s: int = 60, gap_s: int = 5) -> Tracker:
-    return Tracker(window_ns=window_s * NS, gap_ns=gap_s * NS)
+def tracker(*, window_s: int = 60, track_timeout_s: int = 5) -> Tracker:
+    return Tracker(window_ns=window_s * NS, gap_ns=track_timeout_s * NS)
 
 
-def track(*regions: Region) -> Track:
+def track(*regions: Detection) -> Track:
     """One sighting a second."""
     found = Track(1)
-    found.sightings.extend(Sighting(at * NS, seen) for at, seen in enumerate(regions))
+    found.sightings.extend(TrackPoint(at * NS, seen) for at, seen in enumerate(regions))
     return found
 
 
@@ -52,11 +52,11 @@ def test_a_blob_that_stays_is_one_track_from_its_first_look():
     (only,) = tracks.tracks
     assert (only.number, only.first_ns) == (1, 3 * NS)
     assert times(only) == [3, 4, 5, 6, 7]
-    assert only.last == Sighting(7 * NS, PLUME)
+    assert only.last == TrackPoint(7 * NS, PLUME)
 
 
 def test_looks_further_apart_than_the_gap_still_make_a_track():
-    tracks = tracker(gap_s=5)
+    tracks = tracker(track_timeout_s=5)
     for at in (0, 60, 120):
         tracks.update(at * NS, [PLUME])
     (only,) = tracks.tracks
@@ -123,7 +123,7 @@ def test_a_blob_that_drifts_and_grows_keeps_its_track(steps, grown):
 
 
 def test_a_track_survives_a_gap_and_not_a_nanosecond_more():
-    tracks = tracker(gap_s=5)
+    tracks = tracker(track_timeout_s=5)
     tracks.update(0, [PLUME])
     tracks.update(5 * NS, [PLUME])
     assert [found.number for found in tracks.tracks] == [1]
@@ -135,7 +135,7 @@ def test_a_track_survives_a_gap_and_not_a_nanosecond_more():
 
 
 def test_empty_looks_end_a_track_but_do_not_touch_it_before():
-    tracks = tracker(gap_s=5)
+    tracks = tracker(track_timeout_s=5)
     tracks.update(0, [PLUME])
     tracks.update(5 * NS, [])
     assert times(tracks.tracks[0]) == [0]
@@ -179,7 +179,7 @@ def test_a_region_over_two_tracks_makes_them_the_older_one():
 
 
 def test_numbers_are_never_given_twice():
-    tracks = tracker(gap_s=1)
+    tracks = tracker(track_timeout_s=1)
     numbers = []
     for at in range(0, 20, 4):
         tracks.update(at * NS, [PLUME, FAR])

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from streamer.cli import main
-from streamer.cli.exits import Exit
+from streamer.cli.exit_codes import Exit
 
 RIGHT = """\
 defaults: {source: {password: hunter2-secret}}

@@ -6,19 +6,19 @@ import pytest
 
 from engines.backends import cuda
 from engines.backends.tensorrt import library
-from engines.catalog import CATALOG, find
 from engines.errors import DeviceUnavailable
-from engines.plans.compiling import Progress
-from engines.plans.store import Plan, PlanKey, PlanStore
+from engines.plans.builder import Progress
+from engines.plans.cache import Plan, PlanCache, PlanKey
+from engines.registry import REGISTRY, find
 from streamer.cli import engine_plans, main
 from streamer.cli.engines import _entries
-from streamer.cli.exits import Exit
+from streamer.cli.exit_codes import Exit
 
 
 @pytest.fixture(autouse=True)
 def store(tmp_path, monkeypatch):
     monkeypatch.setenv("STREAMER_CACHE", str(tmp_path))
-    return PlanStore()
+    return PlanCache()
 
 
 @pytest.fixture
@@ -38,11 +38,11 @@ def test_the_networks_that_gpus_run_are_among_those_that_are_compiled():
     assert "lowlight-full-size" not in {e.name for e in _entries(None, "f16", compiled=True)}
 
 
-def plan(store, name="lowlight", *, flavour="tensorrt", version="1.0", digest=None, driver=580):
+def plan(store, name="lowlight", *, edition="tensorrt", version="1.0", digest=None, driver=580):
     """A plan as if it had been compiled."""
     entry = find(name)
     target = entry.target("sm89", driver=driver)
-    key = PlanKey(digest or entry.model().digest, flavour, version, target)
+    key = PlanKey(digest or entry.model().digest, edition, version, target)
     return store.put(Plan(b"plan", key, {"name": name}))
 
 
@@ -50,7 +50,7 @@ def test_networks_are_listed_and_then_their_plans(records, store):
     path = plan(store)
     status, said = records("list")
     assert status == Exit.OK
-    assert [record["name"] for record in said[:-1]] == [entry.name for entry in CATALOG]
+    assert [record["name"] for record in said[:-1]] == [entry.name for entry in REGISTRY]
     assert said[-1] == {
         "kind": "plan",
         "name": "lowlight",
@@ -89,7 +89,7 @@ def test_a_damaged_plan_fails_the_check(records, store):
 def test_pruning_keeps_what_may_be_asked_for_again(records, store, monkeypatch):
     pytest.importorskip("onnx", reason="networks by planes are made with it")
     monkeypatch.setattr("engines.backends.tensorrt.library", missing)
-    kept = {plan(store), plan(store, flavour="rtx", version="9", driver=None)}
+    kept = {plan(store), plan(store, edition="rtx", version="9", driver=None)}
     outdated = {plan(store, name, digest="0" * 64) for name in ("interpolation", "smoke-nv12")}
     damaged = plan(store, "smoke-fast")
     damaged.write_bytes(b"")
@@ -99,7 +99,7 @@ def test_pruning_keeps_what_may_be_asked_for_again(records, store, monkeypatch):
     assert set(store.folder.glob("*.plan")) == kept
 
 
-def missing(flavour=None):
+def missing(edition=None):
     raise DeviceUnavailable("TensorRT: not installed")
 
 
@@ -110,7 +110,7 @@ class Installed:
 
 
 def test_pruning_takes_the_plans_of_a_library_that_was_replaced(records, store, monkeypatch):
-    monkeypatch.setattr("engines.backends.tensorrt.library", lambda flavour: Installed)
+    monkeypatch.setattr("engines.backends.tensorrt.library", lambda edition: Installed)
     old, new = plan(store, version="1.0"), plan(store, "interpolation", version="2.0")
     assert [record["path"] for record in records("prune")[1]] == [str(old)]
     assert store.entries()[0].path == new

@@ -1,4 +1,4 @@
-"""`streamer events` and `streamer alerts` on a real store."""
+"""`streamer events` and `streamer deliveries` on a real store."""
 
 import json
 import threading
@@ -12,15 +12,15 @@ from pathlib import Path
 import pytest
 
 from streamer.alarm.event import Event, EventKind
-from streamer.alarm.evidence import seal
 from streamer.cli import main
 from streamer.cli.events import moment
-from streamer.cli.exits import Exit
-from streamer.frame import Region
+from streamer.cli.exit_codes import Exit
+from streamer.core.frame import Detection
+from streamer.evidence.folder import seal
 from streamer.store import Store
 
 NOW = datetime.now(UTC)
-REGION = Region((0.1, 0.2, 0.3, 0.4), (0.2, 0.3), (0.2, 0.4), 0.02, 0.7, 0.9)
+REGION = Detection((0.1, 0.2, 0.3, 0.4), (0.2, 0.3), (0.2, 0.4), 0.02, 0.7, 0.9)
 
 
 def event(camera: str, sequence: int, kind: EventKind, *, ago: timedelta) -> Event:
@@ -49,7 +49,7 @@ def data(tmp_path: Path) -> Path:
         outbox = store.outbox
         sent = outbox.claim("mail")
         assert sent is not None
-        outbox.set_aside(sent.number, error="refused: 404")
+        outbox.dead_letter(sent.number, error="refused: 404")
     return folder
 
 
@@ -136,7 +136,7 @@ def test_an_export_that_fails_leaves_nothing(
     assert not target.parent.exists()
 
 
-@pytest.mark.parametrize("command", [["events", "list"], ["alerts", "pending"]])
+@pytest.mark.parametrize("command", [["events", "list"], ["deliveries", "pending"]])
 def test_without_a_store_there_is_one_line_and_none_is_made(
     tmp_path: Path, command: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -177,30 +177,32 @@ def test_a_time_that_is_none_is_told(data: Path, capsys: pytest.CaptureFixture[s
 
 
 def test_what_is_pending_is_listed(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    mail, hook = run(data, "alerts", "pending", capsys=capsys)
+    mail, hook = run(data, "deliveries", "pending", capsys=capsys)
     assert (mail["channel"], mail["state"], mail["error"]) == ("mail", "dead", "refused: 404")
     assert (hook["channel"], hook["state"], hook["attempts"]) == ("hook", "waiting", 0)
-    assert run(data, "alerts", "pending", "--channel", "mail", capsys=capsys) == [mail]
-    assert main(["alerts", "pending", "--data-dir", str(data)]) == Exit.OK
+    assert run(data, "deliveries", "pending", "--channel", "mail", capsys=capsys) == [mail]
+    assert main(["deliveries", "pending", "--data-dir", str(data)]) == Exit.OK
     assert "refused: 404" in capsys.readouterr().out
 
 
 def test_dead_deliveries_are_brought_back(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert run(data, "alerts", "retry", capsys=capsys) == [{"kind": "retry", "deliveries": 1}]
-    states = [each["state"] for each in run(data, "alerts", "pending", capsys=capsys)]
+    assert run(data, "deliveries", "retry", capsys=capsys) == [{"kind": "retry", "deliveries": 1}]
+    states = [each["state"] for each in run(data, "deliveries", "pending", capsys=capsys)]
     assert states == ["waiting", "waiting"]
 
 
 def test_a_person_may_give_up(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    first, second = (str(each["number"]) for each in run(data, "alerts", "pending", capsys=capsys))
-    assert run(data, "alerts", "give-up", first, second, capsys=capsys) == [
+    first, second = (
+        str(each["number"]) for each in run(data, "deliveries", "pending", capsys=capsys)
+    )
+    assert run(data, "deliveries", "give-up", first, second, capsys=capsys) == [
         {"kind": "give-up", "deliveries": 2}
     ]
-    assert run(data, "alerts", "pending", capsys=capsys) == []
+    assert run(data, "deliveries", "pending", capsys=capsys) == []
     for command in ("give-up", "retry"):
-        assert main(["alerts", command, first, "--data-dir", str(data)]) == Exit.FAILED
+        assert main(["deliveries", command, first, "--data-dir", str(data)]) == Exit.FAILED
         assert "1 of 1 are not pending" in capsys.readouterr().err
-    assert main(["alerts", "pending", "--data-dir", str(data)]) == Exit.OK
+    assert main(["deliveries", "pending", "--data-dir", str(data)]) == Exit.OK
     assert "everybody was told" in capsys.readouterr().out
 
 
@@ -244,7 +246,7 @@ def test_a_test_is_sent_to_every_channel_and_each_is_told_apart(
     receiver: ThreadingHTTPServer, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     file = _two_hooks(tmp_path, receiver.server_port)
-    assert main(["alerts", "test", file, "--json"]) == Exit.FAILED
+    assert main(["deliveries", "test", file, "--json"]) == Exit.FAILED
     shown = capsys.readouterr()
     good, bad = map(json.loads, shown.out.splitlines())
     assert (good["channel"], good["delivered"], good["error"]) == ("good", True, None)
@@ -259,9 +261,9 @@ def test_one_channel_may_be_tested(
     receiver: ThreadingHTTPServer, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     file = _two_hooks(tmp_path, receiver.server_port)
-    assert main(["alerts", "test", file, "--channel", "good", "-q"]) == Exit.OK
+    assert main(["deliveries", "test", file, "--channel", "good", "-q"]) == Exit.OK
     assert capsys.readouterr().out == "good: was told\n"
-    assert main(["alerts", "test", file, "--channel", "god"]) == Exit.USAGE
+    assert main(["deliveries", "test", file, "--channel", "god"]) == Exit.USAGE
     assert "there are: good, bad" in capsys.readouterr().err
 
 
@@ -274,7 +276,7 @@ def test_a_channel_that_cannot_be_made_is_a_fault_of_the_configuration(
         "notify: {mail: {kind: apprise, url: 'nonsense://hunter2-secret'}}\n"
         "cameras: {a: {source: {address: x}}}\n"
     )
-    assert main(["alerts", "test", str(file)]) == Exit.CONFIG
+    assert main(["deliveries", "test", str(file)]) == Exit.CONFIG
     shown = capsys.readouterr().err
     assert shown.startswith("streamer: notify.mail: ")
     assert "hunter2" not in shown
@@ -285,5 +287,5 @@ def test_without_channels_there_is_nobody_to_tell(
 ) -> None:
     file = tmp_path / "fire.yaml"
     file.write_text("cameras: {a: {source: {address: x}}}\n")
-    assert main(["alerts", "test", str(file)]) == Exit.USAGE
+    assert main(["deliveries", "test", str(file)]) == Exit.USAGE
     assert "nobody is told" in capsys.readouterr().err

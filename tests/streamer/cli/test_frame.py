@@ -11,11 +11,12 @@ import structlog
 import typer
 
 from engines.errors import DeviceUnavailable
-from streamer import __version__, cli, log
+from streamer import __version__, cli
 from streamer.cli import main, output
 from streamer.cli.common import common
-from streamer.cli.exits import Exit, exit_code, one_line
-from streamer.errors import ConfigError, SinkError, SourceLost, StorageError, Trouble
+from streamer.cli.exit_codes import Exit, exit_code, one_line
+from streamer.core import log
+from streamer.core.errors import ConfigError, SinkError, SourceFault, SourceLost, StorageError
 
 ROOT = Path(__file__).parents[3]
 HEAVY = ["av", "cv2", "numpy", "openvino", "onnxruntime", "pydantic", "rich", "ruamel.yaml",
@@ -79,11 +80,11 @@ def test_the_version_is_for_people_or_scripts(capsys: pytest.CaptureFixture[str]
         (SinkError("x"), 1),
         (typer.BadParameter("x"), 2),
         (ConfigError("x"), 3),
-        (SourceLost("x", trouble=Trouble.ENDED), 4),
+        (SourceLost("x", trouble=SourceFault.ENDED), 4),
         (DeviceUnavailable("x"), 5),
         (KeyboardInterrupt(), 130),
         (BrokenPipeError(), 141),
-        (ExceptionGroup("x", [ValueError("y"), SourceLost("x", trouble=Trouble.ENDED)]), 4),
+        (ExceptionGroup("x", [ValueError("y"), SourceLost("x", trouble=SourceFault.ENDED)]), 4),
         (ExceptionGroup("x", [ExceptionGroup("y", [ConfigError("z")]), StorageError("x")]), 3),
     ],
 )
@@ -236,7 +237,7 @@ def test_arguments_of_a_command_survive_the_common_options() -> None:
     assert seen == [6]
 
 
-@pytest.mark.parametrize("style", ["people", "json"])
+@pytest.mark.parametrize("style", ["text", "json"])
 def test_the_log_goes_to_standard_error_without_secrets(
     style: log.Style, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -257,7 +258,7 @@ def test_the_log_goes_to_standard_error_without_secrets(
         assert second["event"] == "library ***"
 
 
-@pytest.mark.parametrize("style", ["people", "json"])
+@pytest.mark.parametrize("style", ["text", "json"])
 def test_an_error_in_the_log_shows_its_traceback_without_secrets(
     style: log.Style, capsys: pytest.CaptureFixture[str]
 ) -> None:

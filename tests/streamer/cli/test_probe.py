@@ -9,10 +9,10 @@ import av
 import numpy as np
 import pytest
 
-from engines.catalog import CATALOG
 from engines.errors import ModelFileError
+from engines.registry import REGISTRY
 from streamer.cli import main
-from streamer.cli.exits import Exit
+from streamer.cli.exit_codes import Exit
 
 ROOT = Path(__file__).parents[3]
 
@@ -165,7 +165,7 @@ def test_the_networks_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["engines", "list", "--json"]) == Exit.OK
     record, *others = map(json.loads, capsys.readouterr().out.splitlines())
     assert (record["kind"], record["name"]) == ("engine", "smoke")
-    assert [one["name"] for one in others] == [entry.name for entry in CATALOG[1:]]
+    assert [one["name"] for one in others] == [entry.name for entry in REGISTRY[1:]]
     assert len(record["digest"]) == 64
     assert main(["engines", "list"]) == Exit.OK
     assert record["digest"][:12] in capsys.readouterr().out

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from streamer.cli import main
-from streamer.cli.exits import Exit
+from streamer.cli.exit_codes import Exit
 from streamer.convert.verify import NAMES
 from tests.support.corpus import Corpus
 from tests.support.rework import rework

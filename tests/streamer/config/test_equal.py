@@ -6,9 +6,8 @@ from typing import Any
 
 import pytest
 
-from streamer.alarm.background import Background
-from streamer.alarm.rule import AlarmRule
-from streamer.budget import _BACKGROUND_SLOTS
+from streamer.alarm.policy import AlarmPolicy
+from streamer.app.resource_budget import _BACKGROUND_SLOTS
 from streamer.config.camera import (
     AlarmSettings,
     BackgroundSettings,
@@ -17,6 +16,7 @@ from streamer.config.camera import (
 )
 from streamer.config.channels import RetrySettings
 from streamer.config.values import Section
+from streamer.detect.background import Background
 from streamer.notify.retry import RetryPolicy
 from streamer.sources.options import VideoOptions
 from streamer.sources.reconnect import Backoff
@@ -34,7 +34,7 @@ def of_call(function: Any) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("settings", "part", "ours"),
     [
-        (AlarmSettings(), of_class(AlarmRule), {"threshold", "outline"}),
+        (AlarmSettings(), of_class(AlarmPolicy), {"threshold", "low_threshold"}),
         (BackgroundSettings(), of_call(Background), {"enabled"}),
         (ReconnectSettings(), of_class(Backoff), set()),
         (RetrySettings(), of_class(RetryPolicy), {"give_up_after_days"}),
@@ -54,7 +54,7 @@ def test_deliveries_are_given_up_after_the_same_time() -> None:
 
 
 def test_every_setting_of_the_alarm_can_be_told() -> None:
-    assert of_class(AlarmRule).keys() <= AlarmSettings.model_fields.keys()
+    assert of_class(AlarmPolicy).keys() <= AlarmSettings.model_fields.keys()
 
 
 def test_the_budget_knows_the_pictures_of_the_background() -> None:

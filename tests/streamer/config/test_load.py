@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from streamer.config import InvalidConfig, from_source, load
-from streamer.config.models import fill_in, merge
+from streamer.config.settings import fill_in, merge
 
 plain = st.recursive(
     st.integers() | st.text(max_size=3) | st.none() | st.lists(st.integers(), max_size=2),

@@ -12,7 +12,7 @@ from ruamel.yaml import YAML
 from streamer.config import InvalidConfig, from_source, load, redact
 from streamer.config.reference import reference
 from streamer.config.secrets import Surroundings, substitute
-from streamer.errors import ConfigError
+from streamer.core.errors import ConfigError
 
 SENTINEL = "s3ntinel-7f3a"
 

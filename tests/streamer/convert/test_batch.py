@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from streamer.convert.batch import tasks
-from streamer.errors import SinkError, SourceRejected
+from streamer.core.errors import SinkError, SourceRejected
 
 
 @pytest.fixture

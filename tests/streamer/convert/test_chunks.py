@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from streamer.convert.chunks import nanoseconds, plan_chunks
-from streamer.retiming import NS
+from streamer.core.frame_schedule import NS
 from tests.support.facts import video
 
 CLOCKS = [Fraction(1, 1000), Fraction(1, 90_000), Fraction(1001, 24_000), Fraction(1, 25)]
@@ -97,9 +97,13 @@ def test_few_pictures_a_second_are_many_seconds_and_many_are_five():
     assert {chunk.pictures for chunk in fast[:-1]} == {1250}
 
 
-@pytest.mark.parametrize("times_are", ["in order", "guessed"])
-def test_a_recording_without_sure_times_is_one_piece(times_are):
-    facts = video([number * 40 for number in range(2000)], range(0, 2000, 25), times_are=times_are)
+@pytest.mark.parametrize("timestamp_quality", ["in order", "guessed"])
+def test_a_recording_without_sure_times_is_one_piece(timestamp_quality):
+    facts = video(
+        [number * 40 for number in range(2000)],
+        range(0, 2000, 25),
+        timestamp_quality=timestamp_quality,
+    )
     (chunk,) = plan_chunks(facts)
     assert (chunk.pictures, chunk.last) == (2000, True)
 

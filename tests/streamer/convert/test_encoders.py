@@ -6,21 +6,21 @@ import av
 import numpy as np
 import pytest
 
-from streamer.convert.encode import ChunkEncoder, Coding
+from streamer.convert.chunk_sink import ChunkEncoder, EncodeSettings
 from streamer.convert.encoders import (
     ENCODERS,
     default_encoder,
     holds_dynamic_range,
     options,
 )
-from streamer.convert.inventory import HighDynamicRange, take
 from streamer.convert.journal import ChunkCounts, Journal
-from streamer.convert.mux import Assembly
-from streamer.errors import SinkError
-from streamer.frame import Frame
-from streamer.picture import ColorTags, Picture
-from streamer.planar import arrays, layout
-from streamer.retiming import NS, Retiming
+from streamer.convert.media_info import HighDynamicRange, take
+from streamer.convert.mux import Muxer
+from streamer.core.errors import SinkError
+from streamer.core.frame import Frame
+from streamer.core.frame_schedule import NS, FrameSchedule
+from streamer.core.image import ColorTags, Image
+from streamer.core.pixel_format import layout, plane_views
 from tests.support.clips import video_clip
 
 HERE = [name for name, spec in ENCODERS.items() if spec.available and "nvenc" not in name]
@@ -43,17 +43,17 @@ def frames(pixel_format):
     top = (1 << form.depth) - 1
     for number in range(COUNT):
         frame = av.VideoFrame(64, 48, pixel_format)
-        for plane in arrays(frame, form):
+        for plane in plane_views(frame, form):
             plane[:] = np.linspace(top // 5, top // 2, plane.shape[1]).astype(form.sample)
             plane[:, 2 * number : 2 * number + 8] = top * 4 // 5
         frame.color_primaries, frame.color_trc, frame.colorspace = 9, 16, 9
         at_ns = number * NS // 25
-        yield Frame(Picture(frame), at_ns, at_ns, number, synthetic=number % 2 == 1)
+        yield Frame(Image(frame), at_ns, at_ns, number, synthetic=number % 2 == 1)
 
 
 def coding(name, pixel_format, *, quality="draft", color=BT2020, **more):
     spec = ENCODERS[name]
-    return Coding(
+    return EncodeSettings(
         spec=spec,
         options=options(spec, quality, pixel_format=pixel_format, **more),
         width=64,
@@ -61,7 +61,7 @@ def coding(name, pixel_format, *, quality="draft", color=BT2020, **more):
         pixel_format=spec.stored(pixel_format),
         aspect=Fraction(1),
         color=color,
-        retiming=Retiming(),
+        retiming=FrameSchedule(),
         time_base=Fraction(1, 90_000),
         rate=Fraction(25),
     )
@@ -90,7 +90,7 @@ def recording(tmp_path_factory):
 def decoded(told, finished, recording, *, suffix=".mkv"):
     """The pictures of a chunk, from a file that it was put into."""
     output = finished.packets.with_name(f"out{suffix}")
-    part = Assembly(recording, told, ()).write(output, [finished])
+    part = Muxer(recording, told, ()).write(output, [finished])
     with av.open(str(part)) as file:
         return list(file.decode(video=0))
 
@@ -121,8 +121,8 @@ def test_an_encoder_writes_a_chunk_that_can_be_played(tmp_path, recording, name,
     assert finished.pictures[0].keyframe
     form = layout(pixel_format)
     for frame, before in zip(played, frames(pixel_format), strict=True):
-        wanted = arrays(before.picture.video_frame(), form)
-        made = arrays(frame.reformat(format=pixel_format), form)
+        wanted = plane_views(before.image.video_frame(), form)
+        made = plane_views(frame.reformat(format=pixel_format), form)
         apart = [
             np.abs(one.astype(int) - other.astype(int)).mean() / (1 << form.depth)
             for one, other in zip(made, wanted, strict=True)

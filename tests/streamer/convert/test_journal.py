@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from streamer.convert.journal import ChunkCounts, CodedPicture, Journal, identity
-from streamer.errors import StorageError
+from streamer.core.errors import StorageError
 
 JOB = {"version": "1", "asked": {"factor": "2"}, "chunks": [[0, 10], [10, 20]]}
 COUNTS = ChunkCounts(

@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 
 from streamer.convert.encoders import ENCODERS
-from streamer.convert.inventory import HighDynamicRange, take
+from streamer.convert.media_info import HighDynamicRange, take
 from streamer.convert.plan import ConvertOptions, plan
-from streamer.errors import SinkError, SourceRejected, Trouble
-from streamer.picture import ColorTags
-from streamer.retiming import Retiming
+from streamer.core.errors import SinkError, SourceFault, SourceRejected
+from streamer.core.frame_schedule import FrameSchedule
+from streamer.core.image import ColorTags
 from tests.support.clips import video_clip
 from tests.support.facts import inventory, stream, video
 
@@ -34,25 +34,26 @@ def planned(clip, output="out.mkv", *, others=(), recording=None, asked=None, **
 
 SOURCES = [
     ({"recording": {"encrypted": True}}, "is encrypted; it must be decrypted first",
-     Trouble.UNKNOWN_CODEC),
-    ({"pictures": None}, "has no video", Trouble.NO_VIDEO),
+     SourceFault.UNKNOWN_CODEC),
+    ({"pictures": None}, "has no video", SourceFault.NO_VIDEO),
     ({"pictures": None, "others": [stream(0, "audio", codec="aac")]}, "has no video",
-     Trouble.NO_VIDEO),
+     SourceFault.NO_VIDEO),
     ({"pictures": None, "others": [stream(0, "video", disposition=COVER)]}, "has no video",
-     Trouble.NO_VIDEO),
+     SourceFault.NO_VIDEO),
     ({"pictures": None, "others": [stream(0, "video", packets=0)]},
-     "has a video stream without a single picture", Trouble.NO_VIDEO),
-    ({"pixel_format": ""}, "no picture of its h264 video can be decoded", Trouble.UNKNOWN_CODEC),
+     "has a video stream without a single picture", SourceFault.NO_VIDEO),
+    ({"pixel_format": ""}, "no picture of its h264 video can be decoded",
+     SourceFault.UNKNOWN_CODEC),
     ({"width": 16_386, "height": 64}, "pictures of 16386x64 are too large",
-     Trouble.UNKNOWN_CODEC),
+     SourceFault.UNKNOWN_CODEC),
     ({"interlaced": True},
      "is interlaced, each picture holds two moments; --deinterlace makes one of them",
-     Trouble.UNKNOWN_CODEC),
+     SourceFault.UNKNOWN_CODEC),
     ({"pixel_format": "xyz12le"},
      "xyz12le is no planar format of whole numbers; --pixel-format yuv420p converts it",
-     Trouble.UNKNOWN_CODEC),
+     SourceFault.UNKNOWN_CODEC),
     ({"asked": {"pixel_format": "nv12"}}, "nv12 is no planar format of whole numbers",
-     Trouble.UNKNOWN_CODEC),
+     SourceFault.UNKNOWN_CODEC),
 ]  # fmt: skip
 
 
@@ -182,16 +183,16 @@ def test_subtitles_go_at_the_speed_of_the_picture(recordings):
 @pytest.mark.parametrize(
     ("asked", "retiming"),
     [
-        ({}, Retiming()),
-        ({"factor": 3}, Retiming(factor=3)),
-        ({"speed": Fraction(1, 4)}, Retiming(factor=4, speed=Fraction(1, 4))),
-        ({"speed": Fraction(3, 10)}, Retiming(factor=3, speed=Fraction(3, 10))),
-        ({"speed": Fraction(2)}, Retiming(speed=Fraction(2))),
-        ({"speed": Fraction(1, 4), "factor": 1}, Retiming(speed=Fraction(1, 4))),
-        ({"rate": Fraction(60)}, Retiming(rate=Fraction(60))),
+        ({}, FrameSchedule()),
+        ({"factor": 3}, FrameSchedule(factor=3)),
+        ({"speed": Fraction(1, 4)}, FrameSchedule(factor=4, speed=Fraction(1, 4))),
+        ({"speed": Fraction(3, 10)}, FrameSchedule(factor=3, speed=Fraction(3, 10))),
+        ({"speed": Fraction(2)}, FrameSchedule(speed=Fraction(2))),
+        ({"speed": Fraction(1, 4), "factor": 1}, FrameSchedule(speed=Fraction(1, 4))),
+        ({"rate": Fraction(60)}, FrameSchedule(rate=Fraction(60))),
         (
             {"rate": Fraction(60), "speed": Fraction(1, 2)},
-            Retiming(rate=Fraction(120), speed=Fraction(1, 2)),
+            FrameSchedule(rate=Fraction(120), speed=Fraction(1, 2)),
         ),
     ],
 )
@@ -247,7 +248,7 @@ def test_only_what_is_interlaced_is_deinterlaced(clip):
 
 
 def test_a_person_is_told_what_is_odd(clip):
-    assert planned(clip, times_are="guessed").notes == (
+    assert planned(clip, timestamp_quality="guessed").notes == (
         "no times are stored: taken as 25 pictures a second",
     )
     turned = planned(clip, display_matrix=(0,) * 9, asked={"overlay": True})

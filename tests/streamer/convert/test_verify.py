@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from streamer.convert.verify import Expectation, Report, verify
-from streamer.errors import SourceRejected
+from streamer.core.errors import SourceRejected
 from tests.support.corpus import RECORDINGS, Corpus
-from tests.support.rework import Picture, Recode, rework
+from tests.support.rework import Image, Recode, rework
 
 UNFIT = {
     ".mp4": {
@@ -114,10 +114,10 @@ def test_a_good_encoding_passes(file: str, suffix: str, recordings: Corpus, tmp_
     assert not faults(verify(recordings[file], coded))
 
 
-def times_over(factor: int, speed: Fraction = Fraction(1)) -> Callable[..., list[Picture]]:
+def times_over(factor: int, speed: Fraction = Fraction(1)) -> Callable[..., list[Image]]:
     """Each frame *factor* times."""
 
-    def edit(pictures: list[Picture]) -> list[Picture]:
+    def edit(pictures: list[Image]) -> list[Image]:
         last = 2 * pictures[-1].time - pictures[-2].time
         times = [*(one.time for one in pictures), last]
         return [
@@ -129,12 +129,12 @@ def times_over(factor: int, speed: Fraction = Fraction(1)) -> Callable[..., list
     return edit
 
 
-def evenly(rate: int) -> Callable[..., list[Picture]]:
+def evenly(rate: int) -> Callable[..., list[Image]]:
     """The frame that is on, or comes within 2 ms, at a constant rate."""
 
     soon = Fraction(1, 500)
 
-    def edit(pictures: list[Picture]) -> list[Picture]:
+    def edit(pictures: list[Image]) -> list[Image]:
         end = 2 * pictures[-1].time - pictures[-2].time
         times = [Fraction(number, rate) for number in range(int(end * rate))]
         return [
@@ -257,7 +257,7 @@ def test_a_stream_left_out_on_purpose_passes(recordings: Corpus, tmp_path: Path)
 
 
 def test_changed_pictures_pass_where_that_was_asked_for(recordings: Corpus, tmp_path: Path) -> None:
-    def brighter(pictures: list[Picture]) -> list[Picture]:
+    def brighter(pictures: list[Image]) -> list[Image]:
         return [
             replace(
                 one,

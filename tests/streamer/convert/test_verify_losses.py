@@ -14,7 +14,7 @@ import pytest
 from streamer.convert.verify import Expectation, verify
 from tests.support.clips import truncated
 from tests.support.corpus import Corpus
-from tests.support.rework import Picture, Recode, rework
+from tests.support.rework import Image, Recode, rework
 
 KEEP = {"preset": "veryfast", "crf": "16"}
 
@@ -90,18 +90,18 @@ def size(width: int, height: int) -> Callable[[Any], object]:
     return set_size
 
 
-def between(left: Picture, right: Picture, share: float) -> Picture:
+def between(left: Image, right: Image, share: float) -> Image:
     """A mixture of two pictures, halfway in time."""
     one, other = (side.frame.to_ndarray(format="rgb24") for side in (left, right))
     mixed = np.round(one * (1 - share) + other * share).astype(np.uint8)
     frame = av.VideoFrame.from_ndarray(mixed, format="rgb24")
-    return Picture(time=(left.time + right.time) / 2, frame=frame)
+    return Image(time=(left.time + right.time) / 2, frame=frame)
 
 
-def doubled(share: float) -> Callable[[list[Picture]], list[Picture]]:
+def doubled(share: float) -> Callable[[list[Image]], list[Image]]:
     """Twice the frames, each new one a mixture."""
 
-    def edit(pictures: list[Picture]) -> list[Picture]:
+    def edit(pictures: list[Image]) -> list[Image]:
         pairs = itertools.pairwise(pictures)
         made = [one for left, right in pairs for one in (left, between(left, right, share))]
         last = pictures[-1]
@@ -110,11 +110,11 @@ def doubled(share: float) -> Callable[[list[Picture]], list[Picture]]:
     return edit
 
 
-def one_more(pictures: list[Picture]) -> Iterable[Picture]:
+def one_more(pictures: list[Image]) -> Iterable[Image]:
     return [*pictures[:31], between(pictures[30], pictures[31], 0), *pictures[31:]]
 
 
-def again(pictures: list[Picture]) -> Iterable[Picture]:
+def again(pictures: list[Image]) -> Iterable[Image]:
     """Frame 31 shows frame 30 once more."""
     return [
         replace(one, frame=pictures[30].frame) if place == 31 else one
@@ -122,14 +122,14 @@ def again(pictures: list[Picture]) -> Iterable[Picture]:
     ]
 
 
-def one_by_one_later(pictures: list[Picture]) -> Iterable[Picture]:
+def one_by_one_later(pictures: list[Image]) -> Iterable[Image]:
     """Every frame shows the one before it."""
     return [pictures[0]] + [
         replace(one, frame=before.frame) for before, one in itertools.pairwise(pictures)
     ]
 
 
-def without_captions(pictures: list[Picture]) -> Iterable[Picture]:
+def without_captions(pictures: list[Image]) -> Iterable[Image]:
     return [
         replace(
             one,
@@ -139,11 +139,11 @@ def without_captions(pictures: list[Picture]) -> Iterable[Picture]:
     ]
 
 
-def at_24(pictures: list[Picture]) -> Iterable[Picture]:
+def at_24(pictures: list[Image]) -> Iterable[Image]:
     return [replace(one, time=Fraction(place, 24)) for place, one in enumerate(pictures)]
 
 
-def at_25_of_the_first(pictures: list[Picture]) -> Iterable[Picture]:
+def at_25_of_the_first(pictures: list[Image]) -> Iterable[Image]:
     """An uneven rate made even, by people who count frames."""
     return [replace(one, time=Fraction(place, 25)) for place, one in enumerate(pictures)]
 

@@ -10,14 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streamer.convert.inventory import VideoFacts
+from streamer.convert.media_info import VideoInfo
+from streamer.convert.verify.frame_matching import Timeline, deduced, shift_between, timeline
 from streamer.convert.verify.report import Expectation
-from streamer.convert.verify.timeline import (
-    Timeline,
-    deduced,
-    shift_between,
-    timeline,
-)
 
 ZERO = Fraction(0)
 FILM = Fraction(1001, 24000)
@@ -38,14 +33,12 @@ class Times:
         return int(self.times[0]) * self.time_base
 
 
-def video(
-    times: Sequence[Fraction], clock: Fraction, *, last: Fraction | None = None
-) -> VideoFacts:
+def video(times: Sequence[Fraction], clock: Fraction, *, last: Fraction | None = None) -> VideoInfo:
     """Times in seconds, as a container with *clock* rounds them."""
     length = last or (times[-1] - times[-2] if len(times) > 1 else Fraction(1, 25))
     ticks = [round(time / clock) for time in times]
     made = Times(np.array(ticks, np.int64), clock, max(1, round(length / clock)))
-    return cast("VideoFacts", made)
+    return cast("VideoInfo", made)
 
 
 def steady(count: int, step: Fraction, *, start: Fraction = ZERO) -> list[Fraction]:
@@ -62,7 +55,7 @@ def multiplied(times: list[Fraction], factor: int) -> list[Fraction]:
     ]
 
 
-def matched(before: VideoFacts, after: VideoFacts, **asked: Any) -> Timeline:
+def matched(before: VideoInfo, after: VideoInfo, **asked: Any) -> Timeline:
     return timeline(before, after, Expectation(**asked), shift=ZERO)
 
 

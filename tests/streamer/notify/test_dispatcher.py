@@ -7,13 +7,13 @@ from contextlib import contextmanager
 
 import pytest
 
-from streamer.clock import Stop
-from streamer.errors import StorageError
+from streamer.core.clock import CancelToken
+from streamer.core.errors import StorageError
 from streamer.notify import Dispatcher, RetryPolicy
 from streamer.store import Store
 from tests.support.deliveries import ScriptedChannel, event, failed
 
-QUICK = RetryPolicy(initial_s=0.01, cap_s=0.02)
+QUICK = RetryPolicy(initial_s=0.01, max_delay_s=0.02)
 
 
 @pytest.fixture
@@ -24,15 +24,15 @@ def store(tmp_path):
 
 @contextmanager
 def running(store, *channels, **more):
-    stop = Stop()
+    cancel = CancelToken()
     more.setdefault("retry", QUICK)
     dispatcher = Dispatcher(store, channels, **more)
-    thread = threading.Thread(target=dispatcher.run, args=(stop,))
+    thread = threading.Thread(target=dispatcher.run, args=(cancel,))
     thread.start()
     try:
         yield dispatcher
     finally:
-        stop.set()
+        cancel.set()
         thread.join(timeout=30)
         assert not thread.is_alive()
 
@@ -115,22 +115,22 @@ def test_confirmations_are_told_with_their_channel(store):
 
 
 def test_an_alarm_raised_while_the_program_ends_is_still_told(store):
-    stop = Stop()
-    stop.set()
+    cancel = CancelToken()
+    cancel.set()
     siren = ScriptedChannel()
     for number in range(3):
         store.add(event("a", number), channels=["siren"])
-    Dispatcher(store, [siren]).run(stop)
+    Dispatcher(store, [siren]).run(cancel)
     assert len(siren.taken) == 3
 
 
 def test_the_end_does_not_wait_for_a_receiver_that_is_gone(store):
-    stop = Stop()
-    stop.set()
+    cancel = CancelToken()
+    cancel.set()
     siren = ScriptedChannel(script=[failed()])
     for alarm in ("a", "b", "c"):
         store.add(event(alarm), channels=["siren"])
-    Dispatcher(store, [siren]).run(stop)
+    Dispatcher(store, [siren]).run(cancel)
     assert len(siren.tried) == 1
     assert len(store.outbox.pending()) == 3
 
@@ -191,11 +191,11 @@ def test_a_fault_of_the_program_comes_out_of_run_and_ends_every_thread(store):
     store.add(event(), channels=["siren"])
     dispatcher = Dispatcher(store, [siren, mail], on_confirmed=faulty)
     with pytest.raises(ExceptionGroup) as caught:
-        dispatcher.run(Stop())
+        dispatcher.run(CancelToken())
     assert caught.group_contains(RuntimeError, match="fault")
-    stop = Stop()
-    stop.set()
-    dispatcher.run(stop)
+    cancel = CancelToken()
+    cancel.set()
+    dispatcher.run(cancel)
     assert siren.taken == ["north-1-0"], "it may run again, and sends nothing twice"
 
 

@@ -62,7 +62,7 @@ def test_the_state_is_retained_and_the_event_is_not(broker):
 def test_an_event_that_was_overtaken_does_not_change_the_state(broker):
     with MqttListener(broker.port) as listener, channel_for(broker) as channel:
         channel.deliver(notice(event("a", 1, kind="cleared")))
-        channel.deliver(notice(event("a", 0), overtaken=True))
+        channel.deliver(notice(event("a", 0), superseded=True))
         listener.wait_for(lambda: len(listener.on("streamer/north/event")) == 2)
         assert listener.on("streamer/north/alarm") == ["OFF"]
 
@@ -125,7 +125,7 @@ def test_a_test_beside_a_program_that_watches_does_not_disturb_it(broker):
     with MqttListener(broker.port) as listener, channel_for(broker, cameras=cameras) as watching:
         watching.deliver(notice())
         with channel_for(broker, cameras=cameras) as testing:
-            testing.deliver(notice(event("test", camera="test"), overtaken=True))
+            testing.deliver(notice(event("test", camera="test"), superseded=True))
         listener.wait_for(lambda: listener.on(AVAILABILITY)[-2:] == ["offline", "online"])
         assert listener.on("streamer/north/alarm") == ["ON"]
         assert listener.on("streamer/south/alarm") == []

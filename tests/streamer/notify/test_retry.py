@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from streamer.notify import RetryPolicy
 
-POLICY = RetryPolicy(initial_s=2, cap_s=300)
+POLICY = RetryPolicy(initial_s=2, max_delay_s=300)
 
 
 @pytest.mark.parametrize(
@@ -30,7 +30,7 @@ def test_a_receiver_gets_the_pause_it_asks_for_within_an_hour(asked_s, seconds):
     assert pause == timedelta(seconds=seconds)
 
 
-@pytest.mark.parametrize("values", [{"initial_s": 0}, {"initial_s": 10, "cap_s": 5}])
+@pytest.mark.parametrize("values", [{"initial_s": 0}, {"initial_s": 10, "max_delay_s": 5}])
 def test_impossible_pauses_are_refused(values):
     with pytest.raises(ValueError, match="initial_s must be"):
         RetryPolicy(**values)

@@ -278,5 +278,5 @@ def test_a_certificate_is_checked(encrypted):
 
 
 def test_an_overtaken_event_is_sent_like_any_other(receiver):
-    WebhookChannel("siren", url=receiver.url).deliver(replace(notice(), overtaken=True))
+    WebhookChannel("siren", url=receiver.url).deliver(replace(notice(), superseded=True))
     assert len(receiver.requests) == 1

@@ -16,10 +16,10 @@ from pathlib import Path
 import av
 import pytest
 
-from streamer.clock import MediaClock
-from streamer.errors import StorageError
+from streamer.core.atomic_file import AtomicFile
+from streamer.core.clock import MediaClock
+from streamer.core.errors import StorageError
 from streamer.recording.clip import ClipFile, write_clip
-from streamer.recording.part_file import PartFile
 from streamer.recording.recovery import recover_part
 from streamer.recording.ring import PacketRing
 from tests.support.packets import SECOND, STEP, pictures, pictures_of, real_packets, shifted
@@ -251,7 +251,7 @@ def test_a_file_starts_with_a_key_frame(tmp_path):
 # Killed, at any write.
 
 
-class Killed(PartFile):
+class Killed(AtomicFile):
     """Writes only the first *allowed* times, and of the next a half, as a kill would have it."""
 
     allowed = 0
@@ -271,7 +271,7 @@ def test_whatever_write_a_kill_interrupts_the_rest_plays_and_can_be_recovered(
     tmp_path, monkeypatch, allowed
 ):
     packets = real_packets(frames=100, b_frames=2)
-    monkeypatch.setattr("streamer.recording.clip.PartFile", Killed)
+    monkeypatch.setattr("streamer.recording.clip.AtomicFile", Killed)
     monkeypatch.setattr(Killed, "allowed", allowed)
     monkeypatch.setattr(Killed, "publish", lambda self: None)
     write_clip(packets, tmp_path / "clip.mp4", clock=CLOCK)
@@ -339,7 +339,7 @@ def test_a_killed_process_leaves_a_part_that_plays(tmp_path, encoder, container,
 LIMITED = """
 import resource, sys
 from pathlib import Path
-from streamer.errors import StorageError
+from streamer.core.errors import StorageError
 from streamer.recording.clip import write_clip
 from tests.support.packets import real_packets
 
@@ -371,7 +371,7 @@ def test_a_file_that_may_not_grow_is_told_in_one_line_and_what_is_there_plays(tm
 SMALL_DISK = """
 import subprocess, sys
 from pathlib import Path
-from streamer.errors import StorageError
+from streamer.core.errors import StorageError
 from streamer.recording.clip import write_clip
 from streamer.recording.recovery import recover_part
 from tests.support.packets import pictures_of, real_packets

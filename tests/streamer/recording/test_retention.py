@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streamer.recording.layout import recording_path
+from streamer.recording.recording_paths import recording_path
 from streamer.recording.retention import Reason, Retention, free_bytes
 
 NOW = datetime(2026, 8, 10, 12, tzinfo=UTC)

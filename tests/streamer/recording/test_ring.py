@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streamer.clock import Stop
-from streamer.recording.ring import Ending, PacketRing
+from streamer.core.clock import CancelToken
+from streamer.recording.ring import EndReason, PacketRing
 from tests.support.packets import SECOND, STEP, packet
 
 NEVER_S = 0.01
@@ -52,7 +52,9 @@ def test_both_bounds_hold_after_every_packet_and_the_first_kept_is_a_key_frame(
         statistics = ring.statistics()
         assert statistics.bytes <= max_bytes
         assert statistics.bytes >= sum(len(p.payload) for g in ring._groups for p in g.packets)
-        assert statistics.received == (statistics.packets + statistics.evicted + statistics.unkept)
+        assert statistics.received == (
+            statistics.packets + statistics.evicted + statistics.discarded
+        )
         groups = list(ring._groups)
         assert all(group.packets[0].keyframe for group in groups)
         # Without its first group the ring would be too short.
@@ -78,7 +80,7 @@ def test_a_clip_has_its_whole_preroll_or_says_how_much_is_missing(stream, data):
     wanted = [one for one in stream if one.dts_ns <= end_ns]
     if not found:
         assert not any(one.keyframe for one in wanted)
-        assert feed.late_ns is None
+        assert feed.pre_roll_shortfall_ns is None
         return
     assert found[0].keyframe
     # Nothing lost, nothing twice, order kept: the clip is a run of the stream up to its end.
@@ -87,10 +89,10 @@ def test_a_clip_has_its_whole_preroll_or_says_how_much_is_missing(stream, data):
     early = [one for one in keys if one.pts_ns <= start_ns and one.dts_ns <= now_ns]
     if early:
         assert found[0] is early[-1]
-        assert feed.late_ns == 0
+        assert feed.pre_roll_shortfall_ns == 0
     else:
         assert found[0] is keys[0]
-        assert feed.late_ns == max(0, keys[0].pts_ns - start_ns)
+        assert feed.pre_roll_shortfall_ns == max(0, keys[0].pts_ns - start_ns)
 
 
 @given(streams(), st.integers(600, 6000), st.lists(st.booleans(), max_size=60))
@@ -116,7 +118,7 @@ def test_a_slow_reader_is_bounded_and_told_and_what_it_gets_can_be_decoded(
     if got:
         assert got[0].keyframe
         assert feed.lost == len(stream) - place[id(got[0])] - len(got)
-        assert bool(feed.lost) == ("lost" in feed.shortcoming())
+        assert bool(feed.lost) == ("lost" in feed.missing_reason())
         assert ring.statistics().lost == feed.lost
 
 
@@ -126,8 +128,8 @@ def test_a_clip_taken_now_does_not_mind_later_eviction():
     for number in range(100, 1000):
         ring(packet(number, keyframe=number % 25 == 0))
     assert numbers(feed) == list(range(50, 201))
-    assert feed.ending is Ending.REACHED
-    assert feed.shortcoming() == ""
+    assert feed.ending is EndReason.REACHED
+    assert feed.missing_reason() == ""
 
 
 def test_pictures_of_the_wanted_time_that_are_decoded_late_are_in_the_clip():
@@ -144,15 +146,15 @@ def test_a_stream_that_began_later_than_the_preroll_is_told():
         ring(packet(number, keyframe=number % 25 == 0))
     feed = ring.clip(0, 120 * STEP, timeout_s=NEVER_S)
     assert numbers(feed) == list(range(100, 121))
-    assert feed.late_ns == 4 * SECOND
-    assert "4.0 s late" in feed.shortcoming()
+    assert feed.pre_roll_shortfall_ns == 4 * SECOND
+    assert "4.0 s late" in feed.missing_reason()
 
 
 def test_silence_ends_a_clip_and_is_told():
     feed = filled(10).clip(0, SECOND, timeout_s=NEVER_S)
     assert numbers(feed) == list(range(10))
-    assert feed.ending is Ending.SILENT
-    assert "nothing came for 0.01 s" in feed.shortcoming()
+    assert feed.ending is EndReason.SILENT
+    assert "nothing came for 0.01 s" in feed.missing_reason()
 
 
 def test_closing_the_ring_ends_a_clip_and_is_told():
@@ -160,8 +162,8 @@ def test_closing_the_ring_ends_a_clip_and_is_told():
     feed = ring.clip(0, SECOND, timeout_s=60)
     ring.close()
     assert numbers(feed) == list(range(10))
-    assert feed.ending is Ending.CLOSED
-    assert "the camera was stopped" in feed.shortcoming()
+    assert feed.ending is EndReason.CLOSED
+    assert "the camera was stopped" in feed.missing_reason()
     assert numbers(ring.clip(0, SECOND, timeout_s=60)) == []
 
 
@@ -171,8 +173,8 @@ def test_a_clip_that_is_cut_short_keeps_what_has_come_and_says_so():
     feed.finish()
     ring(packet(10))
     assert numbers(feed) == list(range(10))
-    assert feed.ending is Ending.CLOSED
-    assert "ends early" in feed.shortcoming()
+    assert feed.ending is EndReason.CLOSED
+    assert "ends early" in feed.missing_reason()
     assert ring.statistics().feeds == 0
 
 
@@ -199,13 +201,13 @@ def test_an_endless_group_never_exceeds_the_bytes_and_clips_go_on_at_the_next_ke
     for number in range(500, 520):
         ring(packet(number, keyframe=number == 505, size=700))
     assert numbers(feed) == list(range(505, 511))
-    assert feed.late_ns == 15 * STEP
+    assert feed.pre_roll_shortfall_ns == 15 * STEP
 
 
 def test_a_follower_of_an_endless_group_gets_every_packet():
     ring = PacketRing(max_ns=10 * SECOND, max_bytes=10_000)
     got = []
-    with ring.follow(Stop()) as feed:
+    with ring.follow(CancelToken()) as feed:
         for number in range(500):
             ring(packet(number, keyframe=number == 0, size=700))
             got.append(next(feed))
@@ -214,13 +216,13 @@ def test_a_follower_of_an_endless_group_gets_every_packet():
 
 
 def test_following_starts_at_the_newest_key_frame_and_ends_with_stop():
-    ring, stop = filled(60), Stop()
-    feed = ring.follow(stop)
+    ring, cancel = filled(60), CancelToken()
+    feed = ring.follow(cancel)
     assert [next(feed).dts_ns // STEP for _ in range(10)] == list(range(50, 60))
     reader = threading.Thread(target=lambda: got.extend(feed))
     got = []
     reader.start()
-    stop.set()
+    cancel.set()
     reader.join(5)
     assert not reader.is_alive()
     assert got == []
@@ -229,9 +231,9 @@ def test_following_starts_at_the_newest_key_frame_and_ends_with_stop():
 
 
 def test_a_stop_that_is_set_already_ends_following_at_once():
-    stop = Stop()
-    stop.set()
-    assert list(filled(10).follow(stop)) == []
+    cancel = CancelToken()
+    cancel.set()
+    assert list(filled(10).follow(cancel)) == []
 
 
 def test_a_reader_that_leaves_costs_nothing_more():
@@ -241,7 +243,7 @@ def test_a_reader_that_leaves_costs_nothing_more():
         next(feed)
     assert ring.statistics().feeds == 0
     assert list(feed) == []
-    assert "the reader left" in feed.shortcoming()
+    assert "the reader left" in feed.missing_reason()
 
 
 def test_many_threads_read_the_same_stream_whole():

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from streamer.clock import MediaClock, Stop
-from streamer.recording.layout import recording_path, recording_start
+from streamer.core.clock import CancelToken, MediaClock
+from streamer.recording.recording_paths import recording_path, recording_start
 from streamer.recording.ring import PacketRing
 from streamer.recording.segments import SegmentRecorder
 from tests.support.packets import SECOND, STEP, pictures, pictures_of, real_packets, shifted
@@ -29,8 +29,8 @@ class FedRing(PacketRing):
         super().__init__(max_ns=SECOND, max_bytes=max_bytes)
         self._feeding = packets
 
-    def follow(self, stop):
-        feed = super().follow(stop)
+    def follow(self, cancel):
+        feed = super().follow(cancel)
         for one in self._feeding:
             self(one)
         self.close()
@@ -40,14 +40,14 @@ class FedRing(PacketRing):
 @contextlib.contextmanager
 def running(recorder, ring):
     """The recorder in a thread of its own, following *ring*."""
-    stop = Stop()
-    thread = threading.Thread(target=recorder, args=(stop,))
+    cancel = CancelToken()
+    thread = threading.Thread(target=recorder, args=(cancel,))
     thread.start()
     try:
         until(lambda: ring.statistics().feeds == 1)
         yield
     finally:
-        stop.set()
+        cancel.set()
         thread.join(10)
     assert not thread.is_alive()
 
@@ -72,7 +72,7 @@ def clock():
 def test_files_are_cut_at_key_frames_and_together_hold_every_picture_once(tmp_path):
     packets = real_packets(frames=240, gop=20, b_frames=2)
     recorder = SegmentRecorder(FedRing(packets), tmp_path, segment_s=3, clock=clock())
-    recorder(Stop())
+    recorder(CancelToken())
     names = ["2026-08-01/23-59-56.mp4", "2026-08-02/00-00-00.mp4", "2026-08-02/00-00-03.mp4"]
     assert files(tmp_path) == names
     found = [picture for name in names for picture in pictures_of(tmp_path / name)[0]]
@@ -85,7 +85,7 @@ def test_files_are_cut_at_key_frames_and_together_hold_every_picture_once(tmp_pa
 def test_a_camera_that_changes_its_size_starts_a_new_file_even_in_the_same_second(tmp_path):
     packets = [*real_packets(frames=5), *shifted(real_packets(width=640, height=360), 5 * STEP)]
     recorder = SegmentRecorder(FedRing(packets), tmp_path, clock=clock())
-    recorder(Stop())
+    recorder(CancelToken())
     assert files(tmp_path) == ["2026-08-01/23-59-57-2.mp4", "2026-08-01/23-59-57.mp4"]
     assert recorder.state().files == 2
 
@@ -188,7 +188,7 @@ def test_a_full_disk_stops_recording_but_not_the_worker_which_goes_on_when_there
 def test_a_folder_that_cannot_be_made_is_trouble_not_a_crash(tmp_path):
     (tmp_path / "north").write_text("in the way")
     recorder = SegmentRecorder(FedRing(real_packets()), tmp_path / "north", clock=clock())
-    recorder(Stop())
+    recorder(CancelToken())
     state = recorder.state()
     assert state.trouble.startswith("cannot write")
     assert state.missed == 50
@@ -198,7 +198,7 @@ def test_what_a_slow_disk_missed_is_counted(tmp_path):
     packets = real_packets(frames=100)
     ring = FedRing(packets, max_bytes=sum(len(one.payload) + 300 for one in packets[:50]))
     recorder = SegmentRecorder(ring, tmp_path, clock=clock())
-    recorder(Stop())
+    recorder(CancelToken())
     assert recorder.state().missed == ring.statistics().lost == 50
 
 
@@ -206,17 +206,17 @@ RECORDER = """
 import sys, threading
 from datetime import datetime, UTC
 from pathlib import Path
-from streamer import log
-from streamer.clock import MediaClock, Stop
+from streamer.core import log
+from streamer.core.clock import CancelToken, MediaClock
 from streamer.recording.ring import PacketRing
 from streamer.recording.segments import SegmentRecorder
 from tests.support.packets import real_packets, shifted, STEP
 
-log.set_up(level="error", style="people")  # Its lines must not fall between ours.
+log.set_up(level="error", style="text")  # Its lines must not fall between ours.
 ring = PacketRing(max_ns=10**9, max_bytes=1 << 26)
 clock = MediaClock(datetime(2026, 8, 1, 14, tzinfo=UTC))
 recorder = SegmentRecorder(ring, Path(sys.argv[1]), segment_s=4, clock=clock)
-threading.Thread(target=recorder, args=(Stop(),)).start()
+threading.Thread(target=recorder, args=(CancelToken(),)).start()
 while not ring.statistics().feeds:
     pass
 for turn in range(7):  # Of two seconds each; every two of them make a file.
@@ -243,7 +243,7 @@ def test_a_killed_recorder_loses_a_second_and_the_next_one_makes_its_file_whole(
     worthless = tmp_path / "2026-08-01" / "13-00-00.mp4.part"
     worthless.write_bytes(b"killed before the first picture")
 
-    SegmentRecorder(FedRing([]), tmp_path)(Stop())
+    SegmentRecorder(FedRing([]), tmp_path)(CancelToken())
     assert files(tmp_path) == sorted({name.removesuffix(".part") for name in left})
     total = sum(len(pictures_of(tmp_path / name)[0]) for name in files(tmp_path))
     assert total >= 6 * 50 - 26

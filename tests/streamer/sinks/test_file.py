@@ -12,8 +12,8 @@ import av
 import numpy as np
 import pytest
 
-from streamer.errors import SinkError
-from streamer.picture import ColorTags, Picture
+from streamer.core.errors import SinkError
+from streamer.core.image import ColorTags, Image
 from streamer.sinks.file import VideoFileSink
 from tests.support.clips import images
 from tests.support.frames import STEP_NS, frame
@@ -23,17 +23,17 @@ SECOND = 1_000_000_000
 
 
 def flat(level, *, width=128, height=96):
-    return Picture.from_rgb(np.full((height, width, 3), level, np.uint8))
+    return Image.from_rgb(np.full((height, width, 3), level, np.uint8))
 
 
 def shown(picture, number=0, *, pts_ns=None):
     pts_ns = number * STEP_NS if pts_ns is None else pts_ns
-    return replace(frame(number), picture=picture, pts_ns=pts_ns)
+    return replace(frame(number), image=picture, pts_ns=pts_ns)
 
 
 def clip(count, *, width=128, height=96):
     for number, image in enumerate(images(count, width=width, height=height)):
-        yield shown(Picture.from_rgb(image), number)
+        yield shown(Image.from_rgb(image), number)
 
 
 def decoded(path):
@@ -55,7 +55,7 @@ def test_every_picture_is_in_the_file_in_order_and_looks_as_it_came(tmp_path):
     came = decoded(tmp_path / "north.mp4")
     assert len(came) == 60
     for before, after in zip(sent, came, strict=True):
-        wrong = np.abs(before.picture.luma().astype(int) - luma(after))
+        wrong = np.abs(before.image.luma().astype(int) - luma(after))
         assert wrong.mean() < 4, f"picture {before.number}"
 
 
@@ -114,23 +114,23 @@ def test_an_odd_size_becomes_the_even_one_below(tmp_path, width, height, stored)
 
 @pytest.mark.parametrize("full_range", [False, True])
 def test_the_colours_mean_what_they_meant(tmp_path, full_range):
-    canvas = Picture.blank((96, 128), color=ColorTags(1, 1, 1, full_range)).canvas()
+    canvas = Image.blank((96, 128), color=ColorTags(1, 1, 1, full_range)).canvas()
     for plane, level in ((canvas.planes.y, 200), (canvas.planes.u, 90), (canvas.planes.v, 160)):
         plane[:] = level
     picture = canvas.picture()
     VideoFileSink(tmp_path / "north.mp4")(shown(picture, number) for number in range(3))
-    came = Picture(decoded(tmp_path / "north.mp4")[1])
+    came = Image(decoded(tmp_path / "north.mp4")[1])
     assert came.color == picture.color
     assert np.abs(came.rgb().astype(int) - picture.rgb()).max() < 6
 
 
 def test_what_was_shown_to_others_is_left_as_it_was(tmp_path):
     shared = list(clip(5))
-    before = [one.picture.luma().copy() for one in shared]
+    before = [one.image.luma().copy() for one in shared]
     VideoFileSink(tmp_path / "a.mp4")(iter(shared))
     VideoFileSink(tmp_path / "b.mp4")(iter(shared))
     assert all(
-        np.array_equal(one.picture.luma(), luma_before)
+        np.array_equal(one.image.luma(), luma_before)
         for one, luma_before in zip(shared, before, strict=True)
     )
     assert len(decoded(tmp_path / "a.mp4")) == len(decoded(tmp_path / "b.mp4")) == 5

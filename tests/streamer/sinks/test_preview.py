@@ -14,9 +14,9 @@ import httpx
 import numpy as np
 import pytest
 
-from streamer.clock import Stop
-from streamer.errors import SinkError
-from streamer.picture import Picture
+from streamer.core.clock import CancelToken
+from streamer.core.errors import SinkError
+from streamer.core.image import Image
 from streamer.sinks.preview import PreviewServer
 from tests.support.frames import frame
 from tests.support.stepping import StepClock
@@ -29,7 +29,7 @@ class Preview:
     """A server on a free port, with cameras whose time the test moves."""
 
     def __init__(self, *, token=None, status=dict):
-        self.clock, self.stop, self.why = StepClock(), Stop(), ""
+        self.clock, self.stop, self.why = StepClock(), CancelToken(), ""
         self.server = PreviewServer("127.0.0.1", 0, token=token, status=status)
         self.port = int(self.server.url.rstrip("/").rpartition(":")[2])
 
@@ -37,8 +37,8 @@ class Preview:
         return self.server.sink(name, clock=self.clock, stale_after_s=1.0, why=lambda: self.why)
 
     def show(self, level, name="north"):
-        picture = Picture.from_rgb(np.full((96, 128, 3), level, np.uint8))
-        self.camera(name)([replace(frame(0, arrived_ns=self.clock.now_ns), picture=picture)])
+        picture = Image.from_rgb(np.full((96, 128, 3), level, np.uint8))
+        self.camera(name)([replace(frame(0, arrived_ns=self.clock.now_ns), image=picture)])
 
     def get(self, path, **headers):
         with httpx.Client(timeout=LIMIT_S, trust_env=False) as client:

@@ -16,10 +16,10 @@ import av
 import numpy as np
 import pytest
 
-from streamer.errors import SinkError
-from streamer.picture import ColorTags, Picture
+from streamer.core.errors import SinkError
+from streamer.core.image import ColorTags, Image
+from streamer.sinks.frame_pipe import read_picture, write_frame
 from streamer.sinks.publish import PublishSettings, PublishSink
-from streamer.sinks.wire import read_picture, write_frame
 from tests.support.frames import frame
 from tests.support.rtsp_server import free_port
 
@@ -28,8 +28,8 @@ PASSWORD = "wa:tch1"
 
 
 def shown(level, number=0, *, width=128, height=96, arrived_ns=None):
-    picture = Picture.from_rgb(np.full((height, width, 3), level, np.uint8))
-    return replace(frame(number, arrived_ns=arrived_ns), picture=picture)
+    picture = Image.from_rgb(np.full((height, width, 3), level, np.uint8))
+    return replace(frame(number, arrived_ns=arrived_ns), image=picture)
 
 
 def settings(url, *, rate=25.0, stale_after_s=LIMIT_S):
@@ -226,18 +226,18 @@ def test_the_publisher_ends_by_itself_when_the_program_was_killed(sent):
 @pytest.mark.parametrize("size", [(96, 128), (97, 129), (1, 1)])
 @pytest.mark.parametrize("full_range", [False, True])
 def test_a_picture_is_the_same_after_the_pipe(size, full_range):
-    canvas = Picture.blank(size, color=ColorTags(1, 1, 1, full_range)).canvas()
+    canvas = Image.blank(size, color=ColorTags(1, 1, 1, full_range)).canvas()
     for plane in (canvas.planes.y, canvas.planes.u, canvas.planes.v):
         plane[:] = np.random.default_rng(plane.size).integers(0, 256, plane.shape)
     picture, pipe = canvas.picture(), io.BytesIO()
-    write_frame(pipe, replace(frame(0, arrived_ns=7), picture=picture))
+    write_frame(pipe, replace(frame(0, arrived_ns=7), image=picture))
     write_frame(pipe, shown(90, arrived_ns=2**62))
     pipe.seek(0)
     first, second = read_picture(pipe), read_picture(pipe)
     assert (first.arrived_ns, second.arrived_ns) == (7, 2**62)
-    assert (first.picture.size, first.picture.color) == (size, picture.color)
-    assert np.array_equal(first.picture.rgb(), picture.rgb())
-    assert second.picture.size == (96, 128)
+    assert (first.image.size, first.image.color) == (size, picture.color)
+    assert np.array_equal(first.image.rgb(), picture.rgb())
+    assert second.image.size == (96, 128)
     assert read_picture(pipe) is None
 
 

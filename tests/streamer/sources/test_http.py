@@ -5,8 +5,8 @@ from itertools import islice, pairwise
 
 import pytest
 
-from streamer.clock import Stop, SystemClock
-from streamer.errors import SourceLost, SourceRejected, Trouble
+from streamer.core.clock import CancelToken, SystemClock
+from streamer.core.errors import SourceFault, SourceLost, SourceRejected
 from streamer.sources.address import Kind
 from streamer.sources.options import VideoOptions
 from streamer.sources.probe import probe
@@ -38,7 +38,7 @@ def until_failure(source):
     """All frames until it breaks off, and why it did."""
     frames = []
     with pytest.raises((SourceLost, SourceRejected)) as caught:
-        frames.extend(source(Stop()))
+        frames.extend(source(CancelToken()))
     return frames, caught.value
 
 
@@ -46,14 +46,14 @@ def test_a_transport_stream_is_watched_until_it_breaks_off(camera, transport_str
     camera.bodies["/live.ts"] = pieces(transport_stream)
     frames, error = until_failure(stream(camera.url + "/live.ts"))
     assert len(frames) == 50
-    assert error.trouble is Trouble.ENDED
+    assert error.trouble is SourceFault.ENDED
 
 
 def test_a_transport_stream_that_falls_silent_is_stalled(camera, transport_stream):
     camera.bodies["/live.ts"] = pieces(transport_stream, silent_after=len(transport_stream) // 2)
     frames, error = until_failure(stream(camera.url + "/live.ts"))
     assert frames
-    assert error.trouble is Trouble.STALLED
+    assert error.trouble is SourceFault.STALLED
 
 
 def test_motion_jpeg_has_the_times_of_its_arrival(camera):
@@ -71,7 +71,7 @@ def test_hls_is_watched_to_its_end(camera, tmp_path):
     frames, error = until_failure(stream(camera.url + "/hls/live.m3u8"))
     assert len(frames) == 75
     assert all(b.pts_ns - a.pts_ns == 40_000_000 for a, b in pairwise(frames))
-    assert error.trouble is Trouble.ENDED
+    assert error.trouble is SourceFault.ENDED
 
 
 @pytest.mark.parametrize("login", ["basic", "digest"])
@@ -81,13 +81,13 @@ def test_a_stream_behind_a_login_is_watched(camera, transport_stream, login):
     frames, _ = until_failure(stream(camera.url + "/live.ts", user=USER, password=PASSWORD))
     assert len(frames) == 50
     _, error = until_failure(stream(camera.url + "/live.ts", user=USER, password="secret"))
-    assert error.trouble is Trouble.WRONG_PASSWORD
+    assert error.trouble is SourceFault.WRONG_PASSWORD
 
 
 def test_a_page_that_is_no_video_is_damaged_and_a_missing_one_not_found(camera):
     camera.bodies["/page"] = b"<html>welcome</html>"
-    assert until_failure(stream(camera.url + "/page"))[1].trouble is Trouble.DAMAGED
-    assert until_failure(stream(camera.url + "/none"))[1].trouble is Trouble.NOT_FOUND
+    assert until_failure(stream(camera.url + "/page"))[1].trouble is SourceFault.DAMAGED
+    assert until_failure(stream(camera.url + "/none"))[1].trouble is SourceFault.NOT_FOUND
 
 
 def snapshots(url, *, clock=None, **settings):
@@ -97,13 +97,13 @@ def snapshots(url, *, clock=None, **settings):
 def test_snapshots_are_polled_at_their_interval(camera):
     camera.bodies["/snap.jpg"] = jpeg()
     clock = StepClock()
-    stop = StepStop(clock)
+    cancel = StepStop(clock)
     source = snapshots(camera.url + "/snap.jpg?channel=1", clock=clock, interval_ns=2_000_000_000)
-    with closing(source(stop)) as frames:
+    with closing(source(cancel)) as frames:
         taken = list(islice(frames, 4))
     assert [frame.pts_ns / 1e9 for frame in taken] == [0, 2, 4, 6]
     assert [frame.number for frame in taken] == [0, 1, 2, 3]
-    assert taken[0].picture.size == (180, 320)
+    assert taken[0].image.size == (180, 320)
     assert camera.requests == ["/snap.jpg?channel=1"] * 4
 
 
@@ -112,11 +112,11 @@ def test_snapshots_behind_a_login_are_fetched(camera, login):
     camera.bodies["/snap.jpg"] = jpeg()
     camera.login = login
     apart = snapshots(camera.url + "/snap.jpg", user=USER, password=PASSWORD)
-    assert next(apart(Stop())).number == 0
+    assert next(apart(CancelToken())).number == 0
     inside = camera.url.replace("//", f"//{USER}:wa%3Atch%401%2F%25@") + "/snap.jpg"
-    assert next(snapshots(inside)(Stop())).number == 0
+    assert next(snapshots(inside)(CancelToken())).number == 0
     _, error = until_failure(snapshots(camera.url + "/snap.jpg", user=USER, password="secret"))
-    assert error.trouble is Trouble.WRONG_PASSWORD
+    assert error.trouble is SourceFault.WRONG_PASSWORD
     assert isinstance(error, SourceRejected)
 
 
@@ -127,7 +127,7 @@ def test_snapshots_go_on_with_time_and_number_after_a_failure(camera):
     first = next(source(StepStop(clock)))
     camera.bodies.clear()
     frames, error = until_failure(source)
-    assert (frames, error.trouble) == ([], Trouble.NOT_FOUND)
+    assert (frames, error.trouble) == ([], SourceFault.NOT_FOUND)
     clock.step(60)
     camera.bodies["/snap.jpg"] = jpeg()
     again = next(source(StepStop(clock)))
@@ -138,16 +138,16 @@ def test_a_snapshot_that_is_no_picture_is_damaged(camera):
     for body in (b"", b"<html>login</html>", jpeg()[:200]):
         camera.bodies["/snap.jpg"] = body
         _, error = until_failure(snapshots(camera.url + "/snap.jpg"))
-        assert error.trouble is Trouble.DAMAGED
+        assert error.trouble is SourceFault.DAMAGED
 
 
 def test_a_snapshot_camera_that_is_not_there_is_named_without_its_password(camera):
     refused = snapshots(f"http://fire:secret@127.0.0.1:{free_port()}/snap.jpg?pwd=secret")
     _, error = until_failure(refused)
-    assert error.trouble is Trouble.REFUSED
+    assert error.trouble is SourceFault.REFUSED
     assert "secret" not in str(error) + repr(refused)
     _, error = until_failure(snapshots("http://no-such-camera.invalid/snap.jpg"))
-    assert error.trouble is Trouble.NO_ROUTE
+    assert error.trouble is SourceFault.NO_ROUTE
 
 
 def test_a_snapshot_camera_that_says_nothing_is_stalled(camera):
@@ -155,12 +155,14 @@ def test_a_snapshot_camera_that_says_nothing_is_stalled(camera):
     _, error = until_failure(
         SnapshotSource(camera.url + "/snap.jpg", clock=SystemClock(), timeout_s=0.3)
     )
-    assert error.trouble is Trouble.STALLED
+    assert error.trouble is SourceFault.STALLED
 
 
 def test_a_probe_of_a_snapshot_address_looks_once(camera):
     camera.bodies["/snap.jpg"] = jpeg()
-    report = probe(camera.url + "/snap.jpg", options=VideoOptions(timeout_s=1), stop=Stop())
+    report = probe(
+        camera.url + "/snap.jpg", options=VideoOptions(timeout_s=1), cancel=CancelToken()
+    )
     assert (report.kind, report.width, report.height) == (Kind.SNAPSHOT, 320, 180)
     assert len(camera.requests) == 1
 

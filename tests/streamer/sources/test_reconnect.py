@@ -2,16 +2,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streamer.clock import Stop
-from streamer.errors import Cancelled, SourceLost, SourceRejected, Trouble
-from streamer.sources.reconnect import Backoff, Phase, Reconnecting
+from streamer.core.clock import CancelToken
+from streamer.core.errors import Cancelled, SourceFault, SourceLost, SourceRejected
+from streamer.sources.reconnect import Backoff, ConnectionState, ReconnectingSource
 from tests.support.frames import frame
 from tests.support.stepping import StepClock, StepStop
 
-NO_JITTER = Backoff(initial_s=1, factor=2, cap_s=5, rejected_s=30, jitter=0, steady_s=10)
+NO_JITTER = Backoff(initial_s=1, factor=2, max_delay_s=5, rejected_s=30, jitter=0, reset_after_s=10)
 
 
-def lost(trouble=Trouble.REFUSED):
+def lost(trouble=SourceFault.REFUSED):
     return SourceLost("cam: refused", trouble=trouble)
 
 
@@ -20,7 +20,7 @@ def scripted(clock, *script):
     attempts = iter(script)
     state = {"number": 0}
 
-    def source(stop):
+    def source(cancel):
         count, step_s, error = next(attempts)
         for _ in range(count):
             clock.step(step_s)
@@ -35,9 +35,9 @@ def scripted(clock, *script):
 def run(*script, pauses, backoff=NO_JITTER, chance=0.0):
     """The frames, waits and states until so many waits have passed."""
     clock = StepClock()
-    stop = StepStop(clock, limit=pauses)
+    cancel = StepStop(clock, limit=pauses)
     states = []
-    source = Reconnecting(
+    source = ReconnectingSource(
         scripted(clock, *script),
         clock=clock,
         backoff=backoff,
@@ -46,8 +46,8 @@ def run(*script, pauses, backoff=NO_JITTER, chance=0.0):
     )
     frames = []
     with pytest.raises(Cancelled):
-        frames.extend(source(stop))
-    return [one.number for one in frames], stop.pauses, states
+        frames.extend(source(cancel))
+    return [one.number for one in frames], cancel.pauses, states
 
 
 def test_each_wait_is_longer_up_to_the_cap():
@@ -56,7 +56,7 @@ def test_each_wait_is_longer_up_to_the_cap():
 
 
 def test_chance_only_shortens_a_wait():
-    backoff = Backoff(initial_s=1, cap_s=5, jitter=0.25)
+    backoff = Backoff(initial_s=1, max_delay_s=5, jitter=0.25)
     assert backoff.wait_s(1, rejected=False, chance=1.0) == 0.75
     assert backoff.wait_s(9, rejected=False, chance=0.0) == 5
 
@@ -68,20 +68,20 @@ def test_a_wait_stays_within_its_bounds_for_years(failures, rejected, chance):
 
 
 def test_a_rejection_is_tried_again_rarely():
-    wrong = SourceRejected("cam: wrong password", trouble=Trouble.WRONG_PASSWORD)
+    wrong = SourceRejected("cam: wrong password", trouble=SourceFault.WRONG_PASSWORD)
     _, pauses, states = run((0, 0, wrong), (0, 0, wrong), (0, 0, lost()), pauses=2)
     assert pauses == [30, 30]
-    assert states[-2].trouble is Trouble.WRONG_PASSWORD
+    assert states[-2].trouble is SourceFault.WRONG_PASSWORD
 
 
 def test_a_stretch_of_good_frames_ends_a_series_of_failures():
-    good = (12, 1, lost(Trouble.ENDED))
+    good = (12, 1, lost(SourceFault.ENDED))
     _, pauses, _ = run((0, 0, lost()), (0, 0, lost()), good, (0, 0, lost()), pauses=3)
     assert pauses == [1, 2, 1]
 
 
 def test_a_stream_that_breaks_at_once_continues_the_series():
-    flapping = (1, 1, lost(Trouble.ENDED))
+    flapping = (1, 1, lost(SourceFault.ENDED))
     _, pauses, _ = run(flapping, flapping, flapping, flapping, pauses=3)
     assert pauses == [1, 2, 4]
 
@@ -89,80 +89,80 @@ def test_a_stream_that_breaks_at_once_continues_the_series():
 def test_the_end_of_a_source_is_a_failure_too():
     frames, _, states = run((2, 1, None), (1, 1, None), (0, 0, lost()), pauses=2)
     assert frames == [0, 1, 2]
-    waiting = [state for state in states if state.phase is Phase.WAITING]
-    assert [state.trouble for state in waiting][:2] == [Trouble.ENDED] * 2
+    waiting = [state for state in states if state.phase is ConnectionState.WAITING]
+    assert [state.trouble for state in waiting][:2] == [SourceFault.ENDED] * 2
 
 
 def test_the_states_say_how_it_stands_and_since_when():
     _, _, states = run((2, 1, lost()), (0, 0, lost()), (3, 1, lost()), pauses=2)
     told = [(state.phase, state.since_ns // 10**9, state.attempts) for state in states]
     assert told == [
-        (Phase.CONNECTING, 0, 0),
-        (Phase.LIVE, 1, 0),
-        (Phase.WAITING, 2, 1),
-        (Phase.CONNECTING, 2, 1),
-        (Phase.WAITING, 2, 2),
-        (Phase.CONNECTING, 2, 2),
-        (Phase.LIVE, 6, 0),
-        (Phase.WAITING, 8, 3),
+        (ConnectionState.CONNECTING, 0, 0),
+        (ConnectionState.LIVE, 1, 0),
+        (ConnectionState.WAITING, 2, 1),
+        (ConnectionState.CONNECTING, 2, 1),
+        (ConnectionState.WAITING, 2, 2),
+        (ConnectionState.CONNECTING, 2, 2),
+        (ConnectionState.LIVE, 6, 0),
+        (ConnectionState.WAITING, 8, 3),
     ]
     assert states[2].retry_in_s == 1
     assert states[2].message == "cam: refused"
-    assert states[3].trouble is Trouble.REFUSED
+    assert states[3].trouble is SourceFault.REFUSED
     assert states[6].trouble is None
 
 
 def test_a_stop_during_a_wait_ends_at_once():
     clock = StepClock()
-    stop = Stop()
-    source = Reconnecting(
+    cancel = CancelToken()
+    source = ReconnectingSource(
         scripted(clock, (0, 0, lost())),
         clock=clock,
-        backoff=Backoff(initial_s=3600, cap_s=3600),
-        on_state=lambda state: stop.set() if state.phase is Phase.WAITING else None,
+        backoff=Backoff(initial_s=3600, max_delay_s=3600),
+        on_state=lambda state: cancel.set() if state.phase is ConnectionState.WAITING else None,
     )
     with pytest.raises(Cancelled):
-        next(source(stop))
+        next(source(cancel))
 
 
 def test_a_stop_while_frames_come_is_an_ordinary_end():
     clock = StepClock()
-    stop = Stop()
+    cancel = CancelToken()
 
-    def source(stop):
+    def source(cancel):
         number = 0
-        while not stop.is_set():
+        while not cancel.is_set():
             yield frame(number)
             number += 1
 
-    frames = Reconnecting(source, clock=clock)(stop)
+    frames = ReconnectingSource(source, clock=clock)(cancel)
     next(frames)
-    stop.set()
+    cancel.set()
     assert list(frames) == []
 
 
 def test_closing_it_closes_the_attempt_within():
     closed = []
 
-    def source(stop):
+    def source(cancel):
         try:
             yield frame(0)
         finally:
             closed.append(True)
 
-    frames = Reconnecting(source, clock=StepClock())(Stop())
+    frames = ReconnectingSource(source, clock=StepClock())(CancelToken())
     next(frames)
     frames.close()
     assert closed == [True]
 
 
 def test_other_errors_are_not_mended():
-    def source(stop):
+    def source(cancel):
         raise ZeroDivisionError
         yield
 
     with pytest.raises(ZeroDivisionError):
-        next(Reconnecting(source, clock=StepClock())(Stop()))
+        next(ReconnectingSource(source, clock=StepClock())(CancelToken()))
 
 
 @pytest.mark.parametrize("wrong", [{"initial_s": 0}, {"factor": 0.5}, {"jitter": 2}])

@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from streamer.clock import Stop, SystemClock
-from streamer.errors import SourceLost, SourceRejected, Trouble
-from streamer.packet import CodedPacket
-from streamer.sources.looks import Decode
+from streamer.core.clock import CancelToken, SystemClock
+from streamer.core.errors import SourceFault, SourceLost, SourceRejected
+from streamer.core.packet import CodedPacket
+from streamer.sources.frame_sampler import DecodeMode
 from streamer.sources.options import VideoOptions
 from streamer.sources.probe import probe
-from streamer.sources.reconnect import Phase, Reconnecting
+from streamer.sources.reconnect import ConnectionState, ReconnectingSource
 from streamer.sources.video import VideoSource
 from tests.support.rtsp_server import certificate
 
@@ -33,7 +33,7 @@ def camera(server, *, address=None, tap=None, timeout_s=4.0, **options):
 
 
 def take(source, count):
-    with closing(source(Stop())) as frames:
+    with closing(source(CancelToken())) as frames:
         return list(islice(frames, count))
 
 
@@ -63,7 +63,7 @@ def test_auto_falls_back_to_udp_and_tcp_says_what_is_wrong(rtsp, elementary):
     with rtsp(elementary, transport="udp") as server:
         assert len(take(camera(server, transport="auto"), 3)) == 3
         error = trouble(camera(server, transport="tcp"))
-    assert error.trouble is Trouble.REFUSED
+    assert error.trouble is SourceFault.REFUSED
     assert "transport" in str(error)
 
 
@@ -77,21 +77,21 @@ def test_a_login_is_understood_and_a_wrong_one_named(rtsp, elementary, auth):
         for wrong in ({}, {"user": user, "password": "secret"}):
             error = trouble(camera(server, **wrong))
             assert isinstance(error, SourceRejected)
-            assert error.trouble is Trouble.WRONG_PASSWORD
+            assert error.trouble is SourceFault.WRONG_PASSWORD
             assert "secret" not in str(error)
 
 
 def test_an_unknown_path_is_not_found_but_may_come_back(rtsp, elementary):
     with rtsp(elementary) as server:
         error = trouble(camera(server, address=server.url + "2"))
-    assert error.trouble is Trouble.NOT_FOUND
+    assert error.trouble is SourceFault.NOT_FOUND
     assert isinstance(error, SourceLost)
 
 
 def test_a_stream_of_sound_alone_has_no_video(rtsp):
     launch = "( audiotestsrc is-live=true ! alawenc ! rtppcmapay name=pay0 pt=8 )"
     with rtsp(launch=launch) as server:
-        assert trouble(camera(server)).trouble is Trouble.NO_VIDEO
+        assert trouble(camera(server)).trouble is SourceFault.NO_VIDEO
 
 
 def test_an_encrypted_stream_needs_a_valid_certificate_unless_told_otherwise(
@@ -99,7 +99,7 @@ def test_an_encrypted_stream_needs_a_valid_certificate_unless_told_otherwise(
 ):
     with rtsp(elementary, tls=certificate(tmp_path)) as server:
         error = trouble(camera(server))
-        assert error.trouble is Trouble.REFUSED
+        assert error.trouble is SourceFault.REFUSED
         assert "certificate" in str(error)
         assert len(take(camera(server, tls_verify=False), 3)) == 3
         trusted = str(tmp_path / "certificate.pem")
@@ -110,23 +110,26 @@ def test_an_encrypted_stream_needs_a_valid_certificate_unless_told_otherwise(
 def test_a_server_that_falls_silent_is_stalled(rtsp, elementary, transport):
     with (
         rtsp(elementary) as server,
-        closing(camera(server, transport=transport, timeout_s=1.0)(Stop())) as frames,
+        closing(camera(server, transport=transport, timeout_s=1.0)(CancelToken())) as frames,
     ):
         next(frames)
         server.pause()
         with pytest.raises(SourceLost) as caught:
             list(frames)
-    assert caught.value.trouble is Trouble.STALLED
+    assert caught.value.trouble is SourceFault.STALLED
 
 
 @pytest.mark.parametrize("transport", ["tcp", "udp"])
 def test_a_killed_server_ends_the_stream(rtsp, elementary, transport):
-    with rtsp(elementary) as server, closing(camera(server, transport=transport)(Stop())) as frames:
+    with (
+        rtsp(elementary) as server,
+        closing(camera(server, transport=transport)(CancelToken())) as frames,
+    ):
         next(frames)
         server.kill()
         with pytest.raises(SourceLost) as caught:
             list(frames)
-    assert caught.value.trouble is Trouble.ENDED
+    assert caught.value.trouble is SourceFault.ENDED
 
 
 def test_the_picture_is_back_within_5_s_of_the_server_and_time_goes_on(rtsp, elementary):
@@ -135,45 +138,45 @@ def test_the_picture_is_back_within_5_s_of_the_server_and_time_goes_on(rtsp, ele
     with rtsp(elementary) as server:
 
         def on_state(state):
-            if state.phase is Phase.WAITING:
+            if state.phase is ConnectionState.WAITING:
                 waits.append(state)
                 if len(waits) == 5:  # The waits have reached their cap.
                     server.start()
                     started_ns.append(time.monotonic_ns())
 
-        source = Reconnecting(camera(server), clock=SystemClock(), on_state=on_state)
-        with closing(source(Stop())) as frames:
+        source = ReconnectingSource(camera(server), clock=SystemClock(), on_state=on_state)
+        with closing(source(CancelToken())) as frames:
             before = list(islice(frames, 5))[-1]
             server.kill()
             after = next(frame for frame in frames if started_ns)
             later = list(islice(frames, 5))[-1]
-    assert waits[0].trouble is Trouble.ENDED
-    assert waits[1].trouble is Trouble.REFUSED
+    assert waits[0].trouble is SourceFault.ENDED
+    assert waits[1].trouble is SourceFault.REFUSED
     assert after.arrived_ns - started_ns[0] < 5_000 * MS
     gap_ns = after.arrived_ns - before.arrived_ns
     assert after.pts_ns - before.pts_ns == pytest.approx(gap_ns, abs=1_000 * MS)
     assert later.pts_ns > after.pts_ns
-    assert source.state.phase is Phase.LIVE
+    assert source.state.phase is ConnectionState.LIVE
 
 
 def test_watching_decodes_the_key_frames_of_a_camera(rtsp, elementary):
     with rtsp(elementary) as server:
         source = camera(server, look_interval_ns=400 * MS)
         frames = take(source, 5)
-    assert source.plan.decode is Decode.KEY_FRAMES
+    assert source.plan.decode is DecodeMode.KEY_FRAMES
     steps = [(b.pts_ns - a.pts_ns) / MS for a, b in pairwise(frames[1:])]
     assert steps == pytest.approx([400] * 3, abs=1)
 
 
 def test_a_probe_of_a_camera_measures_it(rtsp, elementary):
     with rtsp(elementary) as server:
-        report = probe(server.url, options=VideoOptions(timeout_s=4), stop=Stop())
+        report = probe(server.url, options=VideoOptions(timeout_s=4), cancel=CancelToken())
     assert (report.codec, report.width, report.height) == ("h264", 320, 180)
     assert report.rate == pytest.approx(25, abs=1)
     assert report.gop_s == pytest.approx(0.4, abs=0.05)
     decodes = {plan.looks_per_s: plan.plan.decode for plan in report.plans}
-    assert decodes[1] is Decode.KEY_FRAMES
-    assert decodes[5] is Decode.EVERY_FRAME
+    assert decodes[1] is DecodeMode.KEY_FRAMES
+    assert decodes[5] is DecodeMode.EVERY_FRAME
 
 
 def test_a_day_of_failing_leaves_no_open_files_behind(rtsp, elementary):

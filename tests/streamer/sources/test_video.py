@@ -5,10 +5,10 @@ from itertools import islice, pairwise
 import numpy as np
 import pytest
 
-from streamer.clock import MediaClock, Stop, SystemClock
-from streamer.errors import Cancelled, SourceLost, SourceRejected, Trouble
-from streamer.packet import CodedPacket
-from streamer.sources.looks import Decode
+from streamer.core.clock import CancelToken, MediaClock, SystemClock
+from streamer.core.errors import Cancelled, SourceFault, SourceLost, SourceRejected
+from streamer.core.packet import CodedPacket
+from streamer.sources.frame_sampler import DecodeMode
 from streamer.sources.options import VideoOptions
 from streamer.sources.video import VideoSource
 from tests.support.clips import audio_clip, damaged, joined, truncated, video_clip
@@ -34,20 +34,20 @@ def times_ms(frames):
 
 def fails(camera):
     with pytest.raises(SourceRejected) as caught:
-        list(camera(Stop()))
+        list(camera(CancelToken()))
     return caught.value
 
 
 def test_a_file_gives_every_frame_with_its_time_and_number(clip):
-    frames = list(source(clip)(Stop()))
+    frames = list(source(clip)(CancelToken()))
     assert times_ms(frames) == [number * 40 for number in range(50)]
     assert [frame.number for frame in frames] == list(range(50))
-    assert frames[0].picture.size == (180, 320)
+    assert frames[0].image.size == (180, 320)
 
 
 def test_frames_differ_as_the_clip_does(clip):
-    first, second = islice(source(clip)(Stop()), 2)
-    assert np.argmax(second.picture.luma()[90]) - np.argmax(first.picture.luma()[90]) == 4
+    first, second = islice(source(clip)(CancelToken()), 2)
+    assert np.argmax(second.image.luma()[90]) - np.argmax(first.image.luma()[90]) == 4
 
 
 @pytest.mark.parametrize(
@@ -64,60 +64,60 @@ def test_frames_differ_as_the_clip_does(clip):
 )
 def test_codecs_and_containers_give_the_same_times(tmp_path, name, settings):
     path = video_clip(tmp_path / name, frames=30, **settings)
-    assert times_ms(source(path)(Stop())) == [number * 40 for number in range(30)]
+    assert times_ms(source(path)(CancelToken())) == [number * 40 for number in range(30)]
 
 
 def test_variable_distances_are_kept(tmp_path):
     times = [0, 0.02, 0.5, 0.53, 2.0, 2.01]
     path = video_clip(tmp_path / "variable.mp4", frames=6, times=times)
-    assert times_ms(source(path)(Stop())) == [round(time * 1000) for time in times]
+    assert times_ms(source(path)(CancelToken())) == [round(time * 1000) for time in times]
 
 
 def test_an_old_container_with_reordered_pictures_still_gives_rising_times(tmp_path):
     path = video_clip(tmp_path / "old.avi", frames=30, b_frames=2, options={"preset": "medium"})
-    times = times_ms(source(path)(Stop()))
+    times = times_ms(source(path)(CancelToken()))
     assert len(times) == 30
     assert all(earlier < later for earlier, later in pairwise(times))
 
 
 def test_a_rate_that_the_user_gives_replaces_the_stamps(tmp_path):
     path = video_clip(tmp_path / "lapse.mp4", frames=6, b_frames=2, options={"preset": "medium"})
-    assert times_ms(source(path, frame_rate=0.5)(Stop())) == [n * 2000 for n in range(6)]
+    assert times_ms(source(path, frame_rate=0.5)(CancelToken())) == [n * 2000 for n in range(6)]
 
 
 def test_called_again_a_source_goes_on_with_time_and_number(clip):
     camera = source(clip)
-    first, second = list(camera(Stop())), list(camera(Stop()))
+    first, second = list(camera(CancelToken())), list(camera(CancelToken()))
     assert second[0].pts_ns - first[-1].pts_ns == 40 * MS
     assert second[0].number == 50
     assert camera.statistics().opened == 2
 
 
 def test_a_loop_has_no_seam(clip):
-    frames = list(islice(source(clip, loop=True)(Stop()), 120))
+    frames = list(islice(source(clip, loop=True)(CancelToken()), 120))
     assert times_ms(frames) == [number * 40 for number in range(120)]
 
 
 def test_the_end_of_a_live_stream_is_a_failure(clip):
-    frames = source(clip, live=True)(Stop())
+    frames = source(clip, live=True)(CancelToken())
     with pytest.raises(SourceLost) as caught:
         list(frames)
-    assert caught.value.trouble is Trouble.ENDED
+    assert caught.value.trouble is SourceFault.ENDED
 
 
 def test_a_replay_reads_the_media_clock(clip):
     clock = MediaClock(datetime(2026, 1, 1, tzinfo=UTC))
     packets = []
-    for frame in source(clip, clock=clock, tap=packets.append)(Stop()):
+    for frame in source(clip, clock=clock, tap=packets.append)(CancelToken()):
         assert frame.arrived_ns == frame.pts_ns == clock.monotonic_ns()
     assert [packet.arrived_ns for packet in packets] == [packet.pts_ns for packet in packets]
 
 
 def test_a_paced_file_waits_for_the_time_of_each_packet(clip):
     clock = StepClock()
-    stop = StepStop(clock)
-    frames = list(source(clip, clock=clock, pace=True)(stop))
-    assert sum(stop.pauses) == pytest.approx(49 * 0.04)
+    cancel = StepStop(clock)
+    frames = list(source(clip, clock=clock, pace=True)(cancel))
+    assert sum(cancel.pauses) == pytest.approx(49 * 0.04)
     assert all(frame.arrived_ns >= frame.pts_ns for frame in frames)
 
 
@@ -129,17 +129,17 @@ def test_a_stop_ends_the_pause_of_a_paced_file(clip):
 
 
 def test_a_stop_ends_a_file_between_two_packets(clip):
-    stop = Stop()
-    frames = source(clip)(stop)
+    cancel = CancelToken()
+    frames = source(clip)(cancel)
     next(frames)
-    stop.set()
+    cancel.set()
     assert len(list(frames)) < 49
 
 
 def test_every_packet_goes_to_the_tap_on_the_same_time_as_the_frames(tmp_path):
     path = video_clip(tmp_path / "b.mp4", frames=30, b_frames=2, options={"preset": "medium"})
     packets: list[CodedPacket] = []
-    frames = list(source(path, tap=packets.append)(Stop()))
+    frames = list(source(path, tap=packets.append)(CancelToken()))
     assert sorted(packet.pts_ns for packet in packets) == [frame.pts_ns for frame in frames]
     assert all(a.dts_ns < b.dts_ns for a, b in pairwise(packets))
     assert [packet.keyframe for packet in packets].index(True) == 0
@@ -151,9 +151,9 @@ def test_every_packet_goes_to_the_tap_on_the_same_time_as_the_frames(tmp_path):
 def test_only_looks_are_shown_and_only_key_frames_decoded_for_them(tmp_path):
     path = video_clip(tmp_path / "long.mp4", frames=250)
     camera = source(path, look_interval_ns=S)
-    frames = list(camera(Stop()))
+    frames = list(camera(CancelToken()))
     assert times_ms(frames) == [number * 1000 for number in range(10)]
-    assert camera.plan.decode is Decode.KEY_FRAMES
+    assert camera.plan.decode is DecodeMode.KEY_FRAMES
     assert camera.plan.gop_ns == S
 
 
@@ -161,16 +161,16 @@ def test_key_frames_of_reordered_streams_come_without_delay(tmp_path):
     path = video_clip(tmp_path / "b.mp4", frames=100, b_frames=3, options={"preset": "medium"})
     packets: list[CodedPacket] = []
     camera = source(path, look_interval_ns=S, tap=packets.append)
-    for frame in camera(Stop()):
-        if camera.plan.decode is Decode.KEY_FRAMES and frame.number > 1:
+    for frame in camera(CancelToken()):
+        if camera.plan.decode is DecodeMode.KEY_FRAMES and frame.number > 1:
             assert packets[-1].pts_ns == frame.pts_ns
 
 
 def test_rare_key_frames_let_every_frame_be_decoded(tmp_path):
     path = video_clip(tmp_path / "long.mp4", frames=150, gop=50)
     camera = source(path, look_interval_ns=S)
-    assert times_ms(camera(Stop())) == [number * 1000 for number in range(6)]
-    assert camera.plan.decode is Decode.EVERY_FRAME
+    assert times_ms(camera(CancelToken())) == [number * 1000 for number in range(6)]
+    assert camera.plan.decode is DecodeMode.EVERY_FRAME
 
 
 def test_looks_go_on_when_the_camera_makes_its_key_frames_rare(tmp_path):
@@ -181,11 +181,11 @@ def test_looks_go_on_when_the_camera_makes_its_key_frames_rare(tmp_path):
     ]
     camera = source(joined(tmp_path / "all.ts", parts), look_interval_ns=200 * MS)
     plans, times = [], []
-    for frame in camera(Stop()):
+    for frame in camera(CancelToken()):
         plans.append(camera.plan.decode)
         times.append(frame.pts_ns / MS)
     changes = [later for earlier, later in pairwise(plans) if later is not earlier]
-    assert changes == [Decode.KEY_FRAMES, Decode.EVERY_FRAME, Decode.KEY_FRAMES]
+    assert changes == [DecodeMode.KEY_FRAMES, DecodeMode.EVERY_FRAME, DecodeMode.KEY_FRAMES]
     assert max(later - earlier for earlier, later in pairwise(times)) <= 240
 
 
@@ -196,8 +196,8 @@ def test_a_change_of_size_in_the_middle_is_followed_and_counted(tmp_path):
     ]
     packets: list[CodedPacket] = []
     camera = source(joined(tmp_path / "all.ts", parts), tap=packets.append)
-    frames = list(camera(Stop()))
-    assert [frame.picture.size for frame in frames] == [(180, 320)] * 30 + [(136, 240)] * 30
+    frames = list(camera(CancelToken()))
+    assert [frame.image.size for frame in frames] == [(180, 320)] * 30 + [(136, 240)] * 30
     assert times_ms(frames) == [number * 40 for number in range(60)]
     assert camera.statistics().stream_changes == 1
     assert [(p.stream.width, p.stream.height) for p in packets] == [(320, 180)] * 30 + [
@@ -213,7 +213,7 @@ def test_a_change_of_codec_in_the_middle_hangs_nothing(tmp_path):
         tmp_path / "b.ts", frames=30, codec="libx265", options={"x265-params": "log-level=none"}
     )
     camera = source(joined(tmp_path / "all.ts", [h264, hevc, h264]))
-    frames = list(camera(Stop()))
+    frames = list(camera(CancelToken()))
     assert len(frames) >= 58
     assert camera.statistics().damaged > 20
 
@@ -221,7 +221,7 @@ def test_a_change_of_codec_in_the_middle_hangs_nothing(tmp_path):
 def test_a_second_recording_with_other_stream_numbers_goes_on(tmp_path):
     first = video_clip(tmp_path / "a.ts", frames=30)
     second = video_clip(tmp_path / "b.ts", frames=30, mux={"mpegts_start_pid": "400"})
-    frames = list(source(joined(tmp_path / "all.ts", [first, second]))(Stop()))
+    frames = list(source(joined(tmp_path / "all.ts", [first, second]))(CancelToken()))
     assert len(frames) >= 59
     assert frames[-1].pts_ns / MS == pytest.approx(59 * 40, abs=80)
 
@@ -232,7 +232,7 @@ def test_damage_is_counted_and_the_rest_is_decoded(tmp_path, name):
         video_clip(tmp_path / name, frames=100, options={"qp": "18"}), first=4000, every=9000
     )
     camera = source(path)
-    times = times_ms(camera(Stop()))
+    times = times_ms(camera(CancelToken()))
     assert 50 <= len(times) <= 100
     assert camera.statistics().damaged > 0
     assert all(earlier < later for earlier, later in pairwise(times))
@@ -240,7 +240,7 @@ def test_damage_is_counted_and_the_rest_is_decoded(tmp_path, name):
 
 def test_a_file_that_was_cut_off_gives_what_it_holds(tmp_path):
     path = truncated(video_clip(tmp_path / "cut.mkv"), keep=0.6)
-    assert 20 <= len(list(source(path)(Stop()))) < 50
+    assert 20 <= len(list(source(path)(CancelToken()))) < 50
 
 
 def _written(path, data):
@@ -258,13 +258,13 @@ def _of_unknown_codec(folder):
 @pytest.mark.parametrize(
     ("make", "trouble"),
     [
-        (lambda path: path / "missing.mp4", Trouble.NOT_FOUND),
-        (lambda path: path, Trouble.NOT_FOUND),
-        (lambda path: _written(path / "empty.mp4", b""), Trouble.DAMAGED),
-        (lambda path: _written(path / "text.mp4", b"no video\n" * 99), Trouble.DAMAGED),
-        (lambda path: truncated(video_clip(path / "cut.mp4"), keep=0.5), Trouble.DAMAGED),
-        (lambda path: audio_clip(path / "sound.m4a"), Trouble.NO_VIDEO),
-        (_of_unknown_codec, Trouble.UNKNOWN_CODEC),
+        (lambda path: path / "missing.mp4", SourceFault.NOT_FOUND),
+        (lambda path: path, SourceFault.NOT_FOUND),
+        (lambda path: _written(path / "empty.mp4", b""), SourceFault.DAMAGED),
+        (lambda path: _written(path / "text.mp4", b"no video\n" * 99), SourceFault.DAMAGED),
+        (lambda path: truncated(video_clip(path / "cut.mp4"), keep=0.5), SourceFault.DAMAGED),
+        (lambda path: audio_clip(path / "sound.m4a"), SourceFault.NO_VIDEO),
+        (_of_unknown_codec, SourceFault.UNKNOWN_CODEC),
     ],
     ids=["missing", "folder", "empty", "text", "without index", "audio only", "unknown codec"],
 )
@@ -279,15 +279,15 @@ def test_what_is_no_video_is_rejected_with_its_trouble(tmp_path, make, trouble):
 def test_a_name_with_a_colon_is_no_protocol(tmp_path, clip, monkeypatch):
     shutil.copy(clip, tmp_path / "12:30.mp4")
     monkeypatch.chdir(tmp_path)
-    assert len(list(source("12:30.mp4")(Stop()))) == 50
+    assert len(list(source("12:30.mp4")(CancelToken()))) == 50
 
 
 def test_a_device_that_is_not_there_may_come_back():
     with pytest.raises(SourceLost) as caught:
-        next(source("/dev/video97", live=True)(Stop()))
-    assert caught.value.trouble is Trouble.NOT_FOUND
+        next(source("/dev/video97", live=True)(CancelToken()))
+    assert caught.value.trouble is SourceFault.NOT_FOUND
 
 
 def test_a_file_without_packets_is_not_looped_for_ever(tmp_path):
     empty = truncated(video_clip(tmp_path / "a.mkv"), keep=0.02)
-    assert fails(source(empty, loop=True)).trouble in (Trouble.NO_VIDEO, Trouble.DAMAGED)
+    assert fails(source(empty, loop=True)).trouble in (SourceFault.NO_VIDEO, SourceFault.DAMAGED)

@@ -6,23 +6,23 @@ import numpy as np
 import pytest
 from structlog.testing import capture_logs
 
-from streamer.alarm.background import Background
-from streamer.alarm.rule import Alarm
-from streamer.alarm.usual import Usual
-from streamer.alarm.view import View
-from streamer.alarm.zones import Zones
-from streamer.clock import MediaClock
-from streamer.frame import AlarmState, Frame, SmokeMap
-from streamer.picture import Picture
-from streamer.stages.alarm import Judge
+from streamer.alarm.policy import Alarm
+from streamer.core.clock import MediaClock
+from streamer.core.frame import AlarmState, Frame, SegmentationResult
+from streamer.core.image import Image
+from streamer.detect.background import Background
+from streamer.detect.false_positive_prior import FalsePositivePrior
+from streamer.detect.view import SceneTracker
+from streamer.detect.zones import Zones
+from streamer.stages.alarm import AlarmStage
 
 NS = 1_000_000_000
-PICTURE = Picture.blank((96, 160))
+PICTURE = Image.blank((96, 160))
 VIEW = np.tile(np.linspace(0, 255, 160, dtype=np.uint8)[None, :, None], (96, 1, 3))
 
 
 def known(image):
-    view = View()
+    view = SceneTracker()
     view.at(0, image)
     return view.signature
 
@@ -34,11 +34,11 @@ def frames(chance, seconds, *, start_s=0, view=None):
         probability[40:50, 60:70] = chance
         pts_ns = second * NS
         yield Frame(
-            picture=PICTURE,
+            image=PICTURE,
             pts_ns=pts_ns,
             arrived_ns=pts_ns,
             number=second,
-            smoke=SmokeMap(probability, pts_ns, view=view),
+            smoke=SegmentationResult(probability, pts_ns, view=view),
         )
 
 
@@ -48,9 +48,9 @@ class Station:
     def __init__(self):
         self.events, self.kept = [], 0
         self.background = Background()
-        self.usual = Usual(learn_s=60)
+        self.usual = FalsePositivePrior(learn_s=60)
         self.alarm = Alarm("here")
-        self.judge = Judge(
+        self.judge = AlarmStage(
             self.alarm,
             threshold=0.4,
             zones=Zones(),
@@ -65,7 +65,7 @@ class Station:
         self.kept += 1
 
     def watch(self, shown):
-        return [frame.verdict.state for frame in self.judge(shown)]
+        return [frame.alarm_status.state for frame in self.judge(shown)]
 
 
 def test_what_smoulders_becomes_usual_and_smoke_there_still_raises():
@@ -108,11 +108,11 @@ def test_what_was_learnt_is_kept_every_ten_minutes():
 
 def test_without_a_background_nothing_can_be_usual():
     with pytest.raises(ValueError, match="background"):
-        Judge(
+        AlarmStage(
             Alarm("here"),
             threshold=0.4,
             zones=Zones(),
             clock=MediaClock(datetime(2026, 6, 1, tzinfo=UTC)),
             record=lambda event, frame: None,
-            usual=Usual(),
+            usual=FalsePositivePrior(),
         )

@@ -6,9 +6,9 @@ from datetime import timedelta
 
 import pytest
 
-from streamer.errors import StorageError
+from streamer.core.errors import StorageError
 from streamer.store import DeliveryState, Store
-from streamer.store.lock import ChannelLock
+from streamer.store.channel_lock import ChannelLock
 from tests.support.deliveries import START, HandClock, event
 
 
@@ -28,7 +28,7 @@ def test_a_cleared_waits_for_its_raised(store, clock):
     store.add(event("a", 1, kind="cleared"), channels=["siren"])
     raised = store.outbox.claim("siren")
     assert store.outbox.claim("siren") is None
-    store.outbox.try_again(raised.number, after=timedelta(seconds=60), error="down")
+    store.outbox.reschedule(raised.number, after=timedelta(seconds=60), error="down")
     assert store.outbox.claim("siren") is None
     clock.advance(seconds=60)
     again = store.outbox.claim("siren")
@@ -41,7 +41,7 @@ def test_an_alarm_does_not_wait_for_another_one(store):
     store.add(event("a"), channels=["siren"])
     store.add(event("b"), channels=["siren"])
     first = store.outbox.claim("siren")
-    store.outbox.try_again(first.number, after=timedelta(hours=1), error="down")
+    store.outbox.reschedule(first.number, after=timedelta(hours=1), error="down")
     assert store.outbox.claim("siren").recorded.event.alarm_id == "b"
 
 
@@ -55,19 +55,19 @@ def test_new_alarms_go_before_what_failed_already(store, clock):
     for alarm in ("old", "older"):
         store.add(event(alarm), channels=["siren"])
         claimed = store.outbox.claim("siren")
-        store.outbox.try_again(claimed.number, after=timedelta(0), error="down")
+        store.outbox.reschedule(claimed.number, after=timedelta(0), error="down")
     store.add(event("new"), channels=["siren"])
     assert store.outbox.claim("siren").recorded.event.alarm_id == "new"
 
 
 def test_a_raised_that_a_person_brings_back_late_knows_that_it_was_overtaken(store):
     store.add(event("a", 0), channels=["siren"])
-    store.outbox.set_aside(store.outbox.claim("siren").number, error="no such siren")
+    store.outbox.dead_letter(store.outbox.claim("siren").number, error="no such siren")
     store.add(event("a", 1, kind="cleared"), channels=["siren"])
     store.outbox.confirm(store.outbox.claim("siren").number)
     store.outbox.retry()
     late = store.outbox.claim("siren")
-    assert (late.recorded.event.sequence, late.overtaken) == (0, True)
+    assert (late.recorded.event.sequence, late.superseded) == (0, True)
 
 
 def test_a_wall_clock_that_was_set_back_does_not_silence_a_channel(store, clock):
@@ -119,7 +119,7 @@ def test_looking_for_what_is_due_writes_nothing(store):
 HOLD = """
 import sys
 from pathlib import Path
-from streamer.store.lock import ChannelLock
+from streamer.store.channel_lock import ChannelLock
 lock = ChannelLock(Path(sys.argv[1]), "siren")
 print(lock.take(), flush=True)
 sys.stdin.read()
@@ -141,8 +141,8 @@ def test_one_process_delivers_for_a_channel_and_another_follows_when_it_is_kille
         holder.kill()
         holder.wait()
         assert ours.take()
-    ours.let_go()
-    mail.let_go()
+    ours.release()
+    mail.release()
 
 
 def test_one_part_of_a_program_delivers_for_a_channel(store):
@@ -150,16 +150,16 @@ def test_one_part_of_a_program_delivers_for_a_channel(store):
     assert first.take()
     assert first.take()
     assert not second.take()
-    first.let_go()
+    first.release()
     assert second.take()
-    second.let_go()
-    second.let_go()
+    second.release()
+    second.release()
 
 
 def test_the_name_of_a_channel_cannot_lead_elsewhere(tmp_path):
     lock = ChannelLock(tmp_path / "events.db", "../up")
     assert lock.take()
-    lock.let_go()
+    lock.release()
     assert [each.parent for each in tmp_path.rglob("*.lock")] == [tmp_path]
 
 

@@ -104,7 +104,7 @@ class OutboxMachine(RuleBasedStateMachine):
         row = min(due, key=lambda row: (row.attempts, row.number))
         row.state, row.changed, row.attempts = SENDING, now, row.attempts + 1
         assert (claimed.number, claimed.attempts) == (row.number, row.attempts)
-        assert claimed.overtaken == any(
+        assert claimed.superseded == any(
             other.state is CONFIRMED
             and other.number > row.number
             and other.channel == channel
@@ -126,11 +126,11 @@ class OutboxMachine(RuleBasedStateMachine):
                 row.state, row.error = CONFIRMED, None
             case "later":
                 pause = timedelta(seconds=data.draw(st.integers(0, 50)))
-                self.outbox.try_again(row.number, after=pause, error="later")
+                self.outbox.reschedule(row.number, after=pause, error="later")
                 row.state, row.due, row.error = WAITING, self.clock.now + pause, "later"
                 row.waited += pause
             case "dead":
-                self.outbox.set_aside(row.number, error="dead")
+                self.outbox.dead_letter(row.number, error="dead")
                 row.state, row.error = DEAD, "dead"
 
     @rule(numbers=st.none() | st.sets(st.integers(1, 12)))

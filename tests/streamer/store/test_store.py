@@ -14,8 +14,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from streamer.alarm.event import Event, EventKind
-from streamer.errors import StorageError
-from streamer.frame import Region
+from streamer.core.errors import StorageError
+from streamer.core.frame import Detection
 from streamer.store import Store
 from streamer.store.database import Database
 from streamer.store.events import event_columns, from_us, to_us
@@ -24,7 +24,7 @@ from tests.support.deliveries import START, HandClock, event
 SHARE = st.floats(0, 1)
 POINT = st.tuples(SHARE, SHARE)
 REGIONS = st.builds(
-    Region, box=st.tuples(SHARE, SHARE, SHARE, SHARE), centroid=POINT, base=POINT, area=SHARE,
+    Detection, box=st.tuples(SHARE, SHARE, SHARE, SHARE), centroid=POINT, base=POINT, area=SHARE,
     mean=SHARE, peak=SHARE,
 )  # fmt: skip
 TEXT = st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=20)

@@ -1,0 +1,239 @@
+"""The full-size part on a GPU: a picture goes up as planes, once, and comes back as planes.
+
+`full_resolution.onnx`, made by `full_resolution_graph.py`, computes what `OnCpu` computes. The
+state of the denoiser stays on the device where the engine can keep it. `OnCpu` takes over while the
+engine runs on the CPU, at sizes it was not compiled for, and after the device was lost.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar, cast
+
+import numpy as np
+
+from engines.errors import EngineError, StateLost
+from engines.lowlight.curves import GREY, Adjustment, Yuv, tables_of
+from engines.lowlight.denoise import FRACTION_BITS, Memory, Noise, Terms
+from engines.lowlight.full_resolution import OnCpu
+from engines.stateful import recurrence
+from engines.validation import Tolerance
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from numpy.typing import NDArray
+
+    from engines.engine import Engine, Precision
+    from engines.lowlight.curves import Plane
+    from engines.stateful import Arrays, StatefulSession
+
+    Shape = tuple[int, ...]
+
+SHIPPED = Path(__file__).with_name("full_resolution.onnx")
+"""What `graph.py` wrote."""
+VERSION = "1"
+"""Of the graph; counts up whenever it computes something else."""
+TOLERANCES: Mapping[Precision, Tolerance] = {"f32": Tolerance(largest=1.0, mean=0.002)}
+"""How far from the reference it may be. Bytes whose value lies on a half round either way; what is
+remembered, in 64ths of a byte, is whole numbers and must be the same."""
+LIT = ("lit_y", "lit_u", "lit_v")
+"""Outputs: the picture done."""
+STATE: Mapping[str, str] = {"next_y": "past_y", "next_uv": "past_uv", "next_left": "past_left"}
+"""Outputs, and the inputs that they are for the next picture."""
+SMALLEST, USUAL, LARGEST = (16, 16), (1080, 1920), (2160, 4096)
+"""(height, width) of the pictures that it is compiled for."""
+
+T = TypeVar("T")
+
+
+class Numbers(NamedTuple, Generic[T]):
+    """The input `numbers`, in this order."""
+
+    unit: T
+    """As in `Terms`, as are the next two."""
+    newest: T
+    blots_left: T
+    flat: T
+    """Squared, as are the next two."""
+    flat_chroma: T
+    lost: T
+    grey_u: T
+    """What grey becomes, in bytes: 128 and the balance."""
+    grey_v: T
+
+    @classmethod
+    def of(cls, terms: Terms, done: Adjustment) -> Numbers[float]:
+        """For one picture."""
+        squares = (each**2 for each in (terms.flat, terms.flat_chroma, terms.lost))
+        greys = (GREY + offset for offset in done.balance)
+        return Numbers(terms.unit, terms.newest, terms.blots_left, *squares, *greys)
+
+
+def profile() -> dict[str, tuple[Shape, Shape, Shape]]:
+    """Smallest, usual and largest shape of each input: what plans are compiled for."""
+    few, usual, many = (
+        _shapes(size, levels=levels, grid=grid)
+        for size, levels, grid in (
+            (SMALLEST, 2, (1, 1)),
+            (USUAL, 4, (12, 20)),
+            (LARGEST, 8, (64, 64)),
+        )
+    )
+    return {name: (few[name], usual[name], many[name]) for name in few}
+
+
+def _shapes(size: tuple[int, int], *, levels: int, grid: tuple[int, int]) -> dict[str, Shape]:
+    half = ((size[0] + 1) // 2, (size[1] + 1) // 2)
+    return {
+        "y": size,
+        "u": half,
+        "v": half,
+        "luma_table": (levels, 256),
+        "gain_table": (levels, 256),
+        "exposure": grid,
+        "numbers": (len(Numbers._fields),),
+        "past_y": size,
+        "past_uv": (2, *half),
+        "past_left": half,
+    }
+
+
+def proof_samples() -> Sequence[Arrays]:
+    """Pictures to prove an engine with: a dim street, in the middle of a scene and at its start.
+
+    Small, of odd sizes, and as large as it is mostly used; and one of nothing but extremes.
+    """
+    random = np.random.default_rng(7)
+    samples = []
+    for height, width in (SMALLEST, (97, 131), (360, 640), USUAL):
+        half = ((height + 1) // 2, (width + 1) // 2)
+        rows, columns = np.mgrid[0:height, 0:width].astype(np.float32)
+        street = 24 + 14 * (rows > height / 2) + 8 * np.sin(columns / 7)
+        street += 190 * np.exp(-((columns - width / 3) ** 2 + (rows - height / 4) ** 2) / 60)
+        past = (street, np.full(half, 120.0), np.full(half, 131.0))
+        planes = Yuv(*(_bytes(plane + random.normal(0, 2.5, plane.shape)) for plane in past))
+        kept = [np.rint(plane * (1 << FRACTION_BITS)).astype(np.int16) for plane in past]
+        left = random.uniform(0.05, 1, half).astype(np.float32)
+        for pictures in (0, 9):
+            terms = Terms.of(Noise(2.5, 0.3), gain=3.0, pictures=pictures + 1)
+            memory = Memory((kept[0], kept[1], kept[2]), left, pictures)
+            asked = inputs_of(planes, _lifting(), terms, full_range=False)
+            samples.append({**asked, **_state(memory)})
+    extremes = random.integers(0, 2, (97, 131), np.uint8) * np.uint8(255)
+    return [*samples, {**samples[3], "y": extremes}]
+
+
+def _bytes(plane: NDArray[np.floating[Any]]) -> Plane:
+    return cast("Plane", np.clip(np.rint(plane), 0, 255).astype(np.uint8))
+
+
+def _lifting() -> Adjustment:
+    """Four powers, and a map from the first to the last."""
+    at = (np.arange(256) / 255).astype(np.float32)
+    curves = np.stack([at ** np.float32(power) for power in (1.0, 0.6, 0.36, 0.2)])
+    gains = np.stack([np.full(256, gain, np.float32) for gain in (1.0, 1.5, 2.5, 4.0)])
+    exposure = np.linspace(0, 1, 12 * 20, dtype=np.float32).reshape(12, 20)
+    return Adjustment(curves, gains, exposure, (2.0, -1.5))
+
+
+def inputs_of(planes: Yuv, done: Adjustment, terms: Terms, *, full_range: bool) -> Arrays:
+    """All inputs but the past."""
+    luma, gain = tables_of(done, full_range=full_range)
+    return {
+        **planes._asdict(),
+        "luma_table": luma,
+        "gain_table": gain,
+        "exposure": done.exposure,
+        "numbers": np.array(Numbers.of(terms, done), np.float32),
+    }
+
+
+def _state(memory: Memory) -> Arrays:
+    """A denoiser's memory as inputs."""
+    y, *uv = memory.kept
+    return {
+        "past_y": y.astype(np.float32),
+        "past_uv": np.stack(uv).astype(np.float32),
+        "past_left": memory.left,
+    }
+
+
+class OnDevice:
+    """By an engine of `full_resolution.onnx`; noise is always held down first.
+
+    Args:
+        engine: Shared by all streams.
+        failed: Told in words when the device failed a picture; called in the stream's thread.
+    """
+
+    def __init__(self, engine: Engine, *, failed: Callable[[str], None]) -> None:
+        self._engine = engine
+        self._failed = failed
+        self._spare = OnCpu()
+        self._refused = False
+        self._past: StatefulSession | None = None
+        self._pictures = 0
+
+    def begin_anew(self) -> None:
+        """See `FullSize`; what the device refused is tried once more."""
+        self._spare.begin_anew()
+        self._leave()
+        self._refused = False
+
+    def __call__(
+        self, planes: Yuv, done: Adjustment, noise: Noise, *, gain: float, full_range: bool
+    ) -> Yuv:
+        """See `FullSize`."""
+        if self._takes(planes):
+            try:
+                try:
+                    return self._on_device(planes, done, noise, gain=gain, full_range=full_range)
+                except StateLost:  # another engine took over: noise is held down as in a new scene
+                    self._leave()
+                    return self._on_device(planes, done, noise, gain=gain, full_range=full_range)
+            except EngineError as error:
+                # Whatever it is: people go on watching, and are told.
+                self._refused = True
+                self._failed(str(error))
+        self._leave()
+        return self._spare(planes, done, noise, gain=gain, full_range=full_range)
+
+    def _takes(self, planes: Yuv) -> bool:
+        """Whether the device does this picture. While a plan is compiled, the engine is a CPU's."""
+        return (
+            not self._refused
+            and self._engine.state.device != "cpu"
+            and all(
+                least <= side <= most
+                for least, side, most in zip(SMALLEST, planes.y.shape, LARGEST, strict=True)
+            )
+        )
+
+    def _on_device(
+        self, planes: Yuv, done: Adjustment, noise: Noise, *, gain: float, full_range: bool
+    ) -> Yuv:
+        if self._past is None:
+            self._past = recurrence(self._engine, STATE)
+            memory = _memory(self._spare, planes)
+            self._past.start(_state(memory))
+            self._pictures = memory.pictures
+            self._spare.begin_anew()
+        self._pictures += 1
+        terms = Terms.of(noise, gain=gain, pictures=self._pictures)
+        lit = self._past.infer(inputs_of(planes, done, terms, full_range=full_range))
+        return Yuv(*(cast("Plane", lit[name]) for name in LIT))
+
+    def _leave(self) -> None:
+        if self._past is not None:
+            self._past.close()
+            self._past = None
+
+
+def _memory(spare: OnCpu, planes: Yuv) -> Memory:
+    """What the CPU remembers of this scene, else that nothing has been."""
+    memory = None if spare.denoiser is None else spare.denoiser.memory()
+    if memory is not None and memory.left.shape == planes.u.shape:
+        return memory
+    y, u, v = (np.zeros(plane.shape, np.int16) for plane in planes)
+    return Memory((y, u, v), np.ones(u.shape, np.float32), 0)

@@ -1,0 +1,191 @@
+"""YAML files as plain data in which every value knows its line.
+
+The composed nodes are read rather than the finished mapping, because they know the line of each
+key and still hold all of a repeated key. Rejected: a round-trip load, which stops at the first
+duplicate.
+"""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+from ruamel.yaml import YAML
+from ruamel.yaml.error import MarkedYAMLError, YAMLError
+from ruamel.yaml.nodes import MappingNode, Node, ScalarNode
+
+from streamer.core.errors import ConfigError
+
+from .diagnostics import Problem
+from .field_types import Loc
+from .secrets import Surroundings, substitute
+
+_LARGEST: Final = 1_048_576
+"""Bytes. Arbitrary: a thousand cameras fit; what is larger is some other file."""
+
+_TAG: Final = "tag:yaml.org,2002:"
+_MERGE: Final = f"{_TAG}merge"
+
+
+@dataclass(slots=True)
+class Document:
+    """One file, read."""
+
+    file: str
+    """As it was named by the caller, for messages."""
+
+    data: dict[str, Any] = field(default_factory=dict)
+    """Plain data; each text is a `Text`."""
+
+    lines: dict[Loc, int] = field(default_factory=dict)
+    """Line of each key and list item, counting from 1."""
+
+    problems: list[Problem] = field(default_factory=list)
+
+
+def read_document(path: Path, environment: Mapping[str, str]) -> Document:
+    """Read *path*; whatever is wrong with it stands in `problems`."""
+    document = Document(str(path))
+    node = _compose(path, document)
+    if document.problems:
+        return document
+    if not isinstance(node, MappingNode):
+        document.problems.append(
+            Problem(document.file, _line(node), "", "expected keys such as 'cameras:'")
+        )
+        return document
+    around = Surroundings(environment, path.absolute().parent)
+    document.data = _Reader(document, around).mapping(node, ())
+    return document
+
+
+def _compose(path: Path, document: Document) -> Node | None:
+    try:
+        with path.open("rb") as file:
+            content = file.read(_LARGEST + 1)
+        text = content.decode("utf-8-sig")
+    except OSError as error:
+        document.problems.append(Problem(document.file, None, "", _reason(error)))
+        return None
+    except UnicodeDecodeError:
+        document.problems.append(Problem(document.file, None, "", "is not UTF-8 text"))
+        return None
+    if len(content) > _LARGEST:
+        document.problems.append(
+            Problem(document.file, None, "", f"is larger than {_LARGEST} bytes: no configuration")
+        )
+        return None
+    try:
+        return YAML(typ="safe", pure=True).compose(text)  # type: ignore[no-any-return]
+    except YAMLError as error:
+        document.problems.append(_syntax_problem(document.file, error, text))
+        return None
+
+
+def _reason(error: OSError) -> str:
+    return f"cannot be read: {(error.strerror or str(error)).lower()}"
+
+
+def _syntax_problem(file: str, error: YAMLError, text: str) -> Problem:
+    """Only what and where: the parser's own message quotes the file, passwords and all."""
+    mark = error.problem_mark if isinstance(error, MarkedYAMLError) else None
+    line = mark.line + 1 if mark else None
+    lines = text.splitlines()
+    if line and line <= len(lines) and re.match(r" *\t", lines[line - 1]):
+        return Problem(file, line, "", "a tab; indent with spaces")
+    what = error.problem if isinstance(error, MarkedYAMLError) else None
+    # Names of aliases and tags are left out: an unquoted password may be taken for one.
+    what = re.sub(r"'[^']{2,}'", "", what or "a character that YAML forbids")
+    if re.search("alias|anchor|tag", what):  # They may hold quotes themselves.
+        what = re.split("['\"]", what)[0]
+    what = what.strip()
+    return Problem(
+        file, line, "", f"not valid YAML: {what}; text with special characters needs quotes"
+    )
+
+
+def _line(node: Node | None) -> int | None:
+    return node.start_mark.line + 1 if node is not None else None
+
+
+class _Reader:
+    """Turns nodes into plain data, noting lines and problems on the way."""
+
+    def __init__(self, document: Document, around: Surroundings) -> None:
+        self._document = document
+        self._around = around
+        self._constructor = YAML(typ="safe", pure=True).constructor
+        self._open: set[int] = set()  # Nodes being read: an alias to one of them has no end.
+
+    def mapping(self, node: MappingNode, loc: Loc) -> dict[str, Any]:
+        """The mapping at *loc*; of a repeated key the first value is kept."""
+        data: dict[str, Any] = {}
+        first: dict[str, int] = {}
+        for key_node, value_node in node.value:
+            if key_node.tag == _MERGE:
+                continue
+            line = key_node.start_mark.line + 1
+            if not isinstance(key_node, ScalarNode):
+                self._problem(line, loc, "a key must be plain text")
+                continue
+            key = str(key_node.value)
+            if key in first:
+                self._problem(line, (*loc, key), f"stands here twice; first in line {first[key]}")
+                continue
+            first[key] = line
+            self._document.lines.setdefault((*loc, key), line)
+            data[key] = self._value(value_node, (*loc, key))
+        for key, value in self._merged(node, loc).items():
+            data.setdefault(key, value)
+        return data
+
+    def _merged(self, node: MappingNode, loc: Loc) -> dict[str, Any]:
+        """What `<<: *anchor` brings; nearer ones win."""
+        data: dict[str, Any] = {}
+        for key, value in node.value:
+            if key.tag != _MERGE:
+                continue
+            brought = self._value(value, loc)
+            for mapping in brought if isinstance(brought, list) else [brought]:
+                if isinstance(mapping, dict):
+                    data = {**mapping, **data}
+                else:
+                    self._problem(_line(key), loc, "'<<' needs an alias to a mapping")
+        return data
+
+    def _value(self, node: Node, loc: Loc) -> Any:
+        if id(node) in self._open:
+            self._problem(_line(node), loc, "this anchor contains itself")
+            return Unreadable()
+        self._document.lines.setdefault(loc, node.start_mark.line + 1)
+        if isinstance(node, ScalarNode):
+            return self._scalar(node, loc)
+        self._open.add(id(node))
+        try:
+            if isinstance(node, MappingNode):
+                return self.mapping(node, loc)
+            return [self._value(item, (*loc, index)) for index, item in enumerate(node.value)]
+        finally:
+            self._open.discard(id(node))
+
+    def _scalar(self, node: ScalarNode, loc: Loc) -> Any:
+        kind = str(node.tag).removeprefix(_TAG)
+        if kind in ("str", "timestamp", "merge", "value"):
+            try:
+                return substitute(node.value, self._around)
+            except ConfigError as error:
+                self._problem(_line(node), loc, str(error))
+                return Unreadable()
+        if kind in ("null", "bool", "int", "float"):
+            return self._constructor.yaml_constructors[f"{_TAG}{kind}"](self._constructor, node)
+        self._problem(_line(node), loc, "a tag ('!') means nothing here; put the text in quotes")
+        return Unreadable()
+
+    def _problem(self, line: int | None, loc: Loc, message: str) -> None:
+        key = ".".join(map(str, loc))
+        self._document.problems.append(Problem(self._document.file, line, key, message))
+
+
+class Unreadable:
+    """Stands where a value could not be read: that is one problem, not two."""

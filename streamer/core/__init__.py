@@ -1,0 +1,1 @@
+"""The core: frames, links, clocks, and the pipeline that owns the threads."""

@@ -1,0 +1,1 @@
+"""Detection: from frames to detections, one detector per camera."""

@@ -1,0 +1,1 @@
+"""Evidence: the files that are written for an alarm."""

@@ -1,0 +1,178 @@
+"""FFmpeg's errors as people know them: the one place where they are translated.
+
+FFmpeg says little (a peer that hangs up, one that speaks another protocol and one that is silent
+all come as "invalid data"), so what else is known counts too: what kind of address it was, and
+how long it was waited for. The messages say what to do and never hold a password.
+"""
+
+import errno
+import socket
+from dataclasses import dataclass
+from typing import Final
+
+import av.error
+
+from streamer.core.errors import SourceError, SourceFault, SourceLost, SourceRejected
+
+from .address import host_of, kind_of, redact
+
+_ADVICE: Final = {
+    SourceFault.WRONG_PASSWORD: "wrong password: user and password were asked for or refused",
+    SourceFault.NO_ROUTE: "no route: the host name is unknown or no network leads to it",
+    SourceFault.REFUSED: "refused: the host is there, but nothing serves this address",
+    SourceFault.NOT_FOUND: "not found: check the path",
+    SourceFault.NO_VIDEO: "no video: it opened, but there is no video in it",
+    SourceFault.UNKNOWN_CODEC: "unknown codec: the video is in a form that cannot be decoded here",
+    SourceFault.STALLED: "stalled: nothing came within {timeout_s:g} s",
+    SourceFault.ENDED: "ended: the stream broke off",
+    SourceFault.DAMAGED: "damaged: what came cannot be understood",
+}
+
+_BY_CLASS: Final[tuple[tuple[type[Exception], SourceFault, str | None], ...]] = (
+    (av.error.HTTPUnauthorizedError, SourceFault.WRONG_PASSWORD, None),
+    (av.error.HTTPForbiddenError, SourceFault.WRONG_PASSWORD, None),
+    (av.error.HTTPNotFoundError, SourceFault.NOT_FOUND, None),
+    (
+        av.error.HTTPClientError,
+        SourceFault.REFUSED,
+        "refused: the camera does not serve this request",
+    ),
+    (
+        av.error.HTTPServerError,
+        SourceFault.REFUSED,
+        "refused: the camera has an error of its own; too many viewers?",
+    ),
+    (av.error.FileNotFoundError, SourceFault.NOT_FOUND, None),
+    (av.error.NotADirectoryError, SourceFault.NOT_FOUND, None),
+    (
+        av.error.IsADirectoryError,
+        SourceFault.NOT_FOUND,
+        "not found: this is a folder, not a video",
+    ),
+    (av.error.PermissionError, SourceFault.NOT_FOUND, "not found: no permission to read it"),
+    (
+        av.error.ProtocolNotFoundError,
+        SourceFault.NOT_FOUND,
+        "not found: no way is known to open such an address",
+    ),
+    (av.error.ConnectionRefusedError, SourceFault.REFUSED, None),
+    (av.error.ConnectionResetError, SourceFault.ENDED, None),
+    (av.error.ConnectionAbortedError, SourceFault.ENDED, None),
+    (av.error.BrokenPipeError, SourceFault.ENDED, None),
+    (av.error.EOFError, SourceFault.ENDED, None),
+    (av.error.TimeoutError, SourceFault.STALLED, None),
+    (av.error.ExitError, SourceFault.STALLED, None),
+    (av.error.DecoderNotFoundError, SourceFault.UNKNOWN_CODEC, None),
+    (av.error.PatchWelcomeError, SourceFault.UNKNOWN_CODEC, None),
+)
+"""The first that fits; with what to say in place of the usual advice."""
+
+_NO_DEVICE: Final = (SourceFault.NOT_FOUND, "not found: no camera answers at this device")
+
+_BY_NUMBER: Final[dict[int, tuple[SourceFault, str | None]]] = {
+    errno.ENETUNREACH: (SourceFault.NO_ROUTE, None),
+    errno.EHOSTUNREACH: (SourceFault.NO_ROUTE, None),
+    errno.EHOSTDOWN: (SourceFault.NO_ROUTE, None),
+    errno.EADDRNOTAVAIL: (SourceFault.NO_ROUTE, None),
+    errno.ENODEV: _NO_DEVICE,
+    errno.ENXIO: _NO_DEVICE,
+    errno.ENOTTY: _NO_DEVICE,
+    errno.EPROTONOSUPPORT: (
+        SourceFault.REFUSED,
+        "refused: the camera does not offer this transport; try the other",
+    ),
+}
+"""Errors that have no class of their own."""
+
+_FINAL: Final = {SourceFault.WRONG_PASSWORD, SourceFault.NO_VIDEO, SourceFault.UNKNOWN_CODEC}
+"""Of a live source, only these do not mend themselves while it is tried again."""
+
+
+@dataclass(frozen=True, slots=True)
+class FaultContext:
+    """What was tried when it failed."""
+
+    address: str
+    """May hold a password; never printed."""
+
+    live: bool
+    opening: bool
+    """Whether the failure came before the first packet."""
+
+    timeout_s: float
+    """How long a silent stream is waited for."""
+
+    silent: bool = False
+    """Whether the failing call took as long as such a call waits."""
+
+
+def source_error(
+    trouble: SourceFault,
+    *,
+    address: str,
+    live: bool,
+    detail: str | None = None,
+    timeout_s: float = 0,
+) -> SourceError:
+    """The error for one trouble: lost if trying again may help, else rejected.
+
+    Args:
+        trouble: What is wrong.
+        address: Printed without its secrets.
+        live: Files do not mend themselves; cameras mostly do.
+        detail: What to say in place of the usual advice.
+        timeout_s: For `SourceFault.STALLED`.
+    """
+    advice = detail or _ADVICE[trouble].format(timeout_s=timeout_s)
+    kind = SourceLost if live and trouble not in _FINAL else SourceRejected
+    return kind(f"{redact(address)}: {advice}", trouble=trouble)
+
+
+def translate(error: av.error.FFmpegError, attempt: FaultContext) -> SourceError:
+    """What FFmpeg said, as a `SourceError`.
+
+    FFmpeg's own error is stripped of the address, so it may be chained and printed.
+    """
+    trouble, detail = _classify(error, attempt)
+    error.args = error.args[:2]  # The third is the address, with the password.
+    return source_error(
+        trouble,
+        address=attempt.address,
+        live=attempt.live,
+        detail=detail,
+        timeout_s=attempt.timeout_s,
+    )
+
+
+def _classify(  # noqa: PLR0911  a list of cases is read from top to bottom
+    error: av.error.FFmpegError, attempt: FaultContext
+) -> tuple[SourceFault, str | None]:
+    kind = kind_of(attempt.address)
+    if isinstance(error, av.error.EOFError) and not attempt.live:
+        return SourceFault.DAMAGED, None
+    for of, trouble, detail in _BY_CLASS:
+        if isinstance(error, of):
+            return trouble, detail
+    if error.errno in _BY_NUMBER:
+        return _BY_NUMBER[error.errno]
+    if error.errno == errno.EIO and kind.network:
+        return _of_connection(attempt) if attempt.opening else (SourceFault.ENDED, None)
+    if kind.network and attempt.opening:
+        if attempt.silent:
+            return SourceFault.STALLED, None
+        return SourceFault.DAMAGED, "damaged: the peer hung up or speaks another protocol"
+    return SourceFault.DAMAGED, None
+
+
+def _of_connection(attempt: FaultContext) -> tuple[SourceFault, str | None]:
+    """FFmpeg says "input/output error" for an unknown name as well as for a failed TLS."""
+    try:
+        socket.getaddrinfo(host_of(attempt.address), None)
+    except (OSError, UnicodeError):
+        return SourceFault.NO_ROUTE, "no route: the host name is not known"
+    if attempt.address.lower().startswith(("rtsps:", "https:")):
+        return SourceFault.REFUSED, (
+            "refused: no trusted connection; the certificate is not valid for this host, or the"
+            " peer does not speak TLS"
+        )
+    return SourceFault.DAMAGED, None

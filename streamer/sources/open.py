@@ -1,0 +1,190 @@
+"""One attempt to open a video: addresses and options as FFmpeg wants them."""
+
+import ssl
+import time
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import Final
+
+import av
+import av.error
+from av.codec.hwaccel import HWAccel
+from av.container import InputContainer
+from av.format import Flags
+from av.stream import Disposition
+from av.video.stream import VideoStream
+
+from streamer.core.errors import SourceError, SourceFault
+
+from .address import Kind, kind_of, with_credentials
+from .ffmpeg_errors import FaultContext, source_error, translate
+from .options import VideoOptions
+
+_FAST_ANALYSIS_US: Final = 200_000
+"""Opens a camera in 0.25 s; with FFmpeg's usual five seconds it takes 1.1 s and more."""
+
+_SOCKET_BUFFER: Final = 1 << 20
+"""A key frame arrives in one burst; the kernel's usual 200 kB lose a part of it over UDP."""
+
+_DISCONTINUOUS_GAP_NS: Final = 10_000_000_000
+_CONTINUOUS_GAP_NS: Final = 30 * 3600 * 1_000_000_000
+"""FFmpeg's limits (dts_delta_threshold and dts_error_threshold) for a gap that is believed."""
+
+_USUAL_FRAME_NS: Final = 40_000_000
+_LOWEST_RATE, _HIGHEST_RATE = 1 / 60, 1000
+"""A rate outside of these is a guess gone wrong."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class OpenedStream:
+    """An open video. Whoever gets it closes the container."""
+
+    container: InputContainer
+    stream: VideoStream
+    time_base: Fraction
+    frame_ns: int
+    """Usual distance of two pictures as announced, or a guess."""
+
+    max_gap_ns: int
+    """Longest gap between two stamps of this container that is believed."""
+
+    stamped: bool
+    """Whether the container holds time stamps; else FFmpeg invents some at 25 a second."""
+
+
+def open_video(
+    address: str, options: VideoOptions, *, live: bool, hwaccel: HWAccel | None = None
+) -> OpenedStream:
+    """Open *address* and find its video.
+
+    A camera is opened with a short analysis, which does not always see the picture's size; the
+    first key frame tells it. Only if no video is seen, the camera is opened once more with a
+    long analysis, and asked for everything it has.
+
+    Args:
+        address: Path, device or URL.
+        options: How to fetch; of `hwaccel` only what is given here counts.
+        live: Whether the end of the stream is a failure.
+        hwaccel: What decodes the video if it can.
+
+    Raises:
+        SourceError: With the trouble and what to do about it.
+    """
+    kind = kind_of(address)
+    if live and kind.network:
+        try:
+            return _open(address, options, hwaccel, kind=kind, live=live, fast=True)
+        except SourceError as error:
+            unseen = error.trouble in (SourceFault.NO_VIDEO, SourceFault.UNKNOWN_CODEC)
+            # A camera without video refuses to play the video alone.
+            if not unseen and not isinstance(error.__cause__, av.error.HTTPOtherClientError):
+                raise
+    return _open(address, options, hwaccel, kind=kind, live=live, fast=False)
+
+
+def _open(
+    address: str,
+    options: VideoOptions,
+    hwaccel: HWAccel | None,
+    *,
+    kind: Kind,
+    live: bool,
+    fast: bool,
+) -> OpenedStream:
+    url = with_credentials(address, user=options.user, password=options.password)
+    if kind is Kind.FILE and not url.startswith("file:"):
+        url = "file:" + url  # A colon in a file's name is not a protocol.
+    began = time.monotonic()
+    try:
+        container = av.open(
+            url,
+            mode="r",
+            format="v4l2" if kind is Kind.DEVICE else None,
+            options=_ffmpeg_options(options, kind=kind, url=url, fast=fast),
+            timeout=options.timeout_s if kind.network else None,
+            hwaccel=hwaccel,
+        )
+    except av.error.FFmpegError as error:
+        attempt = FaultContext(
+            address=address,
+            live=live,
+            opening=True,
+            timeout_s=options.timeout_s,
+            silent=time.monotonic() - began >= _socket_timeout_s(options, kind=kind) * 0.95,
+        )
+        raise translate(error, attempt) from error
+    try:
+        stream = _video_of(container, address=address, live=live)
+    except SourceError:
+        container.close()
+        raise
+    flags = Flags(container.format.flags)
+    return OpenedStream(
+        container=container,
+        stream=stream,
+        time_base=stream.time_base or Fraction(1, 90_000),
+        frame_ns=_frame_ns(stream),
+        max_gap_ns=_DISCONTINUOUS_GAP_NS if flags & Flags.ts_discont else _CONTINUOUS_GAP_NS,
+        stamped=not flags & Flags.no_timestamps,
+    )
+
+
+def _ffmpeg_options(options: VideoOptions, *, kind: Kind, url: str, fast: bool) -> dict[str, str]:
+    wanted: dict[str, str] = {}
+    if fast:
+        wanted["analyzeduration"] = str(_FAST_ANALYSIS_US)
+    if kind is Kind.RTSP:
+        wanted["timeout"] = str(round(_socket_timeout_s(options, kind=kind) * 1e6))
+        wanted["rtsp_transport"] = "tcp+udp" if options.transport == "auto" else options.transport
+        if options.transport == "auto":
+            wanted["rtsp_flags"] = "prefer_tcp"
+        if options.transport != "tcp":
+            wanted["buffer_size"] = str(_SOCKET_BUFFER)
+        if fast:
+            wanted["allowed_media_types"] = "video"
+    if url.lower().startswith(("rtsps:", "https:")):
+        wanted["tls_verify"] = "1" if options.tls_verify else "0"
+        if options.tls_verify:
+            wanted["ca_file"] = options.ca_file or _system_certificates()
+    if kind in (Kind.HTTP, Kind.FILE, Kind.STREAM):
+        # MPEG-TS may announce new streams in its middle: they continue the old ones.
+        wanted["merge_pmt_versions"] = "1"
+    return wanted
+
+
+def _socket_timeout_s(options: VideoOptions, *, kind: Kind) -> float:
+    """FFmpeg's RTSP waits twice before it gives a silent camera up."""
+    return options.timeout_s / 2 if kind is Kind.RTSP else options.timeout_s
+
+
+def _system_certificates() -> str:
+    found = ssl.get_default_verify_paths().cafile
+    if found and Path(found).is_file():
+        return found
+    import certifi  # Comes with httpx; the machine has no certificates of its own.
+
+    return certifi.where()
+
+
+def _video_of(container: InputContainer, *, address: str, live: bool) -> VideoStream:
+    """The best video that is not a cover picture."""
+    videos = [
+        stream
+        for stream in container.streams.video
+        if not stream.disposition & Disposition.attached_pic
+    ]
+    if not videos:
+        raise source_error(SourceFault.NO_VIDEO, address=address, live=live)
+    best = container.streams.best("video")
+    video = next((stream for stream in videos if stream is best), videos[0])
+    if video.codec_context is None:
+        raise source_error(SourceFault.UNKNOWN_CODEC, address=address, live=live)
+    return video
+
+
+def _frame_ns(stream: VideoStream) -> int:
+    for rate in (stream.average_rate, stream.guessed_rate, stream.base_rate):
+        if rate and _LOWEST_RATE <= rate <= _HIGHEST_RATE:
+            return int(1_000_000_000 / rate)
+    return _USUAL_FRAME_NS

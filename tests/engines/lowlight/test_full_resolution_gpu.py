@@ -1,0 +1,351 @@
+"""The full-size part for GPUs means what the CPU's means, and gives way to it where it must."""
+
+import itertools
+import subprocess
+import sys
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from engines.engine import EngineState, open_reference
+from engines.errors import DeviceLost, EngineError, OutOfDeviceMemory
+from engines.lowlight import full_resolution_gpu, model
+from engines.lowlight.curves import Yuv
+from engines.lowlight.data import read_picture
+from engines.lowlight.denoise import LONGEST, Noise, _shares
+from engines.lowlight.enhancer import Enhancer
+from engines.lowlight.evaluate import CLIPS, dark_clip
+from engines.lowlight.full_resolution import OnCpu
+from engines.lowlight.metrics import brightness_flicker
+from engines.lowlight.model import LowLightModel, open_lowlight_model
+from engines.lowlight.still_image import to_planes, to_rgb
+from tests.engines.lowlight.scenes import Model, lifting, planes, street
+
+RATE = 25
+
+
+class Pretending:
+    """The reference, which says that it is a GPU's."""
+
+    def __init__(self, path=full_resolution_gpu.SHIPPED):
+        self._engine = open_reference(path)
+        self.spec, self.backend = self._engine.spec, self._engine.backend
+        self.state = EngineState("cuda:0")
+        self.error = None
+        self.calls = 0
+        self.closed = False
+
+    def infer(self, inputs):
+        if self.error is not None:
+            raise self.error
+        self.calls += 1
+        return self._engine.infer(inputs)
+
+    def close(self):
+        self.closed = True
+
+
+@pytest.fixture(scope="module")
+def reference():
+    return Pretending()
+
+
+class Beside:
+    """Both pieces on the same pictures; notes how far they are apart."""
+
+    def __init__(self, engine):
+        self._pieces = (OnCpu(), full_resolution_gpu.OnDevice(engine, failed=pytest.fail))
+        self.apart, self.shown = [], ([], [])
+
+    def begin_anew(self):
+        for piece in self._pieces:
+            piece.begin_anew()
+
+    def __call__(self, planes, done, noise, *, gain, full_range):
+        both = [
+            piece(planes, done, noise, gain=gain, full_range=full_range) for piece in self._pieces
+        ]
+        for shown, lit in zip(self.shown, both, strict=True):
+            shown.append(lit)
+        self.apart.append([np.abs(a.astype(int) - b) for a, b in zip(*both, strict=True)])
+        return both[0]
+
+    @property
+    def largest(self):
+        """Bytes, of any plane of any picture."""
+        return max(int(plane.max()) for planes in self.apart for plane in planes)
+
+    @property
+    def share(self):
+        """Of bytes that differ, in the worst plane."""
+        return max(float((plane > 0).mean()) for planes in self.apart for plane in planes)
+
+    @property
+    def mean(self):
+        """Bytes, in the worst plane."""
+        return max(float(plane.mean()) for planes in self.apart for plane in planes)
+
+
+def beside(engine, pictures, *, model=None, full_range=False):
+    both = Beside(engine)
+    enhancer = Enhancer(model or Model(0.4), always=True, full_size=both)
+    for number, picture in enumerate(pictures):
+        enhancer(picture, number / RATE, full_range=full_range)
+    return both
+
+
+def moving(size, count=12):
+    """A dark street, noisy in all planes, that moves at times."""
+    for number in range(count):
+        random = np.random.default_rng(number)
+        picture = planes(street(0.1, noise=2.5, seed=number, size=size, shift=2 * (number // 3)))
+        grain = (random.normal(0, 2, plane.shape) for plane in picture[1:])
+        yield Yuv(picture.y, *(np.rint(124 + each).astype(np.uint8) for each in grain))
+
+
+@pytest.mark.parametrize("full_range", [False, True])
+@pytest.mark.parametrize("size", [(16, 16), (144, 256), (180, 324)])
+def test_it_says_what_the_cpu_says_but_for_halves(reference, size, full_range):
+    both = beside(reference, moving(size), full_range=full_range)
+    assert both.largest <= 1
+    assert both.share < 2e-3
+
+
+def test_balance_and_blots_are_heeded(reference):
+    both = Beside(reference)
+    done = replace(lifting(0.5, levels=4), balance=(7.0, -9.0))
+    for picture in moving((144, 256), 14):
+        both(picture, done, Noise(2.5, 0.9), gain=3.0, full_range=False)
+    assert both.largest <= 1
+    assert both.share < 2e-3
+
+
+@pytest.mark.parametrize(
+    ("size", "luma", "chroma"),
+    [
+        ((180, 322), 0.001, 0.25),  # an odd half: chroma is guided in other windows
+        ((145, 255), 0.9, 0.9),  # odd itself: so is luma
+        ((17, 33), 2.5, 1.5),
+    ],
+)
+def test_odd_sizes_differ_by_where_windows_lie(reference, size, luma, chroma):
+    both = beside(reference, moving(size))
+    worst = np.max([[plane.mean() for plane in planes] for planes in both.apart], axis=0)
+    assert worst[0] < luma
+    assert worst[1:].max() < chroma
+    ours, theirs = (np.mean([lit.y for lit in shown]) for shown in both.shown)
+    assert theirs == pytest.approx(ours, abs=0.1)
+
+
+def test_at_odd_sizes_as_much_noise_is_left_as_the_cpu_leaves_at_even_ones(reference):
+    left = {}
+    for size in ((180, 320), (181, 321)):
+        half = ((size[0] + 1) // 2, (size[1] + 1) // 2)
+        flat = [
+            np.full(side, level, float) for side, level in ((size, 30), (half, 120), (half, 131))
+        ]
+        noisy = []
+        for number in range(12):
+            random = np.random.default_rng(number)
+            grain = (plane + random.normal(0, 2.5, plane.shape) for plane in flat)
+            noisy.append(Yuv(*(np.rint(plane).astype(np.uint8) for plane in grain)))
+        cpus, gpus = beside(reference, noisy).shown
+        left[size] = [float(plane.std()) for plane in (cpus if size[0] % 2 == 0 else gpus)[-1]]
+    even, odd = left.values()
+    assert odd == pytest.approx(even, rel=0.1)
+
+
+@pytest.mark.parametrize("pictures", range(1, LONGEST + 1))
+def test_every_share_is_that_of_the_cpus_table(reference, pictures):
+    # Flat blocks, each so many bytes from a black past, where a byte of change is one step.
+    change = np.arange(256, dtype=np.uint8)
+    y = np.tile(change.repeat(16), (16, 1))
+    terms = full_resolution_gpu.Terms.of(Noise(0, 0), gain=1, pictures=pictures)._replace(
+        unit=1 / 25
+    )
+    picture = Yuv(y, *(np.zeros((8, 2048), np.uint8),) * 2)
+    given = full_resolution_gpu.inputs_of(picture, lifting(0.5), terms, full_range=True)
+    past = {
+        "past_y": np.zeros(y.shape, np.float32),
+        "past_uv": np.zeros((2, 8, 2048), np.float32),
+        "past_left": np.ones((8, 2048), np.float32),
+    }
+    kept = reference.infer({**given, **past})["next_y"][8, 8::16]
+    share = np.rint(256 * _shares(pictures))
+    np.testing.assert_array_equal(kept, np.rint(64.0 * change * share / 256))
+
+
+def test_what_the_cpu_remembers_is_gone_on_with_when_a_plan_is_ready():
+    engine = Pretending()
+    engine.state = EngineState("cpu", building=0.5)
+    both = Beside(engine)
+    enhancer = Enhancer(Model(), full_size=both)
+    for number, picture in enumerate(moving((144, 256))):
+        if number == 5:
+            assert engine.calls == 0
+            engine.state = EngineState("cuda:0")
+        enhancer(picture, number / RATE, full_range=False)
+    assert engine.calls == 7
+    assert both.largest <= 1
+
+
+@pytest.mark.parametrize("error", [DeviceLost, OutOfDeviceMemory, EngineError])
+def test_a_device_that_fails_is_told_and_the_cpu_goes_on(error):
+    engine, said = Pretending(), []
+    piece = full_resolution_gpu.OnDevice(engine, failed=said.append)
+    enhancer = Enhancer(Model(), full_size=piece)
+    lit = []
+    for number, picture in enumerate(moving((144, 256), 8)):
+        if number == 4:
+            engine.error = error("gone")
+        lit.append(enhancer(picture, number / RATE, full_range=False))
+    assert said == ["gone"]
+    assert engine.calls == 4
+    means = [float(each.y.mean()) for each in lit]
+    assert means[4:] == pytest.approx([means[3]] * 4, rel=0.05)
+    engine.error = None
+    piece.begin_anew()
+    enhancer(picture, 1.0, full_range=False)
+    assert engine.calls == 5
+
+
+@pytest.mark.parametrize("size", [(15, 300), (300, 14)])
+def test_what_is_smaller_than_it_was_compiled_for_is_done_by_the_cpu(reference, size):
+    calls = reference.calls
+    both = beside(reference, moving(size, 2))
+    assert both.largest == 0
+    assert reference.calls == calls
+
+
+def test_a_size_that_changes_begins_anew(reference):
+    pictures = [*moving((144, 256), 3), *moving((96, 160), 3)]
+    assert beside(reference, pictures).largest <= 1
+
+
+def opened(monkeypatch, full_size, *, state):
+    """The model, whose network's engine is in this state."""
+
+    def load_validated_engine(path, **asked):
+        if path == model.SHIPPED:
+            network = Pretending(path)
+            network.state = state
+            return network
+        assert path == full_resolution_gpu.SHIPPED
+        return full_size
+
+    monkeypatch.setattr(model, "load_validated_engine", load_validated_engine)
+    return open_lowlight_model(device="auto", prove=False)
+
+
+@pytest.mark.parametrize("state", [EngineState("cuda:0"), EngineState("cpu", building=0.1)])
+def test_where_the_network_runs_on_a_gpu_the_pictures_do_as_well(monkeypatch, state):
+    engine = Pretending()
+    lowlight = opened(monkeypatch, engine, state=state)
+    (dark,) = moving((144, 256), 1)
+    lowlight.enhancer()(dark, 0.0, full_range=False)
+    assert engine.calls == 1
+    lowlight.enhancer(denoise=False)(dark, 0.0, full_range=False)
+    assert engine.calls == 1
+    assert lowlight.state == state
+    lowlight.close()
+    assert engine.closed
+
+
+def test_on_the_cpu_no_engine_is_opened_for_full_pictures(monkeypatch):
+    lowlight = opened(monkeypatch, None, state=EngineState("cpu"))
+    (dark,) = moving((144, 256), 1)
+    assert lowlight.enhancer()(dark, 0.0, full_range=False).y.mean() > dark.y.mean()
+    assert not lowlight.state.degraded
+
+
+@pytest.mark.parametrize(
+    ("network", "full", "shown"),
+    [
+        (EngineState("cuda:0"), EngineState("cpu", degraded=True, reason="no room"), "no room"),
+        (EngineState("cpu", degraded=True, reason="lost"), EngineState("cuda:0"), "lost"),
+        (EngineState("cuda:0"), EngineState("cpu", building=0.3, reason="built"), "built"),
+        (EngineState("cuda:0"), EngineState("cuda:0"), ""),
+    ],
+)
+def test_the_state_of_both_is_shown(network, full, shown):
+    engines = Pretending(), Pretending()
+    engines[0].state, engines[1].state = network, full
+    lowlight = LowLightModel(open_reference(model.SHIPPED))
+    lowlight._engine, lowlight._full_size = engines
+    assert lowlight.state.reason == shown
+    assert lowlight.state.degraded == (network.degraded or full.degraded)
+
+
+def test_a_gpu_that_fails_is_told_in_the_log(monkeypatch, caplog):
+    engine = Pretending()
+    lowlight = opened(monkeypatch, engine, state=EngineState("cuda:0"))
+    engine.error = DeviceLost("the driver went away")
+    (dark,) = moving((144, 256), 1)
+    lit = lowlight.enhancer()(dark, 0.0, full_range=False)
+    assert lit.y.mean() > dark.y.mean()
+    assert "the driver went away" in caplog.text
+
+
+@pytest.fixture(scope="module")
+def network():
+    return open_lowlight_model(device="cpu", prove=False)
+
+
+@pytest.mark.data
+@pytest.mark.slow
+def test_a_real_night_of_1080p_is_the_same_to_a_byte(reference, network, data):
+    paths = sorted((data / "video" / "uavdark_person11_night").glob("*.jpg"))[:7]
+    both = beside(reference, [to_planes(read_picture(path)) for path in paths], model=network)
+    assert both.largest <= 1
+    assert both.share < 5e-4
+
+
+@pytest.mark.data
+@pytest.mark.slow
+@pytest.mark.parametrize("clip", CLIPS)
+def test_darkened_clips_are_the_same_and_flicker_no_more(reference, network, data, clip):
+    frames = dark_clip(data / "video" / clip)[:25]
+    both = beside(reference, map(to_planes, frames), model=network)
+    assert both.mean < 0.1
+    ours, theirs = (brightness_flicker([to_rgb(lit) for lit in shown]) for shown in both.shown)
+    assert theirs == pytest.approx(ours, abs=0.002)
+
+
+@pytest.mark.data
+def test_single_dark_photos_are_the_same(reference, network, data):
+    paths = sorted((data / "lowlight").glob("*/*.*"))
+    pictures = [p for p in paths if p.suffix.lower() in {".jpg", ".png", ".bmp"}]
+    assert pictures
+    for path in itertools.islice(pictures, 0, None, max(1, len(pictures) // 8)):
+        both = beside(reference, [to_planes(read_picture(path))], model=network)
+        assert both.mean < 0.25, path
+
+
+def test_the_shipped_file_is_what_the_code_makes():
+    onnx = pytest.importorskip("onnx", reason="the extras train, tensorrt and rtx have it")
+    from engines.lowlight.full_resolution_graph import make
+
+    shipped, made = onnx.load(str(full_resolution_gpu.SHIPPED)), make()
+    assert shipped.graph == made.graph
+    assert shipped.metadata_props == made.metadata_props
+
+
+def test_the_profile_names_every_input(reference):
+    shapes = full_resolution_gpu.profile()
+    assert shapes.keys() == {tensor.name for tensor in reference.spec.inputs}
+    for sample in full_resolution_gpu.proof_samples():
+        for name, array in sample.items():
+            few, _, many = shapes[name]
+            assert all(a <= b <= c for a, b, c in zip(few, array.shape, many, strict=True))
+
+
+def test_running_needs_no_onnx():
+    code = (
+        "import sys, engines.lowlight.model, engines.lowlight.full_resolution_gpu;"
+        "print(sorted({'onnx', 'tensorrt', 'pycuda', 'torch'} & set(sys.modules)))"
+    )
+    answer = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
+    assert answer.stdout.strip() == "[]"

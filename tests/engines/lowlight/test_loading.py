@@ -1,0 +1,127 @@
+"""From a program's start to pictures done on a GPU: network and full-size part, each by a plan."""
+
+import threading
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from engines import registry
+from engines.backends import tensorrt
+from engines.backends.tensorrt import ErrorLog, Library
+from engines.engine import EngineState
+from engines.lowlight import full_resolution_gpu
+from engines.lowlight.model import open_lowlight_model
+from engines.plans import provider
+from engines.plans.cache import Profile
+from tests.engines.lowlight.scenes import planes, street
+from tests.engines.plans.test_provider import Compiler
+from tests.support.fake_cuda import Machine
+from tests.support.fake_tensorrt import FakeTensorRt
+
+SIZE = (64, 96)
+
+
+@pytest.fixture
+def machine(monkeypatch, tmp_path):
+    monkeypatch.setenv("STREAMER_CACHE", str(tmp_path))
+    return Machine(memory=1 << 28).install(monkeypatch)
+
+
+@pytest.fixture
+def gate(machine, monkeypatch):
+    """Open; builds wait for it."""
+    opened = threading.Event()
+    opened.set()
+    module = FakeTensorRt(machine)
+    library = Library("rtx", module.__version__, module, ErrorLog(module))
+    monkeypatch.setattr(tensorrt, "library", lambda edition=None: library)
+
+    def compilation(*asked, **settings):
+        made = Compiler(library)  # of its own: two networks are built at once
+        made.between = lambda: opened.wait(60)
+        return made(*asked, **settings)
+
+    monkeypatch.setattr(provider, "Compilation", compilation)
+    found = registry.entry_of
+
+    def small(spec):
+        """The entry; the full-size part's is proven at small sizes only."""
+        entry = found(spec)
+        if entry.path != full_resolution_gpu.SHIPPED:
+            return entry
+        most = full_resolution_gpu._shapes((97, 131), levels=4, grid=(12, 20))
+        shapes = {
+            name: (few[0], most[name], most[name])
+            for name, few in full_resolution_gpu.profile().items()
+        }
+        few = full_resolution_gpu.proof_samples()[:4]
+        return replace(entry, profiles=(Profile(shapes),), samples=lambda: few)
+
+    monkeypatch.setattr(registry, "entry_of", small)
+    return opened
+
+
+def ready(lowlight):
+    for engine in (lowlight._engine, lowlight._full_size):
+        if engine._thread is not None:
+            engine._thread.join(60)
+
+
+def night(count=6):
+    return [planes(street(0.1, noise=2.5, seed=at, size=SIZE)) for at in range(count)]
+
+
+def shown(enhancer, pictures, *, start=0):
+    return [enhancer(each, (start + at) / 25, full_range=False) for at, each in enumerate(pictures)]
+
+
+def apart(one, other):
+    return max(
+        int(np.abs(a.astype(int) - b).max())
+        for pair in zip(one, other, strict=True)
+        for a, b in zip(*pair, strict=True)
+    )
+
+
+def test_a_stream_is_done_by_the_gpu_as_by_the_cpu_and_everything_is_given_back(machine, gate):
+    lowlight = open_lowlight_model(device="cuda", prove=False)
+    ready(lowlight)
+    assert lowlight.state == EngineState("cuda:0")
+    on_cpu = open_lowlight_model(device="cpu", prove=False)
+    launched = machine.launches
+    lit = shown(lowlight.enhancer(), night())
+    assert machine.launches > launched
+    assert apart(lit, shown(on_cpu.enhancer(), night())) <= 1
+    lowlight.close()
+    assert not any(machine.live.values()), machine.live
+
+
+def test_a_device_lost_in_mid_stream_is_seen_and_pictures_go_on(machine, gate):
+    lowlight = open_lowlight_model(device="cuda", prove=False)
+    ready(lowlight)
+    stream = lowlight.enhancer()
+    before = shown(stream, night())
+    machine.lose()
+    after = shown(stream, night(), start=6)
+    assert lowlight.state.device == "cpu"
+    assert lowlight.state.degraded
+    means = [float(each.y.mean()) for each in (*before[2:], *after)]
+    assert max(means) - min(means) < 0.05 * np.mean(means)
+    lowlight.close()
+
+
+def test_while_plans_are_built_pictures_are_done_by_the_cpu(machine, gate):
+    gate.clear()
+    lowlight = open_lowlight_model(device="auto", prove=False)
+    stream = lowlight.enhancer()
+    lit = shown(stream, night(3))
+    assert lowlight.state.building is not None
+    assert not machine.launches
+    gate.set()
+    ready(lowlight)
+    assert lowlight.state == EngineState("cuda:0")
+    lit += shown(stream, night()[3:], start=3)
+    on_cpu = open_lowlight_model(device="cpu", prove=False)
+    assert apart(lit, shown(on_cpu.enhancer(), night())) <= 1
+    lowlight.close()

@@ -1,0 +1,340 @@
+"""Smoke by planes, in ONNX Runtime: what the shipped networks say, picture by picture.
+
+How far a mask may be from the CPU's. The pictures differ by rounding (see `test_planes.py`), and
+the networks answer to that: on a clip at 320x240, noise of one level changes single places of the
+mask by 0.24, and all by 0.011 on average. So masks are held to what such noise does to the picture.
+"""
+
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+pytest.importorskip("onnx", reason="the extras train, tensorrt and rtx have it")
+
+from engines.backends import onnxruntime
+from engines.backends.tensorrt import library
+from engines.batching import Batcher
+from engines.engine import EngineState
+from engines.errors import DeviceUnavailable, InaccurateEngine, ModelFileError, ModelMismatch
+from engines.modelfile import ModelFile
+from engines.plans.builder import build
+from engines.plans.cache import Target
+from engines.registry import FOR_GPUS, entry_of, find
+from engines.smoke.model import SHIPPED, open_smoke_model
+from engines.smoke.yuv_model import (
+    LAYOUTS,
+    TOLERANCES,
+    SmokeYuvModel,
+    View,
+    graph,
+    open_smoke_by_planes,
+    profiles,
+    samples,
+)
+from engines.smoke.zoom_verification import LARGE, WINDOW, _window
+from engines.yuv import LEFT, Yuv420, colors, even_window
+from streamer.core.image import ColorTags, Image, Planes
+from tests.engines.test_onnx_preprocessing import smooth
+
+SIZE = (96, 160)
+
+
+@pytest.fixture(scope="module")
+def engines():
+    return {layout: onnxruntime.load(graph("smoke", layout), precision="f32") for layout in LAYOUTS}
+
+
+@pytest.fixture(scope="module")
+def by_planes(engines):
+    return SmokeYuvModel(engines)
+
+
+@pytest.fixture(scope="module")
+def by_rgb():
+    with_cpu = open_smoke_model("smoke", device="cpu", prove=False)
+    yield with_cpu
+    with_cpu.close()
+
+
+def picture(height, width, *, full=False, seed=1):
+    """Sky, ground and a plume, and the same as decoded planes."""
+    half = -(-height // 2), -(-width // 2)
+    rows, columns = np.mgrid[0:height, 0:width]
+    away = ((columns - width * 0.4) / (width * 0.08)) ** 2 + (
+        (rows - height * 0.5) / (height * 0.12)
+    ) ** 2
+    plume = 0.8 * np.exp(-away)
+    luma = smooth(height, width, seed, 0.4) * (1 - plume) + 190 * plume
+    planes = Planes(luma.astype(np.uint8), smooth(*half, 2, 0.1), smooth(*half, 3, 0.1))
+    shown = Image.of_planes(planes, ColorTags(1, 1, 1, full))
+    return shown, Yuv420(planes.y, (planes.u, planes.v), colors(1, full_range=full))
+
+
+def noise_of_one_level(model, image, background=None):
+    """What noise of one level does to the mask: largest and mean change."""
+    random = np.random.default_rng(7)
+    noisy = np.clip(image + random.integers(-1, 2, image.shape), 0, 255).astype(np.uint8)
+    apart = np.abs(model(noisy, background) - model(image, background))
+    return float(apart.max()), float(apart.mean())
+
+
+@pytest.mark.parametrize("size", [(1080, 1920), (481, 641)], ids=str)
+@pytest.mark.parametrize("full", [False, True])
+def test_the_mask_is_that_of_the_cpu_within_what_noise_of_one_level_does(
+    by_planes, by_rgb, size, full
+):
+    shown, decoded = picture(*size, full=full)
+    image = shown.rgb(by_rgb.input_size)
+    background = np.roll(image, 40, axis=1)
+    for normal in (None, background):
+        want = by_rgb.look(image, normal)
+        view = View(decoded, decoded.whole, by_rgb.input_size, normal)
+        (seen,) = by_planes.look([view], level=0.1)
+        largest, mean = noise_of_one_level(by_rgb, image, normal)
+        apart = np.abs(seen.mask - want.mask)
+        assert apart.max() <= 2 * largest + 0.01
+        assert apart.mean() <= 2 * mean + 0.001
+        assert seen.picture == pytest.approx(want.picture, abs=0.03)
+        assert np.abs(seen.image.astype(int) - image).max() <= 7
+
+
+def test_of_the_very_picture_it_saw_the_network_says_the_same(by_planes, by_rgb):
+    _, decoded = picture(301, 403)
+    (seen,) = by_planes.look([View(decoded, decoded.whole, SIZE)], level=0.1)
+    want = by_rgb.look(seen.image)
+    assert np.abs(seen.mask - want.mask).max() <= 0.5 / 255 + 1e-4
+    assert seen.picture == pytest.approx(want.picture, abs=1e-4)
+    there = want.mask > 0.1
+    assert seen.measures.peak == pytest.approx(want.mask.max(), abs=1e-4)
+    assert seen.measures.area == pytest.approx(there.mean(), abs=1e-3)
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_each_picture_of_a_batch_gets_just_what_it_gets_alone(name):
+    model = SmokeYuvModel({"planar": onnxruntime.load(graph(name), precision="f32")})
+    views = []
+    for seed in range(5):
+        _, decoded = picture(120, 200, seed=seed, full=bool(seed % 2))
+        normal = smooth(*SIZE, seed)[..., None].repeat(3, 2) if seed % 3 else None
+        window = decoded.whole if seed % 2 else (20, 10, 100, 80)
+        views.append(View(decoded, window, SIZE, normal))
+    together = model.look(views, level=0.1)
+    for view, seen in zip(views, together, strict=True):
+        (alone,) = model.look([view], level=0.1)
+        np.testing.assert_array_equal(seen.image, alone.image)
+        assert np.abs(seen.mask - alone.mask).max() <= 1.001 / 255
+        assert seen.picture == pytest.approx(alone.picture, abs=1e-5)
+
+
+def test_a_second_look_is_another_window(by_planes, by_rgb):
+    shown, decoded = picture(1080, 1920)
+    for box in [(0.3, 0.4, 0.3 + 320 / 1920, 0.4 + 192 / 1080), (0.25, 0.3, 0.6, 0.7)]:
+        part, window = decoded.around(even_window(box, decoded.size), WINDOW)
+        assert part.luma.size < decoded.luma.size / 3
+        (seen,) = by_planes.look([View(part, window, WINDOW)], level=0.1)
+        image = shown.rgb_part(box, WINDOW)
+        largest, mean = noise_of_one_level(by_rgb, image)
+        apart = np.abs(seen.mask - by_rgb(image))
+        assert apart.max() <= 2 * largest + 0.01
+        assert apart.mean() <= 2 * mean + 0.001
+
+
+def test_both_layouts_and_either_alone_say_the_same(engines, by_planes):
+    _, decoded = picture(100, 150)
+    decoded = replace(decoded, siting=LEFT)
+    pairs = [decoded, decoded.interleaved()]
+    views = [View(each, each.whole, SIZE) for each in pairs]
+    both = by_planes.look(views, level=0.1)
+    alone = [SmokeYuvModel({layout: engines[layout]}).look(views, level=0.1) for layout in LAYOUTS]
+    for seen in (*both, *alone[0], *alone[1]):
+        np.testing.assert_array_equal(seen.image, both[0].image)
+        assert np.abs(seen.mask - both[0].mask).max() <= 1.001 / 255
+
+
+def test_lifted_pictures_count_by_the_level_of_dark_ones(by_planes, by_rgb):
+    _, decoded = picture(120, 200)
+    view = View(decoded, decoded.whole, SIZE)
+    (plain,) = by_planes.look([view], level=0.1)
+    (lifted,) = by_planes.look([view], level=0.1, dark=True)
+    want = by_rgb(plain.image, dark=True)
+    assert np.abs(lifted.mask - want).max() <= 1 / 255
+    assert lifted.measures.area == pytest.approx((want > 0.1).mean(), abs=2e-3)
+
+
+def test_what_does_not_fit_is_refused_in_words(by_planes):
+    _, decoded = picture(64, 64)
+    with pytest.raises(ModelMismatch, match="multiples of 32, got 60x64"):
+        by_planes.look([View(decoded, decoded.whole, (60, 64))], level=0.1)
+    view = View(decoded, decoded.whole, (64, 64), np.zeros((32, 64, 3), np.uint8))
+    with pytest.raises(ModelMismatch, match="background"):
+        by_planes.look([view], level=0.1)
+    with pytest.raises(ModelMismatch, match="at least one layout"):
+        SmokeYuvModel({})
+    with pytest.raises(ModelFileError, match="no smoke network is called"):
+        graph("fog")
+
+
+def test_it_is_ready_while_every_engine_is_on_a_gpu(engines):
+    class OnGpu:
+        def __init__(self, engine):
+            self.spec, self.backend, self.infer = engine.spec, engine.backend, engine.infer
+            self.state = EngineState("cuda:0")
+
+        def close(self):
+            self.closed = True
+
+    behind = {layout: OnGpu(engine) for layout, engine in engines.items()}
+    model = SmokeYuvModel(behind)
+    assert model.ready
+    behind["nv12"].state = EngineState("cpu", degraded=True, reason="the driver is gone")
+    assert not model.ready
+    assert model.state.reason == "the driver is gone"
+    model.close()
+    assert all(engine.closed for engine in behind.values())
+
+
+def test_equal_arguments_give_equal_bytes_and_the_file_says_what_it_was_made_from():
+    first, second = graph("smoke-fast", "nv12"), graph("smoke-fast", "nv12")
+    assert first.content == second.content
+    assert first.digest != graph("smoke-fast", "planar").digest
+    assert first.name == "smoke-fast-nv12"
+    assert len(first.metadata["made_from"]) == 64
+
+
+def test_in_f16_pictures_differ_by_a_level_and_masks_by_the_tolerance(by_planes):
+    from engines.plans.mixed_precision import half
+    from engines.plans.onnx_passes import prepared
+
+    made = graph("smoke")
+    content = half(prepared(made.content, profiles("planar"))).SerializeToString()
+    lower = onnxruntime.load(replace(made, content=content), precision="f32")
+    exact = by_planes._engines["planar"]
+    for sample in samples()[:2]:
+        want, got = exact.infer(sample), lower.infer(sample)
+        assert np.abs(want["small"].astype(int) - got["small"]).max() <= 1
+        apart = np.abs(want["mask_bytes"].astype(int) - got["mask_bytes"])
+        assert apart.max() <= TOLERANCES["f16"].largest
+        assert apart.mean() <= TOLERANCES["f16"].mean
+
+
+@pytest.mark.compile
+@pytest.mark.parametrize(("name", "layout"), list(zip(SHIPPED, LAYOUTS, strict=True)))
+def test_tensorrt_compiles_every_layer_of_it(name, layout):
+    try:
+        rtx = library("rtx")
+    except DeviceUnavailable as error:
+        pytest.skip(str(error))
+    made: ModelFile = graph(name, layout)
+    target = Target("sm89", "f16", profiles(layout))
+    plan = build(made, rtx, target)
+    assert [kind for _, _, kind in plan.facts["outputs"]] == [
+        "uint8",
+        "uint8",
+        "float32",
+        "float32",
+    ]
+    assert plan.facts["f16_layers"] > 0
+
+
+@pytest.mark.parametrize("entry", FOR_GPUS, ids=lambda entry: entry.name)
+def test_the_catalogue_knows_the_sizes_that_looks_have(entry):
+    made = entry.model()
+    spec = onnxruntime.load(made, precision="f32").spec
+    assert entry_of(spec) is entry
+    assert find(made.name) is entry
+    first, second = entry.profiles
+    for sample in entry.samples():
+        shapes = {name: array.shape for name, array in sample.items()}
+        assert first.accepts(shapes) or second.accepts(shapes)
+        assert sum(profile.accepts(shapes) for profile in (first, second)) == 1
+
+
+def test_every_window_that_a_second_look_can_want_has_a_plan():
+    _, second = profiles("planar")
+    for height, width in [(480, 640), (1080, 1920), (2160, 3840), (481, 641)]:
+        decoded = Yuv420(
+            np.zeros((height, width), np.uint8),
+            (np.zeros((-(-height // 2), -(-width // 2)), np.uint8),) * 2,
+            colors(1, full_range=True),
+        )
+        for share in (0.02, 0.1, LARGE):
+            rows, columns = 192, 320
+            box = (int(0.4 * columns), int(0.4 * rows), int(share * columns), int(share * rows))
+            window = _window(box, (rows, columns), (max(height, 768), max(width, 1280)))
+            part, _ = decoded.around(even_window(window, (height, width)), WINDOW)
+            luma = (1, *part.size)
+            least, _, most = second.shapes["luma"]
+            assert all(a <= b <= c for a, b, c in zip(least, luma, most, strict=True))
+
+
+@pytest.mark.parametrize(
+    ("device", "precision"), [("cpu", None), ("auto", "bf16"), ("auto", None), ("cuda", None)]
+)
+def test_without_a_gpu_nothing_is_made_and_rgb_is_the_way(device, precision, monkeypatch):
+    def refused(index):
+        raise DeviceUnavailable("no GPU")
+
+    monkeypatch.setattr("engines.smoke.yuv_model.cuda.gpu", refused)
+    monkeypatch.setattr("engines.smoke.yuv_model.graph", None)
+    opened = open_smoke_by_planes(
+        layouts=LAYOUTS, device=device, precision=precision, callers=1, wait_s=0
+    )
+    assert opened is None
+
+
+def test_it_opens_for_each_layout_with_batches_in_front_and_gives_all_back(monkeypatch):
+    closed = []
+
+    class OpenedStream:
+        def __init__(self, model, **how):
+            engine = onnxruntime.load(model, precision="f32")
+            self.spec, self.backend, self.infer = engine.spec, "fake", engine.infer
+            self.state = EngineState("cuda:0")
+            self.layout = "nv12" if model.name.endswith("nv12") else "planar"
+            assert next(iter(how["samples"]()))["luma"].dtype == np.uint8
+
+        def close(self):
+            closed.append(self.layout)
+
+    monkeypatch.setattr("engines.smoke.yuv_model.cuda.gpu", lambda index: None)
+    monkeypatch.setattr("engines.smoke.yuv_model.tensorrt.library", lambda: None)
+    monkeypatch.setattr("engines.smoke.yuv_model.load_validated_engine", OpenedStream)
+    wanted = {"layouts": LAYOUTS, "device": "cuda", "callers": 2, "wait_s": 0.0}
+    opened = open_smoke_by_planes("smoke-fast", **wanted)
+    _, decoded = picture(64, 96)
+    views = [View(each, each.whole, (64, 96)) for each in (decoded, decoded.interleaved())]
+    one, other = opened.look(views, level=0.1)
+    np.testing.assert_array_equal(one.image, other.image)
+    opened.close()
+    assert sorted(closed) == sorted(LAYOUTS)
+
+    def fails(model, **how):
+        if model.name.endswith("nv12"):
+            raise InaccurateEngine("too far off")
+        return OpenedStream(model, **how)
+
+    closed.clear()
+    monkeypatch.setattr("engines.smoke.yuv_model.load_validated_engine", fails)
+    with pytest.raises(InaccurateEngine):
+        open_smoke_by_planes("smoke-fast", **wanted)
+    assert closed == ["planar"]
+
+
+def test_cameras_that_look_at_once_share_a_batch_and_each_sees_its_own_picture():
+    engine = onnxruntime.load(graph("smoke-fast"), precision="f32")
+    cameras = 4
+    batched = SmokeYuvModel({"planar": Batcher(engine, most=cameras, callers=cameras, wait_s=3600)})
+    views = []
+    for seed in range(cameras):
+        _, decoded = picture(120, 200, seed=seed)
+        views.append([View(decoded, decoded.whole, SIZE)])
+    with ThreadPoolExecutor(cameras) as pool:
+        together = list(pool.map(lambda view: batched.look(view, level=0.1)[0], views))
+    alone = SmokeYuvModel({"planar": engine})
+    for view, seen in zip(views, together, strict=True):
+        (want,) = alone.look(view, level=0.1)
+        np.testing.assert_array_equal(seen.image, want.image)
+        assert np.abs(seen.mask - want.mask).max() <= 1.001 / 255
+    batched.close()

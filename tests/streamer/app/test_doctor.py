@@ -1,0 +1,173 @@
+"""What `streamer doctor` finds."""
+
+import os
+import socket
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from engines.engine import EngineState
+from engines.errors import DeviceUnavailable, InaccurateEngine, ModelFileError
+from streamer.app import doctor
+from streamer.app.doctor import Finding, examine
+from streamer.config import Config
+
+
+def config(**settings: Any) -> Config:
+    return Config.model_validate(
+        {"cameras": {"a": {"source": {"address": "pattern:"}}}, **settings}
+    )
+
+
+def found(check: str, **settings: Any) -> Finding:
+    (finding,) = [each for each in examine(config(**settings), reach=False) if each.check == check]
+    return finding
+
+
+@pytest.fixture(autouse=True)
+def _no_network_is_opened(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*arguments: object, **settings: object) -> None:
+        raise ModelFileError("no model here")
+
+    monkeypatch.setattr("engines.smoke.model.open_smoke_model", refuse)
+
+
+def test_this_machine_has_what_is_needed() -> None:
+    assert found("program").status == "ok"
+    assert found("decoders").status == "ok"
+
+
+@pytest.mark.parametrize(
+    ("error", "advice"),
+    [
+        (DeviceUnavailable("no GPU"), "engine.device"),
+        (InaccurateEngine("0.5 off"), "engine.precision"),
+        (ModelFileError("no file"), "engine.model"),
+    ],
+)
+def test_a_network_that_does_not_work_is_told_with_what_to_do(
+    error: Exception, advice: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*arguments: object, **settings: object) -> None:
+        raise error
+
+    monkeypatch.setattr("engines.smoke.model.open_smoke_model", refuse)
+    finding = found("network")
+    assert (finding.status, finding.message) == ("fail", str(error))
+    assert advice in finding.advice
+
+
+class Network:
+    name, backend = "smoke", "openvino 1 cpu f32"
+
+    def __init__(self, state: EngineState) -> None:
+        self.state = state
+        self.closed = False
+
+    def close(self) -> None:
+        self.closed = True
+
+
+@pytest.mark.parametrize(
+    ("state", "message", "advice"),
+    [
+        (EngineState("cpu"), None, ""),
+        (EngineState("cuda:0"), None, ""),
+        (EngineState("cpu", building=0.0), "auto: there is no proven plan yet", "engines build"),
+        (
+            EngineState("cpu", degraded=True, reason="PyCUDA is not installed"),
+            "auto: PyCUDA is not installed",
+            "engine.device",
+        ),
+    ],
+)
+def test_a_gpu_that_is_not_used_is_a_warning_beside_the_network(
+    state: EngineState, message: str | None, advice: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    network = Network(state)
+    asked: list[object] = []
+
+    def opened(*arguments: object, **settings: object) -> Network:
+        asked.append(settings["precision"])
+        return network
+
+    monkeypatch.setattr("engines.smoke.model.open_smoke_model", opened)
+    told = [each for each in examine(config(), reach=False) if each.check in ("network", "gpu")]
+    assert (told[0].check, told[0].status) == ("network", "ok")
+    assert [each.message for each in told[1:]] == ([] if message is None else [message])
+    assert all(each.status == "warn" and advice in each.advice for each in told[1:])
+    assert network.closed
+    assert asked == [None]  # what suits the device
+
+
+def test_a_data_folder_that_is_not_there_yet_is_no_fault_and_is_not_made(tmp_path: Path) -> None:
+    folder = tmp_path / "a" / "b"
+    finding = found("data", data_dir=folder)
+    assert finding.status != "fail"
+    assert not folder.parent.exists()
+
+
+def test_a_data_folder_that_cannot_be_written_is_a_failure(tmp_path: Path) -> None:
+    file = tmp_path / "file"
+    file.touch()
+    assert found("data", data_dir=file / "below").status == "fail"
+
+
+@pytest.mark.parametrize(("free", "status"), [(10**8, "fail"), (2 * 10**9, "warn"), (10**11, "ok")])
+def test_a_disk_that_is_nearly_full_is_told(
+    free: int, status: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    usage = os.statvfs_result  # Any type will do: only `free` is read.
+
+    class Usage:
+        pass
+
+    Usage.free = free  # type: ignore[attr-defined]
+    del usage
+    monkeypatch.setattr(doctor.shutil, "disk_usage", lambda path: Usage)
+    assert found("data", data_dir=tmp_path).status == status
+
+
+def test_too_little_memory_is_a_warning(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(doctor, "_available_bytes", lambda: 1_000_000)
+    assert found("memory").status == "warn"
+    monkeypatch.setattr(doctor, "_available_bytes", lambda: 10**12)
+    assert found("memory").status == "ok"
+    monkeypatch.setattr(doctor, "_available_bytes", lambda: None)
+    assert found("memory").status == "ok"
+
+
+@pytest.mark.parametrize(("state", "status"), [(5, "warn"), (0, "ok"), (None, "ok")])
+def test_a_clock_that_nobody_sets_is_a_warning(
+    state: int | None, status: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(doctor, "_clock_state", lambda: state)
+    assert found("clock").status == status
+
+
+def test_the_kernel_can_be_asked_about_the_clock() -> None:
+    assert doctor._clock_state() in (None, 0, 1, 2, 3, 4, 5)
+
+
+def test_a_port_in_use_is_a_failure() -> None:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen()
+        port = listener.getsockname()[1]
+        assert found("preview", preview={"port": port}).status == "fail"
+    assert found("preview", preview={"port": port}).status == "ok"
+    assert found("preview", preview={"host": "no.such.host.invalid"}).status == "fail"
+
+
+def test_a_check_that_breaks_is_a_finding_and_the_others_are_made(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def broken() -> None:
+        raise RuntimeError("oops")
+
+    monkeypatch.setattr(doctor, "_decoders", broken)
+    findings = list(examine(config(), reach=False))
+    (told,) = [each for each in findings if each.check == "decoders"]
+    assert (told.status, told.message) == ("fail", "RuntimeError: oops")
+    assert findings[-1].check == "preview"

@@ -1,0 +1,151 @@
+"""A fire watch begins without what only helps it at night; who asked for light does not."""
+
+import json
+
+import pytest
+
+from engines.engine import EngineState
+from engines.errors import EngineError, InaccurateEngine
+from streamer.app import models
+from streamer.app.models import open_models, provenance
+from streamer.config import load
+
+
+class Network:
+    def __init__(self, *args, **kwargs):
+        self.closed = False
+
+    def prepare(self, size):
+        pass
+
+    def close(self):
+        self.closed = True
+
+
+@pytest.fixture(autouse=True)
+def smoke(monkeypatch):
+    network = Network()
+    monkeypatch.setattr(models, "open_smoke_model", lambda *args, **kwargs: network)
+    return network
+
+
+def config(tmp_path, camera, engine=""):
+    path = tmp_path / "c.yaml"
+    path.write_text(
+        f"cameras: {{north: {{source: {{address: a.mp4}}, {camera}}}}}\nengine: {{{engine}}}"
+    )
+    return load(path).config
+
+
+def broken(*args, **kwargs):
+    raise InaccurateEngine("differs from the reference")
+
+
+def test_a_low_light_network_that_fails_does_not_stop_the_watch(tmp_path, monkeypatch, smoke):
+    monkeypatch.setattr(models, "open_lowlight_model", broken)
+    with open_models(config(tmp_path, "enabled: true")) as opened:
+        assert opened.smoke is smoke
+        assert opened.lowlight is None
+    assert smoke.closed
+
+
+def test_who_wants_dark_pictures_shown_lit_is_told(tmp_path, monkeypatch, smoke):
+    monkeypatch.setattr(models, "open_lowlight_model", broken)
+    with (
+        pytest.raises(EngineError, match="differs"),
+        open_models(config(tmp_path, "enhance: {enabled: true}")),
+    ):
+        pass
+    assert smoke.closed
+
+
+def test_what_each_network_runs_on_is_told_as_it_is_now(tmp_path, monkeypatch, smoke):
+    smoke.name, smoke.backend, smoke.state = "smoke", "openvino 1 cpu f32", EngineState("cpu")
+    with open_models(config(tmp_path, "detect: {low_light: false}")) as opened:
+        (told,) = opened.states()
+        assert (told["engine"], told["device"], told["degraded"]) == ("smoke", "cpu", False)
+        smoke.state = EngineState("cpu", degraded=True, reason="a kernel failed")
+        (told,) = opened.states()
+        assert json.dumps(told) == (
+            '{"engine": "smoke", "backend": "openvino 1 cpu f32", "device": "cpu", '
+            '"degraded": true, "reason": "a kernel failed", "building": null}'
+        )
+
+
+@pytest.mark.parametrize(
+    ("written", "asked"), [("auto", None), ("f16", "f16"), ("bf16", "bf16"), ("f32", "f32")]
+)
+def test_the_precision_is_what_suits_the_device_unless_one_is_named(
+    tmp_path, monkeypatch, smoke, written, asked
+):
+    seen = []
+    monkeypatch.setattr(
+        models, "open_smoke_model", lambda *_, **settings: seen.append(settings) or smoke
+    )
+    engine = f"device: 'cuda:1', precision: {written}"
+    with open_models(config(tmp_path, "detect: {low_light: false}", engine)):
+        assert seen == [{"device": "cuda:1", "precision": asked}]
+
+
+def test_it_is_opened_only_where_a_camera_needs_it(tmp_path, monkeypatch):
+    lowlight = Network()
+    monkeypatch.setattr(models, "open_lowlight_model", lambda **kwargs: lowlight)
+    for camera, wanted in {
+        "detect: {low_light: false}": None,
+        "detect: {low_light: false}, enhance: {enabled: true}": lowlight,
+        "detect: {low_light: true}": lowlight,
+    }.items():
+        with open_models(config(tmp_path, camera)) as opened:
+            assert opened.lowlight is wanted
+    assert lowlight.closed
+
+
+class ByPlanes(Network):
+    name, backend, ready, state = "smoke", "tensorrt 10 cuda:0 f16", True, EngineState("cuda:0")
+
+
+def test_where_a_gpu_is_it_looks_by_planes_and_the_network_on_the_cpu_stands_in(
+    tmp_path, monkeypatch, smoke
+):
+    smoke.name, smoke.backend, smoke.state = "smoke", "openvino 1 cpu f32", EngineState("cpu")
+    smoke.digest, smoke.threshold = "d", 0.6
+    gpu, asked = ByPlanes(), []
+    monkeypatch.setattr(
+        models, "open_smoke_model", lambda *_, **settings: asked.append(settings) or smoke
+    )
+    monkeypatch.setattr(
+        models, "open_smoke_by_planes", lambda *_, **settings: asked.append(settings) or gpu
+    )
+    camera = "latency_budget_ms: 400, detect: {low_light: false, fps: 5}"
+    wanted = config(tmp_path, camera, "device: cuda, precision: f16")
+    with open_models(wanted) as opened:
+        assert opened.on_gpu is gpu
+        assert asked[0] == {
+            "layouts": ["planar"], "device": "cuda", "precision": "f16",
+            "callers": 1, "wait_s": pytest.approx(0.01),
+        }  # fmt: skip
+        assert asked[1] == {"device": "cpu", "precision": None}
+        assert [told["device"] for told in opened.states()] == ["cuda:0"]
+        assert provenance(wanted, opened).backend == gpu.backend
+        gpu.ready = False
+        assert provenance(wanted, opened).backend == smoke.backend
+    assert gpu.closed
+    assert smoke.closed
+
+
+def test_decoders_on_hardware_give_nv12_and_each_layout_is_opened_once(tmp_path, monkeypatch):
+    asked = []
+    monkeypatch.setattr(
+        models, "open_smoke_by_planes", lambda *_, **settings: asked.append(settings)
+    )
+    path = tmp_path / "c.yaml"
+    path.write_text(
+        "defaults: {detect: {low_light: false}}\n"
+        "cameras:\n"
+        "  north: {source: {address: a.mp4, hwaccel: cuda}}\n"
+        "  south: {source: {address: b.mp4, hwaccel: cuda}}\n"
+        "  east: {source: {address: c.mp4}, enabled: false}\n"
+    )
+    with open_models(load(path).config):
+        assert asked[0]["layouts"] == ["nv12"]
+        assert asked[0]["callers"] == 2

@@ -1,0 +1,225 @@
+"""What is in a recording: the same that its maker put in, exactly."""
+
+import hashlib
+from fractions import Fraction
+
+import av
+import numpy as np
+import pytest
+
+from streamer.convert.media_info import open_recording, take
+from streamer.core.errors import SourceFault, SourceRejected
+from streamer.core.image import ColorTags
+from tests.support.clips import audio_clip, truncated, video_clip
+from tests.support.corpus import RECORDINGS, named
+
+UNSURE = {"raw.h264": "guessed"}
+OWN_BEGIN = {
+    "old.avi": Fraction(1, 25),  # AVI stores when to decode; FFmpeg shows as much later.
+    "data.ts": Fraction(902, 90_000),  # The sound begins first, and is what counts as zero.
+    "wrap.ts": Fraction(902, 90_000),
+}
+"""Seconds at which the pictures of some recordings begin, by their own clock."""
+
+WITH_FILM = [
+    one for one in RECORDINGS.values() if one.film and not one.broken and one.file != "large.mp4"
+]
+
+
+def taken(recordings, file):
+    return take(recordings[file])
+
+
+@pytest.mark.parametrize("one", named(WITH_FILM))
+def test_every_picture_and_its_time_are_known(one, recordings):
+    found = taken(recordings, one.file)
+    assert tuple(stream.kind for stream in found.streams) == one.kinds
+    assert found.broken is None
+    video = found.video
+    assert video.timestamp_quality == UNSURE.get(one.file, "known")
+    assert len(video.times) == one.frames
+    assert np.all(np.diff(video.times) > 0)
+    if one.file not in UNSURE:
+        shift = OWN_BEGIN[one.file] - one.times[0] if one.file in OWN_BEGIN else 0
+        times = [int(ticks) * video.time_base for ticks in video.times]
+        assert times == [time + shift for time in one.times]
+    assert set(video.key_times.tolist()) <= set(video.times.tolist())
+    assert video.key_times[0] == video.times[0]
+
+
+@pytest.mark.parametrize("one", named(WITH_FILM))
+def test_digests_are_those_of_the_payloads(one, recordings):
+    found = taken(recordings, one.file)
+    digests = {stream.index: hashlib.sha256() for stream in found.streams}
+    counts = dict.fromkeys(digests, 0)
+    with av.open(str(recordings[one.file])) as container:
+        for packet in container.demux():
+            if packet.size and not packet.is_discard:
+                digests[packet.stream_index].update(bytes(packet))
+                counts[packet.stream_index] += 1
+    for stream in found.streams:
+        assert stream.packets == counts[stream.index]
+        if stream.packets:
+            assert stream.digest == digests[stream.index].hexdigest()
+
+
+@pytest.mark.parametrize(
+    ("file", "facts"),
+    [
+        ("film.mp4", {"width": 160, "height": 120, "pixel_format": "yuv420p",
+                      "rate": Fraction(24_000, 1001), "aspect": 1, "interlaced": False}),
+        ("fast.mp4", {"rate": Fraction(60_000, 1001), "color": ColorTags(1, 1, 1)}),
+        ("anamorphic.mp4", {"aspect": Fraction(16, 15)}),
+        ("anamorphic.webm", {"aspect": Fraction(171, 160)}),  # As whole pixels on a display.
+        ("hdr10.mp4", {"pixel_format": "yuv420p10le", "color": ColorTags(9, 9, 16)}),
+        ("phone.mp4", {"color": ColorTags(5, 5, 6, full_range=True)}),
+        ("interlaced.mp4", {"interlaced": True}),
+        ("full-chroma.mp4", {"pixel_format": "yuv444p"}),
+        ("odd.webm", {"width": 321, "height": 241}),
+        ("one.mp4", {"last_duration": 512}),
+    ],
+)  # fmt: skip
+def test_what_players_must_know_is_known(recordings, file, facts):
+    video = taken(recordings, file).video
+    assert {name: getattr(video, name) for name in facts} == facts
+
+
+def test_brightness_of_hdr10_is_exact(recordings):
+    for file in ("hdr10.mkv", "hdr10.mp4"):
+        dynamic_range = taken(recordings, file).video.dynamic_range
+        assert dynamic_range.light == (1000, 400)
+        assert dynamic_range.mastering == tuple(
+            Fraction(number, 50_000)
+            for number in (34_000, 16_000, 13_250, 34_500, 7_500, 3_000, 15_635, 16_450,
+                           250, 50_000_000)
+        )  # fmt: skip
+    plain = taken(recordings, "plain.mkv").video.dynamic_range
+    assert (plain.mastering, plain.light) == (None, None)
+
+
+def test_a_turned_picture_has_a_matrix(recordings):
+    turned = taken(recordings, "phone.mp4").video.display_matrix
+    assert turned[:2] in ((0, 65_536), (0, -65_536))
+    assert taken(recordings, "plain.mkv").video.display_matrix is None
+
+
+def test_chapters_and_tags_are_there(recordings):
+    for file in ("chapters.mkv", "chapters.mp4"):
+        found = taken(recordings, file)
+        assert [(one.begin, one.end, one.tags["title"]) for one in found.chapters] == [
+            (0, Fraction(9, 10), "Départ"),
+            (Fraction(9, 10), Fraction(3, 2), "Middle"),
+            (Fraction(3, 2), Fraction(12, 5), "End"),
+        ]
+        tags = {name.lower(): value for name, value in found.tags.items()}
+        assert tags["title"] == "Corpus"
+        assert tags["artist"] == "Nobody"
+
+
+def test_tracks_have_language_title_and_disposition(recordings):
+    found = taken(recordings, "tracks.mkv")
+    assert [one.tags["language"] for one in found.others()] == ["eng", "deu", "eng"]
+    assert [str(one) for one in found.others()] == [
+        "audio stream 1 (aac, eng)", "audio stream 2 (ac3, deu)", "audio stream 3 (opus, eng)",
+    ]  # fmt: skip
+    first, _, late = found.others()
+    assert late.begin > first.begin
+
+
+def test_a_cover_is_no_video(recordings):
+    for file in ("cover.mkv", "cover.mp4"):
+        found = taken(recordings, file)
+        assert found.video.stream.index == 0
+        covers = [one for one in found.streams if one.cover]
+        assert len(covers) == 1
+        assert covers[0].attachment.startswith(b"\xff\xd8")
+
+
+def test_an_attachment_is_kept_byte_by_byte(recordings):
+    found = taken(recordings, "subtitles.mkv")
+    (font,) = (one for one in found.streams if one.kind == "attachment")
+    assert font.attachment == bytes(range(256)) * 4
+
+
+def test_what_nobody_has_a_key_for_is_known_to_be_encrypted(recordings):
+    assert taken(recordings, "encrypted.mp4").encrypted
+
+
+@pytest.mark.parametrize("file", ["cut.mkv", "cut.ts"])
+def test_a_recording_that_was_cut_is_known_to_be(recordings, file):
+    found = taken(recordings, file)
+    assert found.broken
+    assert 20 < len(found.video.times) < 60
+
+
+@pytest.mark.parametrize("keep", [0.3, 0.6, 0.9])
+def test_a_cut_mp4_with_its_index_in_front_is_known_to_be(tmp_path, keep):
+    path = video_clip(tmp_path / "clip.mp4", frames=100, mux={"movflags": "faststart"})
+    whole = take(path)
+    assert whole.broken is None
+    cut = take(truncated(path, keep=keep))
+    assert cut.broken == "reading stopped at a damaged packet"
+    assert 0 < len(cut.video.times) < len(whole.video.times)
+
+
+def test_damage_in_the_middle_does_not_end_a_recording(tmp_path):
+    """A receiver marks what it could not read well (transport_error_indicator)."""
+    path = video_clip(tmp_path / "clip.ts", frames=250, options={"crf": "10"})
+    whole = take(path)
+    data = bytearray(path.read_bytes())
+    pictures = [at for at in range(0, len(data), 188) if data[at + 1] & 0x1F == 1]
+    data[pictures[len(pictures) // 2] + 1] |= 0x80
+    path.write_bytes(data)
+    found = take(path)
+    assert found.broken == "1 of its packets are damaged"
+    np.testing.assert_array_equal(found.video.times, whole.video.times)
+
+
+NO_RECORDINGS = [
+    ("nothing.mkv", None, "no such file or directory", SourceFault.NOT_FOUND),
+    ("empty.mp4", b"", "is empty", SourceFault.DAMAGED),
+    (
+        "text.mp4", b"This is no recording.\n" * 100,
+        "not a recording, or its index is missing because it was cut short", SourceFault.DAMAGED,
+    ),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "data", "why", "trouble"), NO_RECORDINGS)
+def test_what_cannot_be_read_is_a_line(tmp_path, name, data, why, trouble):
+    path = tmp_path / name
+    if data is not None:
+        path.write_bytes(data)
+    with pytest.raises(SourceRejected) as refused:
+        take(path)
+    assert str(refused.value) == f"{path}: {why}"
+    assert refused.value.trouble is trouble
+
+
+def test_a_folder_is_no_recording(tmp_path):
+    with pytest.raises(SourceRejected, match="is a directory"):
+        open_recording(tmp_path)
+
+
+def test_sound_alone_has_no_video(tmp_path):
+    found = take(audio_clip(tmp_path / "sound.mp4"))
+    assert found.video is None
+    assert [one.kind for one in found.others()] == ["audio"]
+
+
+@pytest.mark.parametrize("rate", [Fraction(25), Fraction(30_000, 1001), Fraction(10)])
+@pytest.mark.parametrize("suffix", [".mp4", ".mkv"])
+def test_the_end_is_that_of_the_last_picture(tmp_path, rate, suffix):
+    path = tmp_path / f"clip{suffix}"
+    with av.open(str(path), "w") as output:
+        stream = output.add_stream("libx264", rate=rate)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+        for number in range(20):
+            frame = av.VideoFrame(64, 48, "yuv420p")
+            frame.pts, frame.time_base = number, 1 / rate
+            output.mux(stream.encode(frame))
+        output.mux(stream.encode(None))
+    found = take(path).video
+    tolerance = 0 if suffix == ".mp4" else Fraction(1, 1000)
+    assert abs(found.end - 20 / rate) <= tolerance
+    assert found.begin == 0

@@ -1,0 +1,64 @@
+"""Clocks are never mixed, and a stop reaches everybody once."""
+
+from datetime import UTC, datetime, timedelta
+from fractions import Fraction
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from streamer.core.clock import CancelToken, MediaClock, SystemClock
+from streamer.core.errors import Cancelled
+from streamer.core.latency import LatencyHistogram
+
+TIME_BASES = [Fraction(1, 90000), Fraction(1001, 30000), Fraction(1, 12800), Fraction(1, 1000),
+              Fraction(1, 1_000_000), Fraction(1, 48000), Fraction(1001, 60000)]  # fmt: skip
+
+
+@given(ticks=st.integers(0, 10**12), time_base=st.sampled_from(TIME_BASES))
+def test_nanoseconds_and_time_base_convert_to_and_fro_without_loss(ticks, time_base):
+    ns = round(ticks * time_base * 10**9)
+    assert round(Fraction(ns, 10**9) / time_base) == ticks
+
+
+def test_media_clock_only_moves_forward_and_tells_wall_time_from_the_start():
+    start = datetime(2026, 6, 1, 12, tzinfo=UTC)
+    clock = MediaClock(start)
+    clock.advance(5_000_000_000)
+    clock.advance(4_000_000_000)
+    assert clock.monotonic_ns() == 5_000_000_000
+    assert clock.utc_at(2_500_000_000) == start + timedelta(seconds=2.5)
+
+
+def test_system_clock_gives_an_instant_its_wall_time():
+    clock = SystemClock()
+    before = datetime.now(UTC)
+    wall = clock.utc_at(clock.monotonic_ns())
+    assert before - timedelta(seconds=1) <= wall <= datetime.now(UTC) + timedelta(seconds=1)
+
+
+def test_stop_calls_back_once_even_when_it_was_set_before():
+    cancel, called = CancelToken(), []
+    cancel.on_cancel(lambda: called.append("early"))
+    cancel.set()
+    cancel.set()
+    cancel.on_cancel(lambda: called.append("late"))
+    assert called == ["early", "late"]
+    with pytest.raises(Cancelled):
+        cancel.sleep(3600)
+    with pytest.raises(Cancelled):
+        cancel.raise_if_cancelled()
+
+
+@given(st.lists(st.integers(0, 10**11), min_size=1, max_size=200))
+def test_quantiles_are_never_too_low_and_at_most_a_twentieth_too_high(ages):
+    histogram = LatencyHistogram()
+    for age in ages:
+        histogram.add(age)
+    seen = histogram.quantiles()
+    ordered = sorted(ages)
+    for share, value in ((0.5, seen.p50_ms), (0.95, seen.p95_ms), (0.99, seen.p99_ms)):
+        exact = max(ordered[-(-int(share * 100) * len(ordered) // 100) - 1], 10_000) / 1e6
+        assert exact * 0.999999 <= value <= exact * 1.050001
+    assert seen.max_ms == ordered[-1] / 1e6
+    assert seen.count == len(ages)

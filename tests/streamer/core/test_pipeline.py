@@ -1,0 +1,264 @@
+"""The pipeline's promises as properties: nothing lost, nothing hangs, no thread left over."""
+
+import itertools
+import threading
+import time
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from streamer.core.clock import CancelToken
+from streamer.core.link import Link, Overflow
+from streamer.core.pipeline import Pipeline, file_links, live_links
+from tests.support.frames import counting, drain, frame, same
+
+SECOND = 1_000_000_000
+LIVE = live_links(latency_budget_ns=60 * SECOND)
+FILE = file_links()
+
+
+def doubled(frames):
+    last = None
+    for last, _ in itertools.pairwise(frames):
+        yield last
+        yield last
+
+
+@settings(max_examples=50, deadline=None)
+@given(count=st.integers(0, 60), capacity=st.integers(1, 5), parts=st.integers(0, 3))
+def test_block_loses_nothing_and_keeps_order(count, capacity, parts):
+    got = []
+    Pipeline(
+        "p",
+        counting(count),
+        {f"s{index}": same for index in range(parts)},
+        {"out": lambda frames: got.extend(item.number for item in frames)},
+        make_link=file_links(capacity=capacity),
+    ).run()
+    assert got == list(range(count))
+
+
+@settings(max_examples=50, deadline=None)
+@given(
+    count=st.integers(1, 80),
+    capacity=st.integers(1, 5),
+    work_s=st.sampled_from([0, 0.0005]),
+)
+def test_drop_oldest_delivers_a_subsequence_that_ends_in_the_newest(count, capacity, work_s):
+    got = []
+
+    def out(frames):
+        for item in frames:
+            time.sleep(work_s)  # The work of a slow sink, not a wait for something.
+            got.append(item.number)
+
+    pipeline = Pipeline(
+        "p",
+        counting(count),
+        {"s": same},
+        {"out": out},
+        make_link=live_links(latency_budget_ns=60 * SECOND, capacity=capacity),
+    )
+    pipeline.run()
+    assert got == sorted(set(got))
+    assert got[-1] == count - 1
+    for link in pipeline.statistics():
+        assert link.received == link.delivered + link.dropped_full
+        assert link.depth == link.discarded == 0
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    where=st.sampled_from(["source", "stage", "sink", "worker"]),
+    at=st.integers(0, 30),
+    make_link=st.sampled_from([LIVE, FILE]),
+)
+def test_any_failure_at_any_frame_ends_every_thread_and_comes_out_of_run(where, at, make_link):
+    reached = threading.Event()
+
+    def failing_stage(frames):
+        for index, item in enumerate(frames):
+            if index == at:
+                reached.set()
+                if where == "stage":
+                    raise ValueError("engine failed")
+            yield item
+
+    def failing_sink(frames):
+        for index, _ in enumerate(frames):
+            if where == "sink" and index == at:
+                raise OSError("disk full")
+
+    def failing_worker(cancel: CancelToken) -> None:
+        if where == "worker":
+            cancel.on_cancel(reached.set)
+            reached.wait(10)
+            raise OSError("recording failed")
+
+    pipeline = Pipeline(
+        "p",
+        counting(10**7, fail_at=at if where == "source" else None),
+        {"a": same, "b": failing_stage, "c": same},
+        {"x": failing_sink, "y": drain},
+        make_link=make_link,
+        workers={"w": failing_worker},
+    )
+    with pytest.raises(ExceptionGroup) as raised:
+        pipeline.run()
+    assert len(raised.value.exceptions) == 1
+    (note,) = raised.value.exceptions[0].__notes__
+    assert note.startswith("in thread p/")
+
+
+@settings(max_examples=20, deadline=None)
+@given(after_s=st.floats(0, 0.02), make_link=st.sampled_from([LIVE, FILE]))
+def test_stop_at_any_moment_ends_everything_and_cleans_up(after_s, make_link):
+    begun, ended = [], []
+
+    def tidy(frames):
+        begun.append(1)
+        try:
+            yield from frames
+        finally:
+            ended.append(1)
+
+    pipeline = Pipeline(
+        "p", counting(10**9), {"a": tidy, "b": same}, {"x": drain}, make_link=make_link
+    )
+    timer = threading.Timer(after_s, pipeline.stop)
+    timer.start()
+    pipeline.run()
+    timer.join()
+    assert begun == ended
+
+
+@settings(max_examples=20, deadline=None)
+@given(after=st.integers(0, 50))
+def test_finish_lets_everything_on_its_way_arrive(after):
+    sent, got = [], []
+    pipeline: Pipeline
+
+    def source(cancel):
+        for number in itertools.count():
+            if number == after:
+                pipeline.finish()
+            sent.append(number)
+            yield frame(number)
+
+    pipeline = Pipeline(
+        "p",
+        source,
+        {"a": same},
+        {"x": lambda frames: got.extend(item.number for item in frames)},
+        make_link=FILE,
+    )
+    pipeline.run()
+    assert got == sent
+
+
+def test_finish_cuts_a_pause_of_the_source_short():
+    got = []
+    pipeline: Pipeline
+
+    def pausing(cancel):
+        yield frame(0)
+        threading.Thread(target=pipeline.finish).start()
+        cancel.sleep(3600)
+
+    pipeline = Pipeline("p", pausing, {"a": same}, {"x": got.extend}, make_link=LIVE)
+    pipeline.run()
+    assert [item.number for item in got] == [0]
+
+
+def test_stop_cuts_a_pause_of_the_source_short():
+    pipeline: Pipeline
+
+    def pausing(cancel):
+        yield frame(0)
+        threading.Thread(target=pipeline.stop).start()
+        cancel.sleep(3600)
+
+    pipeline = Pipeline("p", pausing, {"a": same}, {"x": drain}, make_link=LIVE)
+    pipeline.run()
+
+
+def test_a_sink_that_has_enough_ends_the_source():
+    got = []
+    Pipeline(
+        "p",
+        counting(10**9),
+        {"a": same},
+        {"x": lambda frames: got.extend(itertools.islice(frames, 5))},
+        make_link=FILE,
+    ).run()
+    assert [item.number for item in got] == [0, 1, 2, 3, 4]
+
+
+def test_one_sink_leaving_does_not_end_the_other():
+    few, many = [], []
+    Pipeline(
+        "p",
+        counting(200),
+        {"a": same},
+        {"few": lambda frames: few.extend(itertools.islice(frames, 5)), "many": many.extend},
+        make_link=FILE,
+    ).run()
+    assert len(few) == 5
+    assert [item.number for item in many] == list(range(200))
+
+
+def test_a_stage_that_ends_early_ends_the_source():
+    got = []
+    Pipeline(
+        "p",
+        counting(10**9),
+        {"head": lambda frames: itertools.islice(frames, 3)},
+        {"x": got.extend},
+        make_link=FILE,
+    ).run()
+    assert len(got) == 3
+
+
+def test_without_sinks_frames_end_after_the_last_stage():
+    seen = []
+
+    def look(frames):
+        for item in frames:
+            seen.append(item.number)
+            yield item
+
+    Pipeline("p", counting(5), {"look": look}, {}, make_link=FILE).run()
+    assert seen == [0, 1, 2, 3, 4]
+
+
+def test_a_stage_may_make_more_frames_than_it_got():
+    a, b = [], []
+    Pipeline(
+        "p", counting(5), {"x2": doubled}, {"a": a.extend, "b": b.extend}, make_link=FILE
+    ).run()
+    assert [item.number for item in a] == [item.number for item in b] == [0, 0, 1, 1, 2, 2, 3, 3]
+
+
+def test_a_slow_sink_gets_young_frames_only_and_every_drop_is_counted():
+    budget_ns = 30_000_000
+    late = []
+
+    def slow(frames):
+        for item in frames:
+            late.append(item.number)
+            time.sleep(0.01)  # The work of a slow sink, not a wait for something.
+
+    def make_link(name):
+        return Link(name, capacity=50, overflow=Overflow.DROP_OLDEST, max_age_ns=budget_ns)
+
+    pipeline = Pipeline("p", counting(300, pause_s=0.001), {}, {"x": slow}, make_link=make_link)
+    pipeline.run()
+    (link,) = pipeline.statistics()
+    assert link.age.max_ms <= budget_ns / 1e6
+    assert link.dropped_late > 0
+    assert len(late) == link.delivered == 300 - link.dropped_late - link.dropped_full
+
+
+def test_the_pipeline_is_only_function_composition():
+    assert [item.number for item in same(same(counting(3)(CancelToken())))] == [0, 1, 2]

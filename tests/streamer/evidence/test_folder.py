@@ -1,0 +1,301 @@
+"""What is in an alarm's folder, that its seal holds, and what a bad disk or a kill does."""
+
+import json
+import re
+import subprocess
+import sys
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from streamer.core.clock import MediaClock
+from streamer.core.errors import StorageError
+from streamer.core.frame import AlarmState, AlarmStatus, Frame, SegmentationResult
+from streamer.core.image import Image
+from streamer.evidence.folder import EvidenceFolder, Provenance, safe_name, seal, verify
+from streamer.stages.overlay import Overlay
+from tests.support.clips import images
+from tests.support.deliveries import REGION, event
+
+ROOT = Path(__file__).resolve().parents[3]
+CLOCK = MediaClock(datetime(2026, 8, 1, 14, 5, tzinfo=UTC))
+PROVENANCE = Provenance(
+    program="streamer 0.1.0",
+    model="smoke", model_digest="ab" * 32,
+    backend="openvino", threshold=0.5, config_digest="cd" * 32,
+)  # fmt: skip
+MAP = np.linspace(0, 1, 12 * 20, dtype=np.float32).reshape(12, 20)
+FILES = ["event-0.json", "mask-0.png", "overlay-0.jpg", "still-0.jpg"]
+
+
+def smoky(probability=MAP) -> Frame:
+    return Frame(
+        Image.from_rgb(next(images(1))),
+        pts_ns=1_500_000_000,
+        arrived_ns=1_600_000_000,
+        number=38,
+        smoke=SegmentationResult(probability, 1_500_000_000),
+        alarm_status=AlarmStatus(AlarmState.ALARM, 0, (REGION,)),
+    )
+
+
+def evidence_under(root: Path) -> EvidenceFolder:
+    return EvidenceFolder(
+        root, provenance=lambda: PROVENANCE, draw=Overlay("north", clock=CLOCK).draw
+    )
+
+
+@pytest.fixture
+def evidence(tmp_path):
+    return evidence_under(tmp_path)
+
+
+@pytest.fixture
+def folder(evidence):
+    return evidence.write(event(), smoky())
+
+
+def manifest(folder):
+    return json.loads((folder / "manifest.json").read_text())
+
+
+def names(folder):
+    return sorted(path.name for path in folder.iterdir())
+
+
+def rgb(path):
+    return cv2.cvtColor(cv2.imread(str(path)), cv2.COLOR_BGR2RGB).astype(int)
+
+
+def checked_by_sha256sum(folder):
+    lines = [f"{sealed['sha256']}  {name}\n" for name, sealed in manifest(folder)["files"].items()]
+    return subprocess.run(
+        ["sha256sum", "--check", "--strict", "--quiet"],
+        input="".join(lines), capture_output=True, text=True, cwd=folder, timeout=20, check=False,
+    )  # fmt: skip
+
+
+def test_an_alarm_has_a_folder_below_its_camera_with_all_that_shows_why(tmp_path, folder):
+    assert folder == tmp_path / "north" / "north-1"
+    assert names(folder) == sorted([*FILES, "manifest.json"])
+
+
+def test_the_still_is_the_picture_as_it_came_and_only_the_overlay_is_drawn_on(folder):
+    came = smoky().image.rgb().astype(int)
+    still, overlay = rgb(folder / "still-0.jpg"), rgb(folder / "overlay-0.jpg")
+    assert still.shape == overlay.shape == came.shape == (180, 320, 3)
+    assert np.abs(still - came).max() < 16  # JPEG is not exact.
+    assert np.abs(overlay - came).max() > 100
+    left = round(REGION.box[0] * 320)
+    edge = overlay[72:108, left - 2 : left + 3].reshape(-1, 3)
+    assert (edge[:, 0] - edge[:, 1]).max() > 80  # The box is red; the picture is grey.
+
+
+def test_the_mask_is_the_network_s_map_at_its_own_size_in_256_steps(folder):
+    mask = cv2.imread(str(folder / "mask-0.png"), cv2.IMREAD_UNCHANGED)
+    assert mask.dtype == np.uint8
+    assert np.array_equal(mask, np.rint(MAP * 255))
+
+
+def test_a_map_that_leaves_0_to_1_is_cut_there_and_does_not_wrap_round(evidence):
+    folder = evidence.write(event(), smoky(np.float32([[-0.5, 0.25, 1.0001, 7]])))
+    mask = cv2.imread(str(folder / "mask-0.png"), cv2.IMREAD_UNCHANGED)
+    assert mask.tolist() == [[0, 64, 255, 255]]
+
+
+def test_a_frame_that_no_network_looked_at_has_no_mask(evidence):
+    folder = evidence.write(event(), replace(smoky(), smoke=None))
+    assert names(folder) == ["event-0.json", "manifest.json", "overlay-0.jpg", "still-0.jpg"]
+    assert verify(folder) == []
+
+
+def test_the_event_s_file_tells_when_why_and_what_decided(folder):
+    facts = json.loads((folder / "event-0.json").read_text(encoding="utf-8"))
+    region = facts.pop("regions")
+    assert facts == {
+        "kind": "raised", "id": "north-1-0", "alarm_id": "north-1", "camera": "north",
+        "media_s": 1.5, "pts_ns": 1_500_000_000, "onset_s": 0.0, "onset_ns": 0,
+        "utc": "2026-07-01T12:00:00.000+00:00",
+        "why": "grew 38 % in 20 s, anchored at 0.41, 0.52",
+        "score": 0.87, "box": [0.4, 0.4, 0.5, 0.6], "frame": 38, "width": 320, "height": 180,
+        "provenance": {
+            "program": "streamer 0.1.0", "model": "smoke", "model_digest": "ab" * 32,
+            "backend": "openvino", "threshold": 0.5, "config_digest": "cd" * 32,
+        },
+    }  # fmt: skip
+    assert region[0]["box"] == [0.4, 0.4, 0.5, 0.6]
+    assert (region[0]["mean"], region[0]["peak"], region[0]["motion"]) == (0.7, 0.9, None)
+
+
+def test_updated_and_cleared_add_to_the_folder_and_change_nothing_in_it(evidence, folder):
+    before = {name: (folder / name).read_bytes() for name in FILES}
+    assert evidence.write(event("north-1", 1), smoky()) == folder
+    cleared = replace(event("north-1", 2, kind="cleared"), regions=())
+    assert evidence.write(cleared, smoky()) == folder
+    assert {name: (folder / name).read_bytes() for name in FILES} == before
+    assert sorted(manifest(folder)["files"]) == sorted(
+        name.replace("0", str(number)) for name in FILES for number in range(3)
+    )
+    assert verify(folder) == []
+    last = json.loads((folder / "event-2.json").read_text())
+    assert (last["kind"], last["box"], last["regions"]) == ("cleared", None, [])
+
+
+def test_sha256sum_finds_everything_as_it_was_sealed(folder):
+    done = checked_by_sha256sum(folder)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    assert verify(folder) == []
+    sizes = {name: each["bytes"] for name, each in manifest(folder)["files"].items()}
+    assert sizes == {name: (folder / name).stat().st_size for name in FILES}
+
+
+@pytest.mark.parametrize("name", FILES)
+@pytest.mark.parametrize("place", [0, -1])
+def test_a_single_changed_bit_is_found(folder, name, place):
+    data = bytearray((folder / name).read_bytes())
+    data[place] ^= 1
+    (folder / name).write_bytes(data)
+    assert verify(folder) == [f"{name}: changed since it was sealed"]
+    done = checked_by_sha256sum(folder)
+    assert done.returncode == 1
+    assert done.stdout == f"{name}: FAILED\n"
+    (folder / name).unlink()
+    assert verify(folder) == [f"{name}: missing"]
+
+
+@pytest.mark.parametrize("text", [None, "", "{", "{}", "\x80"])
+def test_a_manifest_that_is_gone_or_torn_is_told_in_one_line(folder, text):
+    (folder / "manifest.json").unlink()
+    if text is not None:
+        (folder / "manifest.json").write_bytes(text.encode("latin-1"))
+    (fault,) = verify(folder)
+    assert fault.startswith("manifest.json: cannot be read (")
+
+
+def test_a_clip_is_sealed_with_what_is_known_of_it(evidence, folder):
+    (folder / "clip.mp4").write_bytes(b"video")
+    (folder / "clip-2.mp4.part").write_bytes(b"half of a")
+    evidence.add_clip(folder, {"frames": 25, "complete": True})
+    assert sorted(manifest(folder)["files"]) == sorted(["clip.json", "clip.mp4", *FILES])
+    assert json.loads((folder / "clip.json").read_text()) == {"frames": 25, "complete": True}
+    assert verify(folder) == []
+    (folder / "clip.mp4").write_bytes(b"Video")
+    assert verify(folder) == ["clip.mp4: changed since it was sealed"]
+
+
+@given(name=st.text())
+def test_any_name_becomes_one_that_stays_within_the_root(name):
+    assert re.fullmatch(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,108}", safe_name(name))
+
+
+def test_an_ordinary_name_stays_and_two_odd_ones_share_no_folder():
+    assert safe_name("north-20260801T140500.250Z") == "north-20260801T140500.250Z"
+    odd = ["a/b", "a b", "a:b", "a_b", "../a_b", ".a_b", "x" * 101, "x" * 102, "ä", "ö", ""]
+    assert len({safe_name(name) for name in odd}) == len(odd)
+
+
+# Disks that are full or in the way, and a kill.
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full here")
+@pytest.mark.parametrize("name", [*FILES, "manifest.json"])
+def test_a_disk_that_is_full_at_any_file_is_told_in_one_line(tmp_path, evidence, name):
+    folder = tmp_path / "north" / "north-1"
+    folder.mkdir(parents=True)
+    (folder / f"{name}.part").symlink_to("/dev/full")
+    with pytest.raises(StorageError) as error:
+        evidence.write(event(), smoky())
+    assert str(error.value).endswith(f"written to {folder}: no space left on device")
+    assert not (folder / name).exists()
+    assert verify(folder)[0].startswith("manifest.json: cannot be read")  # Nothing looks whole.
+
+    (folder / f"{name}.part").unlink()  # There is room again.
+    assert evidence.write(event(), smoky()) == folder
+    assert verify(folder) == []
+    assert names(folder) == sorted([*FILES, "manifest.json"])
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full here")
+def test_a_disk_that_fills_up_leaves_the_older_seal_as_it_was(evidence, folder):
+    (folder / "manifest.json.part").symlink_to("/dev/full")
+    with pytest.raises(StorageError, match="no space left on device"):
+        evidence.write(event("north-1", 1), smoky())
+    assert sorted(manifest(folder)["files"]) == FILES
+    assert verify(folder) == []
+
+
+def test_a_root_that_cannot_be_a_folder_is_told_in_one_line(tmp_path):
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(StorageError, match=r"^evidence cannot be written to .*: not a directory$"):
+        evidence_under(tmp_path / "file").write(event(), smoky())
+
+
+KILLED = """
+import itertools, os, signal, stat, sys
+from pathlib import Path
+from tests.streamer.evidence.test_folder import event, evidence_under, smoky
+
+def live(root, kill_at):
+    ticks = itertools.count()
+    fsync, replace = os.fsync, Path.replace
+
+    def torn(handle):
+        if next(ticks) == kill_at:
+            if stat.S_ISREG(os.fstat(handle).st_mode):
+                os.ftruncate(handle, os.fstat(handle).st_size // 2)
+            os.kill(os.getpid(), signal.SIGKILL)
+        fsync(handle)
+
+    def killed(path, target):
+        if next(ticks) == kill_at:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return replace(path, target)
+
+    os.fsync, Path.replace = torn, killed
+    evidence_under(root).write(event(), smoky())
+    evidence_under(root).write(event("north-1", 1), smoky())
+
+for point in itertools.count():
+    child = os.fork()
+    if child == 0:
+        live(Path(sys.argv[1]) / str(point), point)
+        os._exit(0)
+    status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    if status != -signal.SIGKILL:
+        sys.exit(status)
+"""
+
+
+def whole(path):
+    if path.suffix == ".json":
+        return isinstance(json.loads(path.read_text()), dict)
+    return cv2.imread(str(path), cv2.IMREAD_UNCHANGED).size > 0
+
+
+def test_wherever_a_kill_comes_no_half_looks_whole_and_the_next_life_goes_on(tmp_path):
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", KILLED, str(tmp_path)],
+        capture_output=True, text=True, timeout=60, cwd=ROOT, check=False,
+    )  # fmt: skip
+    assert (done.returncode, done.stderr) == (0, "")
+    lives = sorted(tmp_path.iterdir())
+    assert len(lives) == 2 * 5 * 3 + 1  # Each file is synced, renamed, and its name synced.
+    for root in lives:
+        folder = root / "north" / "north-1"
+        for path in folder.iterdir():
+            assert path.suffix == ".part" or whole(path)
+        if (folder / "manifest.json").exists():
+            assert verify(folder) == []
+            assert set(FILES) <= set(manifest(folder)["files"])
+        else:
+            assert verify(folder)
+        evidence_under(root).write(event("north-1", 1), smoky())
+        seal(folder)
+        assert verify(folder) == []
+        assert not any(name.endswith(".part") for name in manifest(folder)["files"])

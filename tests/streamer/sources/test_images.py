@@ -1,0 +1,149 @@
+"""Sources without a stream: the test pattern and folders of pictures; and probing a file."""
+
+from datetime import UTC, datetime
+from itertools import islice
+
+import numpy as np
+import pytest
+
+from streamer.core.clock import CancelToken, MediaClock, SystemClock
+from streamer.core.errors import Cancelled, SourceFault, SourceRejected
+from streamer.sources.frame_sampler import DecodeMode
+from streamer.sources.images import ImageFolderSource
+from streamer.sources.options import VideoOptions
+from streamer.sources.pattern import PatternSource
+from streamer.sources.probe import probe
+from tests.support.clips import jpeg, video_clip
+from tests.support.stepping import StepClock, StepStop
+
+MS = 1_000_000
+
+
+def pattern(**settings):
+    return PatternSource(
+        **{"clock": SystemClock(), "width": 320, "height": 180, "pace": False, **settings}
+    )
+
+
+def test_the_pattern_is_the_same_on_every_run_and_moves():
+    first = [frame.image.rgb() for frame in pattern(frames=3)(CancelToken())]
+    again = [frame.image.rgb() for frame in pattern(frames=3)(CancelToken())]
+    assert all(np.array_equal(a, b) for a, b in zip(first, again, strict=True))
+    assert not np.array_equal(first[0], first[1])
+
+
+def test_the_pattern_goes_on_where_it_was():
+    source = pattern(frames=2, rate=25)
+    frames = [*source(CancelToken()), *source(CancelToken())]
+    assert [(frame.number, frame.pts_ns // MS) for frame in frames] == [
+        (0, 0), (1, 40), (2, 80), (3, 120)
+    ]  # fmt: skip
+
+
+def test_a_paced_pattern_keeps_its_rate():
+    clock = StepClock()
+    cancel = StepStop(clock)
+    frames = list(pattern(clock=clock, frames=51, rate=25, pace=True)(cancel))
+    assert sum(cancel.pauses) == pytest.approx(2.0)
+    assert all(frame.arrived_ns == frame.pts_ns for frame in frames)
+
+
+def test_a_stop_ends_the_pause_of_a_pattern():
+    clock = StepClock()
+    with pytest.raises(Cancelled):
+        list(pattern(clock=clock, pace=True)(StepStop(clock, limit=3)))
+
+
+def test_a_pattern_without_end_ends_with_a_stop():
+    cancel = CancelToken()
+    frames = pattern()(cancel)
+    next(frames)
+    cancel.set()
+    assert list(frames) == []
+
+
+@pytest.mark.parametrize("wrong", [{"width": 63}, {"height": 46}, {"rate": 0}])
+def test_an_impossible_pattern_is_refused(wrong):
+    with pytest.raises(ValueError, match="must be"):
+        pattern(**wrong)
+
+
+@pytest.fixture
+def folder(tmp_path):
+    for number in (1, 2, 10):
+        (tmp_path / f"view_{number}.jpg").write_bytes(jpeg(number=number))
+    (tmp_path / "notes.txt").write_text("no picture")
+    return tmp_path
+
+
+def images(folder, **settings):
+    return ImageFolderSource(folder, **{"clock": SystemClock(), **settings})
+
+
+def test_a_folder_gives_its_pictures_in_the_order_of_their_numbers(folder):
+    frames = list(images(folder, rate=2)(CancelToken()))
+    assert [frame.pts_ns / MS for frame in frames] == [0, 500, 1000]
+    bars = [int(np.argmax(frame.image.luma()[90] > 230)) for frame in frames]
+    assert bars == pytest.approx([4, 8, 40], abs=1)
+
+
+def test_a_picture_that_cannot_be_read_is_left_out_and_counted(folder):
+    (folder / "view_3.jpg").write_bytes(b"no picture")
+    source = images(folder)
+    assert len(list(source(CancelToken()))) == 3
+    assert source.damaged == 1
+
+
+def test_a_folder_is_looped_with_one_time(folder):
+    frames = list(islice(images(folder, rate=1, loop=True)(CancelToken()), 7))
+    assert [frame.pts_ns / 1e9 for frame in frames] == list(range(7))
+
+
+def test_a_folder_is_replayed_by_the_media_clock(folder):
+    clock = MediaClock(datetime(2026, 1, 1, tzinfo=UTC))
+    assert [f.arrived_ns == f.pts_ns for f in images(folder, clock=clock)(CancelToken())] == [
+        True
+    ] * 3
+
+
+def test_a_paced_folder_waits_for_each_picture(folder):
+    clock = StepClock()
+    cancel = StepStop(clock)
+    list(images(folder, clock=clock, rate=0.5, pace=True)(cancel))
+    assert cancel.pauses == [2, 2]
+
+
+@pytest.mark.parametrize(
+    ("name", "trouble"), [("none", SourceFault.NOT_FOUND), ("empty", SourceFault.NO_VIDEO)]
+)
+def test_a_folder_without_pictures_is_rejected(tmp_path, name, trouble):
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(SourceRejected) as caught:
+        list(images(tmp_path / name, loop=True)(CancelToken()))
+    assert caught.value.trouble is trouble
+
+
+def test_a_probe_of_a_file_says_what_is_in_it_and_what_watching_costs(tmp_path):
+    path = video_clip(tmp_path / "a.mp4", frames=100, b_frames=2, options={"preset": "medium"})
+    report = probe(str(path), options=VideoOptions(), cancel=CancelToken())
+    assert (report.codec, report.width, report.height) == ("h264", 320, 180)
+    assert (report.pixel_format, report.reordered) == ("yuv420p", True)
+    assert report.rate == pytest.approx(25)
+    assert report.gop_s == pytest.approx(1)
+    assert report.bit_rate == pytest.approx(path.stat().st_size * 8 / 4, rel=0.4)
+    decodes = {plan.looks_per_s: plan.plan.decode for plan in report.plans}
+    assert decodes[1] is DecodeMode.KEY_FRAMES
+    assert decodes[2] is DecodeMode.EVERY_FRAME
+
+
+def test_a_probe_of_nothing_says_why(tmp_path):
+    with pytest.raises(SourceRejected) as caught:
+        probe(str(tmp_path / "none.mp4"), options=VideoOptions(), cancel=CancelToken())
+    assert caught.value.trouble is SourceFault.NOT_FOUND
+
+
+def test_a_probe_says_when_too_few_key_frames_came(tmp_path):
+    path = video_clip(tmp_path / "a.mp4", frames=60, gop=250)
+    report = probe(str(path), options=VideoOptions(), cancel=CancelToken())
+    assert report.gop_s is None
+    assert all("no two key frames came in 2.4 s" in plan.plan.reason for plan in report.plans)

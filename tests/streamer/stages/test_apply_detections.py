@@ -1,0 +1,133 @@
+"""The recall stage: frames get what was seen at their time, however they are cut into pieces."""
+
+from dataclasses import replace
+from datetime import UTC, datetime
+from itertools import pairwise
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from streamer.core.clock import MediaClock
+from streamer.core.frame import AlarmState, AlarmStatus, Detection, Frame, SegmentationResult
+from streamer.core.image import Image
+from streamer.stages.apply_detections import ApplyDetections
+from streamer.stages.overlay import Overlay
+
+NS = 1_000_000_000
+PICTURE = Image.from_rgb(np.full((360, 640, 3), 90, np.uint8))
+REGION = Detection(
+    box=(0.4, 0.4, 0.6, 0.6), centroid=(0.5, 0.5), base=(0.5, 0.6), area=0.04, mean=0.8, peak=0.9
+)
+
+
+class DetectionLog:
+    """A look at each of these seconds; suspected from 2 s on, alarm from 5 s on."""
+
+    def __init__(self, *seconds):
+        self.times = [round(second * NS) for second in seconds]
+        self.asked = []
+
+    def before(self, pts_ns):
+        earlier = [number for number, at in enumerate(self.times) if at <= pts_ns]
+        return earlier[-1] if earlier else None
+
+    def __getitem__(self, number):
+        self.asked.append(number)
+        at_ns = self.times[number]
+        states = ((5, AlarmState.ALARM), (2, AlarmState.SUSPECTED), (0, AlarmState.QUIET))
+        since, state = next((begin, one) for begin, one in states if at_ns >= begin * NS)
+        probability = np.full((24, 40), 0.6, np.float32)
+        regions = () if state is AlarmState.QUIET else (REGION,)
+        return SegmentationResult(probability, at_ns), AlarmStatus(state, since * NS, regions)
+
+
+def frames(times_ns):
+    return [
+        Frame(PICTURE, pts_ns, arrived_ns=7, number=number, synthetic=number % 2 == 1)
+        for number, pts_ns in enumerate(times_ns)
+    ]
+
+
+def recalled(looks, shown):
+    return list(ApplyDetections(looks, carried_ns=4 * NS)(iter(shown)))
+
+
+def seen(frame):
+    return frame.pts_ns, frame.smoke and frame.smoke.pts_ns, frame.alarm_status
+
+
+@pytest.mark.parametrize(
+    ("at_s", "look_s", "state"),
+    [
+        (0, 0, AlarmState.QUIET),
+        (0.999, 0, AlarmState.QUIET),
+        (1, 1, AlarmState.QUIET),
+        (2.5, 2, AlarmState.SUSPECTED),
+        (5.02, 5, AlarmState.ALARM),
+    ],
+)
+def test_a_frame_gets_the_last_look_at_or_before_its_time(at_s, look_s, state):
+    (frame,) = recalled(DetectionLog(*range(10)), frames([round(at_s * NS)]))
+    assert frame.smoke.pts_ns == look_s * NS
+    assert frame.alarm_status.state is state
+
+
+def test_synthetic_frames_carry_the_look_of_the_time_before_and_are_no_look():
+    shown = recalled(DetectionLog(0, 1, 2), frames([0, NS // 50, NS, NS + NS // 50]))
+    assert [frame.synthetic for frame in shown] == [False, True, False, True]
+    assert [frame.has_fresh_result for frame in shown] == [True, False, True, False]
+    assert [frame.smoke.pts_ns for frame in shown] == [0, 0, NS, NS]
+
+
+def test_before_the_first_look_nothing_is_known():
+    (frame,) = recalled(DetectionLog(1), frames([NS // 2]))
+    assert (frame.smoke, frame.alarm_status) == (None, None)
+
+
+def test_after_a_gap_the_old_map_is_not_shown_but_the_verdict_stays():
+    before, after = recalled(DetectionLog(3), frames([7 * NS, 7 * NS + 1]))
+    assert before.smoke.pts_ns == 3 * NS
+    assert after.smoke is None
+    assert after.alarm_status.state is AlarmState.SUSPECTED
+
+
+@given(
+    st.integers(1, 60).flatmap(
+        lambda count: st.tuples(
+            st.lists(st.integers(0, 12 * NS), min_size=count, max_size=count, unique=True),
+            st.lists(st.integers(0, count), max_size=5),
+        )
+    )
+)
+def test_frames_in_pieces_get_what_they_get_in_one(drawn):
+    times, cuts = drawn
+    shown = frames(sorted(times))
+    looks = DetectionLog(0.5, 1.5, 2, 3, 5.25, 11)
+    whole = [seen(frame) for frame in recalled(looks, shown)]
+    edges = [0, *sorted(cuts), len(shown)]
+    pieces = [shown[begin:end] for begin, end in pairwise(edges)]
+    # In any order: each has a stage of its own.
+    done = {n: recalled(looks, pieces[n]) for n in reversed(range(len(pieces)))}
+    assert [seen(frame) for n in range(len(pieces)) for frame in done[n]] == whole
+
+
+def test_a_map_is_fetched_once_for_all_frames_that_carry_it():
+    looks = DetectionLog(0, 1, 2)
+    recalled(looks, frames(range(0, 3 * NS, NS // 25)))
+    assert looks.asked == [0, 1, 2]
+
+
+def test_an_overlay_shows_media_time_and_every_picture_of_an_interpolated_file_says_so():
+    clock = MediaClock(datetime.fromtimestamp(0, UTC))
+    overlay = Overlay("gate", clock=clock, interpolated=True)
+    original, synthetic = recalled(DetectionLog(*range(99)), frames([62 * NS, 62 * NS + NS // 50]))
+    assert (original.arrived_ns, synthetic.arrived_ns) == (62 * NS, 62 * NS + NS // 50)
+    first, second = (overlay.draw(frame).luma() for frame in (original, synthetic))
+    np.testing.assert_array_equal(first, second)
+    plain = Overlay("gate", clock=clock)
+    apart = plain.draw(original).luma() != plain.draw(synthetic).luma()
+    assert apart.any(), "without it, only what is synthetic is marked"
+    later = overlay.draw(replace(original, arrived_ns=63 * NS)).luma()
+    assert (later != first).any(), "the time is part of the picture"
