@@ -4,10 +4,11 @@ A channel makes one attempt a call. It knows nothing of the store, of other chan
 again.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Final, Protocol, Self, runtime_checkable
+from typing import Any, Final, Protocol, Self, runtime_checkable
 
 import structlog
 
@@ -133,8 +134,13 @@ class Channel(Protocol):
 
 @runtime_checkable
 class ShowsStatus(Protocol):
-    """A channel that shows how a camera does, beside its alarms."""
+    """A channel that publishes the status of cameras beside their alarms."""
 
-    def show_status(self, camera: str, phase: str, **details: str | float | None) -> None:
-        """Show it. From any thread; never waits."""
+    def show_status(self, camera: str, status: Mapping[str, Any]) -> None:
+        """Publish a camera's entry of the program status. From any thread; never waits.
+
+        Args:
+            camera: Name of the camera.
+            status: JSON object; its keys are documented in `streamer/health/README.md`.
+        """
         ...

@@ -71,7 +71,7 @@ def discovery(topics: Topics, camera: str, *, prefix: str = "homeassistant") -> 
         "unique_id": f"{device}_status",
         "entity_category": "diagnostic",
         "state_topic": topics.status(camera),
-        "value_template": "{{ value_json.phase }}",
+        "value_template": "{{ value_json.state }}",
         "json_attributes_topic": topics.status(camera),
         "qos": 1,
     }

@@ -13,7 +13,7 @@ import sys
 import threading
 import time
 import uuid
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Final, Self
@@ -130,12 +130,12 @@ class MqttChannel:
             with self._guard:
                 self._present[topic] = state
 
-    def show_status(self, camera: str, phase: str, **details: str | float | None) -> None:
-        """Publish how a camera does, retained, e.g. `show_status("north", "live")`.
+    def show_status(self, camera: str, status: Mapping[str, Any]) -> None:
+        """Publish a camera's status entry, retained; an unchanged entry is not repeated.
 
-        From any thread; never waits. Without a connection it is told when there is one.
+        From any thread; never waits. Without a connection it is published on the next connect.
         """
-        payload = json.dumps({"phase": phase, **details}, ensure_ascii=False)
+        payload = json.dumps(status, ensure_ascii=False)
         topic = self._topics.status(camera)
         with self._guard:
             if self._present.get(topic) == payload:

@@ -107,6 +107,7 @@ class PacketRing:
         self._newest_ns: int | None = None
         self._feeds: list[PacketReader] = []
         self._closed = False
+        self._sealed: _Group | None = None  # The last group of a source run that has ended.
         self._received = self._evicted = self._unkept = 0
         self._lost_before = 0  # By readers that have left.
 
@@ -126,7 +127,7 @@ class PacketRing:
     def _keep(self, packet: CodedPacket, size: int) -> None:
         if packet.keyframe:
             self._groups.append(_Group(packet))
-        elif not self._groups:
+        elif not self._groups or self._groups[-1] is self._sealed:
             self._unkept += 1
             return
         self._groups[-1].add(packet, size)
@@ -170,9 +171,13 @@ class PacketRing:
             return feed
 
     def follow(self, cancel: CancelToken) -> "PacketReader":
-        """Packets from the newest key frame on, until *cancel* or the end of the ring."""
+        """Packets from the newest key frame on, until *cancel* or the end of the ring.
+
+        Packets from before `end_readers` are not given again: an earlier reader had them.
+        """
         with self._lock:
-            taken = self._groups[-1].packets if self._groups else []
+            newest = self._groups[-1] if self._groups else None
+            taken = [] if newest is None or newest is self._sealed else newest.packets
             feed = PacketReader(self, taken, start_ns=None, end_ns=None, timeout_s=None)
             self._register(feed)
         cancel.on_cancel(feed.close)
@@ -198,6 +203,19 @@ class PacketRing:
         if feed in self._feeds:
             self._feeds.remove(feed)
             self._lost_before += feed.lost
+
+    def end_readers(self) -> None:
+        """End all readers because the source run has ended; keep the packets for the next run.
+
+        Readers get what they have not read yet, then `EndReason.CLOSED`. A clip that is requested
+        after the source has been started again still reaches back to before the restart. The first
+        group of the next run begins at its first key frame.
+        """
+        with self._lock:
+            self._sealed = self._groups[-1] if self._groups else None
+            for feed in tuple(self._feeds):
+                feed._end(EndReason.CLOSED)  # noqa: SLF001  as above
+                self._forget(feed)
 
     def close(self) -> None:
         """Say that nothing more comes. Readers get what they have not read yet, then the end."""

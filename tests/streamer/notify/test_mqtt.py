@@ -142,17 +142,17 @@ def test_discovery_can_be_left_out(broker):
 def test_the_status_of_a_camera_is_told_whenever_it_changes(broker):
     with MqttListener(broker.port) as listener:
         channel = channel_for(broker)
-        channel.show_status("north", "connecting")
+        channel.show_status("north", {"state": "reconnecting"})
         with channel:
             listener.wait_for(lambda: len(listener.on("streamer/north/status")) == 1)
-            channel.show_status("north", "live", frames=25)
-            channel.show_status("north", "live", frames=25)
-            channel.show_status("north", "waiting", message="no route")
+            channel.show_status("north", {"state": "live", "frames": 25})
+            channel.show_status("north", {"state": "live", "frames": 25})
+            channel.show_status("north", {"state": "reconnecting", "why": "no route"})
             listener.wait_for(lambda: len(listener.on("streamer/north/status")) == 3)
     assert listener.json_on("streamer/north/status") == [
-        {"phase": "connecting"},
-        {"phase": "live", "frames": 25},
-        {"phase": "waiting", "message": "no route"},
+        {"state": "reconnecting"},
+        {"state": "live", "frames": 25},
+        {"state": "reconnecting", "why": "no route"},
     ]
 
 

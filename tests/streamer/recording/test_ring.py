@@ -273,3 +273,36 @@ def test_impossible_bounds_are_refused(bounds):
 def test_a_clip_that_ends_before_it_begins_is_refused():
     with pytest.raises(ValueError, match="cannot end before"):
         filled(1).clip(2, 1, timeout_s=1)
+
+
+def test_a_clip_reaches_back_over_a_restart_of_the_source():
+    ring = filled(50)
+    ring.end_readers()
+    for number in range(50, 100):
+        ring(packet(number, keyframe=number % 25 == 0))
+    with ring.clip(30 * STEP, 60 * STEP, timeout_s=NEVER_S) as clip:
+        assert numbers(clip) == list(range(25, 61))
+
+
+def test_the_end_of_a_source_ends_every_reader_after_what_waits():
+    ring = filled(30)
+    cancel = CancelToken()
+    with ring.follow(cancel) as feed:
+        ring.end_readers()
+        assert numbers(feed) == list(range(25, 30))
+        assert feed.ending is EndReason.CLOSED
+    assert ring.statistics().packets == 30
+    assert ring.statistics().feeds == 0
+
+
+def test_a_follower_after_a_restart_begins_at_the_new_key_frame():
+    ring = filled(30)
+    ring.end_readers()
+    for number in range(30, 60):  # The first 20 belong to no key frame of this run.
+        ring(packet(number, keyframe=number % 25 == 0))
+    with ring.follow(CancelToken()) as feed:
+        ring.end_readers()
+        assert numbers(feed) == list(range(50, 60))
+    statistics = ring.statistics()
+    assert statistics.discarded == 20
+    assert statistics.received == statistics.packets + statistics.evicted + statistics.discarded
