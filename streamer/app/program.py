@@ -161,8 +161,8 @@ def _show_status(channels: list[Channel], camera: str, state: SourceState) -> No
     """Tell the channels that show more than alarms how a camera stands."""
     for channel in channels:
         if isinstance(channel, ShowsStatus):
-            trouble = None if state.trouble is None else state.trouble.value
-            channel.show_status(camera, state.phase.value, trouble=trouble)
+            why = "" if state.trouble is None else state.trouble.value
+            channel.show_status(camera, {"state": state.phase.value, "why": why})
 
 
 def _status(cameras: list[CameraRuntime], models: Models) -> dict[str, Any]:
