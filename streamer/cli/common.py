@@ -150,4 +150,13 @@ def configuration(files: Sequence[Path], *, source: str | None = None) -> "Loade
     out = output.current()
     out.hidden |= loaded.secrets()
     start_log(loaded.config.log)
+    warn_of_old_names(loaded)
     return loaded
+
+
+def warn_of_old_names(loaded: "Loaded") -> None:
+    """Log each key of the configuration that stands under its old name."""
+    import structlog
+
+    for warning in loaded.warnings:
+        structlog.get_logger(__name__).warning("configuration key was renamed", **warning.as_json())

@@ -1,4 +1,4 @@
-"""Who is told of alarms, and how often that is tried."""
+"""Notification channels, and how delivery is retried."""
 
 from typing import Annotated, Literal, Self, TypeAlias
 
@@ -14,69 +14,69 @@ def _topic(topic: str) -> str:
 
 
 class WebhookSettings(Section):
-    """A JSON message by HTTP POST."""
+    """JSON message by HTTP POST."""
 
     kind: Literal["webhook"]
-    """A JSON message by HTTP POST."""
+    """JSON message by HTTP POST."""
 
     url: Annotated[WebUrl, Field(examples=["https://example.org/alarm"])]
-    """Who receives it."""
+    """URL to post to."""
 
     secret: Password = None
-    """Signs each message (HMAC-SHA-256), so that the receiver knows who sent it."""
+    """Key with which each message is signed (HMAC-SHA-256); `null`: messages are not signed."""
 
     headers: dict[str, SecretStr] = Field(default_factory=dict)
     """Further HTTP headers, e.g. `Authorization`."""
 
-    picture: bool = True
-    """Whether the picture is sent along."""
+    include_image: bool = True
+    """Whether the overlay image is sent with the message."""
 
     timeout_s: Annotated[float, Field(ge=0.5, le=120)] = 10
-    """Longest wait for an answer."""
+    """Maximum seconds until the response."""
 
 
 class MqttSettings(Section):
-    """Messages to an MQTT broker, in a form that Home Assistant discovers."""
+    """Messages to an MQTT broker, with Home Assistant discovery."""
 
     kind: Literal["mqtt"]
-    """Messages to an MQTT broker, in a form that Home Assistant discovers."""
+    """Messages to an MQTT broker, with Home Assistant discovery."""
 
     host: Annotated[Host, Field(examples=["broker.example.org"])]
-    """The broker."""
+    """Host name or address of the broker."""
 
     port: Port | None = None
-    """The broker's port; null is 1883, with TLS 8883."""
+    """Port of the broker; `null`: 1883, with TLS 8883."""
 
     user: User = None
-    """User name at the broker."""
+    """User name."""
 
     password: Password = None
-    """Password at the broker."""
+    """Password."""
 
     tls: bool = False
-    """Whether the connection is encrypted, and the broker's certificate checked."""
+    """Whether to use TLS and verify the certificate of the broker."""
 
     base_topic: Annotated[str, AfterValidator(_topic)] = "streamer"
-    """First part of all topics."""
+    """Prefix of all topics."""
 
     discovery: bool = True
-    """Whether Home Assistant is told of the cameras."""
+    """Whether to publish Home Assistant discovery messages."""
 
     timeout_s: Annotated[float, Field(ge=0.5, le=120)] = 10
-    """Longest wait for the broker's acknowledgement."""
+    """Maximum seconds until the broker acknowledges a message."""
 
 
 class AppriseSettings(Section):
-    """Mail, chat and a hundred other services through Apprise."""
+    """Mail, chat and other services through Apprise."""
 
     kind: Literal["apprise"]
-    """Mail, chat and a hundred other services through Apprise."""
+    """Mail, chat and other services through Apprise."""
 
     url: Annotated[SecretStr, Field(min_length=1, examples=["mailtos://user:password@example.org"])]
-    """Apprise's URL of the service; all of it is kept secret."""
+    """Apprise URL of the service; treated as a secret."""
 
     timeout_s: Annotated[float, Field(ge=0.5, le=120)] = 30
-    """Longest wait for the service."""
+    """Maximum seconds for one delivery."""
 
 
 Channel: TypeAlias = Annotated[
@@ -85,16 +85,16 @@ Channel: TypeAlias = Annotated[
 
 
 class RetrySettings(Section):
-    """How undelivered alarms are tried again."""
+    """How undelivered alarms are retried."""
 
     initial_s: Annotated[float, Field(ge=0.1, le=600)] = 2
-    """Wait after the first failure."""
+    """Delay after the first failure."""
 
     max_delay_s: Annotated[float, Field(ge=1, le=86_400)] = 300
-    """Longest wait; each is about twice as long as the one before."""
+    """Maximum delay; each delay is about twice as long as the one before."""
 
     give_up_after_days: Annotated[float, Field(gt=0, le=365)] = 7
-    """Days after which retrying ends; `streamer deliveries pending` shows what remains."""
+    """Days after which retrying ends. `streamer deliveries pending` lists such deliveries."""
 
     @model_validator(mode="after")
     def _grows(self) -> Self:

@@ -1,4 +1,4 @@
-"""What is wrong with a configuration, in lines that people can act on.
+"""Problems of a configuration, each with file, line, key and message.
 
 `fire-watch.yaml:12: cameras.north.sorce: unknown key; did you mean 'source'?`
 """
@@ -22,29 +22,29 @@ _LONGEST_SHOWN: Final = 60
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """One thing that is wrong."""
+    """One problem."""
 
     file: str
     line: int | None
-    """Counting from 1; `None` when it concerns the whole file."""
+    """Line number from 1; `None` if the problem concerns the whole file."""
 
     key: str
-    """Dotted; empty when it concerns the whole file."""
+    """Dotted key; empty if the problem concerns the whole file."""
 
     message: str
-    """What is wrong, what is expected, and what stands there, without secrets."""
+    """What is wrong, the expected value and the actual value, without secrets."""
 
     def __str__(self) -> str:
         place = self.file if self.line is None else f"{self.file}:{self.line}"
         return ": ".join(part for part in (place, self.key, self.message) if part)
 
     def as_json(self) -> dict[str, Any]:
-        """For scripts."""
+        """Return the fields as JSON data."""
         return {"file": self.file, "line": self.line, "key": self.key, "message": self.message}
 
 
 class InvalidConfig(ConfigError):  # noqa: N818  states a fact; "Error" is in the base
-    """All problems of a configuration at once, a line each."""
+    """All problems of a configuration, one per line."""
 
     def __init__(self, problems: Sequence[Problem]) -> None:
         super().__init__("\n".join(map(str, problems)))
@@ -52,7 +52,7 @@ class InvalidConfig(ConfigError):  # noqa: N818  states a fact; "Error" is in th
 
 
 def translate(error: ValidationError) -> Iterator[tuple[Loc, str, Any]]:
-    """Place, message and value of each thing pydantic found."""
+    """Yield place, message and value of each pydantic error."""
     found = error.errors(include_url=False)
     for details in found:
         # A list is also "too short" for pydantic when one of its items is wrong.
@@ -70,7 +70,7 @@ def _message(details: ErrorDetails, place: Place) -> str:
     kind, value = details["type"], details["input"]
     if kind == "extra_forbidden":
         return unknown("key", str(place.loc[-1]), place.siblings)
-    if kind == "value_error":  # Raised by a validator of ours, in words for people.
+    if kind == "value_error":  # Raised by our own validators with a complete message.
         return str(details["ctx"]["error"])
     if kind.startswith("union_tag"):
         return f"expected 'kind' to be one of {', '.join(place.kind.choices)}"
@@ -82,7 +82,7 @@ def _message(details: ErrorDetails, place: Place) -> str:
 
 
 def unknown(what: str, name: str, known: Sequence[str]) -> str:
-    """The message about a *name* that is none of the *known* ones."""
+    """Return the message for a *name* that is not in *known*."""
     near = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
     if near:
         return f"unknown {what}; did you mean {near[0]!r}?"
@@ -90,7 +90,7 @@ def unknown(what: str, name: str, known: Sequence[str]) -> str:
 
 
 def _shown(value: Any, place: Place) -> str:
-    """A value as a message may show it."""
+    """Format a value for a message."""
     if value is None:
         return "nothing"
     if isinstance(value, Mapping):

@@ -1,4 +1,4 @@
-"""Questions about the models: what may stand at a place in the file."""
+"""Introspection of the models: which values a key accepts, and how to say so."""
 
 import types
 from collections.abc import Iterable, Sequence
@@ -27,10 +27,10 @@ _WORDS: Final[dict[Any, str]] = {
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """What a type annotation allows."""
+    """The values that a type annotation allows."""
 
     is_a: Any
-    """Without `None` and metadata; `None` when nothing is known."""
+    """The type without `None` and metadata; `None` for an unknown key."""
 
     limits: tuple[Any, ...] = ()
     """Metadata such as `Ge(1)`."""
@@ -40,22 +40,22 @@ class Kind:
 
     @property
     def is_model(self) -> bool:
-        """Whether known keys stand below."""
+        """Whether the type is a model with known keys."""
         return isinstance(self.is_a, type) and issubclass(self.is_a, BaseModel)
 
     @property
     def is_section(self) -> bool:
-        """Whether any keys stand below."""
+        """Whether the type is a mapping."""
         return self.is_model or bool(self.choices) or get_origin(self.is_a) is dict
 
     @property
     def is_secret(self) -> bool:
-        """Whether the value must not be shown."""
+        """Whether the value must be redacted."""
         return isinstance(self.is_a, type) and issubclass(self.is_a, Secret | SecretStr)
 
     @property
     def choices(self) -> dict[str, type[BaseModel]]:
-        """The models of a union, by the `kind` that chooses one."""
+        """Models of a discriminated union by their `kind`."""
         if get_origin(self.is_a) not in (Union, types.UnionType):
             return {}
         return {
@@ -65,24 +65,24 @@ class Kind:
 
     @property
     def fields(self) -> dict[str, FieldInfo]:
-        """The known keys, when this is a model."""
+        """Known keys, if the type is a model."""
         return self.is_a.model_fields if self.is_model else {}
 
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """A place in the configuration, as the models know it."""
+    """A key of the configuration and its type."""
 
     loc: Loc
-    """As in the file."""
+    """Path in the file."""
 
     kind: Kind
     siblings: tuple[str, ...]
-    """Keys known beside it."""
+    """Keys of the same section."""
 
 
 def kind_of(annotation: Any, metadata: Iterable[Any] = ()) -> Kind:
-    """What *annotation* allows."""
+    """Return the kind of a type annotation."""
     limits = [limit for item in metadata for limit in _limits(item)]
     if get_origin(annotation) is Annotated:
         inner, *more = get_args(annotation)
@@ -95,7 +95,7 @@ def kind_of(annotation: Any, metadata: Iterable[Any] = ()) -> Kind:
 
 
 def field_kind(info: FieldInfo) -> Kind:
-    """What the field *info* allows."""
+    """Return the kind of a model field."""
     return kind_of(info.annotation, info.metadata)
 
 
@@ -104,7 +104,7 @@ def _limits(item: Any) -> list[Any]:
 
 
 def place_of(pydantic_loc: Sequence[str | int]) -> Place:
-    """The place that pydantic calls so: with tags of unions, and `[key]` after a bad key."""
+    """Translate a pydantic location, which contains union tags and `[key]` markers."""
     kind = Kind(Config)
     siblings: tuple[str, ...] = ()
     loc: list[str | int] = []
@@ -138,7 +138,7 @@ def _below(kind: Kind, part: str | int) -> Kind:
 
 
 def expected(kind: Kind) -> str:
-    """What may stand there, in words: "a number from 0.1 to 60, or null"."""
+    """Return the accepted values in words: "a number from 0.1 to 60, or null"."""
     return _plainly(kind) + (", or null" if kind.optional else "")
 
 

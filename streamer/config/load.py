@@ -1,4 +1,4 @@
-"""From files to a checked configuration, or to all that is wrong with them at once."""
+"""Load and validate configuration files; report every problem at once."""
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
@@ -11,38 +11,42 @@ from pydantic import SecretStr, ValidationError
 from .convert import ConvertSettings
 from .diagnostics import InvalidConfig, Problem, translate, unknown
 from .field_types import Loc, place_of
+from .renamed_keys import accept_old_names
 from .secrets import Text, redact, secret_parts
 from .settings import Config, EngineSettings, fill_in, merge
 from .values import Address
 from .yaml_reader import Document, Unreadable, read_document
 
 _NONE: Final = {"none": {"source": {"address": "pattern:"}}}
-"""In place of cameras, where none are needed."""
+"""Placeholder for commands that need no cameras."""
 
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """A configuration and where it came from."""
+    """A validated configuration and its origin."""
 
     config: Config
     files: tuple[Path, ...]
-    """Empty when no file was read."""
+    """Files that were read; empty for defaults."""
+
+    warnings: tuple[Problem, ...]
+    """Keys that were written with their old names."""
 
     written: Mapping[Loc, str]
-    """Texts with placeholders, as they were written."""
+    """Values with placeholders, as written in the file."""
 
     def effective(self) -> dict[str, Any]:
-        """All settings as they hold, for people; secrets and filled-in texts are hidden."""
+        """Return all effective settings; secrets and substituted values are redacted."""
         plain = self.config.model_dump(mode="json", exclude={"defaults"})
         for loc, text in self.written.items():
             _put(plain, loc, text)
         return plain
 
     filled: frozenset[str]
-    """What placeholders brought into secrets and addresses."""
+    """Values that placeholders substituted into secrets and addresses."""
 
     def secrets(self) -> frozenset[str]:
-        """All texts that no log may hold."""
+        """Return all texts that must not appear in any output."""
         found = set(_secrets(self.config.model_dump(exclude={"defaults"})))
         return frozenset((found | self.filled) - {""})
 
@@ -50,18 +54,19 @@ class Loaded:
 def load(
     *files: Path | str, environment: Mapping[str, str] | None = None, cameras: bool = True
 ) -> Loaded:
-    """Read *files*; what a later one says wins over an earlier one.
+    """Read and merge *files*; later files win.
 
     Args:
-        files: In YAML.
-        environment: For placeholders; the process's own by default.
-        cameras: Whether there must be any: converting needs none.
+        files: YAML files.
+        environment: Variables for placeholders; default: the environment of the process.
+        cameras: Whether cameras are required; conversion needs none.
 
     Raises:
         InvalidConfig: With every problem of every file.
     """
     around = os.environ if environment is None else environment
     documents = [read_document(Path(file), around) for file in files]
+    warnings = [warning for document in documents for warning in accept_old_names(document)]
     data: dict[str, Any] = {}
     for document in documents:
         data = merge(data, document.data)
@@ -69,7 +74,7 @@ def load(
         data["cameras"] = _NONE
     data = fill_in(data)
     problems = [problem for document in documents for problem in document.problems]
-    # A file that cannot be read at all makes everything in it "missing": that helps nobody.
+    # Without the content of a file every key of it would be reported as missing.
     readable = all(document.data for document in documents)
     config: Config | None = None
     if readable:
@@ -84,13 +89,14 @@ def load(
     return Loaded(
         config,
         files=tuple(Path(file) for file in files),
+        warnings=tuple(sorted(warnings, key=_order)),
         written={loc: text.written or "" for loc, text in texts.items()},
         filled=frozenset(_secretly_filled(texts)),
     )
 
 
 def from_source(address: str, *, name: str = "camera") -> Loaded:
-    """A configuration with one camera at *address* and defaults for all else.
+    """Return a configuration with one camera at *address* and defaults otherwise.
 
     Raises:
         InvalidConfig: The address is empty.
@@ -101,7 +107,7 @@ def from_source(address: str, *, name: str = "camera") -> Loaded:
         raise InvalidConfig(
             [Problem("--source", None, "", message) for _, message, _ in translate(error)]
         ) from None
-    return Loaded(config, files=(), written={}, filled=frozenset())
+    return Loaded(config, files=(), warnings=(), written={}, filled=frozenset())
 
 
 def load_conversion(
@@ -132,12 +138,12 @@ def _order(problem: Problem) -> tuple[str, int, str]:
 
 def _translated(error: ValidationError, documents: Sequence[Document]) -> Iterator[Problem]:
     for loc, message, value in translate(error):
-        if not isinstance(value, Unreadable):  # Its own problem was told already.
+        if not isinstance(value, Unreadable):  # Reported by the reader already.
             yield _located(loc, message, documents)
 
 
 def _located(loc: Loc, message: str, documents: Sequence[Document]) -> Problem:
-    """The problem at the line where the value stands, which may be below `defaults`."""
+    """Return the problem with the line of the value, which may be below `defaults`."""
     document, line, depth = _nearest(loc, documents)
     if loc[:1] == ("cameras",):
         inherited = ("defaults", *loc[2:])
@@ -148,7 +154,7 @@ def _located(loc: Loc, message: str, documents: Sequence[Document]) -> Problem:
 
 
 def _nearest(loc: Loc, documents: Sequence[Document]) -> tuple[Document, int | None, int]:
-    """File and line of the longest part of *loc* that was written, and its length."""
+    """Return document, line and length of the longest prefix of *loc* that is in a file."""
     for depth in range(len(loc), 0, -1):
         for document in reversed(documents):
             line = document.lines.get(loc[:depth])
@@ -158,7 +164,7 @@ def _nearest(loc: Loc, documents: Sequence[Document]) -> tuple[Document, int | N
 
 
 def _unknown_channels(data: Mapping[str, Any], documents: Sequence[Document]) -> Iterator[Problem]:
-    """Names under `notify` of a camera that no channel has."""
+    """Yield a problem for each name in `notify` of a camera that is not a channel."""
     channels = data.get("notify")
     known = list(channels) if isinstance(channels, Mapping) else []
     cameras = data.get("cameras")
@@ -174,7 +180,7 @@ def _unknown_channels(data: Mapping[str, Any], documents: Sequence[Document]) ->
 
 
 def _filled_in(data: Any, loc: Loc = ()) -> Iterator[tuple[Loc, Text]]:
-    """Each text that had placeholders, and where it stands."""
+    """Yield place and value of each text with placeholders."""
     if isinstance(data, Text) and data.written is not None:
         yield loc, data
     if isinstance(data, Mapping):
@@ -186,9 +192,9 @@ def _filled_in(data: Any, loc: Loc = ()) -> Iterator[tuple[Loc, Text]]:
 
 
 def _secretly_filled(texts: Mapping[Loc, Text]) -> Iterator[str]:
-    """What was filled into secrets and addresses, also as `redact` shows it."""
+    """Yield values substituted into secrets and addresses, whole and as `redact` shows them."""
     for loc, text in texts.items():
-        # Below a union (a channel) the models are not asked which key is secret: all are taken.
+        # Channels are a union, whose keys are not looked up: all their values count as secret.
         if loc[0] == "notify" or place_of(loc).kind.is_secret:
             for value in text.filled:
                 yield value
@@ -196,7 +202,7 @@ def _secretly_filled(texts: Mapping[Loc, Text]) -> Iterator[str]:
 
 
 def _put(plain: Any, loc: Sequence[Any], text: str) -> None:
-    """Set the value at *loc*, if there is one."""
+    """Set the value at *loc* if it exists."""
     *above, last = loc
     for part in above:
         plain = plain.get(part) if isinstance(plain, dict) else plain[part]

@@ -1,4 +1,4 @@
-"""The whole configuration: what `configs/reference.yaml` shows, key by key."""
+"""The whole configuration, as `configs/reference.yaml` shows it."""
 
 import hashlib
 import json
@@ -16,49 +16,52 @@ from .values import DeviceName, Host, LocalPath, ModelName, Name, Password, Port
 
 
 class LogSettings(Section):
-    """What the program says of itself, on standard error."""
+    """Log of the program, on standard error."""
 
     level: Literal["debug", "info", "warning", "error"] = "info"
-    """Least weight of what is said."""
+    """Minimum level."""
 
     format: Literal["text", "json"] = "text"
-    """One line for people, or one JSON object a line."""
+    """Format: text, or one JSON object per line."""
 
 
 class EngineSettings(Section):
-    """The network, and what runs it."""
+    """Network for smoke detection, and the device that runs it."""
 
     device: DeviceName = "auto"
-    """`cpu`; `cuda`, the first NVIDIA GPU, or `cuda:1`, the second: without it an error; `auto`, a
-    GPU if there is one. Until its plan is built and proven, and when it fails, the CPU runs."""
+    """`cpu`; `cuda` or `cuda:N`, an NVIDIA GPU that must exist; `auto`, a GPU if there is one. The
+    CPU runs inference until the plan for the GPU is built and validated, and whenever the GPU
+    fails."""
 
     precision: Literal["auto", "f32", "f16", "bf16"] = "auto"
-    """Of the arithmetic. `auto` is f32 on CPUs, which means the same on all of them, and f16 on
-    GPUs, held to a tolerance; bf16 is about twice as fast as f32 on CPUs that have it."""
+    """Inference precision. `auto` is f32 on CPUs, with equal results on all of them, and f16 on
+    GPUs, within a documented tolerance. bf16 is about twice as fast as f32 on CPUs that support
+    it."""
 
     model: ModelName = "smoke"
-    """`smoke`, the better network; `smoke-fast` for many cameras on few cores, two fifths of the
-    cost; or the path of an ONNX file."""
+    """`smoke`, the more accurate network; `smoke-fast`, two fifths of the cost, for many cameras on
+    few cores; or the path of an ONNX file."""
 
 
 class PreviewSettings(Section):
-    """A page with live pictures of all cameras."""
+    """Live view: a page that shows all cameras."""
 
     enabled: bool = True
-    """Whether to serve it."""
+    """Whether to serve the page."""
 
     host: Host = "127.0.0.1"
-    """Address to listen on. 0.0.0.0 lets other machines see the cameras: then set a token."""
+    """Address to listen on. 0.0.0.0 gives other machines access: set a token then."""
 
     port: Port = 8090
     """Port to listen on."""
 
     token: Password = None
-    """Who wants to look has to know it; null asks nobody."""
+    """Access token, sent as `Authorization: Bearer` or `?token=`. `null` disables
+    authentication."""
 
 
 def default_data_dir() -> Path:
-    """Where data goes by the XDG base directory rules."""
+    """Return the data folder by the XDG base directory specification."""
     base = os.environ.get("XDG_DATA_HOME") or "~/.local/share"
     return Path(base).expanduser() / "streamer"
 
@@ -70,37 +73,37 @@ class Config(Section):
     """The whole configuration."""
 
     version: Literal[1] = 1
-    """Version of this file's form."""
+    """Version of the configuration format."""
 
     data_dir: Annotated[
         LocalPath,
         Field(json_schema_extra={"written": "${env:XDG_DATA_HOME:-~/.local/share}/streamer"}),
     ] = Field(default_factory=default_data_dir)
-    """Folder for alarms, evidence and recordings."""
+    """Folder of the event store, evidence and recordings."""
 
     log: LogSettings = LogSettings()
-    """What the program says of itself, on standard error."""
+    """Log of the program, on standard error."""
 
     engine: EngineSettings = EngineSettings()
-    """The network, and what runs it."""
+    """Network for smoke detection, and the device that runs it."""
 
     preview: PreviewSettings = PreviewSettings()
-    """A page with live pictures of all cameras."""
+    """Live view: a page that shows all cameras."""
 
     convert: ConvertSettings = ConvertSettings()
     """How `streamer convert` converts; every key is an option of it, too."""
 
     notify: dict[Name, Channel] = Field(default_factory=dict)
-    """Who is told of alarms, by a name of your choice."""
+    """Notification channels by name."""
 
     retry: RetrySettings = RetrySettings()
-    """How undelivered alarms are tried again."""
+    """How undelivered alarms are retried."""
 
     defaults: CameraDefaults = CameraDefaults()
-    """Settings of all cameras that do not say otherwise."""
+    """Defaults for all cameras."""
 
     cameras: Cameras
-    """The cameras by a name of your choice; each may say whatever `defaults` may, and more."""
+    """Cameras by name. Each accepts every key of `defaults`, and `source.address`."""
 
     @model_validator(mode="before")
     @classmethod
@@ -128,7 +131,7 @@ class Config(Section):
         return self.data_dir / "usual"
 
     def digest(self) -> str:
-        """SHA-256 of all settings of cameras but secrets, for evidence: what was the camera told?
+        """Return the SHA-256 of all camera settings without secrets, for evidence.
 
         Equal settings have equal digests, however they were written.
         """
@@ -137,7 +140,7 @@ class Config(Section):
 
 
 def merge(under: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
-    """Both mappings in one; where both say something, *over* wins. Lists are not merged."""
+    """Merge two mappings recursively; *over* wins. Lists are replaced, not merged."""
     merged = dict(under)
     for key, value in over.items():
         below = merged.get(key)
@@ -149,7 +152,7 @@ def merge(under: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def fill_in(data: Mapping[str, Any]) -> dict[str, Any]:
-    """*data* in which each camera says what `defaults` says and it does not. Idempotent."""
+    """Return *data* with `defaults` merged into each camera. Idempotent."""
     defaults, cameras = data.get("defaults"), data.get("cameras")
     if not isinstance(defaults, Mapping) or not isinstance(cameras, Mapping):
         return dict(data)

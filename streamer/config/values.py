@@ -1,4 +1,4 @@
-"""The kinds of values that a configuration holds, apart from plain numbers and text."""
+"""Value types of the configuration other than plain numbers and text."""
 
 import os
 import re
@@ -26,7 +26,7 @@ _NO_PATH: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:|pattern\Z")
 
 
 class Section(BaseModel):
-    """A mapping in the file: known keys only, never changed once read."""
+    """A section of the configuration: known keys only, immutable."""
 
     model_config = ConfigDict(
         extra="forbid",
@@ -42,7 +42,7 @@ AnySection = TypeVar("AnySection", bound=Section)
 
 
 def in_order(section: AnySection, low: str, high: str) -> AnySection:
-    """*section*, if its key *low* is not above its key *high*."""
+    """Return *section*; raise ValueError if its key *low* exceeds its key *high*."""
     if getattr(section, low) > getattr(section, high):
         raise ValueError(
             f"{low} must be at most {high}, got {getattr(section, low):g} and"
@@ -52,9 +52,9 @@ def in_order(section: AnySection, low: str, high: str) -> AnySection:
 
 
 class Address(Secret[str]):
-    """Where a camera or a receiver is. Prints without user, password and tokens.
+    """Address of a camera or receiver; `str` and `repr` omit user, password and tokens.
 
-    `get_secret_value` gives it whole, for whoever opens it.
+    `get_secret_value` returns the whole address.
     """
 
     def _display(self) -> str:
@@ -64,13 +64,13 @@ class Address(Secret[str]):
     def __get_pydantic_json_schema__(
         cls, schema: CoreSchema, handler: GetJsonSchemaHandler
     ) -> JsonSchemaValue:
-        """Plain text, as far as an editor is concerned."""
+        """Return the schema of plain text, for editors."""
         del schema, handler
         return {"type": "string", "minLength": 1}
 
 
 def _beside_the_file(value: Any) -> Any:
-    """A relative path begins at the folder of the file in which it stands."""
+    """Make a relative path relative to the folder of its configuration file."""
     if not isinstance(value, str):
         return value
     path = Path(value).expanduser() if value.startswith("~") else Path(value)
@@ -78,7 +78,7 @@ def _beside_the_file(value: Any) -> Any:
 
 
 def _local_or_remote(value: Any) -> Any:
-    """As `_beside_the_file`, but URLs and the like stay as they are."""
+    """As `_beside_the_file`, but leave URLs and device names unchanged."""
     if not isinstance(value, str) or not value.strip() or _NO_PATH.match(value):
         return value
     folder = value.folder if isinstance(value, Text) else ""
@@ -93,7 +93,7 @@ def _filled(address: Address) -> Address:
 
 
 LocalPath = Annotated[Path, BeforeValidator(_beside_the_file, json_schema_input_type=str)]
-"""A path in the file system, absolute once read."""
+"""A file system path; absolute after reading."""
 
 CameraAddress = Annotated[
     Address, BeforeValidator(_local_or_remote, json_schema_input_type=str), AfterValidator(_filled)
@@ -102,7 +102,7 @@ CameraAddress = Annotated[
 
 
 def _network(value: Any) -> Any:
-    """A name stays as it is; what looks like a file begins at the folder of the file."""
+    """Leave names unchanged; resolve paths like `_beside_the_file`."""
     is_path = isinstance(value, str) and ("/" in value or value.endswith(".onnx"))
     return str(_beside_the_file(value)) if is_path else value
 
@@ -113,7 +113,7 @@ ModelName = Annotated[str, BeforeValidator(_network, json_schema_input_type=str)
 
 DEVICE: Final = r"^(auto|cpu|cuda(:[0-9]{1,3})?)$"
 DeviceName = Annotated[str, Field(pattern=DEVICE)]
-"""What networks run on: the CPU, or a GPU by its index."""
+"""Inference device: the CPU, or a GPU by its index."""
 
 
 def _begins_with(*schemes: str) -> AfterValidator:
@@ -129,28 +129,28 @@ def _begins_with(*schemes: str) -> AfterValidator:
 
 
 WebUrl = Annotated[Address, AfterValidator(_filled), _begins_with("http", "https")]
-"""Of a web server; may hold a secret."""
+"""HTTP(S) URL; may contain a secret."""
 
 PublishUrl = Annotated[
     Address, AfterValidator(_filled), _begins_with("rtsp", "rtsps", "rtmp", "rtmps", "srt")
 ]
-"""Of a media server; may hold a secret."""
+"""Media server URL; may contain a secret."""
 
 
 def _null_if_empty(value: Any) -> Any:
-    """`${env:NAME:-}` is empty where nothing is set, and then means nothing."""
+    """Return `None` for an empty text, which `${env:NAME:-}` yields for an unset variable."""
     return None if value == "" else value
 
 
 Password = Annotated[SecretStr | None, BeforeValidator(_null_if_empty)]
-"""Text that is never printed; empty is null."""
+"""Secret text; empty text is `None`."""
 
 User = Annotated[str | None, BeforeValidator(_null_if_empty)]
-"""A user name; empty is null."""
+"""User name; empty text is `None`."""
 
 
 def _ratio(value: Any) -> Any:
-    """A number above 0 as text, so that 60000/1001 stays exact."""
+    """Validate a number above 0 and keep it as text, so that 60000/1001 stays exact."""
     if isinstance(value, bool) or not isinstance(value, str | int | float):
         return value
     try:
@@ -163,17 +163,17 @@ def _ratio(value: Any) -> Any:
 
 
 Ratio = Annotated[str, BeforeValidator(_ratio, json_schema_input_type=str | int | float)]
-"""A number above 0, which may be written as a fraction."""
+"""A number above 0, optionally written as a fraction."""
 
 Share = Annotated[float, Field(ge=0, le=1)]
-"""A part of a whole, or a relative coordinate: 0, 0 is the top left corner."""
+"""Ratio or relative coordinate from 0 to 1; 0, 0 is the top left corner."""
 
 Port = Annotated[int, Field(ge=1, le=65_535)]
 
 Host = Annotated[str, Field(min_length=1, max_length=253)]
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,62}$")]
-"""Stands in file names, topics and URLs, so it is plain."""
+"""Name that is used in file names, topics and URLs."""
 
 Point = tuple[Share, Share]
 
@@ -189,4 +189,4 @@ def _spans_an_area(points: tuple[Point, ...]) -> tuple[Point, ...]:
 
 
 Polygon = Annotated[tuple[Point, ...], Field(min_length=3), AfterValidator(_spans_an_area)]
-"""At least three [x, y] in order; the last joins the first."""
+"""At least three [x, y] in order; the last point connects to the first."""

@@ -1,8 +1,7 @@
-"""YAML files as plain data in which every value knows its line.
+"""Read YAML files as plain data with the line of each key.
 
-The composed nodes are read rather than the finished mapping, because they know the line of each
-key and still hold all of a repeated key. Rejected: a round-trip load, which stops at the first
-duplicate.
+Reads the composed nodes rather than the constructed mapping, because nodes have line numbers and
+keep repeated keys. Rejected: a round-trip load, which stops at the first duplicate.
 """
 
 import re
@@ -22,7 +21,7 @@ from .field_types import Loc
 from .secrets import Surroundings, substitute
 
 _LARGEST: Final = 1_048_576
-"""Bytes. Arbitrary: a thousand cameras fit; what is larger is some other file."""
+"""Maximum file size in bytes. Arbitrary: enough for a thousand cameras."""
 
 _TAG: Final = "tag:yaml.org,2002:"
 _MERGE: Final = f"{_TAG}merge"
@@ -30,22 +29,22 @@ _MERGE: Final = f"{_TAG}merge"
 
 @dataclass(slots=True)
 class Document:
-    """One file, read."""
+    """The content of one file."""
 
     file: str
-    """As it was named by the caller, for messages."""
+    """File name for messages, as the caller gave it."""
 
     data: dict[str, Any] = field(default_factory=dict)
-    """Plain data; each text is a `Text`."""
+    """Plain data; each string is a `Text`."""
 
     lines: dict[Loc, int] = field(default_factory=dict)
-    """Line of each key and list item, counting from 1."""
+    """Line number, from 1, of each key and list item."""
 
     problems: list[Problem] = field(default_factory=list)
 
 
 def read_document(path: Path, environment: Mapping[str, str]) -> Document:
-    """Read *path*; whatever is wrong with it stands in `problems`."""
+    """Read *path*; errors are collected in `problems`."""
     document = Document(str(path))
     node = _compose(path, document)
     if document.problems:
@@ -88,7 +87,7 @@ def _reason(error: OSError) -> str:
 
 
 def _syntax_problem(file: str, error: YAMLError, text: str) -> Problem:
-    """Only what and where: the parser's own message quotes the file, passwords and all."""
+    """Return problem and line only: the parser's message quotes the file, passwords included."""
     mark = error.problem_mark if isinstance(error, MarkedYAMLError) else None
     line = mark.line + 1 if mark else None
     lines = text.splitlines()
@@ -110,16 +109,16 @@ def _line(node: Node | None) -> int | None:
 
 
 class _Reader:
-    """Turns nodes into plain data, noting lines and problems on the way."""
+    """Converts nodes to plain data and collects line numbers and problems."""
 
     def __init__(self, document: Document, around: Surroundings) -> None:
         self._document = document
         self._around = around
         self._constructor = YAML(typ="safe", pure=True).constructor
-        self._open: set[int] = set()  # Nodes being read: an alias to one of them has no end.
+        self._open: set[int] = set()  # Nodes being read; an alias to one of them would recurse.
 
     def mapping(self, node: MappingNode, loc: Loc) -> dict[str, Any]:
-        """The mapping at *loc*; of a repeated key the first value is kept."""
+        """Return the mapping at *loc*; of a repeated key the first value is used."""
         data: dict[str, Any] = {}
         first: dict[str, int] = {}
         for key_node, value_node in node.value:
@@ -131,7 +130,7 @@ class _Reader:
                 continue
             key = str(key_node.value)
             if key in first:
-                self._problem(line, (*loc, key), f"stands here twice; first in line {first[key]}")
+                self._problem(line, (*loc, key), f"repeated; first in line {first[key]}")
                 continue
             first[key] = line
             self._document.lines.setdefault((*loc, key), line)
@@ -141,7 +140,7 @@ class _Reader:
         return data
 
     def _merged(self, node: MappingNode, loc: Loc) -> dict[str, Any]:
-        """What `<<: *anchor` brings; nearer ones win."""
+        """Return the keys merged by `<<: *anchor`; nearer ones win."""
         data: dict[str, Any] = {}
         for key, value in node.value:
             if key.tag != _MERGE:
@@ -188,4 +187,4 @@ class _Reader:
 
 
 class Unreadable:
-    """Stands where a value could not be read: that is one problem, not two."""
+    """Placeholder of a value that could not be read, so that it is reported once."""

@@ -98,7 +98,7 @@ CASES = [
     ),
     pytest.param(
         CAMERA + "preview: {port: 1}\npreview: {port: 2}\n",
-        [":3: preview: stands here twice; first in line 2"],
+        [":3: preview: repeated; first in line 2"],
         id="a key twice",
     ),
     pytest.param(CAMERA + "preview:\n\tport: 1\n", [":3: a tab; indent with spaces"], id="a tab"),
