@@ -105,7 +105,7 @@ def _apply(
         document.problems.append(Problem(document.file, line, key, message))
         return
     # The new key takes the old one's place, so that the order of cameras and channels stays.
-    items = [(new[-1], value) if key == old[-1] else (key, kept) for key, kept in above.items()]
+    items = [(row.new[-1], value) if key == old[-1] else (key, kept) for key, kept in above.items()]
     above.clear()
     above.update(items)
     for loc in [loc for loc in document.lines if loc[: len(old)] == old]:
