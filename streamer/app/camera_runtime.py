@@ -243,7 +243,7 @@ class CameraRuntime:
             self._site.clock,
             tap=ring,
             live=self.live,
-            look_interval_ns=None if every_frame else look_interval_ns(self._settings),
+            every_frame=every_frame,
         )
         if self.live:
             wait = self._settings.reconnect
@@ -292,20 +292,26 @@ def _attempt(
     *,
     tap: PacketTap | None,
     live: bool,
-    look_interval_ns: int | None,
+    every_frame: bool,
 ) -> Source:
     """The source of one address: a call is an attempt."""
     fetch = settings.source
     address = _address(settings)
+    interval_ns = look_interval_ns(settings)
     password = fetch.password.get_secret_value() if fetch.password else None
     pace = fetch.pace and not live and not isinstance(clock, MediaClock)
     match kind(settings):
         case Kind.PATTERN:
-            return PatternSource(clock=clock, pace=pace)
+            return PatternSource(clock=clock, pace=pace, inference_interval_ns=interval_ns)
         case Kind.FOLDER:
             rate = fetch.frame_rate or settings.detect.fps
             return ImageFolderSource(
-                Path(address), clock=clock, rate=rate, pace=pace, loop=fetch.loop
+                Path(address),
+                clock=clock,
+                rate=rate,
+                pace=pace,
+                loop=fetch.loop,
+                inference_interval_ns=interval_ns,
             )
         case Kind.SNAPSHOT:
             return SnapshotSource(
@@ -316,6 +322,7 @@ def _attempt(
                 password=password,
                 timeout_s=fetch.timeout_s,
                 tls_verify=fetch.tls_verify,
+                inference_interval_ns=interval_ns,
             )
     options = VideoOptions(
         transport=fetch.transport,
@@ -327,7 +334,8 @@ def _attempt(
         pace=pace,
         loop=fetch.loop,
         frame_rate=fetch.frame_rate,
-        look_interval_ns=look_interval_ns,
+        inference_interval_ns=interval_ns,
+        every_frame=every_frame,
         hwaccel=fetch.hwaccel,
     )
     return VideoSource(address, clock=clock, live=live, options=options, tap=tap)

@@ -163,8 +163,8 @@ class DetectionPass:
         """The pictures that a replay would look at: as the recording has them, by its times."""
         planned = self._planned
         whole = replace(planned.chunks[0], end_ns=planned.chunks[-1].end_ns, last=True)
-        planner = FrameSampler(interval_ns)
+        sampler = FrameSampler(interval_ns)
         decoding = DecodeOptions(planned.video.pixel_format)
         for frame in ChunkSource(planned.inventory, whole, decoding)(CancelToken()):
-            if not frame.synthetic and planner.wants(frame.pts_ns):
-                yield frame
+            if not frame.synthetic and sampler.selects(frame.pts_ns):
+                yield replace(frame, sampled=True)

@@ -100,6 +100,13 @@ class Frame:
     number: int
     """Counts up by one for each decoded picture; a gap means dropped frames."""
 
+    sampled: bool = True
+    """Whether the source selected this frame for inference.
+
+    True by default: a source that selects nothing gets every frame inferred, which costs time, but
+    a camera is never left without detection.
+    """
+
     synthetic: bool = False
     """Made by interpolation. Shown and stored, never used as evidence."""
 

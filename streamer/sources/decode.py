@@ -1,7 +1,7 @@
-"""Packets to pictures, as few as are looked at; damage is counted and the decoder goes on."""
+"""Packets to frames: decodes as few as sampling permits, counts damage and goes on."""
 
 from collections.abc import Iterator
-from typing import Final
+from typing import Final, NamedTuple
 
 import av
 import av.error
@@ -11,171 +11,200 @@ from av.video.frame import VideoFrame
 from av.video.stream import VideoStream  # noqa: TC002
 
 from .frame_sampler import DecodeMode, FrameSampler
-from .timestamps import NormalizedTimestamps
+from .timestamps import NormalizedTimestamps, TimestampNormalizer
 
 _BACKLOG_BYTES: Final = 4 << 20
-"""Packets kept while only key frames are decoded, to decode them after all when the next key
-frame does not come. Beyond this the pictures return with the next key frame."""
+"""Packets saved since the last key frame while only key frames are decoded. They are decoded
+when the next key frame does not come. Above this limit, frames return with the next key frame."""
 
-Decoded = tuple[VideoFrame, int | None]
-"""A picture and its media time, which the decoder may have lost."""
+
+class DecodedFrame(NamedTuple):
+    """A decoded frame with its final media time."""
+
+    frame: VideoFrame
+    pts_ns: int
+    sampled: bool
+    """Whether it is selected for inference."""
 
 
 class Decoder:
-    """Decodes the packets of one connection. Belongs to one thread.
+    """Decodes the packets of one connection. Used by one thread.
 
     Args:
-        context: The stream's, not opened yet.
-        planner: Says what to decode and which pictures are looks.
-        in_real_time: One thread a decoder: cores are shared by many cameras, and more threads
-            delay each picture and hold more of them. What is read as fast as it goes is
-            decoded with all cores.
+        context: Decoder of the stream, not opened yet.
+        sampler: Chooses what is decoded and which frames are sampled.
+        normalizer: Gives each decoded frame its media time.
+        every_frame: Yield every frame, not only the sampled ones.
+        realtime: Decode with one thread, because many cameras share the cores, and more threads
+            delay each frame and hold more of them. `False` uses all cores, for files that are
+            read as fast as possible.
     """
 
     def __init__(
-        self, context: VideoCodecContext, planner: FrameSampler, *, in_real_time: bool
+        self,
+        context: VideoCodecContext,
+        sampler: FrameSampler,
+        normalizer: TimestampNormalizer,
+        *,
+        every_frame: bool,
+        realtime: bool,
     ) -> None:
         self._context = context
-        self._planner = planner
-        self._plan = planner.plan.decode
-        self._clock = _BestEffortTimestamps()
+        self._sampler = sampler
+        self._normalizer = normalizer
+        self._every_frame = every_frame
+        self._mode = sampler.plan.decode
+        self._timestamps = _BestEffortTimestamps()
         self._backlog: list[Packet[VideoStream]] = []
         self._backlog_bytes = 0
-        self._incomplete = False  # The backlog does not begin with a key frame.
+        self._backlog_truncated = False  # The backlog does not begin with a key frame.
+        self.decoded = 0
+        """Frames that came out of the decoder intact."""
+
         self.damaged = 0
-        """Packets that could not be decoded, and pictures that the decoder called corrupt."""
+        """Packets that could not be decoded, and frames that the decoder marked as corrupt."""
 
-        self.unanswered = 0
-        """Packets decoded since the last picture."""
+        self.packets_without_frame = 0
+        """Packets given to the decoder since the last frame."""
 
-        self.failed = 0
+        self.consecutive_errors = 0
         """Packets in a row that could not be decoded."""
 
-        context.thread_type = "SLICE" if in_real_time else "AUTO"
-        context.thread_count = 1 if in_real_time else 0
+        context.thread_type = "SLICE" if realtime else "AUTO"
+        context.thread_count = 1 if realtime else 0
 
-    def feed(
-        self, packet: "Packet[VideoStream]", placed: NormalizedTimestamps, *, reordered: bool = True
-    ) -> Iterator[Decoded]:
-        """The looks that this packet makes ready.
+    def decode(
+        self,
+        packet: "Packet[VideoStream]",
+        timestamps: NormalizedTimestamps,
+        *,
+        has_pts: bool = True,
+    ) -> Iterator[DecodedFrame]:
+        """Yield the frames that this packet completes.
 
         Args:
-            packet: Its time stamps are replaced by media time, in nanoseconds.
-            placed: Its media time.
-            reordered: Whether its presentation time is known; if not, pictures take the
-                decoding times in their order.
+            packet: Its timestamps are replaced by media time in nanoseconds.
+            timestamps: Media time of the packet.
+            has_pts: Whether the stream gives its presentation time; if not, the frames take the
+                decoding times in order.
         """
-        packet.pts = placed.pts_ns if reordered else None
-        packet.dts = placed.dts_ns
-        self._clock.fed(placed.dts_ns)
+        packet.pts = timestamps.pts_ns if has_pts else None
+        packet.dts = timestamps.dts_ns
+        self._timestamps.note_packet(timestamps.dts_ns)
         keyframe = packet.is_keyframe
-        plan = self._planner.see(placed.dts_ns, keyframe=keyframe).decode
-        if plan is not self._plan:
-            yield from self._switch(plan)
-        if plan is DecodeMode.EVERY_FRAME:
-            yield from self._looks(self._decode(packet))
+        mode = self._sampler.observe_packet(timestamps.dts_ns, keyframe=keyframe).decode
+        if mode is not self._mode:
+            yield from self._switch(mode)
+        if mode is DecodeMode.EVERY_FRAME:
+            yield from self._select(self._decode(packet))
             return
         if keyframe:
             self._backlog.clear()
-            self._backlog_bytes, self._incomplete = 0, False
-        self._keep(packet)
-        if keyframe and self._planner.wants(placed.pts_ns):
-            pictures = [*self._decode(packet), *self._drain()]
-            self._planner.lone_key_frame(decoded=bool(pictures))
-            while pictures:
-                yield pictures.pop(0), placed.pts_ns
+            self._backlog_bytes, self._backlog_truncated = 0, False
+        self._save(packet)
+        if keyframe and self._sampler.selects(timestamps.pts_ns):
+            frames = [*self._decode(packet), *self._drain()]
+            self._sampler.note_isolated_keyframe(decoded=bool(frames))
+            if frames:
+                frame = frames[0]
+                frames.clear()  # No other reference: its buffer can be used again.
+                pts_ns = self._normalizer.next_display_pts(timestamps.pts_ns)
+                yield DecodedFrame(frame, pts_ns, sampled=True)
 
-    def finish(self) -> Iterator[Decoded]:
-        """The looks among the pictures that still wait for their turn at the end of a stream."""
-        if self._plan is DecodeMode.EVERY_FRAME:
-            yield from self._looks(self._drain())
+    def flush(self) -> Iterator[DecodedFrame]:
+        """Yield the frames that are still in the decoder at the end of the stream."""
+        if self._mode is DecodeMode.EVERY_FRAME:
+            yield from self._select(self._drain())
 
-    def _switch(self, plan: DecodeMode) -> Iterator[Decoded]:
-        self._plan = plan
-        if plan is DecodeMode.KEY_FRAMES:
-            yield from self._looks(self._drain())
+    def _switch(self, mode: DecodeMode) -> Iterator[DecodedFrame]:
+        self._mode = mode
+        if mode is DecodeMode.KEY_FRAMES:
+            yield from self._select(self._drain())
             return
         backlog, self._backlog, self._backlog_bytes = self._backlog, [], 0
-        if not self._incomplete:
+        if not self._backlog_truncated:
             for packet in backlog:
-                yield from self._looks(self._decode(packet))
+                yield from self._select(self._decode(packet))
 
-    def _keep(self, packet: "Packet[VideoStream]") -> None:
-        if self._incomplete:
+    def _save(self, packet: "Packet[VideoStream]") -> None:
+        if self._backlog_truncated:
             return
         self._backlog.append(packet)
         self._backlog_bytes += packet.size
         if self._backlog_bytes > _BACKLOG_BYTES:
             self._backlog.clear()
-            self._incomplete = True
+            self._backlog_truncated = True
 
-    def _looks(self, pictures: list[VideoFrame]) -> Iterator[Decoded]:
-        while pictures:
-            picture = pictures.pop(0)  # No other reference: its buffer can be used again.
-            pts_ns = self._clock.of(picture)
-            if pts_ns is None or self._planner.wants(pts_ns):
-                yield picture, pts_ns
+    def _select(self, frames: list[VideoFrame]) -> Iterator[DecodedFrame]:
+        while frames:
+            frame = frames.pop(0)  # No other reference: its buffer can be used again.
+            pts_ns = self._normalizer.next_display_pts(self._timestamps.of(frame))
+            sampled = self._sampler.selects(pts_ns)
+            if sampled or self._every_frame:
+                yield DecodedFrame(frame, pts_ns, sampled)
 
     def _decode(self, packet: "Packet[VideoStream]") -> list[VideoFrame]:
         if packet.is_corrupt:
             self.damaged += 1
-        self.unanswered += 1
+        self.packets_without_frame += 1
         try:
-            pictures = self._context.decode(packet)
+            frames = self._context.decode(packet)
         except av.error.FFmpegError:
             self.damaged += 1
-            self.failed += 1
+            self.consecutive_errors += 1
             return []
-        self.failed = 0
-        return self._sound(pictures)
+        self.consecutive_errors = 0
+        return self._intact(frames)
 
     def _drain(self) -> list[VideoFrame]:
-        """All pictures out of the decoder, which can be fed a key frame next."""
+        """Take all frames out of the decoder, so that the next packet can be any key frame."""
         try:
-            return self._sound(self._context.decode(None))
+            return self._intact(self._context.decode(None))
         except av.error.FFmpegError:
             self.damaged += 1
             return []
         finally:
             self._context.flush_buffers()
 
-    def _sound(self, pictures: list[VideoFrame]) -> list[VideoFrame]:
-        sound = [picture for picture in pictures if not picture.is_corrupt]
-        self.damaged += len(pictures) - len(sound)
-        if sound:
-            self.unanswered = 0
-        return sound
+    def _intact(self, frames: list[VideoFrame]) -> list[VideoFrame]:
+        intact = [frame for frame in frames if not frame.is_corrupt]
+        self.damaged += len(frames) - len(intact)
+        self.decoded += len(intact)
+        if intact:
+            self.packets_without_frame = 0
+        return intact
 
 
 class _BestEffortTimestamps:
-    """The time of each decoded picture: of two time stamps, the one that fell less often.
+    """The time of each decoded frame: of PTS and DTS, the one that decreased less often.
 
-    Old containers store decoding times as presentation times; FFmpeg's own players choose in
-    this way.
+    Old containers store decoding times as presentation times. FFmpeg's own tools choose in the
+    same way (`best_effort_timestamp`).
     """
 
     def __init__(self) -> None:
         self._last_pts = self._last_dts = -(1 << 63)
-        self._wrong_pts = self._wrong_dts = 0
+        self._pts_errors = self._dts_errors = 0
         self._first_dts: int | None = None
-        self._delay: int | None = None  # Of the pictures behind the packets.
+        self._delay: int | None = None  # Of the first frame behind the first packet.
 
-    def fed(self, dts: int) -> None:
-        """Take note of a packet's decoding time."""
+    def note_packet(self, dts: int) -> None:
+        """Note the decoding time of the next packet."""
         if self._first_dts is None:
             self._first_dts = dts
 
-    def of(self, picture: VideoFrame) -> int | None:
-        pts, dts = picture.pts, picture.dts
+    def of(self, frame: VideoFrame) -> int | None:
+        """Return the presentation time of the next decoded frame; `None` if it has none."""
+        pts, dts = frame.pts, frame.dts
         if dts is not None:
-            self._wrong_dts += dts <= self._last_dts
+            self._dts_errors += dts <= self._last_dts
             self._last_dts = dts
         if pts is not None:
-            self._wrong_pts += pts <= self._last_pts
+            self._pts_errors += pts <= self._last_pts
             self._last_pts = pts
         if self._delay is None and dts is not None and self._first_dts is not None:
             self._delay = dts - self._first_dts
-        if pts is None or (self._wrong_pts > self._wrong_dts and dts is not None):
-            # The decoder gives the time of the packet it took last, not of the picture's own.
+        if pts is None or (self._pts_errors > self._dts_errors and dts is not None):
+            # `dts` is that of the packet that the decoder took last, not of this frame's packet.
             return dts if dts is None or self._delay is None else dts - self._delay
         return pts

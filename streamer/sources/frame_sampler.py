@@ -1,8 +1,8 @@
-"""Which pictures are decoded, and which of them are shown: decode only what is looked at. Pure.
+"""Which frames are decoded, and which of them are sampled for inference. Pure.
 
-Watching at one picture a second needs no more than the key frames if there is one each second,
-at a tenth of the cost. Whether there is, only the stream itself tells: cameras do not announce
-the distance of their key frames, and some change it with the scene.
+One frame a second needs only the key frames of a stream that has one each second, at a tenth of
+the cost of decoding every frame. Cameras do not announce the distance of their key frames (the
+GOP length), and some change it with the scene, so it is measured.
 """
 
 import enum
@@ -11,14 +11,15 @@ from dataclasses import dataclass
 from typing import Final
 
 _TOLERANCE: Final = 1.1
-"""Key frames this much further apart than the looks wanted still cover them: a camera's second is
-rarely exact, and a look 0.1 s late is worth a tenth of the decoding."""
+"""Key frames up to this much further apart than the interval still suffice: a camera's second is
+rarely exact, and a frame that is 0.1 s late is worth a tenth of the decoding."""
 
-_REMEMBERED: Final = 4
-"""Distances of key frames that count; after a long one, as many short ones must follow."""
+_MEASURED_GOPS: Final = 4
+"""GOPs whose longest counts. After a long one, as many short ones must follow."""
 
-_LONE_FAILURES: Final = 3
-"""Key frames in a row that yield no picture by themselves, e.g. with gradual refresh."""
+_MAX_ISOLATED_FAILURES: Final = 3
+"""Key frames in a row that give no frame when decoded alone, e.g. with gradual refresh; after so
+many, every frame is decoded for the rest of the connection."""
 
 
 class DecodeMode(enum.Enum):
@@ -34,104 +35,104 @@ class SamplingPlan:
 
     decode: DecodeMode
     reason: str
-    """For people, with the measured figure."""
+    """Explanation for people, with the measured GOP length."""
 
     gop_ns: int | None
-    """Longest distance of two key frames of late; None before two were seen."""
+    """Longest distance of two recent key frames; `None` before two were received."""
 
     def __str__(self) -> str:
         return f"{self.decode.value}: {self.reason}"
 
 
 class FrameSampler:
-    """Measures the distance of key frames and says what to decode. Belongs to one thread.
+    """Measures the GOP length, chooses the decode mode and selects frames. Used by one thread.
+
+    The frames to sample are due on a grid of *interval_ns*. The frame nearest to each grid point is
+    sampled, so the mean rate is as requested at any frame rate and any GOP length up to the
+    interval, and two sampled frames are never further apart than the interval plus the distance
+    of two candidates. Candidates are all frames, or the key frames alone.
 
     Args:
-        interval_ns: One picture per interval is wanted; None: all are.
+        interval_ns: Media time from one sampled frame to the next; `None` samples every frame.
+        every_frame: Decode every frame, because other parts show all of them.
     """
 
-    def __init__(self, interval_ns: int | None) -> None:
+    def __init__(self, interval_ns: int | None, *, every_frame: bool = False) -> None:
         self._interval_ns = interval_ns
-        self._gops_ns: deque[int] = deque(maxlen=_REMEMBERED)
-        self._key_ns: int | None = None
+        self._always_every_frame = every_frame or interval_ns is None
+        self._gops_ns: deque[int] = deque(maxlen=_MEASURED_GOPS)
+        self._keyframe_ns: int | None = None
         self._due_ns: int | None = None
         self._previous_ns: int | None = None
         self._step_ns = 0  # Distance of the last two candidates.
-        self._lone_failures = 0
-        self.plan = SamplingPlan(DecodeMode.EVERY_FRAME, self._first_reason(), None)
+        self._isolated_failures = 0
+        self.plan = SamplingPlan(DecodeMode.EVERY_FRAME, self._initial_reason(), None)
 
     def begin(self) -> None:
-        """A connection begins: what was measured before may not hold any more."""
+        """Forget the measured GOP length at the start of a connection; the grid continues."""
         self._gops_ns.clear()
-        self._key_ns = None
-        self._lone_failures = 0
-        self.plan = SamplingPlan(DecodeMode.EVERY_FRAME, self._first_reason(), None)
+        self._keyframe_ns = None
+        self._isolated_failures = 0
+        self.plan = SamplingPlan(DecodeMode.EVERY_FRAME, self._initial_reason(), None)
 
-    def see(self, time_ns: int, *, keyframe: bool) -> SamplingPlan:
-        """Take note of the next packet, in the order of the stream.
+    def observe_packet(self, dts_ns: int, *, keyframe: bool) -> SamplingPlan:
+        """Measure with the next packet, in stream order, and return the plan from it on.
 
-        Args:
-            time_ns: Its decoding time.
-            keyframe: Whether it can be decoded by itself.
-
-        Returns:
-            The plan from this packet on. It changes to key frames only at a key frame.
+        The plan changes to `KEY_FRAMES` only at a key frame.
         """
-        if self._interval_ns is None:
+        if self._always_every_frame:
             return self.plan
-        running_ns = 0 if self._key_ns is None else time_ns - self._key_ns
+        assert self._interval_ns is not None
+        since_key_ns = 0 if self._keyframe_ns is None else dts_ns - self._keyframe_ns
         if keyframe:
-            if self._key_ns is not None:
-                self._gops_ns.append(running_ns)
-            self._key_ns = time_ns
+            if self._keyframe_ns is not None:
+                self._gops_ns.append(since_key_ns)
+            self._keyframe_ns = dts_ns
         if self.plan.decode is DecodeMode.KEY_FRAMES:
-            if running_ns > self._interval_ns * _TOLERANCE:
-                self._every_frame(running_ns, f"a key frame is missing since {_s(running_ns)}")
-        elif keyframe and self._gops_ns:
-            longest_ns = max(self._gops_ns)
-            if self._lone_failures >= _LONE_FAILURES:
-                return self.plan
-            if longest_ns <= self._interval_ns * _TOLERANCE:
-                reason = f"one each {_s(longest_ns)} covers a look each {_s(self._interval_ns)}"
-                self.plan = SamplingPlan(DecodeMode.KEY_FRAMES, reason, longest_ns)
-            else:
-                self._every_frame(
-                    longest_ns,
-                    f"a key frame each {_s(longest_ns)} is too rare for a look each"
-                    f" {_s(self._interval_ns)}",
+            if since_key_ns > self._interval_ns * _TOLERANCE:
+                self._decode_every_frame(since_key_ns, f"no key frame for {_s(since_key_ns)}")
+        elif keyframe and self._gops_ns and self._isolated_failures < _MAX_ISOLATED_FAILURES:
+            gop_ns = max(self._gops_ns)
+            if gop_ns <= self._interval_ns * _TOLERANCE:
+                reason = f"one each {_s(gop_ns)} suffices for one inference each"
+                self.plan = SamplingPlan(
+                    DecodeMode.KEY_FRAMES, f"{reason} {_s(self._interval_ns)}", gop_ns
                 )
+            else:
+                reason = f"a key frame each {_s(gop_ns)} is too rare for one inference each"
+                self._decode_every_frame(gop_ns, f"{reason} {_s(self._interval_ns)}")
         return self.plan
 
-    def lone_key_frame(self, *, decoded: bool) -> SamplingPlan:
-        """Take note of whether a key frame by itself gave a picture."""
-        self._lone_failures = 0 if decoded else self._lone_failures + 1
-        if self._lone_failures >= _LONE_FAILURES and self.plan.decode is DecodeMode.KEY_FRAMES:
-            self._every_frame(self.plan.gop_ns, "its key frames give no picture by themselves")
+    def note_isolated_keyframe(self, *, decoded: bool) -> SamplingPlan:
+        """Note whether a key frame that was decoded alone gave a frame; return the plan."""
+        self._isolated_failures = 0 if decoded else self._isolated_failures + 1
+        if (
+            self._isolated_failures >= _MAX_ISOLATED_FAILURES
+            and self.plan.decode is DecodeMode.KEY_FRAMES
+        ):
+            self._decode_every_frame(self.plan.gop_ns, "its key frames cannot be decoded alone")
         return self.plan
 
-    def wants(self, pts_ns: int) -> bool:
-        """Whether the picture shown at *pts_ns* is a look, i.e. nearest to when one is due.
+    def selects(self, pts_ns: int) -> bool:
+        """Whether the candidate at *pts_ns* is sampled: nearest to the next grid point.
 
-        Asked once for each candidate, in order of time: of decoded pictures, or of key frames
-        before they are decoded.
+        Called once for each candidate, in order of time: for each decoded frame, or for each key
+        frame before it is decoded.
         """
         if self._interval_ns is None:
             return True
         if self._previous_ns is not None and pts_ns > self._previous_ns:
             self._step_ns = min(pts_ns - self._previous_ns, self._interval_ns)
         self._previous_ns = pts_ns
-        if self._due_ns is not None and pts_ns < self._due_ns - self._step_ns // 2:
+        if self._due_ns is None:
+            self._due_ns = pts_ns
+        if pts_ns < self._due_ns - self._step_ns // 2:
             return False
-        # Key frames do not fall on a grid of ours: counting from each look loses none. All
-        # pictures do: counting from when the look was due keeps the rate exact.
-        on_grid = self.plan.decode is DecodeMode.EVERY_FRAME and self._due_ns is not None
-        base_ns = self._due_ns if on_grid and self._due_ns is not None else pts_ns
-        if pts_ns - base_ns >= self._interval_ns:
-            base_ns = pts_ns
-        self._due_ns = base_ns + self._interval_ns
+        missed = pts_ns - self._due_ns >= self._interval_ns  # After a gap the grid begins anew.
+        self._due_ns = (pts_ns if missed else self._due_ns) + self._interval_ns
         return True
 
-    def _every_frame(self, gop_ns: int | None, reason: str) -> None:
+    def _decode_every_frame(self, gop_ns: int | None, reason: str) -> None:
         known_ns = self.plan.gop_ns
         if (
             self.plan.decode is DecodeMode.EVERY_FRAME
@@ -139,14 +140,14 @@ class FrameSampler:
             and known_ns is not None
         ):
             shorter_ns, longer_ns = sorted((gop_ns, known_ns))
-            if longer_ns <= shorter_ns * _TOLERANCE:  # Nothing new is to be said.
+            if longer_ns <= shorter_ns * _TOLERANCE:  # Not worth another line in the log.
                 return
         self.plan = SamplingPlan(DecodeMode.EVERY_FRAME, reason, gop_ns)
 
-    def _first_reason(self) -> str:
-        if self._interval_ns is None:
-            return "every picture is wanted"
-        return "the distance of the key frames is not known yet"
+    def _initial_reason(self) -> str:
+        if self._always_every_frame:
+            return "every frame is requested"
+        return "the distance of the key frames is not measured yet"
 
 
 def _s(nanoseconds: int) -> str:

@@ -17,6 +17,7 @@ from streamer.core.frame import Frame
 from streamer.core.image import Image
 
 from .ffmpeg_errors import FaultContext, source_error, translate
+from .frame_sampler import FrameSampler
 
 _log = structlog.get_logger(__name__)
 
@@ -58,6 +59,8 @@ class ImageFolderSource:
         rate: Pictures a second.
         pace: Yield each at its time rather than as fast as they can be read.
         loop: Begin again at the end; media time goes on.
+        inference_interval_ns: Media time from one frame sampled for inference to the next; `None`
+            samples every frame. All frames are yielded.
     """
 
     def __init__(
@@ -68,6 +71,7 @@ class ImageFolderSource:
         rate: float = 1,
         pace: bool = False,
         loop: bool = False,
+        inference_interval_ns: int | None = None,
     ) -> None:
         if rate <= 0:
             raise ValueError(f"rate must be above 0, got {rate}")
@@ -76,6 +80,7 @@ class ImageFolderSource:
         self._rate = Fraction(rate).limit_denominator(1001)
         self._pace = pace
         self._loop = loop
+        self._sampler = FrameSampler(inference_interval_ns)
         self._number = 0
         self.damaged = 0
         """Files that could not be read as a picture."""
@@ -133,7 +138,13 @@ class ImageFolderSource:
                 cancel.sleep(ahead_ns / _NS)
         if isinstance(self._clock, MediaClock):
             self._clock.advance(pts_ns)
-        frame = Frame(picture, pts_ns, self._clock.monotonic_ns(), self._number)
+        frame = Frame(
+            picture,
+            pts_ns,
+            self._clock.monotonic_ns(),
+            self._number,
+            sampled=self._sampler.selects(pts_ns),
+        )
         self._number += 1
         return frame
 

@@ -22,8 +22,11 @@ class VideoOptions:
     timeout_s: float = 10.0
     """A stream that is silent for this long is lost. Bounds opening and shutdown too."""
 
-    look_interval_ns: int | None = None
-    """One picture in each such interval is wanted, the one nearest to its end; None: all."""
+    inference_interval_ns: int | None = None
+    """Media time from one frame sampled for inference to the next; `None` samples every frame."""
+
+    every_frame: bool = False
+    """Yield every frame and mark the sampled ones; `False` yields only the sampled frames."""
 
     pace: bool = False
     """Play a file at its own speed rather than as fast as it can be read."""
@@ -43,8 +46,10 @@ class VideoOptions:
     def __post_init__(self) -> None:
         if self.timeout_s <= 0:
             raise ValueError(f"timeout_s must be above 0, got {self.timeout_s}")
-        if self.look_interval_ns is not None and self.look_interval_ns <= 0:
-            raise ValueError(f"look_interval_ns must be above 0, got {self.look_interval_ns}")
+        if self.inference_interval_ns is not None and self.inference_interval_ns <= 0:
+            raise ValueError(
+                f"inference_interval_ns must be above 0, got {self.inference_interval_ns}"
+            )
         if self.frame_rate is not None and self.frame_rate <= 0:
             raise ValueError(f"frame_rate must be above 0, got {self.frame_rate}")
 

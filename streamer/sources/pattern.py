@@ -11,6 +11,8 @@ from streamer.core.clock import CancelToken, Clock, MediaClock
 from streamer.core.frame import Frame
 from streamer.core.image import Image
 
+from .frame_sampler import FrameSampler
+
 _NS: Final = 1_000_000_000
 _BAR_SHARE: Final = 16  # The bar is a sixteenth of the picture's width.
 
@@ -27,6 +29,8 @@ class PatternSource:
         rate: Pictures a second.
         frames: How many a call; None: without end.
         pace: Yield each at its time rather than as fast as wanted.
+        inference_interval_ns: Media time from one frame sampled for inference to the next; `None`
+            samples every frame. All frames are yielded.
     """
 
     def __init__(
@@ -38,6 +42,7 @@ class PatternSource:
         rate: float = 25,
         frames: int | None = None,
         pace: bool = True,
+        inference_interval_ns: int | None = None,
     ) -> None:
         if width < 64 or height < 48 or width % 2 or height % 2:  # noqa: PLR2004  as documented
             raise ValueError(f"size must be even and at least 64x48, got {width}x{height}")
@@ -47,6 +52,7 @@ class PatternSource:
         self._rate = Fraction(rate).limit_denominator(1001)
         self._frames = frames
         self._pace = pace
+        self._sampler = FrameSampler(inference_interval_ns)
         self._number = 0
         self._background = Image.from_rgb(_bars(width, height))
 
@@ -70,7 +76,11 @@ class PatternSource:
             if isinstance(self._clock, MediaClock):
                 self._clock.advance(pts_ns)
             yield Frame(
-                self.picture(self._number), pts_ns, self._clock.monotonic_ns(), self._number
+                self.picture(self._number),
+                pts_ns,
+                self._clock.monotonic_ns(),
+                self._number,
+                sampled=self._sampler.selects(pts_ns),
             )
             self._number += 1
 

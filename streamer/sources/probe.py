@@ -234,7 +234,7 @@ def _gop_s(packets: list[_Seen]) -> float | None:
 def _plan(packets: list[_Seen], rate: float) -> SamplingPlan:
     planner = FrameSampler(round(_NS / rate))
     for packet in packets:
-        planner.see(packet.dts_ns, keyframe=packet.keyframe)
+        planner.observe_packet(packet.dts_ns, keyframe=packet.keyframe)
     if planner.plan.gop_ns is None:
         reason = f"no two key frames came in {_span_s(packets):.1f} s"
         return replace(planner.plan, reason=reason)

@@ -12,6 +12,7 @@ from streamer.core.frame import Frame
 
 from .address import login, redact
 from .ffmpeg_errors import FaultContext, source_error
+from .frame_sampler import FrameSampler
 from .images import decode_image
 
 _NS: Final = 1_000_000_000
@@ -38,6 +39,8 @@ class SnapshotSource:
         password: Plain, if it is not in the address.
         timeout_s: Of a request, and so of shutdown.
         tls_verify: Whether the certificate of an https address must be valid.
+        inference_interval_ns: Media time from one frame sampled for inference to the next; `None`
+            samples every frame. All frames are yielded.
     """
 
     def __init__(
@@ -50,6 +53,7 @@ class SnapshotSource:
         password: str | None = None,
         timeout_s: float = 10.0,
         tls_verify: bool = True,
+        inference_interval_ns: int | None = None,
     ) -> None:
         if interval_ns <= 0:
             raise ValueError(f"interval_ns must be above 0, got {interval_ns}")
@@ -60,6 +64,7 @@ class SnapshotSource:
         self._interval_ns = interval_ns
         self._timeout_s = timeout_s
         self._tls_verify = tls_verify
+        self._sampler = FrameSampler(inference_interval_ns)
         self._number = 0
         self._last_ns = -1
         self._from_ns: int | None = None  # Arrival of the first picture.
@@ -119,7 +124,8 @@ class SnapshotSource:
         if self._from_ns is None:
             self._from_ns = arrived_ns
         self._last_ns = max(arrived_ns - self._from_ns, self._last_ns + 1)
-        frame = Frame(picture, self._last_ns, arrived_ns, self._number)
+        sampled = self._sampler.selects(self._last_ns)
+        frame = Frame(picture, self._last_ns, arrived_ns, self._number, sampled=sampled)
         self._number += 1
         return frame
 

@@ -113,7 +113,7 @@ class TimestampNormalizer:
         self._anchor = None
         self._shift = self._late = 0
 
-    def place(
+    def normalize(
         self, *, pts: int | None, dts: int | None, duration: int | None, arrived_ns: int
     ) -> NormalizedTimestamps:
         """Place the next packet.
@@ -151,7 +151,7 @@ class TimestampNormalizer:
         dts_ns = self._at(ticks) if dts is not None else self._decoding_ns(pts_ns, step_ns)
         return self._placed(pts_ns, dts_ns, duration_ns)
 
-    def show(self, pts_ns: int | None) -> int:
+    def next_display_pts(self, pts_ns: int | None) -> int:
         """The media time of the next decoded picture: later than that of the one before.
 
         Args:

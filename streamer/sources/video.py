@@ -13,7 +13,6 @@ import av.error
 import structlog
 from av.codec.hwaccel import HWAccel
 from av.packet import Packet  # noqa: TC002  one place for imports
-from av.video.frame import VideoFrame
 from av.video.stream import VideoStream  # noqa: TC002
 
 from engines.errors import DeviceUnavailable
@@ -25,7 +24,7 @@ from streamer.core.image import Image
 from streamer.core.packet import PacketTap
 
 from .address import redact
-from .decode import Decoder
+from .decode import DecodedFrame, Decoder
 from .ffmpeg_errors import FaultContext, source_error, translate
 from .frame_sampler import FrameSampler, SamplingPlan
 from .open import OpenedStream, open_video
@@ -42,7 +41,7 @@ the distance of key frames of any camera, since the first picture may have to wa
 _FAILING_NS: Final = 5_000_000_000
 """The same, when the decoder calls every packet damaged: the codec has changed."""
 
-_UNANSWERED: Final = 10
+_MIN_PACKETS: Final = 10
 """At least so many packets must have been decoded in vain; a look may be rarer than the above."""
 
 _BEHIND_NS: Final = 1_000_000_000
@@ -60,6 +59,9 @@ class VideoStatistics:
 
     packets: int
     bytes: int
+    decoded: int
+    """Frames that came out of the decoder intact."""
+
     frames: int
     """Yielded."""
 
@@ -103,20 +105,22 @@ class VideoSource:
         self._live = live
         self._options = options or VideoOptions()
         self._tap = tap
-        self._timeline = TimestampNormalizer(live=live)
-        self._planner = FrameSampler(self._options.look_interval_ns)
+        self._normalizer = TimestampNormalizer(live=live)
+        self._sampler = FrameSampler(
+            self._options.inference_interval_ns, every_frame=self._options.every_frame
+        )
         self._log = _log.bind(address=redact(address))
         self._number = 0
         self._size: tuple[int, int] | None = None
         self._opened = self._packets = self._bytes = 0
-        self._frames = self._damaged = self._stream_changes = 0
+        self._frames = self._decoded = self._damaged = self._stream_changes = 0
         self._decoder = "" if self._options.hwaccel else "processor"
         self._pace_from_ns: int | None = None  # Monotonic time at which media time was 0.
 
     @property
     def plan(self) -> SamplingPlan:
         """What is decoded at the moment, and why."""
-        return self._planner.plan
+        return self._sampler.plan
 
     def statistics(self) -> VideoStatistics:
         """What was counted so far."""
@@ -124,10 +128,11 @@ class VideoSource:
             opened=self._opened,
             packets=self._packets,
             bytes=self._bytes,
+            decoded=self._decoded,
             frames=self._frames,
             damaged=self._damaged,
             stream_changes=self._stream_changes,
-            repairs=self._timeline.repairs,
+            repairs=self._normalizer.repairs,
             decoder=self._decoder,
         )
 
@@ -163,36 +168,44 @@ class VideoSource:
 
     def _frames_of(self, opened: OpenedStream, cancel: CancelToken) -> Iterator[Frame]:
         self._opened += 1
-        self._planner.begin()
-        said = self._planner.plan
-        in_real_time = self._live or self._options.pace
-        decoder = Decoder(opened.stream.codec_context, self._planner, in_real_time=in_real_time)
-        frames_before, damaged_before = self._frames, self._damaged
-        answered_ns = self._clock.monotonic_ns()
-        for packet, placed, reordered in self._placed(opened, cancel):
-            for picture, pts_ns in decoder.feed(packet, placed, reordered=reordered):
+        self._sampler.begin()
+        logged = self._sampler.plan
+        decoder = Decoder(
+            opened.stream.codec_context,
+            self._sampler,
+            self._normalizer,
+            every_frame=self._options.every_frame,
+            realtime=self._live or self._options.pace,
+        )
+        frames_before, decoded_before = self._frames, self._decoded
+        damaged_before = self._damaged
+        frame_ns = self._clock.monotonic_ns()
+        for packet, timestamps, has_pts in self._normalized(opened, cancel):
+            for decoded in decoder.decode(packet, timestamps, has_pts=has_pts):
                 self._note_decoder(opened)
-                yield self._frame(picture, pts_ns)
-                del picture  # The decoder may use its buffer again before the next one.
+                yield self._frame(decoded)
+                del decoded  # The decoder may use its buffer again before the next one.
             self._damaged = damaged_before + decoder.damaged
-            said = self._say_plan(said)
-            if not decoder.unanswered:
-                answered_ns = self._clock.monotonic_ns()
-            elif self._live and decoder.unanswered > _UNANSWERED:
-                self._check_pictures(answered_ns, failing=decoder.failed > _UNANSWERED)
-        for picture, pts_ns in decoder.finish():
-            yield self._frame(picture, pts_ns)
+            self._decoded = decoded_before + decoder.decoded
+            logged = self._log_plan(logged)
+            if not decoder.packets_without_frame:
+                frame_ns = self._clock.monotonic_ns()
+            elif self._live and decoder.packets_without_frame > _MIN_PACKETS:
+                self._check_progress(frame_ns, failing=decoder.consecutive_errors > _MIN_PACKETS)
+        for decoded in decoder.flush():
+            yield self._frame(decoded)
         self._damaged = damaged_before + decoder.damaged
+        self._decoded = decoded_before + decoder.decoded
         if self._frames == frames_before and not cancel.is_set():
-            raise self._pictureless(packets=decoder.unanswered)
+            raise self._no_frame_error(packets=decoder.packets_without_frame)
 
-    def _placed(
+    def _normalized(
         self, opened: OpenedStream, cancel: CancelToken
     ) -> Iterator[tuple["Packet[VideoStream]", NormalizedTimestamps, bool]]:
         """Each packet, where it lies, and whether its presentation time is known."""
         stamps = _Stamps(self._options.frame_rate, opened, live=self._live)
         copier = PacketCopier(opened.stream) if self._tap else None
-        self._timeline.begin(
+        self._normalizer.begin(
             time_base=stamps.time_base,
             frame_ns=stamps.frame_ns,
             max_gap_ns=opened.max_gap_ns,
@@ -200,7 +213,7 @@ class VideoSource:
         )
         for packet in self._demux(opened, cancel):
             pts, dts, duration = stamps.of(packet)
-            placed = self._timeline.place(
+            placed = self._normalizer.normalize(
                 pts=pts, dts=dts, duration=duration, arrived_ns=self._clock.monotonic_ns()
             )
             if self._options.pace:
@@ -276,15 +289,15 @@ class VideoSource:
         else:
             self._log.info("decoded on hardware", device=decoder)
 
-    def _say_plan(self, said: SamplingPlan) -> SamplingPlan:
-        """Log a plan that is news after the one said before."""
-        plan = self._planner.plan
-        if plan is not said and (plan.decode is not said.decode or said.gop_ns is None):
+    def _log_plan(self, logged: SamplingPlan) -> SamplingPlan:
+        """Log the plan if it differs from the one logged before; return the present plan."""
+        plan = self._sampler.plan
+        if plan is not logged and (plan.decode is not logged.decode or logged.gop_ns is None):
             self._log.info("decoding", plan=str(plan))
         return plan
 
-    def _check_pictures(self, answered_ns: int, *, failing: bool) -> None:
-        without_ns = self._clock.monotonic_ns() - answered_ns
+    def _check_progress(self, frame_ns: int, *, failing: bool) -> None:
+        without_ns = self._clock.monotonic_ns() - frame_ns
         if without_ns > (_FAILING_NS if failing else _NO_PICTURE_NS):
             raise source_error(
                 SourceFault.DAMAGED,
@@ -293,7 +306,7 @@ class VideoSource:
                 detail=f"damaged: no picture could be decoded for {without_ns / _NS:.0f} s",
             )
 
-    def _pictureless(self, *, packets: int) -> SourceError:
+    def _no_frame_error(self, *, packets: int) -> SourceError:
         """An end without a single picture."""
         if not packets:
             return source_error(SourceFault.NO_VIDEO, address=self._address, live=self._live)
@@ -304,15 +317,15 @@ class VideoSource:
             detail="damaged: not one picture in it can be decoded",
         )
 
-    def _frame(self, decoded: VideoFrame, pts_ns: int | None) -> Frame:
-        picture = Image(decoded)
-        if self._size is not None and picture.size != self._size:
+    def _frame(self, decoded: DecodedFrame) -> Frame:
+        image = Image(decoded.frame)
+        if self._size is not None and image.size != self._size:
             self._stream_changes += 1
-            height, width = picture.size
+            height, width = image.size
             self._log.info("picture size changed", width=width, height=height)
-        self._size = picture.size
-        shown_ns = self._timeline.show(pts_ns)
-        frame = Frame(picture, shown_ns, self._arrival(shown_ns, advance=True), self._number)
+        self._size = image.size
+        arrived_ns = self._arrival(decoded.pts_ns, advance=True)
+        frame = Frame(image, decoded.pts_ns, arrived_ns, self._number, sampled=decoded.sampled)
         self._number += 1
         self._frames += 1
         return frame

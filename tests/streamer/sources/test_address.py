@@ -122,7 +122,9 @@ def test_options_do_not_show_the_password():
     assert "secret" not in repr(VideoOptions(user="a", password="secret"))
 
 
-@pytest.mark.parametrize("wrong", [{"timeout_s": 0}, {"look_interval_ns": 0}, {"frame_rate": -1}])
+@pytest.mark.parametrize(
+    "wrong", [{"timeout_s": 0}, {"inference_interval_ns": 0}, {"frame_rate": -1}]
+)
 def test_impossible_options_are_refused(wrong):
     with pytest.raises(ValueError, match="must be above 0"):
         VideoOptions(**wrong)

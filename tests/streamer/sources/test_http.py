@@ -107,6 +107,19 @@ def test_snapshots_are_polled_at_their_interval(camera):
     assert camera.requests == ["/snap.jpg?channel=1"] * 4
 
 
+def test_snapshots_polled_more_often_than_inferences_are_requested_are_marked(camera):
+    camera.bodies["/snap.jpg"] = jpeg()
+    clock = StepClock()
+    source = snapshots(
+        camera.url + "/snap.jpg",
+        clock=clock,
+        interval_ns=500_000_000,
+        inference_interval_ns=1_000_000_000,
+    )
+    with closing(source(StepStop(clock))) as frames:
+        assert [frame.sampled for frame in islice(frames, 5)] == [True, False, True, False, True]
+
+
 @pytest.mark.parametrize("login", ["basic", "digest"])
 def test_snapshots_behind_a_login_are_fetched(camera, login):
     camera.bodies["/snap.jpg"] = jpeg()

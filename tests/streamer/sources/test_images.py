@@ -48,6 +48,11 @@ def test_a_paced_pattern_keeps_its_rate():
     assert all(frame.arrived_ns == frame.pts_ns for frame in frames)
 
 
+def test_a_pattern_marks_the_frames_that_are_sampled():
+    frames = pattern(frames=100, inference_interval_ns=1000 * MS)(CancelToken())
+    assert [frame.number for frame in frames if frame.sampled] == [0, 25, 50, 75]
+
+
 def test_a_stop_ends_the_pause_of_a_pattern():
     clock = StepClock()
     with pytest.raises(Cancelled):
@@ -104,6 +109,11 @@ def test_a_folder_is_replayed_by_the_media_clock(folder):
     assert [f.arrived_ns == f.pts_ns for f in images(folder, clock=clock)(CancelToken())] == [
         True
     ] * 3
+
+
+def test_a_folder_marks_the_pictures_that_are_sampled(folder):
+    frames = images(folder, rate=2, inference_interval_ns=1000 * MS)(CancelToken())
+    assert [frame.sampled for frame in frames] == [True, False, True]
 
 
 def test_a_paced_folder_waits_for_each_picture(folder):

@@ -161,7 +161,7 @@ def test_the_picture_is_back_within_5_s_of_the_server_and_time_goes_on(rtsp, ele
 
 def test_watching_decodes_the_key_frames_of_a_camera(rtsp, elementary):
     with rtsp(elementary) as server:
-        source = camera(server, look_interval_ns=400 * MS)
+        source = camera(server, inference_interval_ns=400 * MS)
         frames = take(source, 5)
     assert source.plan.decode is DecodeMode.KEY_FRAMES
     steps = [(b.pts_ns - a.pts_ns) / MS for a, b in pairwise(frames[1:])]

@@ -31,7 +31,7 @@ def placed(timeline, stamps, *, arrivals=None):
     for index, stamp in enumerate(stamps):
         pts, dts = stamp if isinstance(stamp, tuple) else (stamp, stamp)
         arrived_ns = arrivals[index] if arrivals else index * S // 25
-        found.append(timeline.place(pts=pts, dts=dts, duration=FRAME, arrived_ns=arrived_ns))
+        found.append(timeline.normalize(pts=pts, dts=dts, duration=FRAME, arrived_ns=arrived_ns))
     return found
 
 
@@ -78,9 +78,9 @@ def test_whatever_comes_decoding_times_rise_and_shown_times_rise(
         arrived_ns += elapsed_ns
         if index in breaks:
             timeline.begin(time_base=time_base, frame_ns=S // 25, max_gap_ns=DAY_NS)
-        packet = timeline.place(pts=pts, dts=dts, duration=duration, arrived_ns=arrived_ns)
+        packet = timeline.normalize(pts=pts, dts=dts, duration=duration, arrived_ns=arrived_ns)
         decoding.append(packet.dts_ns)
-        shown.append(timeline.show(packet.pts_ns if index % 5 else None))
+        shown.append(timeline.next_display_pts(packet.pts_ns if index % 5 else None))
     assert all(earlier < later for earlier, later in pairwise(decoding))
     assert all(earlier < later for earlier, later in pairwise(shown))
     assert all(time_ns >= 0 for time_ns in shown)
@@ -141,7 +141,7 @@ def test_a_hold_up_of_the_network_does_not_change_media_time():
 def test_one_late_stamp_does_not_move_those_after_it():
     timeline = begun()
     stamps = [0, FRAME, 2 * FRAME, FRAME, 4 * FRAME]
-    shown = [timeline.show(time_ns) for time_ns in times(placed(timeline, stamps))]
+    shown = [timeline.next_display_pts(time_ns) for time_ns in times(placed(timeline, stamps))]
     assert shown == [0, S // 25, 2 * S // 25, 2 * S // 25 + 1, 4 * S // 25]
     assert timeline.repairs.held == 1
 

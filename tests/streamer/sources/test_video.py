@@ -148,19 +148,40 @@ def test_every_packet_goes_to_the_tap_on_the_same_time_as_the_frames(tmp_path):
     assert stream.extradata[:1] == b"\x01"  # As the file has it: not Annex B.
 
 
-def test_only_looks_are_shown_and_only_key_frames_decoded_for_them(tmp_path):
+def test_only_sampled_frames_are_yielded_and_only_key_frames_decoded_for_them(tmp_path):
     path = video_clip(tmp_path / "long.mp4", frames=250)
-    camera = source(path, look_interval_ns=S)
+    camera = source(path, inference_interval_ns=S)
     frames = list(camera(CancelToken()))
     assert times_ms(frames) == [number * 1000 for number in range(10)]
     assert camera.plan.decode is DecodeMode.KEY_FRAMES
     assert camera.plan.gop_ns == S
 
 
+@pytest.mark.parametrize("every_frame", [False, True])
+def test_a_gop_of_800_ms_at_one_inference_a_second_gives_one_sampled_frame_a_second(
+    tmp_path, every_frame
+):
+    path = video_clip(tmp_path / "gop.mp4", frames=1500, gop=20)
+    camera = source(path, inference_interval_ns=S, every_frame=every_frame)
+    frames = list(camera(CancelToken()))
+    sampled = [frame.pts_ns for frame in frames if frame.sampled]
+    assert len(sampled) == pytest.approx(60, abs=1)
+    counts = camera.statistics()
+    if every_frame:
+        assert len(frames) == counts.decoded == 1500
+        assert sampled == [number * S for number in range(60)]
+    else:
+        assert camera.plan.decode is DecodeMode.KEY_FRAMES
+        assert len(frames) == len(sampled)
+        # All frames of the first GOP, until its length is measured; then no frame for nothing.
+        assert counts.decoded - 20 == len([pts_ns for pts_ns in sampled if pts_ns >= 800 * MS])
+        assert max(b - a for a, b in pairwise(sampled)) <= S + 800 * MS
+
+
 def test_key_frames_of_reordered_streams_come_without_delay(tmp_path):
     path = video_clip(tmp_path / "b.mp4", frames=100, b_frames=3, options={"preset": "medium"})
     packets: list[CodedPacket] = []
-    camera = source(path, look_interval_ns=S, tap=packets.append)
+    camera = source(path, inference_interval_ns=S, tap=packets.append)
     for frame in camera(CancelToken()):
         if camera.plan.decode is DecodeMode.KEY_FRAMES and frame.number > 1:
             assert packets[-1].pts_ns == frame.pts_ns
@@ -168,18 +189,18 @@ def test_key_frames_of_reordered_streams_come_without_delay(tmp_path):
 
 def test_rare_key_frames_let_every_frame_be_decoded(tmp_path):
     path = video_clip(tmp_path / "long.mp4", frames=150, gop=50)
-    camera = source(path, look_interval_ns=S)
+    camera = source(path, inference_interval_ns=S)
     assert times_ms(camera(CancelToken())) == [number * 1000 for number in range(6)]
     assert camera.plan.decode is DecodeMode.EVERY_FRAME
 
 
-def test_looks_go_on_when_the_camera_makes_its_key_frames_rare(tmp_path):
+def test_sampling_goes_on_when_the_camera_makes_its_key_frames_rare(tmp_path):
     parts = [
         video_clip(tmp_path / "short.ts", frames=40, gop=5),
         video_clip(tmp_path / "rare.ts", frames=100, gop=100),
         video_clip(tmp_path / "again.ts", frames=60, gop=5),
     ]
-    camera = source(joined(tmp_path / "all.ts", parts), look_interval_ns=200 * MS)
+    camera = source(joined(tmp_path / "all.ts", parts), inference_interval_ns=200 * MS)
     plans, times = [], []
     for frame in camera(CancelToken()):
         plans.append(camera.plan.decode)
