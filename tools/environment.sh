@@ -1,7 +1,7 @@
-# Sourced by the tools: a virtual environment with locked versions, made once per lock.
+# Sourced by the tools: a virtual environment with the exact versions of the locks.
 # usage: . tools/environment.sh LOCK...   sets $python and $venv
-# With STREAMER_TRAIN=1 what trains networks (torch) is installed too, with STREAMER_COMPILE=1 what
-# compiles them for GPUs (TensorRT for RTX, which needs no GPU for that).
+# STREAMER_TRAIN=1 adds what trains networks (torch), STREAMER_COMPILE=1 what compiles them for GPUs
+# (TensorRT for RTX, which compiles without a GPU). STREAMER_VENV names another folder than .venv.
 
 set -euo pipefail
 # An array, not `set --`: bash would leave the caller's own arguments replaced.
@@ -12,8 +12,11 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 venv=${STREAMER_VENV:-.venv}
 python=$venv/bin/python
 
-wanted=$(cat pyproject.toml "${locks[@]}" | cksum)
-if [ "$(cat "$venv/installed" 2>/dev/null)" != "$wanted ${locks[*]}" ]; then
+# Two stamps: the packages follow the locks, the program itself this checkout.
+packages="$(cat "${locks[@]}" | sha256sum) ${locks[*]}"
+program="$(sha256sum <pyproject.toml) $PWD"
+pip() { "$python" -m pip install --quiet --disable-pip-version-check "$@"; }
+if [ "$(cat "$venv/packages" 2>/dev/null)" != "$packages" ]; then
   for base in python3 python3.13 python3.12 python3.11; do
     if "$base" -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then
       break
@@ -25,10 +28,12 @@ if [ "$(cat "$venv/installed" 2>/dev/null)" != "$wanted ${locks[*]}" ]; then
     exit 1
   fi
   echo "tools: installing into $venv" >&2
+  rm -f "$venv/packages" "$venv/program"
   "$base" -m venv "$venv"
-  for lock in "${locks[@]}"; do
-    "$python" -m pip install --quiet --disable-pip-version-check --requirement "$lock"
-  done
-  "$python" -m pip install --quiet --disable-pip-version-check --no-deps --editable .
-  echo "$wanted ${locks[*]}" >"$venv/installed"
+  for lock in "${locks[@]}"; do pip --requirement "$lock"; done
+  echo "$packages" >"$venv/packages"
+fi
+if [ "$(cat "$venv/program" 2>/dev/null)" != "$program" ]; then
+  pip --no-deps --editable .
+  echo "$program" >"$venv/program"
 fi
