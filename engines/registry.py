@@ -108,9 +108,9 @@ SMOKE_SIZES = (
 """Of the smoke networks. Fixed sizes come first: kernels are tuned for them."""
 INTERPOLATION_SIZES = _profile(
     # Reduced pictures are 64 to 512 pixels long; 1920x1080 becomes 480x272.
-    seen=((9, 64, 64), (9, 272, 480), (9, 512, 512)),
-    crowd=((6, 32, 32), (6, 136, 240), (6, 256, 256)),
-    fields=((2, 32, 32, 2), (2, 136, 240, 2), (2, 256, 256, 2)),
+    differences=((9, 64, 64), (9, 272, 480), (9, 512, 512)),
+    blurred_differences=((6, 32, 32), (6, 136, 240), (6, 256, 256)),
+    motion_fields=((2, 32, 32, 2), (2, 136, 240, 2), (2, 256, 256, 2)),
     t=((1,),) * 3,
 )
 """Of the interpolation network; see `interpolation/downscale.py`."""
@@ -123,7 +123,7 @@ REGISTRY: tuple[RegistryEntry, ...] = (
             path=path,
             precision="f32",
             tolerances=smoke.TOLERANCES,
-            samples=smoke.proof_samples,
+            samples=smoke.validation_samples,
             profiles=SMOKE_SIZES,
         )
         for name, path in smoke.SHIPPED.items()
@@ -134,7 +134,7 @@ REGISTRY: tuple[RegistryEntry, ...] = (
         path=lowlight.SHIPPED,
         precision="f32",
         tolerances={**lowlight.TOLERANCES, "f16": Tolerance(largest=0.02, mean=0.001)},
-        samples=lowlight.proof_samples,
+        samples=lowlight.validation_samples,
         profiles=(_profile(thumbnail=((1, 96, 160, 3),) * 3, noise=((1,),) * 3),),
         # Curves are sums of what a few layers say of the whole picture; they cost nothing.
         keep_f32=(
@@ -150,7 +150,7 @@ REGISTRY: tuple[RegistryEntry, ...] = (
         path=lowlight_device.SHIPPED,
         precision="f32",
         tolerances=lowlight_device.TOLERANCES,
-        samples=lowlight_device.proof_samples,
+        samples=lowlight_device.validation_samples,
         profiles=(Profile(lowlight_device.profile()),),
     ),
     RegistryEntry(
@@ -159,7 +159,7 @@ REGISTRY: tuple[RegistryEntry, ...] = (
         path=interpolation.SHIPPED,
         precision="f32",
         tolerances={**interpolation.TOLERANCES, "f16": Tolerance(largest=0.02, mean=0.001)},
-        samples=interpolation.proof_samples,
+        samples=interpolation.validation_samples,
         profiles=(INTERPOLATION_SIZES,),
         # Takes the motion, in pixels: fp16 tells 100.0 from 100.1, not from 100.01.
         keep_f32=("/network/beside/*",),
@@ -191,7 +191,7 @@ EXPERIMENTAL: tuple[RegistryEntry, ...] = (
         path=whole.SHIPPED,
         precision="f32",
         tolerances=whole.TOLERANCES,
-        samples=partial(interpolation.proof_samples, whole),
+        samples=partial(interpolation.validation_samples, whole),
         profiles=(whole.PROFILE,),
         keep_f32=whole.KEPT,
     ),
@@ -201,7 +201,7 @@ EXPERIMENTAL: tuple[RegistryEntry, ...] = (
         path=whole.SHIPPED,
         precision="f32",
         tolerances=whole_device.TOLERANCES,
-        samples=whole_device.proof_samples,
+        samples=whole_device.validation_samples,
         profiles=(whole_device.profile(),),
         keep_f32=(*whole_device.KEPT, *whole.KEPT),
         derive=whole_device.graph,

@@ -23,8 +23,13 @@ SMALL_PX = 640
 """Longer side of pictures up to which the motion is searched at half of the reduced size: a third
 of the work, where the search is most of all there is. The larger ones gain 0.05 dB at 854x480 and
 0.3 to 0.4 where they are reduced by four."""
-INPUTS = {"seen": "uint8", "crowd": "uint8", "fields": "float32", "t": "float32"}
-OUTPUTS = {"shares": "float32"}
+INPUTS = {
+    "differences": "uint8",
+    "blurred_differences": "uint8",
+    "motion_fields": "float32",
+    "t": "float32",
+}
+OUTPUTS = {"weights": "float32"}
 
 
 class Finding:
@@ -50,17 +55,24 @@ class Finding:
         found = self._search.at(t)
         ways = found.ways(t, (x, y))
         guesses, seen = flow.guesses(self._before, self._after, ways, self._size)
-        said = self._engine.infer(given(guesses, found.fields, t))
-        return ways, usable(believed(said["shares"][0], seen), t)
+        output = self._engine.infer(given(guesses, found.fields, t))
+        return ways, usable(believed(output["weights"][0], seen), t)
 
 
 def given(guesses: NDArray[np.uint8], fields: Field, t: float) -> dict[str, NDArray[Any]]:
     """What the network takes."""
     seen, crowd = flow.seen(guesses)
-    return {"seen": seen, "crowd": crowd, "fields": fields, "t": np.array([t], np.float32)}
+    return {
+        "differences": seen,
+        "blurred_differences": crowd,
+        "motion_fields": fields,
+        "t": np.array([t], np.float32),
+    }
 
 
-def proof_samples(pairs: list[tuple[Picture, Picture, float]]) -> list[dict[str, NDArray[Any]]]:
+def validation_samples(
+    pairs: list[tuple[Picture, Picture, float]],
+) -> list[dict[str, NDArray[Any]]]:
     """What the network takes of pairs of reduced pictures and a time between, searched coarsely."""
     samples = []
     for before, after, t in pairs:

@@ -17,7 +17,7 @@ from engines.errors import InaccurateEngine
 from engines.interpolation import dis_interpolation
 from engines.interpolation.flow_network import model as whole
 from engines.interpolation.flow_network.network import DeployedFlowNetwork, FlowNetwork
-from engines.interpolation.model import SHIPPED, WHOLE, proof_samples
+from engines.interpolation.model import SHIPPED, WHOLE, validation_samples
 from engines.interpolation.network import DeployedFusionNet, FusionNet
 
 if TYPE_CHECKING:
@@ -57,10 +57,10 @@ MIXER = Kind(
     SHIPPED,
     "interpolation",
     {
-        "seen": {1: "height", 2: "width"},
-        "crowd": {1: "rows", 2: "columns"},
-        "fields": {1: "rows", 2: "columns"},
-        "shares": {2: "height", 3: "width"},
+        "differences": {1: "height", 2: "width"},
+        "blurred_differences": {1: "rows", 2: "columns"},
+        "motion_fields": {1: "rows", 2: "columns"},
+        "weights": {2: "height", 3: "width"},
     },
     1e-3,
 )
@@ -94,7 +94,7 @@ def export(
     part = path.with_suffix(".part")
     names = list(kind.way.INPUTS)
     # The smaller sample: what is traced runs in PyTorch once.
-    example = tuple(torch.from_numpy(proof_samples(kind.way)[-1][name]) for name in names)
+    example = tuple(torch.from_numpy(validation_samples(kind.way)[-1][name]) for name in names)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the older exporter: nothing here needs the newer one
         torch.onnx.export(
@@ -123,7 +123,7 @@ def difference(deployed: torch.nn.Module, path: Path, kind: Kind) -> float:
     """Largest difference between PyTorch and the file, both fp32, on the proof samples."""
     engine = open_reference(path)
     largest = 0.0
-    for sample in proof_samples(kind.way):
+    for sample in validation_samples(kind.way):
         with torch.no_grad():
             said = deployed(*(torch.from_numpy(sample[name]) for name in kind.way.INPUTS))
         said = said if isinstance(said, tuple) else (said,)

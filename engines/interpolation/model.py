@@ -256,7 +256,7 @@ def _on_gpu(
                 full_size.graph(file),
                 device=device,
                 precision=precision,
-                samples=full_size.proof_samples,
+                samples=full_size.validation_samples,
                 tolerances=full_size.TOLERANCES,
                 # What stands in for the GPU is OpenCV, never the graph on the CPU.
                 prove=False,
@@ -277,7 +277,7 @@ def _proven(
         file,
         device=device,
         precision=precision,
-        samples=functools.partial(proof_samples, way),
+        samples=functools.partial(validation_samples, way),
         tolerances=_tolerances(way),
         check=_way_of,
         prove=prove,
@@ -333,7 +333,7 @@ def _tolerances(way: ModuleType) -> Mapping[Precision, Tolerance]:
     return whole.TOLERANCES if way is whole else TOLERANCES
 
 
-def proof_samples(way: ModuleType = dis_interpolation) -> Sequence[Mapping[str, NDArray[Any]]]:
+def validation_samples(way: ModuleType = dis_interpolation) -> Sequence[Mapping[str, NDArray[Any]]]:
     """Inputs to prove an engine with: a pan at 1920x1080, and one thing crossing another.
 
     Args:
@@ -351,5 +351,5 @@ def proof_samples(way: ModuleType = dis_interpolation) -> Sequence[Mapping[str, 
         planes = [[np.ascontiguousarray(p[..., i]) for i in range(3)] for p in pair]
         layout = layout_of(planes[0], depth=8, rgb=False, stride=way.STRIDE)
         pairs.append((*(reduced(p, layout) for p in planes), t))
-    made: Sequence[Mapping[str, NDArray[Any]]] = way.proof_samples(pairs)
+    made: Sequence[Mapping[str, NDArray[Any]]] = way.validation_samples(pairs)
     return made

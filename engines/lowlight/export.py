@@ -12,7 +12,7 @@ import torch
 
 from engines.engine import open_reference
 from engines.errors import InaccurateEngine
-from engines.lowlight.model import SHIPPED, LowLightModel, proof_samples
+from engines.lowlight.model import SHIPPED, LowLightModel, validation_samples
 from engines.lowlight.network import DeployedNetwork, LowLightNetwork
 
 VERSION = "1"
@@ -63,7 +63,7 @@ def difference(deployed: DeployedNetwork, path: Path) -> float:
     """Largest difference between PyTorch and the file, both fp32, on the proof samples."""
     engine = open_reference(path)
     largest = 0.0
-    for sample in proof_samples():
+    for sample in validation_samples():
         with torch.no_grad():
             want = deployed(*(torch.from_numpy(sample[name]) for name in ("thumbnail", "noise")))
         got = engine.infer(sample)

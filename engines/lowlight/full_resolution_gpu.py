@@ -99,7 +99,7 @@ def _shapes(size: tuple[int, int], *, levels: int, grid: tuple[int, int]) -> dic
     }
 
 
-def proof_samples() -> Sequence[Arrays]:
+def validation_samples() -> Sequence[Arrays]:
     """Pictures to prove an engine with: a dim street, in the middle of a scene and at its start.
 
     Small, of odd sizes, and as large as it is mostly used; and one of nothing but extremes.

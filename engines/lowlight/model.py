@@ -136,7 +136,7 @@ def open_lowlight_model(
         path or SHIPPED,
         device=device,
         precision=None,
-        samples=proof_samples,
+        samples=validation_samples,
         tolerances=TOLERANCES,
         check=_require,
         prove=prove,
@@ -150,7 +150,7 @@ def open_lowlight_model(
             gpu.SHIPPED,
             device=device,
             precision=None,
-            samples=gpu.proof_samples,
+            samples=gpu.validation_samples,
             tolerances=gpu.TOLERANCES,
             prove=False,
         )
@@ -168,7 +168,7 @@ def _failed(why: str) -> None:
     _log.warning("a dark picture is made visible by the CPU: %s", why)
 
 
-def proof_samples() -> Sequence[Mapping[str, NDArray[Any]]]:
+def validation_samples() -> Sequence[Mapping[str, NDArray[Any]]]:
     """Thumbnails to prove an engine with: black, a dim street with a lamp, daylight."""
     random = np.random.default_rng(21)
     height, width = LowLightModel.thumbnail_size

@@ -39,7 +39,7 @@ from engines.smoke.data import (
 )
 from engines.smoke.densities import simulated
 from engines.smoke.evaluate_video import measure_clips, measure_growing
-from engines.smoke.inference import look
+from engines.smoke.inference import predict
 from engines.smoke.metrics import (
     SIZES,
     Calibration,
@@ -65,7 +65,7 @@ if TYPE_CHECKING:
 
 CLOSE_SOURCE = "fszhang_cls"
 THRESHOLDS = tuple(np.arange(0.2, 0.96, 0.05).round(2).tolist())
-OUTLINES = (0.1, 0.15, 0.2, 0.3, 0.4, 0.5)
+LOW_THRESHOLDS = (0.1, 0.15, 0.2, 0.3, 0.4, 0.5)
 """From which the operating point is chosen."""
 SECTIONS = ("pictures", "close", "background", "growing", "clips")
 
@@ -81,14 +81,14 @@ def measure_pictures(
         if row.smoke and row.mask is None:
             continue
         still = read_still(row, max_width=10_000)
-        said = look(model, still.image)
+        said = predict(model, still.image)
         group = row.group or row.path.name
-        for maps, into in ((said.probability, seen), (said.looked.mask, once)):
+        for maps, into in ((said.probability, seen), (said.first_pass.mask, once)):
             into.append(_compare(model, maps, still.mask, group))
         if row.path.name not in wrong:
             honest.append(seen[-1])
-        pixels.add(said.looked.mask, _truth(still.mask, said.looked.mask.shape))
-        labels.add(np.array([said.looked.picture]), np.array([row.smoke]))
+        pixels.add(said.first_pass.mask, _truth(still.mask, said.first_pass.mask.shape))
+        labels.add(np.array([said.first_pass.image_score]), np.array([row.smoke]))
         if sheets is not None:
             sheets.add(row.path.name, still.image, said.probability, still.mask, seen[-1])
     numbers, spread = figures(seen), intervals(seen)
@@ -137,8 +137,10 @@ def measure_close(model: SmokeModel, rows: Sequence[Entry]) -> dict[str, Any]:
     """Stills of close smoke and of the same places without it: called smoke or not."""
     called: dict[bool, list[bool]] = {True: [], False: []}
     for row in rows:
-        said = look(model, read_still(row, max_width=10_000).image)
-        called[row.smoke].append(bool(regions(said.probability, model.threshold, model.outline)[1]))
+        said = predict(model, read_still(row, max_width=10_000).image)
+        called[row.smoke].append(
+            bool(regions(said.probability, model.threshold, model.low_threshold)[1])
+        )
     return {
         "recall": ratio(sum(called[True]), len(called[True])),
         "clear_false_positive_rate": ratio(sum(called[False]), len(called[False])),
@@ -156,18 +158,18 @@ def choose_levels(
     are called smoke: a missed plume and a false alarm weigh the same.
     """
     stills = [
-        (row, still, look(model, still.image, levels=(1.0, 1.0)).looked)
+        (row, still, predict(model, still.image, thresholds=(1.0, 1.0)).first_pass)
         for row in (*far, *close)
         if row.mask is not None or not row.smoke
         for still in [read_still(row, max_width=10_000)]
     ]
     table = []
-    for outline in OUTLINES:
-        for threshold in [each for each in THRESHOLDS if each >= outline]:
-            levels = (threshold, outline)
+    for low_threshold in LOW_THRESHOLDS:
+        for threshold in [each for each in THRESHOLDS if each >= low_threshold]:
+            levels = (threshold, low_threshold)
             seen: dict[bool, list[Seen]] = {True: [], False: []}
             for row, still, first in stills:
-                said = look(model, still.image, levels=levels, first=first).probability
+                said = predict(model, still.image, thresholds=levels, first_pass=first).probability
                 near = row.source == CLOSE_SOURCE
                 seen[near].append(_compare(model, said, still.mask, row.group, levels))
             line = figures(seen[False])
@@ -180,7 +182,7 @@ def choose_levels(
             table.append(
                 {
                     "threshold": threshold,
-                    "outline": outline,
+                    "low_threshold": low_threshold,
                     "score": score,
                     **line,
                     "close_false_positive_rate": near_rate,
@@ -203,8 +205,8 @@ def _compare(
     group: str,
     levels: tuple[float, float] | None = None,
 ) -> Seen:
-    threshold, outline = levels or (model.threshold, model.outline)
-    return compare(probability, mask, threshold=threshold, outline=outline, group=group)
+    threshold, low_threshold = levels or (model.threshold, model.low_threshold)
+    return compare(probability, mask, threshold=threshold, low_threshold=low_threshold, group=group)
 
 
 def measure_background(model: SmokeModel, rows: Sequence[Entry]) -> dict[str, Any]:
@@ -235,7 +237,7 @@ def measure_background(model: SmokeModel, rows: Sequence[Entry]) -> dict[str, An
             if truth is not None and (alpha.max() < 0.3 or (truth > 0).mean() < 0.001):
                 continue
             for mode, other in (("with", background), ("without", None)):
-                probability = look(model, image, other).probability
+                probability = predict(model, image, other).probability
                 seen = _compare(model, probability, truth, still.row.group)
                 outcomes[f"{mode}_{name}"].append(seen)
                 if truth is None and still.row.path.name not in wrong:
@@ -325,7 +327,7 @@ def measure(
         "digest": model.digest,
         "engine": model.backend,
         "threshold": model.threshold,
-        "outline": model.outline,
+        "low_threshold": model.low_threshold,
     }
     if "pictures" in sections:
         rows = read_index(index) if index else judged_rows("validation")

@@ -21,7 +21,7 @@ from engines.lowlight.model import open_lowlight_model
 from engines.lowlight.still_image import darkened, enhance_picture
 from engines.smoke.data import mislabelled, read_still
 from engines.smoke.evaluate import judged_rows
-from engines.smoke.inference import look
+from engines.smoke.inference import predict
 from engines.smoke.metrics import Seen, compare, figures
 from engines.smoke.model import SmokeModel, open_smoke_model
 
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from engines.smoke.data import Entry
-    from engines.smoke.model import Look
+    from engines.smoke.model import SmokeOutput
 
     Rgb = NDArray[np.uint8]
     Way = Callable[[Rgb], Rgb]
@@ -57,15 +57,15 @@ class InTheDark:
 
     def __init__(self, model: SmokeModel) -> None:
         self._model = model
-        self.threshold, self.outline = model.threshold, model.outline
+        self.threshold, self.low_threshold = model.threshold, model.low_threshold
 
-    def look(self, image: Rgb, background: Rgb | None = None) -> Look:
+    def predict(self, image: Rgb, background: Rgb | None = None) -> SmokeOutput:
         """See `SmokeModel.look`."""
-        return self._model.look(image, background, dark=True)
+        return self._model.predict(image, background, dark=True)
 
     def __call__(self, image: Rgb, background: Rgb | None = None) -> NDArray[np.float32]:
-        """The mask of `look`."""
-        return self.look(image, background).mask
+        """The mask of `predict`."""
+        return self.predict(image, background).mask
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,15 +93,17 @@ def seen_in(model: SmokeModel, rows: Sequence[Entry], way: Way, *, light: float 
         if mask is not None:  # planes have even sides
             mask = mask[: image.shape[0], : image.shape[1]]
         group = row.group or row.path.name
-        first = look(model, image, levels=(1.0, 1.0)).looked
+        first = predict(model, image, thresholds=(1.0, 1.0)).first_pass
         for threshold, said in seen.by_threshold.items():
-            levels = threshold, model.outline
-            map_ = look(model, image, levels=levels, first=first).probability
-            said.append(compare(map_, mask, threshold=threshold, outline=levels[1], group=group))
-        map_ = look(dark, image).probability
-        levels = model.threshold, model.outline
+            levels = threshold, model.low_threshold
+            map_ = predict(model, image, thresholds=levels, first_pass=first).probability
+            said.append(
+                compare(map_, mask, threshold=threshold, low_threshold=levels[1], group=group)
+            )
+        map_ = predict(dark, image).probability
+        levels = model.threshold, model.low_threshold
         seen.shipped.append(
-            compare(map_, mask, threshold=levels[0], outline=levels[1], group=group)
+            compare(map_, mask, threshold=levels[0], low_threshold=levels[1], group=group)
         )
     return seen
 

@@ -16,7 +16,7 @@ import numpy as np
 
 from engines.smoke.data import Entry, read_still
 from engines.smoke.fire_sequence import growing
-from engines.smoke.inference import Rgb, look
+from engines.smoke.inference import Rgb, predict
 from engines.smoke.metrics import compare, flicker, ratio, regions
 
 if TYPE_CHECKING:
@@ -52,12 +52,12 @@ def measure_growing(model: SmokeModel, rows: Sequence[Entry], *, fires: int = 16
             if background is None:
                 background = moment.image
             covers = float((moment.alpha > 0.3).mean())
-            said = look(model, moment.image, background).probability
+            said = predict(model, moment.image, background).probability
             seen = compare(
                 said,
                 np.where(moment.alpha > 0.15, 255, 0).astype(np.uint8),
                 threshold=model.threshold,
-                outline=model.outline,
+                low_threshold=model.low_threshold,
                 group=row.group,
             )
             if moment.seconds < 0:
@@ -126,7 +126,7 @@ def measure_clips(model: SmokeModel, rows: Sequence[Entry], *, engine: str) -> d
 
 
 def _mask(model: SmokeModel, picture: Rgb) -> NDArray[np.bool_]:
-    return regions(look(model, picture).probability, model.threshold, model.outline)[0]
+    return regions(predict(model, picture).probability, model.threshold, model.low_threshold)[0]
 
 
 def replayed(path: Path, engine: str) -> tuple[list[float], float]:

@@ -14,7 +14,7 @@ from torch import nn
 
 from engines.engine import open_reference
 from engines.errors import InaccurateEngine
-from engines.smoke.model import SHIPPED, proof_samples
+from engines.smoke.model import SHIPPED, validation_samples
 from engines.smoke.network import DeployedNetwork
 from engines.smoke.train import read_network
 
@@ -27,7 +27,7 @@ LARGEST_ROUNDING = 0.02
 FEWEST_HALVED = 256
 """Weights of a layer from which on their file size matters."""
 OPSET = 17
-OUTPUTS = ("mask", "picture", "evidence")
+OUTPUTS = ("mask", "image_score", "cam")
 
 
 def export(network: nn.Module, path: Path, *, metadata: dict[str, str]) -> float:
@@ -54,7 +54,7 @@ def export(network: nn.Module, path: Path, *, metadata: dict[str, str]) -> float
                 "image": any_size,
                 "background": any_size,
                 "mask": {1: "mask_height", 2: "mask_width"},
-                "evidence": {1: "evidence_height", 2: "evidence_width"},
+                "cam": {1: "cam_height", 2: "cam_width"},
             },
             opset_version=OPSET,
             dynamo=False,
@@ -100,7 +100,7 @@ def difference(deployed: DeployedNetwork, path: Path) -> float:
     """Largest difference between PyTorch and the file, both fp32, on the proof samples."""
     engine = open_reference(path)
     largest = 0.0
-    for sample in proof_samples():
+    for sample in validation_samples():
         arrays: list[Any] = [sample[name] for name in ("image", "background", "has_background")]
         with torch.no_grad():
             want = deployed(*map(torch.from_numpy, arrays))
@@ -116,7 +116,7 @@ def main() -> None:
     parser.add_argument("--checkpoint", type=Path, default=Path("runs/smoke/best.pt"))
     parser.add_argument("--output", type=Path, help="where it is shipped, if left out")
     parser.add_argument("--threshold", type=float, required=True, help="fixed on development views")
-    parser.add_argument("--outline", type=float, required=True, help="likewise")
+    parser.add_argument("--low-threshold", type=float, required=True, help="likewise")
     parser.add_argument("--threshold-dark", type=float, required=True, help="by `night`, likewise")
     a = parser.parse_args()
     state = torch.load(a.checkpoint, weights_only=True)
@@ -125,7 +125,7 @@ def main() -> None:
         "name": state["name"],
         "version": VERSION,
         "threshold": f"{a.threshold:.3f}",
-        "outline": f"{a.outline:.3f}",
+        "low_threshold": f"{a.low_threshold:.3f}",
         "threshold_dark": f"{a.threshold_dark:.3f}",
         "steps": str(state["step"]),
         "training_code": state["code"],

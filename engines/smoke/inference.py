@@ -1,4 +1,4 @@
-"""One look at a picture of any size, as the program does it: the network, then the second look."""
+"""Inference on one image of any size as the program runs it, with zoom verification."""
 
 from __future__ import annotations
 
@@ -9,81 +9,86 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from engines.smoke.zoom_verification import part_of_picture, verify
+from engines.smoke.zoom_verification import crop_region, verify
 
 if TYPE_CHECKING:
-    from engines.smoke.model import Look
+    from engines.smoke.model import SmokeOutput
 
 Rgb = NDArray[np.uint8]
 """(h, w, 3)."""
 Map = NDArray[np.float32]
 """(h, w), 0 to 1."""
 
-LOOK_WIDTH_PX = 640
+INPUT_WIDTH_PX = 640
 
 
-def look_size(shape: tuple[int, ...]) -> tuple[int, int]:
-    """(height, width) of a look: 640 wide, the picture's shape kept, in whole strides."""
-    return max(32, round(shape[0] * LOOK_WIDTH_PX / shape[1] / 32) * 32), LOOK_WIDTH_PX
+def input_size(shape: tuple[int, ...]) -> tuple[int, int]:
+    """Return the (height, width) of the network input for an image of this shape.
+
+    The width is `INPUT_WIDTH_PX`; the aspect ratio is kept to the nearest multiple of 32 rows.
+    """
+    return max(32, round(shape[0] * INPUT_WIDTH_PX / shape[1] / 32) * 32), INPUT_WIDTH_PX
 
 
-def scaled(image: Rgb, size: tuple[int, int]) -> Rgb:
-    """A picture at (height, width)."""
-    smooth = cv2.INTER_AREA if image.shape[1] > size[1] else cv2.INTER_LINEAR
-    return cast("Rgb", cv2.resize(image, size[::-1], interpolation=smooth))
+def resize(image: Rgb, size: tuple[int, int]) -> Rgb:
+    """Return the image scaled to (height, width): area averages down, bilinear up."""
+    interpolation = cv2.INTER_AREA if image.shape[1] > size[1] else cv2.INTER_LINEAR
+    return cast("Rgb", cv2.resize(image, size[::-1], interpolation=interpolation))
 
 
 class Network(Protocol):
-    """What looks; `SmokeModel` is one."""
+    """A smoke network; `SmokeModel` is one."""
 
     threshold: float
-    outline: float
+    low_threshold: float
 
-    def look(self, image: Rgb, background: Rgb | None = None, /) -> Look: ...  # noqa: D102
+    def predict(  # noqa: D102
+        self, image: Rgb, background: Rgb | None = None, /
+    ) -> SmokeOutput: ...
 
     def __call__(self, image: Rgb, background: Rgb | None = None, /) -> Map: ...  # noqa: D102
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Prediction:
-    """One picture through the network, as the program sees it."""
+    """Result of inference on one image."""
 
     probability: Map
-    """(h/2, w/2), after the second look."""
-    looked: Look
-    """What the network said before it."""
+    """(h/2, w/2), after zoom verification."""
+    first_pass: SmokeOutput
+    """Output of the network on the whole image, before zoom verification."""
 
 
-def look(
+def predict(
     model: Network,
     image: Rgb,
     background: Rgb | None = None,
     *,
-    levels: tuple[float, float] | None = None,
-    first: Look | None = None,
+    thresholds: tuple[float, float] | None = None,
+    first_pass: SmokeOutput | None = None,
 ) -> Prediction:
-    """Look at a picture of any size once, and again at what is suspect.
+    """Run the network on an image of any size and verify suspected regions at a larger scale.
 
     Args:
-        model: Looks.
+        model: The network.
         image: (h, w, 3) RGB.
-        background: The same view without what is new in it.
-        levels: Probability above which a place is suspect, and to which it grows; the model's own
-            when left out.
-        first: The first look, if it was taken already.
+        background: Background model of the same view.
+        thresholds: (high, low): regions above `high` are verified and grown to `low`. The model's
+            own operating point when left out.
+        first_pass: Output for the whole image, if it has been computed already.
     """
-    size = look_size(image.shape)
-    normal = None if background is None else scaled(background, size)
-    if first is None:
-        first = model.look(scaled(image, size), normal)
-    threshold, outline = levels or (model.threshold, model.outline)
-    again = verify(
+    size = input_size(image.shape)
+    small_background = None if background is None else resize(background, size)
+    if first_pass is None:
+        first_pass = model.predict(resize(image, size), small_background)
+    threshold, low_threshold = thresholds or (model.threshold, model.low_threshold)
+    verified = verify(
         model,
-        first.mask,
-        lambda box, wanted: part_of_picture(image, box, wanted),
+        first_pass.mask,
+        lambda box, wanted: crop_region(image, box, wanted),
         native=image.shape[:2],
-        background=normal,
+        background=small_background,
         threshold=threshold,
-        outline=outline,
+        low_threshold=low_threshold,
     )
-    return Prediction(again, first)
+    return Prediction(verified, first_pass)

@@ -46,13 +46,13 @@ class Seen:
 
 
 def regions(
-    mask: NDArray[np.float32], threshold: float, outline: float
+    mask: NDArray[np.float32], threshold: float, low_threshold: float
 ) -> tuple[NDArray[np.bool_], list[dict[str, float]]]:
     """Pixels in regions that count, and each region's area share, mean and peak; largest first.
 
-    A region reaches the threshold somewhere and is drawn to the outline, as in the alarm.
+    A region reaches the threshold somewhere and is drawn to the low_threshold, as in the alarm.
     """
-    grown = (mask > min(outline, threshold)).astype(np.uint8)
+    grown = (mask > min(low_threshold, threshold)).astype(np.uint8)
     _, labels, boxes, _ = cv2.connectedComponentsWithStats(grown, connectivity=8)
     keep = np.zeros(mask.shape, bool)
     found = []
@@ -76,11 +76,11 @@ def compare(
     mask: NDArray[np.uint8] | None,
     *,
     threshold: float,
-    outline: float,
+    low_threshold: float,
     group: str,
 ) -> Seen:
     """Compare a map of probabilities with a drawn mask of any size, or with a clear picture."""
-    keep, found = regions(probability, threshold, outline)
+    keep, found = regions(probability, threshold, low_threshold)
     if mask is None:
         return Seen(group, None, 0, int(keep.sum()), 0, bool(found), found=False)
     truth = mask > 127
@@ -88,7 +88,7 @@ def compare(
     near = cv2.dilate(keep.astype(np.uint8), np.ones((3, 3), np.uint8))
     covered = cv2.resize(near, mask.shape[::-1], interpolation=cv2.INTER_NEAREST) > 0
     wide = cv2.resize(probability, mask.shape[::-1], interpolation=cv2.INTER_LINEAR)
-    covered &= wide > min(outline, threshold)
+    covered &= wide > min(low_threshold, threshold)
     return Seen(
         group=group,
         share=float(truth.mean()),

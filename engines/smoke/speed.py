@@ -14,7 +14,7 @@ from typing import Any
 
 from engines.benchmark import interleaved
 from engines.smoke.export import export
-from engines.smoke.model import SHIPPED, SmokeModel, open_smoke_model, proof_samples
+from engines.smoke.model import SHIPPED, SmokeModel, open_smoke_model, validation_samples
 from engines.smoke.network import NETWORKS
 
 PLAIN = "plain-unet"
@@ -22,10 +22,10 @@ PLAIN = "plain-unet"
 
 def measure() -> dict[str, Any]:
     """Milliseconds of a look at 640x384 in f32, every core at work; ratios to the plain U-Net."""
-    image = proof_samples()[0]["image"][0]
+    image = validation_samples()[0]["image"][0]
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "plain.onnx"
-        facts = {"name": PLAIN, "threshold": "0.5", "outline": "0.3"}
+        facts = {"name": PLAIN, "threshold": "0.5", "low_threshold": "0.3"}
         export(NETWORKS[PLAIN](), path, metadata=facts)
         models: dict[str, SmokeModel] = {
             name: open_smoke_model(model, device="cpu", prove=False)

@@ -29,7 +29,7 @@ from engines.smoke.model import (
     SmokeModel,
     model_path,
     operating_point,
-    proof_samples,
+    validation_samples,
 )
 from engines.smoke.zoom_verification import WINDOW
 from engines.validation import Tolerance
@@ -64,7 +64,7 @@ _CHROMA: Mapping[Layout, tuple[str, ...]] = {
 _OUTPUTS = {
     "mask_bytes": "uint8",
     "small": "uint8",
-    "picture": "float32",
+    "image_score": "float32",
     "measures": "float32",
 }
 
@@ -109,7 +109,7 @@ def graph(model: str | Path = "smoke", layout: Layout = "planar") -> ModelFile:
                 (onnx_preprocessing.BATCH, "mask_rows", "mask_columns"),
             ),
             "small": (onnx_preprocessing.UINT8, (onnx_preprocessing.BATCH, "rows", "columns", 3)),
-            "picture": (onnx_preprocessing.FLOAT, (onnx_preprocessing.BATCH,)),
+            "image_score": (onnx_preprocessing.FLOAT, (onnx_preprocessing.BATCH,)),
             "measures": (
                 onnx_preprocessing.FLOAT,
                 (onnx_preprocessing.BATCH, len(Measures._fields)),
@@ -209,7 +209,7 @@ class SmokeYuvModel:
             engine.spec.require(inputs=_inputs(layout), outputs=_OUTPUTS)
         self._engines = dict(engines)
         first = next(iter(engines.values())).spec
-        self.threshold, self.outline, self.threshold_dark = operating_point(first)
+        self.threshold, self.low_threshold, self.threshold_dark = operating_point(first)
         self.name: str = first.name.removesuffix(f"-{next(iter(engines))}")
         """Of the network."""
         self.digest: str = first.metadata.get("made_from", first.digest)
@@ -237,7 +237,7 @@ class SmokeYuvModel:
         Args:
             views: of any pictures.
             level: probability above which a place counts in the measures.
-            dark: see `SmokeModel.look`.
+            dark: see `SmokeModel.predict`.
 
         Raises:
             ModelMismatch: a size does not fit.
@@ -314,7 +314,7 @@ def _seen(outputs: Inputs, row: int, curve: tuple[Sequence[float], Sequence[floa
     return Seen(
         mask,
         outputs["small"][row],
-        float(outputs["picture"][row]),
+        float(outputs["image_score"][row]),
         Measures(peak, area, mean, *box),
     )
 
@@ -397,9 +397,9 @@ def _can_use_gpu(index: int) -> bool:
 
 
 def samples(layout: Layout = "planar") -> Sequence[Inputs]:
-    """Scenes to prove an engine with: those of `model.proof_samples` as 1080p, and a window."""
+    """Return the scenes of `model.validation_samples` as 1080p frames, and a window of each."""
     made = []
-    for number, sample in enumerate(proof_samples()):
+    for number, sample in enumerate(validation_samples()):
         planes = _as_decoded(sample["image"][0], full_range=bool(number % 2))
         planes = planes if layout == "planar" else planes.interleaved()
         background = sample["background"][0]

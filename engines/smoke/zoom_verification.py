@@ -1,9 +1,9 @@
-"""The second look: what the first look suspects is looked at again, larger, before it counts.
+"""Zoom verification: each suspected region is inferred again on a larger crop before it counts.
 
-The first look sees the whole view at 640 pixels: a far plume is a few of them, and so are a pale
-rock, a roof and a rag of cloud. The second takes a window around each suspect out of the picture as
-the camera gave it, and asks the same network again. A place is as likely smoke as both say
-together: the geometric mean of the two.
+The first pass sees the whole frame at 640 pixels wide, where a distant plume covers only a few
+pixels and looks like a pale rock, a roof or a scrap of cloud. Verification crops a window around
+each suspected region from the frame at its native resolution and runs the same network on it. The
+verified probability is the geometric mean of both passes.
 """
 
 from __future__ import annotations
@@ -20,25 +20,25 @@ if TYPE_CHECKING:
 
 
 Box = tuple[float, float, float, float]
-"""(left, top, right, bottom) as shares of a picture."""
+"""(left, top, right, bottom) as fractions of the frame."""
 WINDOW = (192, 320)
-"""(height, width) of what the network is given: a quarter of a first look's cost."""
-MOST = 3
-"""Suspects looked at again, the most alarming first; more in one picture are no fire."""
-LARGE = 0.15
-"""A suspect wider or higher than this share of the picture is large already."""
-LARGER = 2.0
-"""A window shows things at least so many times as large as the first look did."""
-ROOM = 2.5
-"""A window is at least so many times as wide and high as the suspect: smoke needs surroundings."""
+"""(height, width) of the crop given to the network; inference on it costs a quarter of a pass."""
+MAX_REGIONS = 3
+"""Regions verified per frame, largest area x peak first; more at once are rarely fires."""
+MAX_REGION_SIZE = 0.15
+"""Regions wider or higher than this fraction of the frame are large enough not to be verified."""
+MIN_ZOOM = 2.0
+"""Least magnification of a crop relative to the first pass."""
+CONTEXT = 2.5
+"""Least size of a crop relative to its region: the network needs the surroundings."""
 
 
-_SMOOTH_ABOVE = 0.6
-"""Scale below which single pixels would be picked and others lost."""
+_AREA_BELOW = 0.6
+"""Scale below which area averaging is used; bilinear sampling would skip pixels."""
 
 
 class Network(Protocol):
-    """What looks; `SmokeModel` is one."""
+    """A smoke network; `SmokeModel` is one."""
 
     def __call__(  # noqa: D102  described by the class
         self, image: NDArray[np.uint8], background: NDArray[np.uint8] | None = None, /
@@ -48,153 +48,154 @@ class Network(Protocol):
 def verify(
     network: Network,
     probability: NDArray[np.float32],
-    cut: Callable[[Box, tuple[int, int]], NDArray[np.uint8]],
+    crop: Callable[[Box, tuple[int, int]], NDArray[np.uint8]],
     *,
     threshold: float,
-    outline: float,
+    low_threshold: float,
     native: tuple[int, int],
     background: NDArray[np.uint8] | None = None,
 ) -> NDArray[np.float32]:
-    """Look again at each suspect.
+    """Verify each suspected region of a probability map.
 
     Args:
-        network: Looks.
-        probability: (h, w), 0 to 1, of the first look.
-        cut: Gives a part of the picture, (left, top, right, bottom) as shares of it, scaled to
-            (height, width), as (height, width, 3) RGB.
-        threshold: Probability above which a place is suspect.
-        outline: Probability to which a suspect grows from there.
-        native: (height, width) of the picture as the camera gave it: windows need not be smaller
-            than their own pixels.
-        background: What the first look was given, at its size.
+        network: Runs on the crops.
+        probability: (h, w), 0 to 1, of the first pass.
+        crop: Returns a region of the frame, (left, top, right, bottom) as fractions of it, scaled
+            to (height, width), as (height, width, 3) RGB.
+        threshold: Regions that exceed this probability somewhere are verified.
+        low_threshold: Probability down to which such a region is grown (hysteresis).
+        native: (height, width) of the frame at the camera's resolution, which limits the zoom.
+        background: Background model, as given to the first pass.
 
     Returns:
-        (h, w), 0 to 1; the very same array when nothing is suspect.
+        (h, w), 0 to 1; the same array object if no region was suspected.
     """
 
-    def look(windows: Sequence[Box]) -> Iterable[NDArray[np.float32]]:
+    def infer(windows: Sequence[Box]) -> Iterable[NDArray[np.float32]]:
         for window in windows:
-            image = cut(window, WINDOW)
-            normal = None if background is None else part_of_picture(background, window, WINDOW)
-            yield network(image, normal)
+            image = crop(window, WINDOW)
+            behind = None if background is None else crop_region(background, window, WINDOW)
+            yield network(image, behind)
 
-    return verify_regions(probability, look, threshold=threshold, outline=outline, native=native)
+    return verify_regions(
+        probability, infer, threshold=threshold, low_threshold=low_threshold, native=native
+    )
 
 
 def verify_regions(
     probability: NDArray[np.float32],
-    look: Callable[[Sequence[Box]], Iterable[NDArray[np.float32]]],
+    infer: Callable[[Sequence[Box]], Iterable[NDArray[np.float32]]],
     *,
     threshold: float,
-    outline: float,
+    low_threshold: float,
     native: tuple[int, int],
 ) -> NDArray[np.float32]:
-    """What is left of a first look when each suspect has been looked at again.
+    """Return a probability map in which each suspected region has been verified.
 
     Args:
-        probability: (h, w), 0 to 1, of the first look.
-        look: Looks at windows of the picture at `WINDOW`, (left, top, right, bottom) as shares of
-            it, and gives a map of each.
-        threshold: Probability above which a place is suspect.
-        outline: Probability to which a suspect grows from there.
-        native: (height, width) of the picture as the camera gave it.
+        probability: (h, w), 0 to 1, of the first pass.
+        infer: Runs the network on windows of the frame, (left, top, right, bottom) as fractions of
+            it, scaled to `WINDOW`, and returns one probability map per window.
+        threshold: Regions that exceed this probability somewhere are verified.
+        low_threshold: Probability down to which such a region is grown (hysteresis).
+        native: (height, width) of the frame at the camera's resolution.
 
     Returns:
-        (h, w), 0 to 1; the very same array when nothing is suspect.
+        (h, w), 0 to 1; the same array object if no region was suspected.
     """
-    suspects = _suspects(probability, threshold, outline)
-    if not suspects:
+    regions = _suspected_regions(probability, threshold, low_threshold)
+    if not regions:
         return probability
     result = probability.copy()
     shape = probability.shape[:2]
     tall, wide = (
-        max(side, round(LARGER * 2 * least)) for side, least in zip(native, shape, strict=True)
+        max(side, round(MIN_ZOOM * 2 * least)) for side, least in zip(native, shape, strict=True)
     )
-    windows = [_window(box, shape, (tall, wide)) for box, _ in suspects]
-    for (_, inside), window, said in zip(suspects, windows, look(windows), strict=True):
-        again = _spread(said, window, shape)
-        result[inside] = np.sqrt(probability[inside] * again[inside])
+    windows = [_window(box, shape, (tall, wide)) for box, _ in regions]
+    for (_, inside), window, zoomed in zip(regions, windows, infer(windows), strict=True):
+        second = _paste(zoomed, window, shape)
+        result[inside] = np.sqrt(probability[inside] * second[inside])
     return result
 
 
-def _suspects(
-    probability: NDArray[np.float32], threshold: float, outline: float
+def _suspected_regions(
+    probability: NDArray[np.float32], threshold: float, low_threshold: float
 ) -> list[tuple[tuple[int, int, int, int], NDArray[np.bool_]]]:
-    """Boxes (x, y, w, h) and pixels of what is to be looked at again."""
-    grown = (probability > min(outline, threshold)).view(np.uint8)
+    """Return box (x, y, w, h) and pixel mask of each region to verify."""
+    grown = (probability > min(low_threshold, threshold)).view(np.uint8)
     if not cv2.hasNonZero(grown):
         return []
     _, labels, boxes, _ = cv2.connectedComponentsWithStats(grown, connectivity=8)
     rows, columns = probability.shape
     found = []
     for label, (x, y, w, h, area) in enumerate(boxes.tolist()):
-        if label == 0 or w > LARGE * columns or h > LARGE * rows:
+        if label == 0 or w > MAX_REGION_SIZE * columns or h > MAX_REGION_SIZE * rows:
             continue
         inside = labels == label
         peak = float(probability[inside].max())
         if peak > threshold:
             found.append((area * peak, (x, y, w, h), inside))
-    found.sort(key=lambda suspect: -suspect[0])
-    return [(box, inside) for _, box, inside in found[:MOST]]
+    found.sort(key=lambda region: -region[0])
+    return [(box, inside) for _, box, inside in found[:MAX_REGIONS]]
 
 
 def _window(box: tuple[int, int, int, int], shape: tuple[int, ...], native: tuple[int, int]) -> Box:
-    """A window around a suspect, within the picture: native pixels, or wider for a wide suspect."""
+    """Return a window around a region, within the frame, at native scale or reduced."""
     x, y, w, h = box
     rows, columns = shape
     tall, wide = native
-    scale = max(1.0, ROOM * w / columns * wide / WINDOW[1], ROOM * h / rows * tall / WINDOW[0])
+    scale = max(
+        1.0, CONTEXT * w / columns * wide / WINDOW[1], CONTEXT * h / rows * tall / WINDOW[0]
+    )
     width, height = min(1.0, WINDOW[1] * scale / wide), min(1.0, WINDOW[0] * scale / tall)
     left = min(max(0.0, (x + w / 2) / columns - width / 2), 1 - width)
     top = min(max(0.0, (y + h / 2) / rows - height / 2), 1 - height)
     return left, top, min(1.0, left + width), min(1.0, top + height)
 
 
-def _spread(again: NDArray[np.float32], window: Box, shape: tuple[int, ...]) -> NDArray[np.float32]:
-    """A window's map at its place in the whole one; 1 outside, where nobody looked again."""
+def _paste(zoomed: NDArray[np.float32], window: Box, shape: tuple[int, ...]) -> NDArray[np.float32]:
+    """Return a window's map at its place in the whole map; 1 outside the window."""
     rows, columns = shape
     left, top, right, bottom = window
-    across = (right - left) * columns / again.shape[1]
-    down = (bottom - top) * rows / again.shape[0]
+    across = (right - left) * columns / zoomed.shape[1]
+    down = (bottom - top) * rows / zoomed.shape[0]
     matrix = np.array(
         [
             [across, 0, left * columns + 0.5 * across - 0.5],
             [0, down, top * rows + 0.5 * down - 0.5],
         ]
     )
-    there = cv2.warpAffine(
-        again, matrix, (columns, rows), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
+    placed = cv2.warpAffine(
+        zoomed, matrix, (columns, rows), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
     )
-    spread = np.ones((rows, columns), np.float32)
-    looked = np.s_[
+    pasted = np.ones((rows, columns), np.float32)
+    inside = np.s_[
         round(top * rows) : round(bottom * rows), round(left * columns) : round(right * columns)
     ]
-    spread[looked] = there[looked]
-    return spread
+    pasted[inside] = placed[inside]
+    return pasted
 
 
-def part_of_picture(
-    picture: NDArray[np.uint8], window: Box, size: tuple[int, int]
-) -> NDArray[np.uint8]:
-    """A window of a picture, (left, top, right, bottom) as shares of it, scaled to (h, w)."""
-    rows, columns = picture.shape[:2]
+def crop_region(image: NDArray[np.uint8], window: Box, size: tuple[int, int]) -> NDArray[np.uint8]:
+    """Return a window of an image, (left, top, right, bottom) as fractions, scaled to (h, w)."""
+    rows, columns = image.shape[:2]
     left, top, right, bottom = window
     across = size[1] / ((right - left) * columns)
     down = size[0] / ((bottom - top) * rows)
-    if across < _SMOOTH_ABOVE:
-        whole = np.s_[
+    if across < _AREA_BELOW:
+        inside = np.s_[
             round(top * rows) : round(bottom * rows), round(left * columns) : round(right * columns)
         ]
-        small = cv2.resize(picture[whole], size[::-1], interpolation=cv2.INTER_AREA)
+        small = cv2.resize(image[inside], size[::-1], interpolation=cv2.INTER_AREA)
         return cast("NDArray[np.uint8]", small)
-    # Pixel centres: the half pixels keep both pictures in step.
+    # The half pixels align pixel centres.
     matrix = np.array(
         [
             [across, 0, across * (0.5 - left * columns) - 0.5],
             [0, down, down * (0.5 - top * rows) - 0.5],
         ]
     )
-    cut = cv2.warpAffine(
-        picture, matrix, size[::-1], flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
+    cropped = cv2.warpAffine(
+        image, matrix, size[::-1], flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
     )
-    return cast("NDArray[np.uint8]", cut)
+    return cast("NDArray[np.uint8]", cropped)

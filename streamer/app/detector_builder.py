@@ -99,7 +99,7 @@ def _threshold(settings: CameraSettings, models: Models) -> float:
 
 def _outline(settings: CameraSettings, models: Models) -> float:
     told = settings.alarm.low_threshold
-    return models.smoke.outline if told is None else told
+    return models.smoke.low_threshold if told is None else told
 
 
 def _brighten(settings: CameraSettings, models: Models) -> LowLightFilter | None:

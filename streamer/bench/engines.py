@@ -7,7 +7,13 @@ import numpy as np
 
 from engines.benchmark import interleaved
 from engines.errors import DeviceUnavailable
-from engines.smoke.model import SHIPPED, TOLERANCES, SmokeModel, open_smoke_model, proof_samples
+from engines.smoke.model import (
+    SHIPPED,
+    TOLERANCES,
+    SmokeModel,
+    open_smoke_model,
+    validation_samples,
+)
 from streamer.detect.motion import FrameDifference
 from streamer.detect.regions import find_regions
 
@@ -22,7 +28,7 @@ def measure() -> Mapping[str, float]:
     `<network>_<precision>_ms` for each that this CPU has; `post_ms` for motion and regions of a
     map with a plume in it, and `post_share`, that over the cheapest f32 network's time.
     """
-    sample = proof_samples()[1]
+    sample = validation_samples()[1]
     image, background = sample["image"][0], sample["background"][0]
     models = dict(_models())
     calls: dict[str, Callable[[], object]] = {

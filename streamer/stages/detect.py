@@ -13,7 +13,7 @@ from engines.smoke.zoom_verification import (
     WINDOW,
     Box,
     Network,
-    part_of_picture,
+    crop_region,
     verify,
     verify_regions,
 )
@@ -163,7 +163,7 @@ class Segment:
                 probability,
                 picture.rgb_part,
                 threshold=self._suspect[0],
-                outline=self._suspect[1],
+                low_threshold=self._suspect[1],
                 native=picture.size,
                 background=normal,
             )
@@ -192,11 +192,11 @@ class Segment:
             views = []
             for box in boxes:
                 part, window = planes.around(even_window(box, planes.size), WINDOW)
-                before = None if normal is None else part_of_picture(normal, box, WINDOW)
+                before = None if normal is None else crop_region(normal, box, WINDOW)
                 views.append(View(part, window, WINDOW, before))
             return (each.mask for each in model.look(views, level=level, dark=lifted))
 
         probability = verify_regions(
-            seen.mask, again, threshold=threshold, outline=outline, native=picture.size
+            seen.mask, again, threshold=threshold, low_threshold=outline, native=picture.size
         )
         return _Look(seen.image, probability, normal is not None)

@@ -142,7 +142,7 @@ class OnDevice:
         return [said[name] for name in MADE] if sound else None
 
 
-def proof_samples() -> Sequence[Inputs]:
+def validation_samples() -> Sequence[Inputs]:
     """Pictures to prove an engine with: things that cross, letters that stay, as a camera pans.
 
     As large as it is mostly used, small, of odd sizes, and with chroma of every column.

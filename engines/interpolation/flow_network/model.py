@@ -92,6 +92,8 @@ def given(before: Picture, after: Picture, t: float) -> dict[str, NDArray[Any]]:
     return {"before": before[None], "after": after[None], "t": np.array([t], np.float32)}
 
 
-def proof_samples(pairs: list[tuple[Picture, Picture, float]]) -> list[dict[str, NDArray[Any]]]:
+def validation_samples(
+    pairs: list[tuple[Picture, Picture, float]],
+) -> list[dict[str, NDArray[Any]]]:
     """What the network takes of pairs of reduced pictures and a time between."""
     return [given(*pair) for pair in pairs]

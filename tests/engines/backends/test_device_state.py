@@ -135,7 +135,7 @@ def test_a_stream_that_is_forgotten_leaves_nothing(engine, machine):
 
 def memory_of(engine):
     made = recurrence(engine, full_resolution_gpu.STATE)
-    asked = full_resolution_gpu.proof_samples()[0]
+    asked = full_resolution_gpu.validation_samples()[0]
     state = {name: asked[name] for name in full_resolution_gpu.STATE.values()}
     return made, state, {name: array for name, array in asked.items() if name not in state}
 

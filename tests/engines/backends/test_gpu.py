@@ -17,7 +17,7 @@ from engines.plans.builder import build
 from engines.plans.cache import Profile, Target
 from engines.plans.provider import PlanProvider
 from engines.registry import REGISTRY
-from engines.smoke.model import TOLERANCES, open_smoke_model, proof_samples
+from engines.smoke.model import TOLERANCES, open_smoke_model, validation_samples
 from tests.support.onnx_bytes import metadata, one_node
 
 pytestmark = pytest.mark.gpu
@@ -165,16 +165,16 @@ def test_every_network_is_built_and_proven_here(entry, cache, gpu, library):
 
 def test_smoke_goes_over_from_the_cpu_to_the_gpu_in_mid_run(cache, gpu, library):
     model = open_smoke_model(device="cuda")
-    sample = proof_samples()[0]
+    sample = validation_samples()[0]
     image, until = sample["image"][0], time.monotonic() + 600
-    first = model.look(image).mask
+    first = model.predict(image).mask
     while model.state.building is not None:
         assert time.monotonic() < until
-        model.look(image)
+        model.predict(image)
     if model.state.degraded:
         model.close()
         pytest.skip(model.state.reason)
     assert model.state.device == "cuda:0"
-    apart = np.abs(model.look(image).mask - first).max()
+    apart = np.abs(model.predict(image).mask - first).max()
     assert apart <= TOLERANCES["f16"].largest
     model.close()

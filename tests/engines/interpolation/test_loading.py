@@ -119,7 +119,7 @@ def builds(machine, monkeypatch):
         entry = found(spec)
         if entry.name != PLANES:
             return entry
-        few = device.proof_samples()[1:3]
+        few = device.validation_samples()[1:3]
         shapes = {
             name: (least, few[1][name].shape, few[1][name].shape)
             for name, (least, _, _) in device.profile().shapes.items()

@@ -12,7 +12,7 @@ pytest.importorskip("onnx", reason="exporting needs onnx")
 from engines.errors import InaccurateEngine  # noqa: E402  torch decides whether any of it runs
 from engines.interpolation import data, dis_interpolation, export, samples, train  # noqa: E402
 from engines.interpolation.flow_network import network as whole  # noqa: E402
-from engines.interpolation.model import open_interpolator, proof_samples  # noqa: E402
+from engines.interpolation.model import open_interpolator, validation_samples  # noqa: E402
 from engines.interpolation.network import GUESSES, DeployedFusionNet, FusionNet  # noqa: E402
 from tests.engines.interpolation.scenes import error, pan  # noqa: E402
 
@@ -78,7 +78,7 @@ def test_the_guesses_of_a_pan_are_what_is_wanted():
 
 
 def test_shares_add_up_and_the_nearer_picture_weighs_more():
-    given = [torch.from_numpy(proof_samples()[1][name]) for name in dis_interpolation.INPUTS]
+    given = [torch.from_numpy(validation_samples()[1][name]) for name in dis_interpolation.INPUTS]
     with torch.no_grad():
         shares = DeployedFusionNet(FusionNet().eval())(*given)
     assert shares.shape[1] == GUESSES

@@ -334,7 +334,7 @@ def test_the_shipped_file_is_what_the_code_makes():
 def test_the_profile_names_every_input(reference):
     shapes = full_resolution_gpu.profile()
     assert shapes.keys() == {tensor.name for tensor in reference.spec.inputs}
-    for sample in full_resolution_gpu.proof_samples():
+    for sample in full_resolution_gpu.validation_samples():
         for name, array in sample.items():
             few, _, many = shapes[name]
             assert all(a <= b <= c for a, b, c in zip(few, array.shape, many, strict=True))

@@ -55,7 +55,7 @@ def gate(machine, monkeypatch):
             name: (few[0], most[name], most[name])
             for name, few in full_resolution_gpu.profile().items()
         }
-        few = full_resolution_gpu.proof_samples()[:4]
+        few = full_resolution_gpu.validation_samples()[:4]
         return replace(entry, profiles=(Profile(shapes),), samples=lambda: few)
 
     monkeypatch.setattr(registry, "entry_of", small)

@@ -12,7 +12,7 @@ import cv2  # noqa: E402  torch decides first whether any of it runs
 from engines.lowlight import data, losses, train  # noqa: E402
 from engines.lowlight.curves import Adjustment, Yuv  # noqa: E402
 from engines.lowlight.export import export  # noqa: E402
-from engines.lowlight.model import open_lowlight_model, proof_samples  # noqa: E402
+from engines.lowlight.model import open_lowlight_model, validation_samples  # noqa: E402
 from engines.lowlight.network import (  # noqa: E402
     POINTS,
     DeployedNetwork,
@@ -196,7 +196,7 @@ def test_what_is_exported_says_what_pytorch_says(tmp_path):
     path = tmp_path / "lowlight.onnx"
     assert export(network, path, metadata={"name": "lowlight", "version": "0"}) < 1e-3
     model = open_lowlight_model(path, device="cpu", prove=False)
-    sample = proof_samples()[1]
+    sample = validation_samples()[1]
     said = model(sample["thumbnail"][0], float(sample["noise"][0]))
     with torch.no_grad():
         want = DeployedNetwork(network)(*map(torch.from_numpy, sample.values()))

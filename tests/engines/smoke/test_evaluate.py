@@ -8,9 +8,9 @@ import pytest
 
 from engines.smoke.data import read_index
 from engines.smoke.evaluate import choose_levels, measure, measure_pictures
-from engines.smoke.inference import look_size
+from engines.smoke.inference import input_size
 from engines.smoke.metrics import Calibration, compare, figures, flicker, intervals, regions
-from engines.smoke.model import Look
+from engines.smoke.model import SmokeOutput
 from engines.smoke.worst_cases import Sheets
 
 
@@ -18,7 +18,7 @@ class Oracle:
     """Says smoke where the picture is white, and knows nothing else."""
 
     threshold = 0.5
-    outline = 0.4
+    low_threshold = 0.4
     backend = "oracle"
     name = "oracle"
     digest = "0"
@@ -26,9 +26,9 @@ class Oracle:
     def __call__(self, image, background=None):
         return (image[::2, ::2].min(2) > 200).astype(np.float32) * 0.9
 
-    def look(self, image, background=None):
+    def predict(self, image, background=None):
         mask = self(image)
-        return Look(mask, float(mask.max()), mask[::16, ::16])
+        return SmokeOutput(mask, float(mask.max()), mask[::16, ::16])
 
 
 def blob(share=0.01, *, size=(480, 640)):
@@ -40,7 +40,9 @@ def blob(share=0.01, *, size=(480, 640)):
 
 def test_a_perfect_map_is_perfect():
     mask = blob()
-    seen = compare(mask[::2, ::2] / np.float32(255), mask, threshold=0.5, outline=0.5, group="a")
+    seen = compare(
+        mask[::2, ::2] / np.float32(255), mask, threshold=0.5, low_threshold=0.5, group="a"
+    )
     assert seen.found
     assert seen.both == pytest.approx(seen.truth, rel=0.03)
 
@@ -51,7 +53,7 @@ def test_specks_are_no_region():
     keep, found = regions(probability, 0.5, 0.5)
     assert not keep.any()
     assert found == []
-    assert not compare(probability, None, threshold=0.5, outline=0.5, group="a").called
+    assert not compare(probability, None, threshold=0.5, low_threshold=0.5, group="a").called
 
 
 def test_regions_come_largest_first_with_their_probabilities():
@@ -71,8 +73,8 @@ def test_regions_come_largest_first_with_their_probabilities():
 def test_smoke_somewhere_else_is_a_miss_and_a_false_alarm_on_a_clear_picture():
     wrong = np.zeros((240, 320), np.float32)
     wrong[200:230, 10:40] = 0.9
-    assert not compare(wrong, blob(), threshold=0.5, outline=0.5, group="a").found
-    assert compare(wrong, None, threshold=0.5, outline=0.5, group="a").called
+    assert not compare(wrong, blob(), threshold=0.5, low_threshold=0.5, group="a").found
+    assert compare(wrong, None, threshold=0.5, low_threshold=0.5, group="a").called
 
 
 def test_figures_pool_pixels_and_sort_plumes_by_size():
@@ -81,9 +83,11 @@ def test_figures_pool_pixels_and_sort_plumes_by_size():
         mask = blob(share)
         good = share != 0.005
         probability = mask[::2, ::2] / np.float32(255) * good
-        seen.append(compare(probability, mask, threshold=0.5, outline=0.5, group=str(share)))
+        seen.append(compare(probability, mask, threshold=0.5, low_threshold=0.5, group=str(share)))
     seen.append(
-        compare(np.zeros((240, 320), np.float32), None, threshold=0.5, outline=0.5, group="clear")
+        compare(
+            np.zeros((240, 320), np.float32), None, threshold=0.5, low_threshold=0.5, group="clear"
+        )
     )
     result = figures(seen)
     assert result["recall"] == pytest.approx(2 / 3)
@@ -105,7 +109,7 @@ def test_a_set_without_clear_pictures_has_no_false_positive_rate():
     [((1080, 1920), (352, 640)), ((480, 640), (480, 640)), ((240, 320), (480, 640))],
 )
 def test_pictures_are_looked_at_640_wide_in_whole_strides(shape, size):
-    assert look_size(shape) == size
+    assert input_size(shape) == size
 
 
 @pytest.fixture

@@ -6,22 +6,22 @@ import pytest
 
 from engines.smoke import evaluate_dark
 from engines.smoke.data import read_index
-from engines.smoke.model import Look
+from engines.smoke.model import SmokeOutput
 
 
 class Oracle:
     """Says smoke where the picture is bright, and is half as sure when that was dark."""
 
-    threshold, threshold_dark, outline = 0.6, 0.3, 0.2
+    threshold, threshold_dark, low_threshold = 0.6, 0.3, 0.2
 
-    def look(self, image, background=None, *, dark=False):
+    def predict(self, image, background=None, *, dark=False):
         sure = (image[::2, ::2].min(2) > 150) * np.float32(0.9 if image.mean() > 90 else 0.45)
         if dark:
             sure = np.interp(sure, (0, 0.3, 1), (0, 0.6, 1)).astype(np.float32)
-        return Look(sure, float(sure.max()), sure[::16, ::16])
+        return SmokeOutput(sure, float(sure.max()), sure[::16, ::16])
 
     def __call__(self, image, background=None):
-        return self.look(image, background).mask
+        return self.predict(image, background).mask
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ import pytest
 from engines.engine import open_reference
 from engines.errors import DeviceUnavailable, InaccurateEngine, ModelFileError, ModelMismatch
 from engines.smoke import model as room
-from engines.smoke.model import SHIPPED, SmokeModel, open_smoke_model, proof_samples
+from engines.smoke.model import SHIPPED, SmokeModel, open_smoke_model, validation_samples
 from tests.support.onnx_bytes import metadata, one_node
 
 
@@ -63,7 +63,7 @@ MISFITS = {
     "grey": (picture()[..., 0], None, r"image: expected \(height, width, 3\) uint8"),
     "four channels": (np.zeros((32, 32, 4), np.uint8), None, "image: expected"),
     "float": (picture().astype(np.float32), None, "float32"),
-    "another background": (picture(), picture(480, 640), "background: expected the picture's"),
+    "another background": (picture(), picture(480, 640), "background: expected the image's"),
     "grey background": (picture(), picture()[..., 0], "background: expected"),
 }
 
@@ -89,7 +89,7 @@ def test_eight_threads_get_what_one_gets(model):
 
 def test_the_map_is_what_the_reference_says(model):
     reference = open_reference(SHIPPED["smoke"])
-    for sample in proof_samples():
+    for sample in validation_samples():
         flag = sample["has_background"][0]
         mask = model(sample["image"][0], sample["background"][0] if flag else None)
         np.testing.assert_allclose(mask, reference.infer(sample)["mask"][0], atol=0.01)
@@ -149,13 +149,15 @@ def test_input_size_is_the_class_default():
 def test_every_shipped_network_opens_by_its_name_and_explains_itself(name):
     model = open_smoke_model(name, device="cpu", prove=False)
     try:
-        said = model.look(picture())
+        output = model.predict(picture())
         assert model.name == name
-        assert 0 <= said.picture <= 1
-        assert said.evidence.ndim == 2
-        assert said.evidence.min() >= 0
-        assert said.evidence.max() <= 1
-        assert said.picture <= said.evidence.max() + 1e-3, "the picture's score comes from the map"
+        assert 0 <= output.image_score <= 1
+        assert output.cam.ndim == 2
+        assert output.cam.min() >= 0
+        assert output.cam.max() <= 1
+        assert output.image_score <= output.cam.max() + 1e-3, (
+            "the picture's score comes from the map"
+        )
     finally:
         model.close()
 

@@ -144,7 +144,7 @@ def test_weights_of_another_network_are_refused():
         TwoPathNetwork().deep.begin_with({"first": torch.zeros(3)})
 
 
-FACTS = {"name": "smoke", "threshold": "0.4", "outline": "0.2"}
+FACTS = {"name": "smoke", "threshold": "0.4", "low_threshold": "0.2"}
 
 
 @pytest.fixture(scope="module")
@@ -163,13 +163,13 @@ def test_the_exported_network_says_what_pytorch_says(exported):
     image, background = random.integers(0, 256, (2, 1, 96, 160, 3), dtype=np.uint8)
     flag = np.ones(1, np.float32)
     with torch.no_grad():
-        want, picture, evidence = DeployedNetwork(network).eval()(
+        want, image_score, cam = DeployedNetwork(network).eval()(
             *map(torch.from_numpy, (image, background, flag))
         )
     got = engine.infer({"image": image, "background": background, "has_background": flag})
     np.testing.assert_allclose(got["mask"], want.numpy(), atol=0.02)
-    np.testing.assert_allclose(got["picture"], picture.numpy(), atol=0.02)
-    np.testing.assert_allclose(got["evidence"], evidence.numpy(), atol=0.02)
+    np.testing.assert_allclose(got["image_score"], image_score.numpy(), atol=0.02)
+    np.testing.assert_allclose(got["cam"], cam.numpy(), atol=0.02)
     model = open_smoke_model(path, device="cpu", prove=False)
     assert model.threshold == 0.4
     np.testing.assert_allclose(model(image[0], background[0]), want.numpy()[0], atol=0.02)

@@ -33,7 +33,7 @@ from engines.smoke.yuv_model import (
     profiles,
     samples,
 )
-from engines.smoke.zoom_verification import LARGE, WINDOW, _window
+from engines.smoke.zoom_verification import MAX_REGION_SIZE, WINDOW, _window
 from engines.yuv import LEFT, Yuv420, colors, even_window
 from streamer.core.image import ColorTags, Image, Planes
 from tests.engines.test_onnx_preprocessing import smooth
@@ -89,23 +89,23 @@ def test_the_mask_is_that_of_the_cpu_within_what_noise_of_one_level_does(
     image = shown.rgb(by_rgb.input_size)
     background = np.roll(image, 40, axis=1)
     for normal in (None, background):
-        want = by_rgb.look(image, normal)
+        want = by_rgb.predict(image, normal)
         view = View(decoded, decoded.whole, by_rgb.input_size, normal)
         (seen,) = by_planes.look([view], level=0.1)
         largest, mean = noise_of_one_level(by_rgb, image, normal)
         apart = np.abs(seen.mask - want.mask)
         assert apart.max() <= 2 * largest + 0.01
         assert apart.mean() <= 2 * mean + 0.001
-        assert seen.picture == pytest.approx(want.picture, abs=0.03)
+        assert seen.picture == pytest.approx(want.image_score, abs=0.03)
         assert np.abs(seen.image.astype(int) - image).max() <= 7
 
 
 def test_of_the_very_picture_it_saw_the_network_says_the_same(by_planes, by_rgb):
     _, decoded = picture(301, 403)
     (seen,) = by_planes.look([View(decoded, decoded.whole, SIZE)], level=0.1)
-    want = by_rgb.look(seen.image)
+    want = by_rgb.predict(seen.image)
     assert np.abs(seen.mask - want.mask).max() <= 0.5 / 255 + 1e-4
-    assert seen.picture == pytest.approx(want.picture, abs=1e-4)
+    assert seen.picture == pytest.approx(want.image_score, abs=1e-4)
     there = want.mask > 0.1
     assert seen.measures.peak == pytest.approx(want.mask.max(), abs=1e-4)
     assert seen.measures.area == pytest.approx(there.mean(), abs=1e-3)
@@ -259,7 +259,7 @@ def test_every_window_that_a_second_look_can_want_has_a_plan():
             (np.zeros((-(-height // 2), -(-width // 2)), np.uint8),) * 2,
             colors(1, full_range=True),
         )
-        for share in (0.02, 0.1, LARGE):
+        for share in (0.02, 0.1, MAX_REGION_SIZE):
             rows, columns = 192, 320
             box = (int(0.4 * columns), int(0.4 * rows), int(share * columns), int(share * rows))
             window = _window(box, (rows, columns), (max(height, 768), max(width, 1280)))

@@ -5,7 +5,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engines.smoke.zoom_verification import LARGE, MOST, WINDOW, part_of_picture, verify
+from engines.smoke.zoom_verification import (
+    MAX_REGION_SIZE,
+    MAX_REGIONS,
+    WINDOW,
+    crop_region,
+    verify,
+)
 
 SHAPE = (192, 320)
 NATIVE = (1080, 1920)
@@ -37,7 +43,7 @@ def blank(box, size):
 def test_nothing_suspect_costs_nothing():
     network, probability = Network(), spot()
     assert (
-        verify(network, probability, blank, threshold=0.5, outline=0.4, native=NATIVE)
+        verify(network, probability, blank, threshold=0.5, low_threshold=0.4, native=NATIVE)
         is probability
     )
     assert network.seen == []
@@ -46,7 +52,9 @@ def test_nothing_suspect_costs_nothing():
 @pytest.mark.parametrize(("says", "wanted"), [(1.0, 0.8), (0.0, 0.0), (0.25, 0.4)])
 def test_a_suspect_is_the_geometric_mean_of_both_looks_and_the_rest_stays(says, wanted):
     probability = spot((100, 80, 12, 9))
-    again = verify(Network(says), probability, blank, threshold=0.5, outline=0.4, native=NATIVE)
+    again = verify(
+        Network(says), probability, blank, threshold=0.5, low_threshold=0.4, native=NATIVE
+    )
     assert again[84, 105] == pytest.approx(wanted, abs=1e-6)
     outside = probability < 0.1
     np.testing.assert_array_equal(again[outside], probability[outside])
@@ -54,14 +62,14 @@ def test_a_suspect_is_the_geometric_mean_of_both_looks_and_the_rest_stays(says, 
 
 
 def test_what_is_large_already_and_more_than_a_few_are_left_alone():
-    wide = spot((10, 60, int(LARGE * SHAPE[1]) + 2, 20))
+    wide = spot((10, 60, int(MAX_REGION_SIZE * SHAPE[1]) + 2, 20))
     network = Network(0.0)
     np.testing.assert_array_equal(
-        verify(network, wide, blank, threshold=0.5, outline=0.4, native=NATIVE), wide
+        verify(network, wide, blank, threshold=0.5, low_threshold=0.4, native=NATIVE), wide
     )
-    many = spot(*((20 + 50 * number, 80, 5 + number, 5) for number in range(MOST + 2)))
-    again = verify(network, many, blank, threshold=0.5, outline=0.4, native=NATIVE)
-    assert len(network.seen) == MOST
+    many = spot(*((20 + 50 * number, 80, 5 + number, 5) for number in range(MAX_REGIONS + 2)))
+    again = verify(network, many, blank, threshold=0.5, low_threshold=0.4, native=NATIVE)
+    assert len(network.seen) == MAX_REGIONS
     assert (again > 0.6).any(), "the least alarming are not looked at again"
 
 
@@ -74,7 +82,7 @@ def test_the_background_is_cut_at_the_same_place():
         spot((100, 80, 12, 10)),
         blank,
         threshold=0.5,
-        outline=0.4,
+        low_threshold=0.4,
         native=NATIVE,
         background=background,
     )
@@ -96,7 +104,9 @@ def test_every_window_lies_within_the_picture_and_holds_its_suspect(x, y, w, h, 
         return blank(box, size)
 
     x, y = min(x, SHAPE[1] - w), min(y, SHAPE[0] - h)
-    again = verify(Network(0.0), spot((x, y, w, h)), cut, threshold=0.5, outline=0.4, native=native)
+    again = verify(
+        Network(0.0), spot((x, y, w, h)), cut, threshold=0.5, low_threshold=0.4, native=native
+    )
     for left, top, right, bottom in windows:
         assert -1e-9 <= left < right <= 1 + 1e-9
         assert -1e-9 <= top < bottom <= 1 + 1e-9
@@ -107,5 +117,5 @@ def test_every_window_lies_within_the_picture_and_holds_its_suspect(x, y, w, h, 
 def test_a_part_of_a_picture_is_what_stands_there():
     columns = np.tile(np.arange(640) // 4, (384, 1)).astype(np.uint8)
     picture = np.repeat(columns[..., None], 3, 2)
-    part = part_of_picture(picture, (0.25, 0.25, 0.75, 0.75), (192, 320))
+    part = crop_region(picture, (0.25, 0.25, 0.75, 0.75), (192, 320))
     np.testing.assert_array_equal(part, picture[96:288, 160:480])

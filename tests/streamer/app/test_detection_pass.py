@@ -24,7 +24,7 @@ class Network:
     """Sees smoke in the middle, and counts how often it was asked; fails at one look if told."""
 
     name, digest, backend, input_size = "fake", "d" * 64, "b", (96, 160)
-    threshold, outline = 0.4, 0.3
+    threshold, low_threshold = 0.4, 0.3
 
     def __init__(self, *, fail_at=None):
         self.looks = 0

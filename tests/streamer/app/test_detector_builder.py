@@ -24,7 +24,7 @@ class Network:
     """Always takes the same spot for smoke, though never surely."""
 
     name, digest, backend, input_size = "m", "d", "b", (96, 160)
-    threshold, outline = 0.5, 0.4
+    threshold, low_threshold = 0.5, 0.4
 
     def __call__(self, image, background=None):
         probability = np.zeros((image.shape[0] // 2, image.shape[1] // 2), np.float32)
