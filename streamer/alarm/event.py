@@ -39,7 +39,7 @@ class Event:
     onset_ns: int
     """Media time at which what was raised was first seen."""
 
-    why: str
+    reason: str
     """The reason in words, with figures: "grew 38 % in 20 s, anchored at 0.41, 0.52"."""
 
     score: float
@@ -71,7 +71,7 @@ class Event:
             "media_s": round(self.pts_ns / 1e9, 3),
             "onset_s": round(self.onset_ns / 1e9, 3),
             "utc": self.utc.isoformat(timespec="milliseconds"),
-            "why": self.why,
+            "reason": self.reason,
             "score": round(self.score, 4),
             "box": None if self.box is None else [round(edge, 4) for edge in self.box],
         }

@@ -94,7 +94,7 @@ class Observation:
     """Wall time of the picture, aware UTC."""
 
     regions: tuple[Detection, ...]
-    compared: bool = False
+    used_background: bool = False
     """Whether the network had a background to compare with."""
 
 
@@ -135,15 +135,15 @@ class Alarm:
         self._open: _ActiveAlarm | None = None
         self._last: _ActiveAlarm | None = None  # The one before, for the cool-down.
         self._ended_ns = 0
-        self.alarm_status = AlarmStatus(AlarmState.QUIET, since_ns=0)
+        self.alarm_status = AlarmStatus(AlarmState.IDLE, since_ns=0)
         """What to show, after the newest observation."""
 
     @property
-    def alert(self) -> bool:
+    def active_or_pending(self) -> bool:
         """Whether something is suspected or alarmed, so that the lower threshold holds."""
-        return self.alarm_status.state is not AlarmState.QUIET
+        return self.alarm_status.state is not AlarmState.IDLE
 
-    def confirmed(self, alarm_id: str) -> None:
+    def mark_delivered(self, alarm_id: str) -> None:
         """Somebody was told for certain: only now may this alarm swallow new smoke. Any thread."""
         for alarm in (self._open, self._last):
             if alarm is not None and alarm.alarm_id == alarm_id:
@@ -165,11 +165,11 @@ class Alarm:
         self._remember(seen)
         tracks = [track for track in self._tracker.tracks if self._persists(track, seen.pts_ns)]
         event = self._changed(seen, tracks)
-        state = AlarmState.QUIET
+        state = AlarmState.IDLE
         if self._open:
             state = AlarmState.ALARM
         elif self._tracker.tracks:
-            state = AlarmState.SUSPECTED
+            state = AlarmState.PENDING
         since = self.alarm_status.since_ns if state is self.alarm_status.state else seen.pts_ns
         self.alarm_status = AlarmStatus(state, since, seen.regions)
         return event
@@ -184,7 +184,11 @@ class Alarm:
     def _changed(self, seen: Observation, tracks: list[Track]) -> Event | None:
         best = max(tracks, key=lambda track: self._score(track, seen.pts_ns), default=None)
         if self._open is None:
-            least = self.rule.min_score if seen.compared else self.rule.min_score_without_background
+            least = (
+                self.rule.min_score
+                if seen.used_background
+                else self.rule.min_score_without_background
+            )
             if best is None or self._score(best, seen.pts_ns) < least:
                 return None
             return self._raise(seen, best, tracks)
@@ -218,7 +222,7 @@ class Alarm:
         """
         since_ns = self._since_ns(now_ns)
         sightings = track.within(since_ns)
-        chance = math.fsum(seen.region.mean for seen in sightings) / len(sightings)
+        chance = math.fsum(seen.region.confidence for seen in sightings) / len(sightings)
         motion = track.motion(since_ns)
         share = min(1.0, len(sightings) / len(self._looks))
         growing = _between(0.0, track.growth(0), 1.0)
@@ -255,7 +259,7 @@ class Alarm:
             return self._tell(EventKind.UPDATED, seen, best, tracks, f"now {len(tracks)} places: ")
         if 0 < alarm.told_area * (1 + self.rule.update_growth) <= area:
             times = area / alarm.told_area
-            words = f"{times:.1f} times as large as told: "
+            words = f"{times:.1f} times as large as last reported: "
             return self._tell(EventKind.UPDATED, seen, best, tracks, words)
         return None
 
@@ -266,7 +270,8 @@ class Alarm:
         quiet_s = (seen.pts_ns - alarm.seen_ns) / _NS
         event = Event(
             alarm.alarm_id, alarm.sequence, EventKind.CLEARED, self.camera, seen.pts_ns, seen.utc,
-            onset_ns=alarm.seen_ns, why=f"nothing seen for {quiet_s:.0f} s", score=0.0, regions=(),
+            onset_ns=alarm.seen_ns, reason=f"nothing seen for {quiet_s:.0f} s",
+            score=0.0, regions=(),
         )  # fmt: skip
         self._last, self._open, self._ended_ns = alarm, None, seen.pts_ns
         return event
@@ -283,7 +288,7 @@ class Alarm:
         regions = sorted((t.last.region for t in tracks), key=lambda region: -region.area)
         return Event(
             alarm.alarm_id, alarm.sequence, kind, self.camera, seen.pts_ns, seen.utc,
-            onset_ns=best.first_ns, why=words + self._why(best, seen.pts_ns),
+            onset_ns=best.first_ns, reason=words + self._why(best, seen.pts_ns),
             score=self._score(best, seen.pts_ns), regions=tuple(regions),
         )  # fmt: skip
 
@@ -294,14 +299,14 @@ class Alarm:
         region = track.last.region
         growth = track.growth(0)
         judged_s = (now_ns - since_ns) / _NS
-        said = [f"seen in {len(sightings)} of {len(self._looks)} looks over {judged_s:.0f} s"]
+        said = [f"seen in {len(sightings)} of {len(self._looks)} inferences over {judged_s:.0f} s"]
         if abs(growth) >= 0.05:  # noqa: PLR2004  less is within the flicker of a mask
             verb = "grew" if growth > 0 else "shrank"
             said.append(f"{verb} {abs(growth) * 100:.0f} % in {first_s:.0f} s")
         place = "anchored" if track.drift(since_ns) < self.rule.max_drift / 2 else "drifting"
-        said.append(f"{place} at {region.base[0]:.2f}, {region.base[1]:.2f}")
+        said.append(f"{place} at {region.ground_point[0]:.2f}, {region.ground_point[1]:.2f}")
         said.append(f"covers {region.area * 100:.2g} % of the picture")
-        mean = math.fsum(seen.region.mean for seen in sightings) / len(sightings)
+        mean = math.fsum(seen.region.confidence for seen in sightings) / len(sightings)
         said.append(f"mean probability {mean:.2f}")
         return ", ".join(said)
 

@@ -146,7 +146,7 @@ def together(regions: Sequence[Detection]) -> Detection:
     area = math.fsum(region.area for region in regions)
     largest = max(region.area for region in regions)
     lefts, tops, rights, bottoms = zip(*(region.box for region in regions), strict=True)
-    lowest = max((r for r in regions if r.area >= largest / 4), key=lambda r: r.base[1])
+    lowest = max((r for r in regions if r.area >= largest / 4), key=lambda r: r.ground_point[1])
     known = [region for region in regions if region.motion is not None]
     return Detection(
         box=(min(lefts), min(tops), max(rights), max(bottoms)),
@@ -154,9 +154,9 @@ def together(regions: Sequence[Detection]) -> Detection:
             math.fsum(r.centroid[0] * r.area for r in regions) / area,
             math.fsum(r.centroid[1] * r.area for r in regions) / area,
         ),
-        base=lowest.base,
+        ground_point=lowest.ground_point,
         area=area,
-        mean=math.fsum(r.mean * r.area for r in regions) / area,
+        confidence=math.fsum(r.confidence * r.area for r in regions) / area,
         peak=max(region.peak for region in regions),
         motion=(
             math.fsum((r.motion or 0) * r.area for r in known) / math.fsum(r.area for r in known)
@@ -174,7 +174,7 @@ def _distance(one: Detection, other: Detection) -> float:
     """Below 1 when both may be the same plume: overlapping boxes or bases close together."""
     left, top = max(one.box[0], other.box[0]), max(one.box[1], other.box[1])
     right, bottom = min(one.box[2], other.box[2]), min(one.box[3], other.box[3])
-    apart = math.dist(one.base, other.base) / _NEAR
+    apart = math.dist(one.ground_point, other.ground_point) / _NEAR
     if right > left and bottom > top:
         shared = (right - left) * (bottom - top)
         smaller = min(_size(one), _size(other))
@@ -192,4 +192,6 @@ def _median(values: Sequence[float]) -> float:
 
 
 def _median_base(seen: Sequence[TrackPoint]) -> tuple[float, float]:
-    return _median([s.region.base[0] for s in seen]), _median([s.region.base[1] for s in seen])
+    return _median([s.region.ground_point[0] for s in seen]), _median(
+        [s.region.ground_point[1] for s in seen]
+    )

@@ -208,7 +208,7 @@ class CameraRuntime:
 
     def _tell(self, event: Event) -> None:
         if self.alarm is not None and not self._site.channels_of(self._settings):
-            self.alarm.confirmed(event.alarm_id)  # Nobody is to be told: the disk knows.
+            self.alarm.mark_delivered(event.alarm_id)  # Nobody is to be told: the disk knows.
         if self._site.on_event is not None:
             self._site.on_event(event)
 

@@ -135,9 +135,9 @@ class DetectionPass:
         writer = DetectionLogWriter(folder)
         try:
             for number, frame in enumerate(self._judged(), 1):
-                assert frame.smoke is not None, "who was looked at has a map"
+                assert frame.segmentation is not None, "who was looked at has a map"
                 assert frame.alarm_status is not None, "who was looked at was judged"
-                writer.add(frame.smoke, frame.alarm_status)
+                writer.add(frame.segmentation, frame.alarm_status)
                 self._report(
                     DetectionProgress(frame.pts_ns, self._planned.chunks[-1].end_ns, number)
                 )
@@ -151,7 +151,7 @@ class DetectionPass:
         alarm = Alarm(_CAMERA, alarm_rule(settings))
 
         def told(event: Event, _: Frame) -> None:
-            alarm.confirmed(event.alarm_id)  # Nobody is to be told.
+            alarm.mark_delivered(event.alarm_id)  # Nobody is to be told.
 
         found = detection(alarm, settings, self._watch.models, clock=self._clock, record=told)
         with closing(self._pictures(look_interval_ns(settings))) as pictures:

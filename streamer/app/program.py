@@ -101,7 +101,7 @@ def _beside(
         del channel, when
         camera = by_name.get(event.camera)
         if camera is not None and camera.alarm is not None:
-            camera.alarm.confirmed(event.alarm_id)
+            camera.alarm.mark_delivered(event.alarm_id)
 
     work: dict[str, Callable[[CancelToken], None]] = {}
     if config.notify:

@@ -90,5 +90,5 @@ def _bare(path: Path, model: SmokeModel) -> int:
             picture = Image(decoded)
             seen = SegmentationResult(model(picture.rgb(model.input_size)), pts_ns=number)
             frame = Frame(picture, pts_ns=number, arrived_ns=time.monotonic_ns(), number=number)
-            draw(replace(frame, smoke=seen))
+            draw(replace(frame, segmentation=seen))
     return number

@@ -159,7 +159,7 @@ def _test_notice(channel: str) -> "Notification":
         pts_ns=0,
         utc=now,
         onset_ns=0,
-        why="this is a test: nothing was seen",
+        reason="this is a test: nothing was seen",
         score=0.0,
         regions=(),
     )

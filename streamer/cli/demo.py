@@ -54,7 +54,7 @@ def demo(
         "kind": "summary",
         "onset_s": truth.onset_s,
         "raised_s": round(raised.pts_ns / 1e9, 3),
-        "why": raised.why,
+        "reason": raised.reason,
         "clip": str(clip),
         "evidence": str(folder),
         "overlay": str(overlay),
@@ -62,7 +62,7 @@ def demo(
     say.result(
         record,
         f"smoke from {truth.onset_s:.0f} s, alarm at {raised.pts_ns / 1e9:.0f} s\n"
-        f"why       {raised.why}\nclip      {clip}\nevidence  {folder}\noverlay   {overlay}",
+        f"reason    {raised.reason}\nclip      {clip}\nevidence  {folder}\noverlay   {overlay}",
     )
 
 

@@ -51,7 +51,7 @@ def list_events(
     from streamer.alarm.event import EventKind
 
     out = output.current()
-    table = Table("time", "camera", "event", "score", "why", "id")
+    table = Table("time", "camera", "event", "score", "reason", "id")
     with open_store(config, data_dir) as store:
         for recorded in store.events(
             camera=camera,
@@ -64,7 +64,7 @@ def list_events(
             event = recorded.event
             local = event.utc.astimezone().isoformat(" ", "seconds")
             score = f"{event.score:.2f}"
-            table.add_row(local, event.camera, event.kind.value, score, event.why, event.id)
+            table.add_row(local, event.camera, event.kind.value, score, event.reason, event.id)
     out.say(table if table.row_count else "no events")
 
 
@@ -186,7 +186,7 @@ def _page(recorded: "RecordedEvent", record: dict[str, Any]) -> "RenderableType"
         "camera": event.camera,
         "time": event.utc.astimezone().isoformat(" ", "milliseconds"),
         "in the stream": f"{event.pts_ns / 1e9:.3f} s, first seen at {event.onset_ns / 1e9:.3f} s",
-        "why": event.why,
+        "reason": event.reason,
         "score": f"{event.score:.2f}",
         "evidence": recorded.evidence or "none",
     }

@@ -66,7 +66,7 @@ def replay(
 
 def show_event(event: "Event") -> None:
     """Write an event as `replay` and `watch` do."""
-    line = f"{event.pts_ns / 1e9:10.1f} s  {event.camera}  {event.kind.value}: {event.why}"
+    line = f"{event.pts_ns / 1e9:10.1f} s  {event.camera}  {event.kind.value}: {event.reason}"
     output.current().result(event.as_json(), line)
 
 

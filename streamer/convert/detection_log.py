@@ -161,5 +161,5 @@ def _look(record: dict[str, Any]) -> _Look:
 
 
 def _region(record: dict[str, Any]) -> Detection:
-    places = {name: tuple(record[name]) for name in ("box", "centroid", "base")}
+    places = {name: tuple(record[name]) for name in ("box", "centroid", "ground_point")}
     return Detection(**{**record, **places})

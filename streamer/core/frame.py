@@ -22,20 +22,20 @@ class SegmentationResult:
     motion: NDArray[np.float32] | None = None
     """Change since a second ago, of the map's size, 1 as the whole picture; `None` if unknown."""
 
-    view: NDArray[np.float32] | None = None
+    scene_signature: NDArray[np.float32] | None = None
     """What the camera's view was known by at that moment; `None` for cameras that move."""
 
-    compared: bool = False
+    used_background: bool = False
     """Whether the network had a background to compare the picture with."""
 
 
 class AlarmState(enum.Enum):
     """What a camera's alarm thinks of the view."""
 
-    QUIET = "quiet"
+    IDLE = "idle"
     """Nothing that looks like smoke, or not for long enough."""
 
-    SUSPECTED = "suspected"
+    PENDING = "pending"
     """Something looks like smoke; time will tell."""
 
     ALARM = "alarm"
@@ -52,13 +52,13 @@ class Detection:
     centroid: tuple[float, float]
     """x, y, each 0 to 1, weighted by probability."""
 
-    base: tuple[float, float]
+    ground_point: tuple[float, float]
     """x, y of the lowest part: where a plume is anchored."""
 
     area: float
     """Share of the picture, 0 to 1."""
 
-    mean: float
+    confidence: float
     """Mean probability of the surest quarter of it, 0 to 1: the rim of a plume is never sure."""
 
     peak: float
@@ -113,7 +113,7 @@ class Frame:
     enhanced: bool = False
     """Made brighter by the enhance stage. Shown and stored, never used as evidence."""
 
-    smoke: SegmentationResult | None = None
+    segmentation: SegmentationResult | None = None
     """Set by the segment stage."""
 
     alarm_status: AlarmStatus | None = None
@@ -122,7 +122,7 @@ class Frame:
     @property
     def has_fresh_result(self) -> bool:
         """Whether a network looked at this very frame, rather than at an earlier one."""
-        return self.smoke is not None and self.smoke.pts_ns == self.pts_ns
+        return self.segmentation is not None and self.segmentation.pts_ns == self.pts_ns
 
     def __repr__(self) -> str:
         size = f"{self.image.width}x{self.image.height}"

@@ -63,8 +63,8 @@ def find_regions(
             moved = None if motion is None else float(motion[part][inside].mean())
             region = _measure(inside, chance, (x, y), pixels, probability.shape)
             sure = _surest(said[part][inside])
-            found.append(replace(region, mean=sure, motion=moved))
-    found.sort(key=lambda region: (-region.area * region.mean, region.box))
+            found.append(replace(region, confidence=sure, motion=moved))
+    found.sort(key=lambda region: (-region.area * region.confidence, region.box))
     return tuple(found[:_MOST])
 
 
@@ -93,8 +93,8 @@ def _measure(
     return Detection(
         box=(left / width, top / height, (left + columns) / width, (top + rows) / height),
         centroid=((left + float(across)) / width, (top + float(down)) / height),
-        base=((left + float(foot_x)) / width, (top + rows) / height),
+        ground_point=((left + float(foot_x)) / width, (top + rows) / height),
         area=pixels / (height * width),
-        mean=total / pixels,
+        confidence=total / pixels,
         peak=float(chance.max()),
     )

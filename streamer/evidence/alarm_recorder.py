@@ -90,7 +90,9 @@ class AlarmRecorder:
         if self._store is not None:
             picture = None if folder is None else folder / f"overlay-{event.sequence}.jpg"
             self._store.add(event, evidence=folder, picture=picture, channels=self._channels)
-        _log.warning(event.kind.value, camera=event.camera, alarm=event.alarm_id, why=event.why)
+        _log.warning(
+            event.kind.value, camera=event.camera, alarm=event.alarm_id, reason=event.reason
+        )
         self._on_event(event)
 
     def _write_evidence(self, event: Event, frame: Frame) -> Path | None:

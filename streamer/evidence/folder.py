@@ -92,8 +92,8 @@ class EvidenceFolder:
             folder.mkdir(parents=True, exist_ok=True)
             _write(folder / f"still-{number}.jpg", _jpeg(frame.image))
             _write(folder / f"overlay-{number}.jpg", _jpeg(self._draw(frame)))
-            if frame.smoke is not None:
-                _write(folder / f"mask-{number}.png", _mask(frame.smoke.probability))
+            if frame.segmentation is not None:
+                _write(folder / f"mask-{number}.png", _mask(frame.segmentation.probability))
             _write(folder / f"event-{number}.json", self._facts(event, frame))
             self._seal(folder)
         return folder

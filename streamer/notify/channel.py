@@ -79,7 +79,7 @@ class Notification:
 def _text(event: Event) -> str:
     # The local time with its offset: people act by it, and it cannot be misread.
     seen = event.utc.astimezone().isoformat(sep=" ", timespec="seconds")
-    return f"{event.why}\n{event.camera}, {seen}, score {event.score:.2f}\n{event.id}"
+    return f"{event.reason}\n{event.camera}, {seen}, score {event.score:.2f}\n{event.id}"
 
 
 class DeliveryFailed(Exception):  # noqa: N818  states a fact

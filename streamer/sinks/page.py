@@ -17,7 +17,7 @@ _PAGE: Final = """<!doctype html>
          grid-template-columns: repeat(auto-fill, minmax(min(28rem, 100%), 1fr)); }
   figure { margin: 0; background: #1e2328; border-radius: .4rem; overflow: hidden;
            outline: 2px solid transparent; }
-  figure.alarm { outline-color: #e5484d; } figure.suspected { outline-color: #f5a524; }
+  figure.alarm { outline-color: #e5484d; } figure.pending { outline-color: #f5a524; }
   img { width: 100%; aspect-ratio: 16 / 9; object-fit: contain; background: #000; display: block; }
   figcaption { display: flex; justify-content: space-between; padding: .45rem .7rem; }
   .what { color: #9aa4ad; }

@@ -64,7 +64,7 @@ class StatusSink:
         # All below are guarded by _lock.
         self._frames = 0
         self._arrivals: deque[int] = deque(maxlen=_RATE_OVER)
-        self._alarm = AlarmState.QUIET
+        self._alarm = AlarmState.IDLE
         self._size: tuple[int, int] | None = None
 
     def __call__(self, frames: Iterator[Frame]) -> None:

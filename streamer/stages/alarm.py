@@ -80,27 +80,31 @@ class AlarmStage:
             yield judged
 
     def _judge(self, frame: Frame) -> Event | None:
-        assert frame.smoke is not None, "who was looked at has a map"
+        assert frame.segmentation is not None, "who was looked at has a map"
         rule = self._alarm.rule
-        threshold = self._threshold * (rule.hysteresis_ratio if self._alarm.alert else 1)
+        threshold = self._threshold * (
+            rule.hysteresis_ratio if self._alarm.active_or_pending else 1
+        )
         utc = self._clock.utc_at(frame.arrived_ns)
         regions = find_regions(
-            self._news(frame.smoke, utc),
+            self._news(frame.segmentation, utc),
             threshold=threshold,
             outline=self._outline,
             zones=self._zones,
             min_area=rule.min_area,
-            motion=frame.smoke.motion,
-            said=frame.smoke.probability,
+            motion=frame.segmentation.motion,
+            said=frame.segmentation.probability,
         )
         event = self._alarm.update(
-            Observation(frame.pts_ns, utc, regions, compared=frame.smoke.compared)
+            Observation(
+                frame.pts_ns, utc, regions, used_background=frame.segmentation.used_background
+            )
         )
         if self._background is not None:
-            self._background.hold = self._alarm.alert
+            self._background.hold = self._alarm.active_or_pending
         if self._usual is not None:
             burns = self._alarm.alarm_status.state is AlarmState.ALARM
-            self._usual.learn(frame.smoke.probability, utc, frame.pts_ns, hold=burns)
+            self._usual.learn(frame.segmentation.probability, utc, frame.pts_ns, hold=burns)
             self._keep_now_and_then(frame.pts_ns)
         return event
 
@@ -108,7 +112,7 @@ class AlarmStage:
         """What exceeds the usual."""
         if self._usual is None:
             return smoke.probability
-        if self._usual.see(smoke.view):
+        if self._usual.see(smoke.scene_signature):
             _log.info("another view: learns anew what is usual", camera=self._alarm.camera)
         return self._usual.excess(smoke.probability, utc)
 

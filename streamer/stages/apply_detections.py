@@ -52,4 +52,4 @@ class ApplyDetections:
                 continue
             smoke, alarm_status = look
             old = frame.pts_ns - smoke.pts_ns > self._carried_ns
-            yield replace(shown, smoke=None if old else smoke, alarm_status=alarm_status)
+            yield replace(shown, segmentation=None if old else smoke, alarm_status=alarm_status)

@@ -87,7 +87,7 @@ class _Look(NamedTuple):
     image: NDArray[np.uint8]
     """(h, w, 3) RGB: what was looked at."""
     probability: NDArray[np.float32]
-    compared: bool
+    used_background: bool
 
 
 class Segment:
@@ -130,12 +130,12 @@ class Segment:
         last: SegmentationResult | None = None
         for frame in frames:
             if frame.synthetic:
-                yield frame if last is None else replace(frame, smoke=last)
+                yield frame if last is None else replace(frame, segmentation=last)
                 continue
             if self._timetable.due(frame.pts_ns) or last is None:
                 last = self._look(frame)
             old = frame.pts_ns - last.pts_ns > self._carried_ns
-            yield frame if old else replace(frame, smoke=last)
+            yield frame if old else replace(frame, segmentation=last)
 
     def _look(self, frame: Frame) -> SegmentationResult:
         picture = frame.image if self._brighten is None else self._brighten(frame)
@@ -149,7 +149,7 @@ class Segment:
         # In the map, because the stage that asks for it runs behind this one.
         view = self._background.view.signature if self._background else None
         return SegmentationResult(
-            look.probability, frame.pts_ns, motion, view, compared=look.compared
+            look.probability, frame.pts_ns, motion, view, used_background=look.used_background
         )
 
     def _by_rgb(self, picture: Image, pts_ns: int, *, lifted: bool) -> _Look:

@@ -11,8 +11,8 @@ from streamer.core.frame import AlarmState, Frame
 from streamer.core.image import Image
 
 _COLORS: Final[dict[AlarmState, Color]] = {
-    AlarmState.QUIET: GREEN,
-    AlarmState.SUSPECTED: AMBER,
+    AlarmState.IDLE: GREEN,
+    AlarmState.PENDING: AMBER,
     AlarmState.ALARM: RED,
 }
 _FLOOR: Final = 0.35
@@ -56,19 +56,19 @@ class Overlay:
         """The picture of *frame* with what was found in it."""
         canvas = frame.image.canvas()
         painter = Painter(canvas)
-        state = frame.alarm_status.state if frame.alarm_status else AlarmState.QUIET
-        if frame.alarm_status is not None and frame.smoke is not None:
+        state = frame.alarm_status.state if frame.alarm_status else AlarmState.IDLE
+        if frame.alarm_status is not None and frame.segmentation is not None:
             color = _COLORS[state]
             for region in frame.alarm_status.regions:
-                painter.tint(frame.smoke.probability, region.box, color, floor=_FLOOR)
-                painter.outline(frame.smoke.probability, region.box, color, floor=_FLOOR)
+                painter.tint(frame.segmentation.probability, region.box, color, floor=_FLOOR)
+                painter.outline(frame.segmentation.probability, region.box, color, floor=_FLOOR)
                 painter.box(region.box, color)
                 left, top = (
                     round(region.box[0] * painter.width),
                     round(region.box[1] * painter.height),
                 )
                 above = top - 2 * painter.text_height
-                painter.text(f"smoke {region.mean:.2f}", (left, above), color, scale=0.8)
+                painter.text(f"smoke {region.confidence:.2f}", (left, above), color, scale=0.8)
         self._status(painter, frame, state)
         return canvas.picture()
 

@@ -19,6 +19,9 @@ EVENT_COLUMNS: Final = (
 )
 """What `recorded_event` reads."""
 
+_RENAMED: Final = {"base": "ground_point", "mean": "confidence"}
+"""Fields of a region as they were called in rows before version 0.2."""
+
 
 @dataclass(frozen=True, slots=True)
 class RecordedEvent:
@@ -69,7 +72,7 @@ def event_columns(event: Event) -> dict[str, Any]:
         "pts_ns": int(event.pts_ns),
         "utc_us": to_us(event.utc),
         "onset_ns": int(event.onset_ns),
-        "why": event.why,
+        "why": event.reason,
         "score": float(event.score),
         "regions": json.dumps([asdict(region) for region in event.regions], default=float),
     }
@@ -85,7 +88,7 @@ def recorded_event(row: sqlite3.Row) -> RecordedEvent:
         pts_ns=row["pts_ns"],
         utc=from_us(row["utc_us"]),
         onset_ns=row["onset_ns"],
-        why=row["why"],
+        reason=row["why"],
         score=row["score"],
         regions=tuple(_region(values) for values in json.loads(row["regions"])),
     )
@@ -99,7 +102,8 @@ def recorded_event(row: sqlite3.Row) -> RecordedEvent:
 
 
 def _region(values: dict[str, Any]) -> Detection:
-    pairs = {name: tuple(values[name]) for name in ("box", "centroid", "base")}
+    values = {_RENAMED.get(name, name): value for name, value in values.items()}
+    pairs = {name: tuple(values[name]) for name in ("box", "centroid", "ground_point")}
     return Detection(**{**values, **pairs})
 
 

@@ -12,7 +12,7 @@ from .test_demo_and_replay import run
 
 pytestmark = [pytest.mark.data, pytest.mark.slow]
 
-PLATES = {"QUIET": (92, 80), "SUSPECTED": (40, 168), "ALARM": (105, 225)}
+PLATES = {"IDLE": (92, 80), "PENDING": (40, 168), "ALARM": (105, 225)}
 """Chroma of the word in the top left corner."""
 
 

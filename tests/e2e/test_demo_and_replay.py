@@ -60,7 +60,7 @@ def test_the_same_file_and_configuration_give_byte_equal_events(demo, tmp_path):
     assert events
     assert events == two.stdout.splitlines()[:-1]
     raised = json.loads(events[0])
-    assert {"kind", "camera", "media_s", "why", "score", "box"} <= set(raised)
+    assert {"kind", "camera", "media_s", "reason", "score", "box"} <= set(raised)
     assert (raised["kind"], raised["camera"]) == ("raised", "north")
     told = json.loads(summary)
     assert {"kind", "frames", "media_seconds", "wall_seconds", "raised"} == set(told)

@@ -12,7 +12,12 @@ from streamer.notify import DeliveryFailed, Notification
 
 START = datetime(2026, 7, 1, 12, tzinfo=UTC)
 REGION = Detection(
-    box=(0.4, 0.4, 0.5, 0.6), centroid=(0.45, 0.5), base=(0.41, 0.52), area=0.01, mean=0.7, peak=0.9
+    box=(0.4, 0.4, 0.5, 0.6),
+    centroid=(0.45, 0.5),
+    ground_point=(0.41, 0.52),
+    area=0.01,
+    confidence=0.7,
+    peak=0.9,
 )
 
 
@@ -44,7 +49,7 @@ def event(
         pts_ns=1_500_000_000 + sequence,
         utc=START + timedelta(seconds=sequence),
         onset_ns=0,
-        why="grew 38 % in 20 s, anchored at 0.41, 0.52",
+        reason="grew 38 % in 20 s, anchored at 0.41, 0.52",
         score=0.87,
         regions=(REGION,),
     )

@@ -14,13 +14,15 @@ from streamer.detect.regions import find_regions
 NS = 1_000_000_000
 
 
-def region(left, top, right, bottom, *, area=None, mean=0.8, peak=0.9, motion=None, base=None):
+def region(
+    left, top, right, bottom, *, area=None, confidence=0.8, peak=0.9, motion=None, ground_point=None
+):
     return Detection(
         box=(left, top, right, bottom),
         centroid=((left + right) / 2, (top + bottom) / 2),
-        base=base or ((left + right) / 2, bottom),
+        ground_point=ground_point or ((left + right) / 2, bottom),
         area=area or (right - left) * (bottom - top),
-        mean=mean,
+        confidence=confidence,
         peak=peak,
         motion=motion,
     )
@@ -189,14 +191,14 @@ def test_numbers_are_never_given_twice():
 
 
 def test_parts_together_weigh_by_area_and_stand_on_the_lowest_large_part():
-    large = region(0.2, 0.2, 0.4, 0.4, area=0.03, mean=0.6, peak=0.7, motion=2.0)
-    low = region(0.3, 0.5, 0.4, 0.7, area=0.01, mean=0.8, peak=0.9, motion=None)
-    speck = region(0.9, 0.8, 0.91, 0.81, area=0.005, mean=0.8, peak=0.8, motion=8.0)
+    large = region(0.2, 0.2, 0.4, 0.4, area=0.03, confidence=0.6, peak=0.7, motion=2.0)
+    low = region(0.3, 0.5, 0.4, 0.7, area=0.01, confidence=0.8, peak=0.9, motion=None)
+    speck = region(0.9, 0.8, 0.91, 0.81, area=0.005, confidence=0.8, peak=0.8, motion=8.0)
     whole = together([large, low, speck])
     assert whole.box == (0.2, 0.2, 0.91, 0.81)
     assert whole.area == pytest.approx(0.045)
-    assert whole.base == low.base
-    assert whole.mean == pytest.approx((0.6 * 3 + 0.8 * 1.5) / 4.5)
+    assert whole.ground_point == low.ground_point
+    assert whole.confidence == pytest.approx((0.6 * 3 + 0.8 * 1.5) / 4.5)
     assert whole.peak == 0.9
     assert whole.motion == pytest.approx((2 * 6 + 8 * 1) / 7)
     x = (0.3 * 6 + 0.35 * 2 + 0.905) / 9
@@ -243,7 +245,7 @@ def test_shrinking_is_negative_growth():
 def test_drift_is_the_way_of_the_base_less_for_the_large():
     walk = [(0.1, 0.6), (0.2, 0.7), (0.4, 1.0)]
     for area, excused in [(0.01, 1.8), (0.25, 5.0)]:
-        found = track(*[region(0.1, 0.1, 0.5, 0.5, area=area, base=at) for at in walk])
+        found = track(*[region(0.1, 0.1, 0.5, 0.5, area=area, ground_point=at) for at in walk])
         assert found.drift(0) == pytest.approx(0.5 / excused)
         assert found.drift(NS) == 0
 

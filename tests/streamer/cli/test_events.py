@@ -26,7 +26,7 @@ REGION = Detection((0.1, 0.2, 0.3, 0.4), (0.2, 0.3), (0.2, 0.4), 0.02, 0.7, 0.9)
 def event(camera: str, sequence: int, kind: EventKind, *, ago: timedelta) -> Event:
     return Event(
         f"{camera}-1", sequence, kind, camera, pts_ns=5_000_000_000, utc=NOW - ago,
-        onset_ns=2_000_000_000, why="grew 38 % in 20 s", score=0.83,
+        onset_ns=2_000_000_000, reason="grew 38 % in 20 s", score=0.83,
         regions=() if kind is EventKind.CLEARED else (REGION,),
     )  # fmt: skip
 

@@ -9,16 +9,17 @@ from streamer.core.frame import AlarmState, AlarmStatus, Detection, Segmentation
 
 NS = 1_000_000_000
 REGION = Detection(
-    box=(0.1, 0.2, 0.3, 0.4), centroid=(0.2, 0.3), base=(0.2, 0.4), area=0.01, mean=0.7,
+    box=(0.1, 0.2, 0.3, 0.4), centroid=(0.2, 0.3), ground_point=(0.2, 0.4),
+    area=0.01, confidence=0.7,
     peak=0.9, motion=0.25,
 )  # fmt: skip
 STILL = Detection((0.0, 0.0, 1.0, 1.0), (0.5, 0.5), (0.5, 1.0), 1.0, 0.5, 0.5)
 VERDICTS = [
-    AlarmStatus(AlarmState.QUIET, 0),
-    AlarmStatus(AlarmState.SUSPECTED, NS, (REGION,)),
+    AlarmStatus(AlarmState.IDLE, 0),
+    AlarmStatus(AlarmState.PENDING, NS, (REGION,)),
     AlarmStatus(AlarmState.ALARM, 2 * NS, (REGION, STILL)),
     AlarmStatus(AlarmState.ALARM, 2 * NS),
-    AlarmStatus(AlarmState.QUIET, 4 * NS),
+    AlarmStatus(AlarmState.IDLE, 4 * NS),
     AlarmStatus(AlarmState.ALARM, 5 * NS, (STILL,)),
 ]
 

@@ -249,7 +249,7 @@ def first_alarm_s(usual, show, *, seconds, start_s=0):
         probability = show(second - start_s)
         excess = usual.excess(probability, NOON)
         regions = find_regions(excess, threshold=THRESHOLD, min_area=0.0002, said=probability)
-        event = alarm.update(Observation(second * NS, NOON, regions, compared=True))
+        event = alarm.update(Observation(second * NS, NOON, regions, used_background=True))
         if event is not None:
             return second - start_s, alarm
         burns = alarm.alarm_status.state is AlarmState.ALARM
@@ -262,10 +262,10 @@ def test_a_spot_that_smoulders_below_the_alarm_is_no_longer_suspected_after_an_h
     usual = FalsePositivePrior()
     raised, alarm = first_alarm_s(usual, lambda _: spot(chance), seconds=200)
     assert raised is None
-    assert alarm.alarm_status.state is AlarmState.SUSPECTED
+    assert alarm.alarm_status.state is AlarmState.PENDING
     raised, alarm = first_alarm_s(usual, lambda _: spot(chance), seconds=3600, start_s=200)
     assert raised is None
-    assert alarm.alarm_status.state is AlarmState.QUIET
+    assert alarm.alarm_status.state is AlarmState.IDLE
 
 
 def plume(second, *, y=100, x=40):

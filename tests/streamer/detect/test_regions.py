@@ -33,8 +33,8 @@ def test_an_even_rectangle_has_the_measures_of_a_rectangle():
     assert region.box == (0.25, 0.2, 0.75, 0.6)
     assert region.area == 40 / 200
     assert region.centroid == pytest.approx((0.5, 0.4))
-    assert region.base == pytest.approx((0.5, 0.6))
-    assert region.mean == region.peak == 0.75
+    assert region.ground_point == pytest.approx((0.5, 0.6))
+    assert region.confidence == region.peak == 0.75
     assert region.motion is None
 
 
@@ -44,7 +44,7 @@ def test_one_pixel_in_a_corner_is_a_region_that_ends_at_the_border():
     (region,) = find_regions(probability, threshold=0.5)
     assert region.box == (19 / 20, 9 / 10, 1, 1)
     assert region.centroid == pytest.approx((19.5 / 20, 9.5 / 10))
-    assert region.base == pytest.approx((19.5 / 20, 1))
+    assert region.ground_point == pytest.approx((19.5 / 20, 1))
     assert region.area == 1 / 200
 
 
@@ -60,7 +60,7 @@ def test_the_mean_is_that_of_the_surest_quarter():
     probability = empty()
     probability[0, :8] = [0.9, 0.5, 0.5, 0.5, 0.7, 0.5, 0.5, 0.5]
     (region,) = find_regions(probability, threshold=0.6)
-    assert region.mean == pytest.approx(0.8)
+    assert region.confidence == pytest.approx(0.8)
     assert region.peak == pytest.approx(0.9)
 
 
@@ -71,7 +71,7 @@ def test_the_base_is_the_middle_of_the_lowest_tenth():
     (region,) = find_regions(probability, threshold=0.5)
     # The lowest three of thirty rows: one of ten pixels from 10, two of four from 16.
     middle = (10 * 15 + 2 * 4 * 18) / 18
-    assert region.base == pytest.approx((middle / 40, 30 / 40))
+    assert region.ground_point == pytest.approx((middle / 40, 30 / 40))
 
 
 def test_a_region_grows_over_its_rim_but_a_rim_alone_is_none():
@@ -176,17 +176,17 @@ def test_measures_agree_with_each_other_and_with_the_map(probability, threshold)
         assert 0 <= top < bottom <= 1
         assert left < region.centroid[0] < right
         assert top < region.centroid[1] < bottom
-        assert left < region.base[0] < right
-        assert region.base[1] == bottom
+        assert left < region.ground_point[0] < right
+        assert region.ground_point[1] == bottom
         assert 1 / probability.size <= region.area
         assert region.area <= (right - left) * (bottom - top) + 1e-9
         assert threshold < region.peak <= 1
-        assert threshold * 0.75 < region.mean <= region.peak + 1e-6
+        assert threshold * 0.75 < region.confidence <= region.peak + 1e-6
         box = np.s_[
             round(top * height) : round(bottom * height), round(left * width) : round(right * width)
         ]
         assert region.peak <= probability[box].max()
-    alarm = [region.area * region.mean for region in regions]
+    alarm = [region.area * region.confidence for region in regions]
     assert alarm == sorted(alarm, reverse=True)
 
 
@@ -212,6 +212,10 @@ def test_a_picture_moved_by_whole_pixels_moves_its_regions(probability, rows, co
     for old, new in zip(before, after, strict=True):
         shift = (right, down, right, down)
         assert new.box == pytest.approx([a + b for a, b in zip(old.box, shift, strict=True)])
-        assert new.base == pytest.approx((old.base[0] + right, old.base[1] + down))
-        same = dataclasses.replace(new, box=old.box, centroid=old.centroid, base=old.base)
+        assert new.ground_point == pytest.approx(
+            (old.ground_point[0] + right, old.ground_point[1] + down)
+        )
+        same = dataclasses.replace(
+            new, box=old.box, centroid=old.centroid, ground_point=old.ground_point
+        )
         assert same == old

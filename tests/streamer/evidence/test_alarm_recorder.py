@@ -28,7 +28,9 @@ from tests.support.packets import SECOND, STEP, pictures, pictures_of, real_pack
 ROOT = Path(__file__).resolve().parents[3]
 START = datetime(2026, 8, 1, 14, 5, tzinfo=UTC)
 PROVENANCE = Provenance("streamer 0.1.0", "smoke", "ab" * 32, "openvino", 0.5, "cd" * 32)
-SEEN = replace(frame(125), smoke=SegmentationResult(np.full((4, 6), 0.5, np.float32), 125 * STEP))
+SEEN = replace(
+    frame(125), segmentation=SegmentationResult(np.full((4, 6), 0.5, np.float32), 125 * STEP)
+)
 SEALED = ["event-0.json", "mask-0.png", "overlay-0.jpg", "still-0.jpg"]
 
 

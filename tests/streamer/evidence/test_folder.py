@@ -40,7 +40,7 @@ def smoky(probability=MAP) -> Frame:
         pts_ns=1_500_000_000,
         arrived_ns=1_600_000_000,
         number=38,
-        smoke=SegmentationResult(probability, 1_500_000_000),
+        segmentation=SegmentationResult(probability, 1_500_000_000),
         alarm_status=AlarmStatus(AlarmState.ALARM, 0, (REGION,)),
     )
 
@@ -110,7 +110,7 @@ def test_a_map_that_leaves_0_to_1_is_cut_there_and_does_not_wrap_round(evidence)
 
 
 def test_a_frame_that_no_network_looked_at_has_no_mask(evidence):
-    folder = evidence.write(event(), replace(smoky(), smoke=None))
+    folder = evidence.write(event(), replace(smoky(), segmentation=None))
     assert names(folder) == ["event-0.json", "manifest.json", "overlay-0.jpg", "still-0.jpg"]
     assert verify(folder) == []
 
@@ -122,7 +122,7 @@ def test_the_event_s_file_tells_when_why_and_what_decided(folder):
         "kind": "raised", "id": "north-1-0", "alarm_id": "north-1", "camera": "north",
         "media_s": 1.5, "pts_ns": 1_500_000_000, "onset_s": 0.0, "onset_ns": 0,
         "utc": "2026-07-01T12:00:00.000+00:00",
-        "why": "grew 38 % in 20 s, anchored at 0.41, 0.52",
+        "reason": "grew 38 % in 20 s, anchored at 0.41, 0.52",
         "score": 0.87, "box": [0.4, 0.4, 0.5, 0.6], "frame": 38, "width": 320, "height": 180,
         "provenance": {
             "program": "streamer 0.1.0", "model": "smoke", "model_digest": "ab" * 32,
@@ -130,7 +130,7 @@ def test_the_event_s_file_tells_when_why_and_what_decided(folder):
         },
     }  # fmt: skip
     assert region[0]["box"] == [0.4, 0.4, 0.5, 0.6]
-    assert (region[0]["mean"], region[0]["peak"], region[0]["motion"]) == (0.7, 0.9, None)
+    assert (region[0]["confidence"], region[0]["peak"], region[0]["motion"]) == (0.7, 0.9, None)
 
 
 def test_updated_and_cleared_add_to_the_folder_and_change_nothing_in_it(evidence, folder):

@@ -27,7 +27,7 @@ def test_before_the_first_picture_nothing_is_claimed():
     status = StatusSink("north", clock=StepClock()).status()
     assert (status.camera, status.frames, status.rate) == ("north", 0, 0.0)
     assert status.last_utc is status.age_s is status.size is None
-    assert status.alarm is AlarmState.QUIET
+    assert status.alarm is AlarmState.IDLE
 
 
 def test_the_age_is_that_of_the_newest_picture_and_grows():
@@ -95,11 +95,11 @@ def test_the_alarm_is_that_of_the_newest_verdict():
     monitor = StatusSink("north", clock=StepClock())
     states = []
     for number, state in enumerate(
-        [AlarmState.SUSPECTED, AlarmState.ALARM, AlarmState.QUIET, AlarmState.SUSPECTED]
+        [AlarmState.PENDING, AlarmState.ALARM, AlarmState.IDLE, AlarmState.PENDING]
     ):
         monitor([judged(number, state)])
         states.append(monitor.status().alarm.value)
-    assert states == ["suspected", "alarm", "quiet", "suspected"]
+    assert states == ["pending", "alarm", "idle", "pending"]
 
 
 def test_a_picture_without_a_verdict_does_not_end_an_alarm():
@@ -120,7 +120,7 @@ def test_a_snapshot_does_not_change_when_more_comes():
     monitor([frame(0, arrived_ns=0)])
     status = monitor.status()
     monitor([judged(1, AlarmState.ALARM)])
-    assert (status.frames, status.alarm) == (1, AlarmState.QUIET)
+    assert (status.frames, status.alarm) == (1, AlarmState.IDLE)
 
 
 def test_as_json_it_is_plain_and_rounded():
@@ -151,7 +151,7 @@ def test_a_snapshot_taken_while_pictures_come_fits_together():
 
     def changing():
         for number in range(2000):
-            state = AlarmState.ALARM if number % 2 else AlarmState.QUIET
+            state = AlarmState.ALARM if number % 2 else AlarmState.IDLE
             yield judged(number, state, arrived_ns=number * SECOND)
 
     camera = threading.Thread(target=monitor, args=(changing(),))
@@ -162,7 +162,7 @@ def test_a_snapshot_taken_while_pictures_come_fits_together():
     for status in seen:
         if status.frames:
             assert status.age_s == 2001 - status.frames
-            assert status.alarm is (AlarmState.QUIET if status.frames % 2 else AlarmState.ALARM)
+            assert status.alarm is (AlarmState.IDLE if status.frames % 2 else AlarmState.ALARM)
     assert seen[-1].frames == 2000
     assert [status.frames for status in seen] == sorted(status.frames for status in seen)
 

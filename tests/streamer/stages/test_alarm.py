@@ -38,7 +38,7 @@ def frames(chance, seconds, *, start_s=0, view=None):
             pts_ns=pts_ns,
             arrived_ns=pts_ns,
             number=second,
-            smoke=SegmentationResult(probability, pts_ns, view=view),
+            segmentation=SegmentationResult(probability, pts_ns, scene_signature=view),
         )
 
 
@@ -71,8 +71,8 @@ class Station:
 def test_what_smoulders_becomes_usual_and_smoke_there_still_raises():
     station = Station()
     states = station.watch(frames(0.45, 300))
-    assert AlarmState.SUSPECTED in states
-    assert states[-1] is AlarmState.QUIET
+    assert AlarmState.PENDING in states
+    assert states[-1] is AlarmState.IDLE
     assert station.events == []
     assert AlarmState.ALARM in station.watch(frames(0.97, 60, start_s=300))
     assert station.background.hold
@@ -93,11 +93,11 @@ def test_a_view_that_moved_is_learnt_anew_and_known_again_when_it_is_back():
     elsewhere = known(random.repeat(8, 0).repeat(8, 1))
     with capture_logs() as logs:
         states = station.watch(frames(0.45, 10, start_s=302, view=elsewhere))
-        assert AlarmState.SUSPECTED in states
+        assert AlarmState.PENDING in states
     assert [(entry["camera"], entry["event"]) for entry in logs] == [
         ("here", "another view: learns anew what is usual")
     ]
-    assert AlarmState.QUIET is station.watch(frames(0.45, 30, start_s=320))[-1]
+    assert AlarmState.IDLE is station.watch(frames(0.45, 30, start_s=320))[-1]
 
 
 def test_what_was_learnt_is_kept_every_ten_minutes():

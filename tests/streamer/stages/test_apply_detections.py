@@ -18,7 +18,12 @@ from streamer.stages.overlay import Overlay
 NS = 1_000_000_000
 PICTURE = Image.from_rgb(np.full((360, 640, 3), 90, np.uint8))
 REGION = Detection(
-    box=(0.4, 0.4, 0.6, 0.6), centroid=(0.5, 0.5), base=(0.5, 0.6), area=0.04, mean=0.8, peak=0.9
+    box=(0.4, 0.4, 0.6, 0.6),
+    centroid=(0.5, 0.5),
+    ground_point=(0.5, 0.6),
+    area=0.04,
+    confidence=0.8,
+    peak=0.9,
 )
 
 
@@ -36,10 +41,10 @@ class DetectionLog:
     def __getitem__(self, number):
         self.asked.append(number)
         at_ns = self.times[number]
-        states = ((5, AlarmState.ALARM), (2, AlarmState.SUSPECTED), (0, AlarmState.QUIET))
+        states = ((5, AlarmState.ALARM), (2, AlarmState.PENDING), (0, AlarmState.IDLE))
         since, state = next((begin, one) for begin, one in states if at_ns >= begin * NS)
         probability = np.full((24, 40), 0.6, np.float32)
-        regions = () if state is AlarmState.QUIET else (REGION,)
+        regions = () if state is AlarmState.IDLE else (REGION,)
         return SegmentationResult(probability, at_ns), AlarmStatus(state, since * NS, regions)
 
 
@@ -55,22 +60,22 @@ def recalled(looks, shown):
 
 
 def seen(frame):
-    return frame.pts_ns, frame.smoke and frame.smoke.pts_ns, frame.alarm_status
+    return frame.pts_ns, frame.segmentation and frame.segmentation.pts_ns, frame.alarm_status
 
 
 @pytest.mark.parametrize(
     ("at_s", "look_s", "state"),
     [
-        (0, 0, AlarmState.QUIET),
-        (0.999, 0, AlarmState.QUIET),
-        (1, 1, AlarmState.QUIET),
-        (2.5, 2, AlarmState.SUSPECTED),
+        (0, 0, AlarmState.IDLE),
+        (0.999, 0, AlarmState.IDLE),
+        (1, 1, AlarmState.IDLE),
+        (2.5, 2, AlarmState.PENDING),
         (5.02, 5, AlarmState.ALARM),
     ],
 )
 def test_a_frame_gets_the_last_look_at_or_before_its_time(at_s, look_s, state):
     (frame,) = recalled(DetectionLog(*range(10)), frames([round(at_s * NS)]))
-    assert frame.smoke.pts_ns == look_s * NS
+    assert frame.segmentation.pts_ns == look_s * NS
     assert frame.alarm_status.state is state
 
 
@@ -78,19 +83,19 @@ def test_synthetic_frames_carry_the_look_of_the_time_before_and_are_no_look():
     shown = recalled(DetectionLog(0, 1, 2), frames([0, NS // 50, NS, NS + NS // 50]))
     assert [frame.synthetic for frame in shown] == [False, True, False, True]
     assert [frame.has_fresh_result for frame in shown] == [True, False, True, False]
-    assert [frame.smoke.pts_ns for frame in shown] == [0, 0, NS, NS]
+    assert [frame.segmentation.pts_ns for frame in shown] == [0, 0, NS, NS]
 
 
 def test_before_the_first_look_nothing_is_known():
     (frame,) = recalled(DetectionLog(1), frames([NS // 2]))
-    assert (frame.smoke, frame.alarm_status) == (None, None)
+    assert (frame.segmentation, frame.alarm_status) == (None, None)
 
 
 def test_after_a_gap_the_old_map_is_not_shown_but_the_verdict_stays():
     before, after = recalled(DetectionLog(3), frames([7 * NS, 7 * NS + 1]))
-    assert before.smoke.pts_ns == 3 * NS
-    assert after.smoke is None
-    assert after.alarm_status.state is AlarmState.SUSPECTED
+    assert before.segmentation.pts_ns == 3 * NS
+    assert after.segmentation is None
+    assert after.alarm_status.state is AlarmState.PENDING
 
 
 @given(

@@ -65,10 +65,10 @@ def test_looks_come_as_often_as_asked_at_any_frame_rate(rate, interval_s):
 def test_after_a_gap_looks_begin_anew_and_the_old_map_is_not_carried_on():
     times = [0, NS, 50 * NS, 50 * NS + NS // 2, 51 * NS]
     shown = list(Segment(Network(), interval_ns=NS)(iter(frames(times))))
-    assert [frame.smoke.pts_ns for frame in shown] == [0, NS, 50 * NS, 50 * NS, 51 * NS]
+    assert [frame.segmentation.pts_ns for frame in shown] == [0, NS, 50 * NS, 50 * NS, 51 * NS]
     segment = Segment(Network(), interval_ns=10 * NS)
     invented = [replace(frame, synthetic=True) for frame in frames([0, NS])]
-    assert [frame.smoke for frame in segment(iter(invented))] == [None, None]
+    assert [frame.segmentation for frame in segment(iter(invented))] == [None, None]
 
 
 def test_invented_pictures_are_never_looked_at():
@@ -77,7 +77,7 @@ def test_invented_pictures_are_never_looked_at():
     shown = list(Segment(network, interval_ns=NS)(iter([first, replace(second, synthetic=True)])))
     assert len(network.looks) == 1
     assert not shown[1].has_fresh_result
-    assert shown[1].smoke is shown[0].smoke
+    assert shown[1].segmentation is shown[0].segmentation
 
 
 @pytest.mark.parametrize(("again", "left"), [(1.0, 0.9), (0.0, 0.0)])
@@ -85,8 +85,8 @@ def test_what_is_suspect_is_looked_at_again_in_the_cameras_own_pixels(again, lef
     network = Network(again=again)
     (frame,) = Segment(network, interval_ns=NS, suspect=(0.4, 0.3))(iter(frames([0])))
     assert len(network.looks) == 2
-    assert frame.smoke.probability[16, 24] == pytest.approx(left, abs=1e-6)
-    assert not frame.smoke.probability.flags.writeable
+    assert frame.segmentation.probability[16, 24] == pytest.approx(left, abs=1e-6)
+    assert not frame.segmentation.probability.flags.writeable
 
 
 @pytest.mark.parametrize("suspect", [None, (0.9, 0.3)])
@@ -94,7 +94,7 @@ def test_what_is_not_suspect_is_looked_at_once(suspect):
     network = Network()
     (frame,) = Segment(network, interval_ns=NS, suspect=suspect)(iter(frames([0])))
     assert network.looks == [SIZE]
-    assert frame.smoke.probability[16, 24] == pytest.approx(0.81)
+    assert frame.segmentation.probability[16, 24] == pytest.approx(0.81)
 
 
 def test_both_looks_have_the_background_once_there_is_one():
@@ -150,10 +150,10 @@ def test_on_a_gpu_the_planes_are_looked_at_and_what_was_seen_comes_back():
     shown = list(segment(iter(frames([0, NS, 2 * NS]))))
     assert [view.size for view in gpu.asked] == [SIZE, WINDOW] * 3
     assert gpu.asked[0].planes.luma.base is not None, "the decoder's own memory"
-    assert shown[0].smoke.probability[16, 24] == pytest.approx(0.9, abs=1e-6)
-    assert not shown[0].smoke.probability.flags.writeable
-    assert shown[0].smoke.view is not None
-    assert shown[1].smoke.motion is not None
+    assert shown[0].segmentation.probability[16, 24] == pytest.approx(0.9, abs=1e-6)
+    assert not shown[0].segmentation.probability.flags.writeable
+    assert shown[0].segmentation.scene_signature is not None
+    assert shown[1].segmentation.motion is not None
 
 
 class Refusing(Network):
@@ -195,7 +195,7 @@ def test_suspects_are_looked_at_together_and_nothing_is_where_nothing_exceeds():
         iter(frames([0]))
     )
     assert gpu.at_once == [1, 2]
-    assert frame.smoke.probability.max() < 0.1
+    assert frame.segmentation.probability.max() < 0.1
     quiet = ByPlanes()
     list(Segment(Refusing(), on_gpu=quiet, interval_ns=NS, suspect=(0.9, 0.3))(iter(frames([0]))))
     assert quiet.at_once == [1]

@@ -58,9 +58,11 @@ def test_night_comes_out_lit_and_marked_and_the_old_picture_stays():
 def test_times_numbers_and_what_was_found_go_with_it():
     (dark,) = frames(picture(0.1))
     smoke = SegmentationResult(np.zeros((4, 4), np.float32), dark.pts_ns)
-    told = replace(dark, smoke=smoke, alarm_status=AlarmStatus(AlarmState.QUIET, 0), synthetic=True)
+    told = replace(
+        dark, segmentation=smoke, alarm_status=AlarmStatus(AlarmState.IDLE, 0), synthetic=True
+    )
     (after,) = enhance([told])
-    assert after.smoke is smoke
+    assert after.segmentation is smoke
     assert after.alarm_status is told.alarm_status
     assert after.synthetic
     assert (after.pts_ns, after.arrived_ns, after.number) == (0, 0, 0)

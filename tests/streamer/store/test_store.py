@@ -24,14 +24,14 @@ from tests.support.deliveries import START, HandClock, event
 SHARE = st.floats(0, 1)
 POINT = st.tuples(SHARE, SHARE)
 REGIONS = st.builds(
-    Detection, box=st.tuples(SHARE, SHARE, SHARE, SHARE), centroid=POINT, base=POINT, area=SHARE,
-    mean=SHARE, peak=SHARE,
+    Detection, box=st.tuples(SHARE, SHARE, SHARE, SHARE), centroid=POINT, ground_point=POINT,
+    area=SHARE, confidence=SHARE, peak=SHARE,
 )  # fmt: skip
 TEXT = st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=20)
 EVENTS = st.builds(
     Event, alarm_id=TEXT, sequence=st.integers(0, 10**6), kind=st.sampled_from(EventKind),
     camera=TEXT, pts_ns=st.integers(0, 2**62), utc=st.datetimes(timezones=st.just(UTC)),
-    onset_ns=st.integers(0, 2**62), why=TEXT, score=SHARE, regions=st.lists(REGIONS).map(tuple),
+    onset_ns=st.integers(0, 2**62), reason=TEXT, score=SHARE, regions=st.lists(REGIONS).map(tuple),
 )  # fmt: skip
 
 
@@ -66,11 +66,23 @@ def test_times_are_kept_to_the_microsecond(moment):
 
 
 def test_numbers_of_numpy_do_not_lose_an_event(store):
-    region = replace(event().regions[0], mean=np.float32(0.5))
+    region = replace(event().regions[0], confidence=np.float32(0.5))
     what = replace(event(), score=np.float32(0.75), pts_ns=np.int64(7), regions=(region,))
     store.add(what)
     found = store.event(what.id).event
-    assert (found.score, found.pts_ns, found.regions[0].mean) == (0.75, 7, 0.5)
+    assert (found.score, found.pts_ns, found.regions[0].confidence) == (0.75, 7, 0.5)
+
+
+def test_regions_of_an_older_version_are_read(path):
+    with Store(path) as store:
+        store.add(event())
+    with sqlite3.connect(path) as older:
+        older.execute(
+            "UPDATE event SET regions ="
+            """ replace(replace(regions, '"ground_point"', '"base"'), '"confidence"', '"mean"')"""
+        )
+    with Store(path) as store:
+        assert [each.event for each in store.events()] == [event()]
 
 
 def test_an_event_and_its_deliveries_survive_the_program(path):
@@ -90,7 +102,7 @@ def test_adding_an_event_again_changes_nothing(store):
 def test_another_event_under_the_same_id_is_an_error(store):
     store.add(event())
     with pytest.raises(StorageError, match="another event was recorded as 'north-1-0'"):
-        store.add(replace(event(), why="something else"))
+        store.add(replace(event(), reason="something else"))
 
 
 def test_a_channel_named_twice_is_told_once(store):
