@@ -47,10 +47,10 @@ class SamplingPlan:
 class FrameSampler:
     """Measures the GOP length, chooses the decode mode and selects frames. Used by one thread.
 
-    The frames to sample are due on a grid of *interval_ns*. The frame nearest to each grid point is
-    sampled, so the mean rate is as requested at any frame rate and any GOP length up to the
-    interval, and two sampled frames are never further apart than the interval plus the distance
-    of two candidates. Candidates are all frames, or the key frames alone.
+    Frames are due on a grid of *interval_ns*. Candidates are all frames, or the key frames alone.
+    The candidate nearest to each grid point is sampled, so the mean rate is as requested at any
+    frame rate and at any GOP length up to the interval. Two sampled frames are at most the interval
+    plus the distance of two candidates apart (1.5 distances where these vary).
 
     Args:
         interval_ns: Media time from one sampled frame to the next; `None` samples every frame.

@@ -149,8 +149,11 @@ def test_rate_and_longest_gap_hold_at_any_frame_rate_gop_and_jitter(
     distance_ns = max(later - earlier for earlier, later in pairwise(candidates))
     assert distance_ns <= 1.1 * interval_ns or distance_ns <= frame_ns * (1 + jitter) + 1
     assert sampled == sorted(set(sampled))  # In order, each once.
-    ends = [*sampled, times[-1]]
-    assert max(b - a for a, b in pairwise(ends)) <= interval_ns + distance_ns
+    # Where distances vary, the nearest frame can only be estimated, from the distance before.
+    margin_ns = distance_ns * (1.5 if jitter else 1) + len(times)
+    longest_ns = max((b - a for a, b in pairwise(sampled)), default=0)
+    assert longest_ns <= interval_ns + margin_ns
+    assert times[-1] - sampled[-1] <= 1.1 * interval_ns + margin_ns  # A key frame may be awaited.
     expected = times[-1] / interval_ns
     assert len(sampled) <= expected + 2
     if distance_ns <= interval_ns:
