@@ -1,3 +1,3 @@
 """Frames and time: a real-time video processor that watches over forests and nights."""
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"

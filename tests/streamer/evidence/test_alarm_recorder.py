@@ -27,7 +27,7 @@ from tests.support.packets import SECOND, STEP, pictures, pictures_of, real_pack
 
 ROOT = Path(__file__).resolve().parents[3]
 START = datetime(2026, 8, 1, 14, 5, tzinfo=UTC)
-PROVENANCE = Provenance("streamer 0.1.0", "smoke", "ab" * 32, "openvino", 0.5, "cd" * 32)
+PROVENANCE = Provenance("streamer 0.2.0", "smoke", "ab" * 32, "openvino", 0.5, "cd" * 32)
 SEEN = replace(
     frame(125), segmentation=SegmentationResult(np.full((4, 6), 0.5, np.float32), 125 * STEP)
 )

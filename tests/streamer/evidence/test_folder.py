@@ -26,7 +26,7 @@ from tests.support.deliveries import REGION, event
 ROOT = Path(__file__).resolve().parents[3]
 CLOCK = MediaClock(datetime(2026, 8, 1, 14, 5, tzinfo=UTC))
 PROVENANCE = Provenance(
-    program="streamer 0.1.0",
+    program="streamer 0.2.0",
     model="smoke", model_digest="ab" * 32,
     backend="openvino", threshold=0.5, config_digest="cd" * 32,
 )  # fmt: skip
@@ -125,7 +125,7 @@ def test_the_event_s_file_tells_when_why_and_what_decided(folder):
         "reason": "grew 38 % in 20 s, anchored at 0.41, 0.52",
         "score": 0.87, "box": [0.4, 0.4, 0.5, 0.6], "frame": 38, "width": 320, "height": 180,
         "provenance": {
-            "program": "streamer 0.1.0", "model": "smoke", "model_digest": "ab" * 32,
+            "program": "streamer 0.2.0", "model": "smoke", "model_digest": "ab" * 32,
             "backend": "openvino", "threshold": 0.5, "config_digest": "cd" * 32,
         },
     }  # fmt: skip
