@@ -1,4 +1,4 @@
-"""Write the figures that `streamer bench` kept into the README, between its two markers."""
+"""Write the figures that `streamer bench` stored into the README, between its two markers."""
 
 import json
 import sys
@@ -11,48 +11,48 @@ BEGIN, END = "<!-- figures: tools/figures.py writes this -->", "<!-- end of figu
 
 
 def table() -> str:
-    """The figures as Markdown."""
-    kept = json.loads(FIGURES.read_text())
-    get = {name: entry["figures"] for name, entry in kept.items()}
-    machine = kept["overhead"]["machine"]
+    """Return the figures as a Markdown table."""
+    stored = json.loads(FIGURES.read_text())
+    get = {name: entry["figures"] for name, entry in stored.items()}
+    machine = stored["overhead"]["machine"]
     cameras, rtsp, overload = get["cameras"], get["rtsp"]["rtsp_ms"], get["overload"]
-    engines, night, convert = get["engines"], get["night"], get["convert"]
+    engines, lowlight, convert = get["engines"], get["lowlight"], get["convert"]
     rows = [
-        ("a look of `smoke` at 640x384, f32; bf16",
+        ("an inference of `smoke` at 640x384, f32; bf16",
          f"{engines['smoke_f32_ms']:.1f} ms; {engines['smoke_bf16_ms']:.1f} ms"),
-        ("a look of `smoke-fast`, f32; bf16",
+        ("an inference of `smoke-fast`, f32; bf16",
          f"{engines['smoke-fast_f32_ms']:.1f} ms; {engines['smoke-fast_bf16_ms']:.1f} ms"),
-        ("motion and regions of a look, over the time of `smoke-fast`",
+        ("frame difference and regions, as a share of the time of `smoke-fast`",
          f"{100 * engines['post_share']:.0f} %"),
         ("CPU time of the pipeline over the bare sum of decode, scale, infer, draw",
          f"{get['overhead']['overhead_ratio']:.3f}"),
-        ("hand-over through a link", f"{get['link']['link_us']:.1f} us"),
+        ("passing a frame through a link", f"{get['link']['link_us']:.1f} us"),
         (f"camera three times faster than the engine, {overload['frames']:,} frames: p99 age",
          f"{overload['p99_age_ms']:.0f} ms of a budget of {overload['budget_ms']} ms"),
-        ("the same: uncounted drops; growth of memory",
+        ("the same: drops that were not counted; growth of memory",
          f"{overload['uncounted']}; {overload['memory_growth_mb']} MB"),
         *[
             row
             for name, one in (("smoke", cameras), ("smoke-fast", cameras["smoke-fast"]))
             for row in (
-                (f"1080p25 cameras watched once a second with `{name}`, smoke in all of them",
-                 f"{one['cameras']}; {one['broke_at']} break: {one['broke_by']}"),
-                ("CPU per camera and second; memory for one camera more",
+                (f"1080p25 cameras at one inference per second with `{name}`, smoke in all of them",
+                 f"{one['cameras']}; {one['broke_at']} are too many: {one['broke_by']}"),
+                ("CPU time per camera and second; memory per further camera",
                  f"{one['cpu_ms_per_camera_second']} ms; {one['mb_per_camera']} MB"),
             )
         ],
-        ("RTSP 720p25, `smoke-fast` on every frame, sent to overlay out: p50, p95, p99",
+        ("RTSP 720p25, `smoke-fast` on every frame, from sending to overlay: p50, p95, p99",
          f"{rtsp['p50']:.0f}, {rtsp['p95']:.0f}, {rtsp['p99']:.0f} ms"),
-        ("dark pictures made visible, 1080p; 720p",
-         f"{night['1080p_fps']:.0f}; {night['720p_fps']:.0f} pictures a second"),
-        ("deciding that a picture of 1080p is light enough", f"{night['day_ms']} ms"),
-        ("dark 720p25 camera, made visible and encoded: p99 age; dropped",
-         f"{night['live_p99_ms']:.0f} ms; {night['live_dropped']} of {night['live_pictures']}"),
-        ("converting 720p, x264 veryfast: over the `ffmpeg` program; pictures a second",
+        ("low-light enhancement, 1080p; 720p",
+         f"{lowlight['1080p_fps']:.0f}; {lowlight['720p_fps']:.0f} fps"),
+        ("deciding that a 1080p frame is bright enough", f"{lowlight['day_ms']} ms"),
+        ("dark 720p25 camera, enhanced and encoded: p99 age; dropped",
+         f"{lowlight['live_p99_ms']:.0f} ms; {lowlight['live_dropped']} of {lowlight['live_frames']}"),
+        ("converting 720p, x264 veryfast: time relative to the `ffmpeg` program; fps",
          f"{convert['copy_ratio']:.2f}; {convert['copy_fps']:.0f}"),
-        ("a panning camera's 720p25 made 50, x264 veryfast; 4K likewise: most memory",
-         f"{convert['double_fps']:.0f} pictures a second; {convert['peak_mb_4k']} MB"),
-        ("replay of 1080p at one look a second",
+        ("interpolating a pan from 720p25 to 50, x264 veryfast; 4K: peak memory",
+         f"{convert['double_fps']:.0f} fps; {convert['peak_mb_4k']} MB"),
+        ("replay of 1080p at one inference per second",
          f"{get['replay']['replay_speed']} times real time"),
     ]  # fmt: skip
     head = (
@@ -64,7 +64,7 @@ def table() -> str:
 
 
 def with_figures(readme: str) -> str:
-    """The README with the table between its markers."""
+    """Return the README with the table between its markers."""
     before, _, rest = readme.partition(BEGIN)
     _, _, after = rest.partition(END)
     return f"{before}{BEGIN}\n\n{table()}\n\n{END}{after}"
