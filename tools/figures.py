@@ -47,8 +47,7 @@ def table() -> str:
          f"{lowlight['1080p_fps']:.0f}; {lowlight['720p_fps']:.0f} fps"),
         ("deciding that a 1080p frame is bright enough", f"{lowlight['day_ms']} ms"),
         ("dark 720p25 camera, enhanced and encoded: p99 age; dropped",
-         f"{lowlight['live_p99_ms']:.0f} ms;"
-         f" {lowlight['live_dropped']} of {lowlight['live_frames']}"),
+         f"{lowlight['live_p99_ms']:.0f} ms; {lowlight['live_dropped']}/{lowlight['live_frames']}"),
         ("converting 720p, x264 veryfast: time relative to the `ffmpeg` program; fps",
          f"{convert['copy_ratio']:.2f}; {convert['copy_fps']:.0f}"),
         ("interpolating a pan from 720p25 to 50, x264 veryfast; 4K: peak memory",
