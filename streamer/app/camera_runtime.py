@@ -2,13 +2,14 @@
 
 import contextlib
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
 from streamer.alarm.event import Event
 from streamer.alarm.policy import Alarm
 from streamer.config import CameraSettings, Config
+from streamer.core.backoff import Backoff
 from streamer.core.clock import CancelToken, Clock, MediaClock
 from streamer.core.frame import Frame
 from streamer.core.packet import PacketTap
@@ -22,6 +23,7 @@ from streamer.core.pipeline import (
     file_links,
     live_links,
 )
+from streamer.core.redact import redact
 from streamer.evidence.alarm_recorder import AlarmRecorder, ClipSpan
 from streamer.evidence.folder import EvidenceFolder, Provenance, safe_name
 from streamer.recording.ring import PacketRing
@@ -30,11 +32,11 @@ from streamer.sinks.file import VideoFileSink
 from streamer.sinks.preview import PreviewServer
 from streamer.sinks.publish import PublishSettings, PublishSink
 from streamer.sinks.status import StatusSink
-from streamer.sources.address import Kind, kind_of, redact
+from streamer.sources.address import Kind, kind_of
 from streamer.sources.images import ImageFolderSource
 from streamer.sources.options import VideoOptions
 from streamer.sources.pattern import PatternSource
-from streamer.sources.reconnect import Backoff, ReconnectingSource, SourceState
+from streamer.sources.reconnect import RECONNECT, REJECTED, ReconnectingSource, SourceState
 from streamer.sources.snapshot import SnapshotSource
 from streamer.sources.video import VideoSource
 from streamer.stages.low_light import Enhance, LowLightFilter
@@ -250,12 +252,13 @@ class CameraRuntime:
             source = ReconnectingSource(
                 source,
                 clock=self._site.clock,
-                backoff=Backoff(
+                backoff=replace(
+                    RECONNECT,
                     initial_s=wait.initial_s,
                     factor=wait.factor,
                     max_delay_s=wait.max_delay_s,
-                    rejected_s=wait.rejected_s,
                 ),
+                rejected=Backoff.constant(wait.rejected_s, jitter=REJECTED.jitter),
                 on_state=self._note,
             )
         return source if ring is None else _closing(source, ring)

@@ -23,6 +23,7 @@ from streamer.convert.journal import ChunkCounts
 from streamer.convert.media_info import take
 from streamer.convert.plan import ConvertOptions, Plan, plan
 from streamer.convert.verify import Expectation, Report, verify
+from streamer.core.atomic_file import part_path
 from streamer.core.pipeline import Stage  # noqa: TC001  one place for imports
 from streamer.stages.frame_rate import FrameRateConverter
 from streamer.stages.low_light import Enhance, LowLightFilter
@@ -178,7 +179,7 @@ def convert(
         proving()
         proof = verify(
             planned.inventory.path,
-            planned.output.with_name(f"{planned.output.name}.part"),
+            part_path(planned.output),
             expected=expectation(planned),
         )
         if proof.ok:

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from functools import partial
 from typing import Any, Final
@@ -13,6 +13,7 @@ from streamer.alarm.event import Event
 from streamer.config import Config
 from streamer.core.clock import CancelToken, Clock, SystemClock
 from streamer.notify import Channel, Dispatcher, RetryPolicy, ShowsStatus
+from streamer.notify.retry import DELIVERY_BACKOFF
 from streamer.recording.retention import Retention
 from streamer.sinks.preview import PreviewServer
 from streamer.sources.reconnect import SourceState
@@ -123,8 +124,7 @@ def retry_policy(config: Config) -> RetryPolicy:
     """How undelivered events are tried again."""
     retry = config.retry
     return RetryPolicy(
-        initial_s=retry.initial_s,
-        max_delay_s=retry.max_delay_s,
+        replace(DELIVERY_BACKOFF, initial_s=retry.initial_s, max_delay_s=retry.max_delay_s),
         give_up_after=timedelta(days=retry.give_up_after_days),
     )
 

@@ -14,16 +14,15 @@ from typing import Final, Protocol
 
 import structlog
 
+from streamer.core.backoff import Backoff, FailureCounter
 from streamer.core.clock import CancelToken
 from streamer.core.errors import Cancelled
 from streamer.core.pipeline import Pipeline
 
 _log = structlog.get_logger(__name__)
 
-_FIRST_PAUSE_S: Final = 1.0
-_LONGEST_PAUSE_S: Final = 30.0
-_HEALTHY_RESET_S: Final = 60.0
-"""A camera that ran this long before it failed starts again after the first pause. Arbitrary."""
+_RESTART: Final = Backoff(initial_s=1.0, max_delay_s=30.0, reset_after_s=60.0)
+"""Delays before a camera that failed starts again. Arbitrary."""
 
 _GRACE_S: Final = 10.0
 """What `finish` gives the parts to end by themselves before they are stopped."""
@@ -155,7 +154,7 @@ class Supervisor:
         self, name: str, work: Callable[[], None], until: CancelToken, *, again: bool
     ) -> None:
         """Run *work* to its end; where it fails, run it *again* with growing pauses."""
-        pause_s = _FIRST_PAUSE_S
+        failures = FailureCounter(_RESTART)
         for tries in itertools.count(1):
             began_ns = time.monotonic_ns()
             try:
@@ -167,8 +166,8 @@ class Supervisor:
                     with self._guard:
                         self._errors.append(error)
                     return None
-                if time.monotonic_ns() - began_ns > _HEALTHY_RESET_S * 1e9:
-                    pause_s = _FIRST_PAUSE_S
+                failures.note_success((time.monotonic_ns() - began_ns) / 1e9)
+                pause_s = failures.delay_s()
                 message = one_line(error)
                 _log.error("failed", part=name, error=message, again_in_s=pause_s)
                 with self._guard:
@@ -177,7 +176,6 @@ class Supervisor:
                 until.sleep(pause_s)
             except Cancelled:
                 return None
-            pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
         return None
 
 

@@ -79,7 +79,7 @@ def _told(error: BaseException) -> int:
         return code
     out = output.current()
     if out.debug:
-        sys.stderr.write(out.hide("".join(traceback.format_exception(error))))
+        sys.stderr.write(out.redact("".join(traceback.format_exception(error))))
     if code is not Exit.INTERRUPTED:
         out.error(one_line(error))
     return code

@@ -110,7 +110,7 @@ def start_log(settings: "LogSettings | None" = None) -> None:
     level = settings.level if settings else "info"
     if out.verbosity:
         level = "debug" if out.verbosity > 0 else "warning"
-    log.set_up(level=level, style=settings.format if settings else "text", hide=out.hide)
+    log.set_up(level=level, style=settings.format if settings else "text", redact=out.redact)
 
 
 DataConfig = Annotated[
@@ -148,7 +148,7 @@ def configuration(files: Sequence[Path], *, source: str | None = None) -> "Loade
         raise typer.BadParameter("give either configuration files or --source, one of both")
     loaded = config.from_source(source) if source else config.load(*files)
     out = output.current()
-    out.hidden |= loaded.secrets()
+    out.secrets |= loaded.secrets()
     start_log(loaded.config.log)
     warn_of_old_names(loaded)
     return loaded

@@ -45,7 +45,7 @@ def pending(
                 str(delivery.attempts),
                 "" if delivery.state.value == "dead" else due,
                 delivery.recorded.event.id,
-                out.hide(delivery.error or ""),
+                out.redact(delivery.error or ""),
             )
     out.say(table if table.row_count else "everybody was told of everything")
 
@@ -129,7 +129,7 @@ def send_test(
         error = _try(each, _test_notice(each.name))
         failed = failed or error is not None
         record = {"kind": "test", "channel": each.name, "delivered": not error, "error": error}
-        out.result(record, f"{each.name}: {'was told' if error is None else out.hide(error)}")
+        out.result(record, f"{each.name}: {'was told' if error is None else out.redact(error)}")
     if failed:
         raise typer.Exit(Exit.FAILED)
 

@@ -1,5 +1,6 @@
 """`streamer events`: what was raised, updated and cleared, and its evidence."""
 
+import errno
 import functools
 import itertools
 import json
@@ -9,7 +10,7 @@ import zipfile
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import IO, TYPE_CHECKING, Annotated, Any, Literal, cast
 
 import typer
 
@@ -200,21 +201,24 @@ def _page(recorded: "RecordedEvent", record: dict[str, Any]) -> "RenderableType"
 
 
 def _pack(target: Path, events: "list[RecordedEvent]", folders: list[Path]) -> int:
-    """Write the ZIP file whole or not at all; gives the number of files of evidence in it."""
-    part = target.with_name(target.name + ".part")
+    """Write the ZIP file atomically and return the number of evidence files in it."""
+    from streamer.core.atomic_file import AtomicFile
+
     packed = 0
+    if not target.parent.is_dir():  # Made for evidence and recordings, but not for a mistyped path.
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(target.parent))
+    file = AtomicFile(target)
     try:
-        # Stored: videos and pictures are compressed already.
-        with zipfile.ZipFile(part, "w", zipfile.ZIP_STORED) as archive:
+        # Stored: video and images are compressed already.
+        with zipfile.ZipFile(cast("IO[bytes]", file), "w", zipfile.ZIP_STORED) as archive:
             lines = (json.dumps(recorded.as_json()) + "\n" for recorded in events)
             archive.writestr("events.jsonl", "".join(lines))
             for folder in folders:
-                for file in _files(folder):
-                    archive.write(file, f"{folder.parent.name}/{folder.name}/{file.name}")
+                for path in _files(folder):
+                    archive.write(path, f"{folder.parent.name}/{folder.name}/{path.name}")
                     packed += 1
-        with part.open("rb") as written:
-            os.fsync(written.fileno())
-        part.rename(target)
-    finally:
-        part.unlink(missing_ok=True)
+        file.publish()
+    except BaseException:
+        file.discard()
+        raise
     return packed

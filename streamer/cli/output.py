@@ -9,11 +9,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from streamer.core.redact import Redactor
+
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
-
-_SHORTEST_HIDDEN = 4
-"""Characters. Shorter secrets would be found in half of all words."""
 
 
 @dataclass(slots=True)
@@ -29,8 +28,8 @@ class Output:
     debug: bool = False
     """Whether an error comes with its traceback."""
 
-    hidden: frozenset[str] = frozenset()
-    """Texts that are replaced wherever they would be printed."""
+    secrets: frozenset[str] = frozenset()
+    """Texts that are redacted wherever they would be printed."""
 
     def result(
         self, record: Mapping[str, Any], people: "RenderableType | Callable[[], RenderableType]"
@@ -44,8 +43,9 @@ class Output:
     def record(self, record: Mapping[str, Any]) -> None:
         """Write one JSON object for scripts; nothing for people."""
         if self.json:
-            # Hidden texts are replaced before encoding, which might spell them differently.
-            line = json.dumps(_cleaned(record, self.hide), ensure_ascii=False, allow_nan=False)
+            # Secrets are redacted before encoding, which might spell them differently.
+            clean = Redactor(self.secrets).clean(record)
+            line = json.dumps(clean, ensure_ascii=False, allow_nan=False)
             sys.stdout.write(line + "\n")
             sys.stdout.flush()
 
@@ -57,19 +57,16 @@ class Output:
     def note(self, text: str) -> None:
         """Tell people, on standard error, what is going on; not with --quiet."""
         if self.verbosity >= 0:
-            sys.stderr.write(f"{self.hide(text)}\n")
+            sys.stderr.write(f"{self.redact(text)}\n")
 
     def error(self, text: str) -> None:
         """One line on standard error for each line of *text*."""
-        for line in self.hide(text).splitlines():
+        for line in self.redact(text).splitlines():
             sys.stderr.write(f"streamer: {line}\n")
 
-    def hide(self, text: str) -> str:
-        """*text* without the secrets in `hidden`."""
-        for secret in sorted(self.hidden, key=len, reverse=True):
-            if len(secret) >= _SHORTEST_HIDDEN:
-                text = text.replace(secret, "***")
-        return text
+    def redact(self, text: str) -> str:
+        """Return *text* without the secrets of this run."""
+        return Redactor(self.secrets)(text)
 
     def _console(self) -> "Console":
         from rich.console import Console
@@ -81,16 +78,6 @@ class Output:
 
         # Paths and reasons come from outside: they are no markup, and no links to guess at.
         return Quiet(markup=False, highlight=False, emoji=False, soft_wrap=not sys.stdout.isatty())
-
-
-def _cleaned(value: Any, clean: Callable[[str], str]) -> Any:
-    if isinstance(value, str):
-        return clean(value)
-    if isinstance(value, Mapping):
-        return {clean(str(key)): _cleaned(item, clean) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_cleaned(item, clean) for item in value]
-    return value
 
 
 _current = Output()

@@ -35,14 +35,14 @@ def probe(
     ] = None,
 ) -> None:
     """Open a camera, watch it for some seconds, and say what is there."""
-    from streamer.config import redact, secret_parts
     from streamer.core.clock import CancelToken
+    from streamer.core.redact import redact, secret_parts
     from streamer.sources.options import VideoOptions
     from streamer.sources.probe import probe as probe_address
 
     out = output.current()
     password = password_file.read_text().rstrip("\r\n") if password_file else None
-    out.hidden |= secret_parts(address) | ({password} if password else set())
+    out.secrets |= secret_parts(address) | ({password} if password else set())
     options = VideoOptions(transport=transport, user=user, password=password, timeout_s=timeout_s)
     out.note(f"looking at {redact(address)}")
     try:

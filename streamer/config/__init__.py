@@ -8,7 +8,6 @@ from .channels import AppriseSettings, MqttSettings, WebhookSettings
 from .convert import ConvertSettings
 from .diagnostics import InvalidConfig, Problem
 from .load import Loaded, from_source, load, load_conversion
-from .secrets import redact, secret_parts
 from .settings import Config
 
 __all__ = [
@@ -24,6 +23,4 @@ __all__ = [
     "from_source",
     "load",
     "load_conversion",
-    "redact",
-    "secret_parts",
 ]

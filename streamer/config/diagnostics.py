@@ -12,9 +12,10 @@ from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 from streamer.core.errors import ConfigError
+from streamer.core.redact import REDACTED, redact
 
 from .field_types import Loc, Place, expected, place_of
-from .secrets import HIDDEN, Text, redact
+from .secrets import Text
 
 _LONGEST_SHOWN: Final = 60
 """Characters of a value in a message. Arbitrary: the line should fit a terminal."""
@@ -99,7 +100,7 @@ def _shown(value: Any, place: Place) -> str:
         return f"a list of {len(value)}"
     if place.kind.is_section:
         return "text" if isinstance(value, str) else "a single value"
-    return HIDDEN if place.kind.is_secret else _shown_scalar(value)
+    return REDACTED if place.kind.is_secret else _shown_scalar(value)
 
 
 def _shown_scalar(value: Any) -> str:

@@ -8,11 +8,13 @@ from typing import Any, Final
 
 from pydantic import SecretStr, ValidationError
 
+from streamer.core.redact import redact, secret_parts
+
 from .convert import ConvertSettings
 from .diagnostics import InvalidConfig, Problem, translate, unknown
 from .field_types import Loc, place_of
 from .renamed_keys import accept_old_names
-from .secrets import Text, redact, secret_parts
+from .secrets import Text
 from .settings import Config, EngineSettings, fill_in, merge
 from .values import Address
 from .yaml_reader import Document, Unreadable, read_document

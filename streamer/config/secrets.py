@@ -1,4 +1,4 @@
-"""Values from outside the file, and keeping what is secret out of sight.
+"""Values from outside the file: environment variables and secret files.
 
 `${env:NAME}`, `${env:NAME:-default}` and `${file:PATH}` may stand in any text value. A text that
 was filled in keeps what was written, so that people see that instead of the value.
@@ -9,7 +9,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Self
-from urllib.parse import unquote
 
 from streamer.core.errors import ConfigError
 
@@ -17,14 +16,6 @@ _PLACEHOLDER: Final = re.compile(r"\$\$\{|\$\{([^{}]*)\}?")
 _NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
 _LARGEST_FILE: Final = 65_536
 """Bytes. Arbitrary: a key or a certificate is smaller, a wrong path is usually larger."""
-
-HIDDEN: Final = "***"
-
-_USER_INFO: Final = re.compile(r"(?<=://)(?P<rest>[^\s\"'<>]+)")
-_SECRET_QUERY: Final = re.compile(
-    r"(?i)(?P<name>[?&](?:user|usr|username|login|pass|passwd|password|pwd|auth|token|key|apikey"
-    r"|api_key|access_token|secret|sig|signature|session)=)[^&#\s\"']*"
-)
 
 
 class Text(str):
@@ -123,34 +114,3 @@ def _from_file(path: Path) -> str:
         raise ConfigError(f"the file {path} is not UTF-8 text") from error
     # Editors and `echo` end a file with a newline that belongs to no password.
     return text.removesuffix("\n").removesuffix("\r")
-
-
-def secret_parts(address: str) -> set[str]:
-    """What must not be printed of an address: nothing, if `redact` changes nothing in it."""
-    if redact(address) == address:
-        return set()
-    parts = {address, *(found[0].partition("=")[2] for found in _SECRET_QUERY.finditer(address))}
-    hidden = redact(address).partition("://")[2]
-    if hidden.startswith(f"{HIDDEN}@"):
-        host = hidden.removeprefix(HIDDEN).partition("?")[0]
-        user_info = address.partition("://")[2].partition(host)[0]
-        password = user_info.partition(":")[2]
-        parts |= {user_info, password, unquote(password)}
-    return parts - {""}
-
-
-def redact(text: str) -> str:
-    """*text* with the user names, passwords and tokens in its URLs hidden."""
-    return _SECRET_QUERY.sub(rf"\g<name>{HIDDEN}", _USER_INFO.sub(_without_user, text))
-
-
-def _without_user(found: re.Match[str]) -> str:
-    rest = found["rest"]
-    authority = re.split(r"[/?#]", rest, maxsplit=1)[0]
-    if "@" in authority:
-        return f"{HIDDEN}@{rest[authority.rindex('@') + 1 :]}"
-    port = authority.rpartition(":")[2] if ":" in authority else ""
-    if "@" in rest and port and not port.isdigit() and not authority.endswith("]"):
-        # A password with an unescaped slash: everything up to the last @ may belong to it.
-        return f"{HIDDEN}@{rest[rest.rindex('@') + 1 :]}"
-    return rest

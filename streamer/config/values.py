@@ -20,7 +20,9 @@ from pydantic import (
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema
 
-from .secrets import Text, redact
+from streamer.core.redact import redact
+
+from .secrets import Text
 
 _NO_PATH: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:|pattern\Z")
 

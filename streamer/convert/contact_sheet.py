@@ -5,12 +5,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from streamer.core.clock import CancelToken
 from streamer.core.frame import Frame
+from streamer.core.jpeg import encode_image
 
 from .chunk_source import ChunkSource
 from .chunks import nanoseconds
@@ -41,11 +41,9 @@ def save(image: NDArray[np.uint8], path: Path) -> None:
 
     Raises:
         OSError: It cannot be written.
+        ValueError: The suffix names no kind of image.
     """
-    whole, data = cv2.imencode(path.suffix or ".png", image[..., ::-1])
-    if not whole:
-        raise OSError(0, "no such kind of picture", str(path))
-    path.write_bytes(data.tobytes())
+    path.write_bytes(encode_image(image, path.suffix or ".png"))
 
 
 def _row(plan: Plan, stages: StagesOf, at: int) -> NDArray[np.uint8]:

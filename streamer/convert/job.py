@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Final, Protocol
 
 from streamer import __version__
-from streamer.core.atomic_file import sync_folder
+from streamer.core.atomic_file import part_path, publish
 from streamer.core.errors import Cancelled, StorageError
 from streamer.core.frame import Frame
 from streamer.core.pipeline import Pipeline, Stage, file_links
@@ -145,9 +145,7 @@ class Job:
 
     def publish(self) -> None:
         """Give the conversion its name, and clear away what it was made of."""
-        part = self._plan.output.with_name(f"{self._plan.output.name}.part")
-        part.replace(self._plan.output)
-        sync_folder(self._plan.output.parent)
+        publish(part_path(self._plan.output), self._plan.output)
         self._journal.remove()
 
     def close(self) -> None:

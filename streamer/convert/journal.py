@@ -16,15 +16,15 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, Final
 
-from streamer.core.atomic_file import storage_error, sync_folder
+from streamer.core.atomic_file import storage_error, write_atomically
 from streamer.core.errors import StorageError
 
 FOLDER: Final = ".convert"
 """Ends the name of the folder that holds a conversion under way."""
 
 _LOCK: Final = "lock"
-_OURS: Final = re.compile(r"(\d{5,}|job|looks)\.(json|new|packets|maps)")
-"""Names of all files that are made in that folder, but for the lock."""
+_OURS: Final = re.compile(r"(\d{5,}|job|looks)\.(json(\.part)?|new|packets|maps)")
+"""Names of all files that are made in that folder, but for the lock. `.new`: by version 0.1."""
 
 _HEAD: Final = 1 << 20
 """Bytes at either end of a recording by which it is known again, with its size and date."""
@@ -287,11 +287,5 @@ def read_json(path: Path) -> dict[str, Any] | None:
 
 
 def write_json(path: Path, value: dict[str, Any]) -> None:
-    """In one piece, and outliving a power cut."""
-    part = path.with_suffix(".new")
-    with part.open("w") as file:
-        json.dump(value, file)
-        file.flush()
-        os.fsync(file.fileno())
-    part.replace(path)
-    sync_folder(path.parent)
+    """Write *value* to *path* as JSON, atomically."""
+    write_atomically(path, json.dumps(value).encode())

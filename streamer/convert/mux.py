@@ -105,13 +105,13 @@ class Muxer:
             self._mux(file, MUXERS[output.suffix.lower()], chunks)
             file.sync()
         except OSError as error:
-            _discard(file)
+            file.discard()
             if isinstance(error, av.error.FFmpegError) and error.errno != errno.ENOSPC:
                 reason = (error.strerror or str(error)).lower()
                 raise SinkError(f"{output.suffix} does not take it: {reason}") from error
             raise storage_error(output, error) from error
         except BaseException:
-            _discard(file)
+            file.discard()
             raise
         return file.part
 
@@ -294,17 +294,10 @@ def _attach(output: OutputContainer, facts: StreamInfo) -> None:
     output.add_attachment(name, mimetype, facts.attachment or b"")
 
 
-def _discard(file: AtomicFile) -> None:
-    """Give back the room of a file that did not become whole: its chunks still are."""
-    file.give_up()
-    with contextlib.suppress(OSError):
-        file.part.unlink()
-
-
 def _leave(file: AtomicFile, output: OutputContainer, failed: object, *_: object) -> None:
     """End a file that cannot be written: its own end would fail too, and hide why."""
     if failed is not None:
-        file.give_up()
+        file.abandon()
         with contextlib.suppress(OSError, ValueError, av.error.FFmpegError):
             output.close()
 

@@ -19,13 +19,13 @@ _TALKATIVE: Final = ("httpx", "httpcore", "apprise", "asyncio", "urllib3")
 """Libraries whose "info" is our "debug"."""
 
 
-def set_up(*, level: Level, style: Style, hide: Callable[[str], str] = str) -> None:
+def set_up(*, level: Level, style: Style, redact: Callable[[str], str] = str) -> None:
     """Send what is logged to standard error. May be called again, to change it.
 
     Args:
         level: The least weight that is shown.
         style: For people or for machines.
-        hide: Takes the secrets out of a text.
+        redact: Removes the secrets from a text.
     """
     weight = logging.getLevelNamesMapping()[level.upper()]
     first: list[Processor] = [
@@ -45,8 +45,8 @@ def set_up(*, level: Level, style: Style, hide: Callable[[str], str] = str) -> N
             foreign_pre_chain=first,
             processors=[
                 structlog.stdlib.ProcessorFormatter.remove_processors_meta,
-                structlog.processors.format_exc_info,  # Before hiding: it holds messages.
-                _Hider(hide),
+                structlog.processors.format_exc_info,  # Before redaction: it holds messages.
+                _RedactSecrets(redact),
                 _renderer(style),
             ],
         )
@@ -78,13 +78,13 @@ class _ToStandardError(logging.Handler):
             self.handleError(record)
 
 
-class _Hider:
-    """A processor that takes secrets out of every text."""
+class _RedactSecrets:
+    """A processor that removes secrets from every text."""
 
-    def __init__(self, hide: Callable[[str], str]) -> None:
-        self._hide = hide
+    def __init__(self, redact: Callable[[str], str]) -> None:
+        self._redact = redact
 
     def __call__(self, logger: Any, method: str, event: EventDict) -> EventDict:
         del logger, method
-        return {key: self._hide(value) if isinstance(value, str) else value
+        return {key: self._redact(value) if isinstance(value, str) else value
                 for key, value in event.items()}  # fmt: skip

@@ -12,26 +12,25 @@ Every file is written under another name, synced and renamed; the manifest comes
 manifest names is whole, and what is whole but unnamed was cut off by a crash.
 """
 
+import contextlib
 import hashlib
 import json
-import os
 import re
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
 
-import cv2
 import numpy as np
 
 from streamer.alarm.event import Event
-from streamer.core.errors import StorageError
+from streamer.core.atomic_file import PART, storage_error, write_atomically
 from streamer.core.frame import Frame
 from streamer.core.image import Image
+from streamer.core.jpeg import EVIDENCE_QUALITY, encode_gray_png, encode_jpeg
 
 MANIFEST: Final = "manifest.json"
-_JPEG_QUALITY: Final = 92
 _BLOCK: Final = 1 << 20
 
 
@@ -90,11 +89,19 @@ class EvidenceFolder:
         number = event.sequence
         with _translated(folder):
             folder.mkdir(parents=True, exist_ok=True)
-            _write(folder / f"still-{number}.jpg", _jpeg(frame.image))
-            _write(folder / f"overlay-{number}.jpg", _jpeg(self._draw(frame)))
+            write_atomically(
+                folder / f"still-{number}.jpg",
+                encode_jpeg(frame.image.rgb(), quality=EVIDENCE_QUALITY),
+            )
+            write_atomically(
+                folder / f"overlay-{number}.jpg",
+                encode_jpeg(self._draw(frame).rgb(), quality=EVIDENCE_QUALITY),
+            )
             if frame.segmentation is not None:
-                _write(folder / f"mask-{number}.png", _mask(frame.segmentation.probability))
-            _write(folder / f"event-{number}.json", self._facts(event, frame))
+                write_atomically(
+                    folder / f"mask-{number}.png", _mask(frame.segmentation.probability)
+                )
+            write_atomically(folder / f"event-{number}.json", self._facts(event, frame))
             self._seal(folder)
         return folder
 
@@ -109,7 +116,7 @@ class EvidenceFolder:
             StorageError: The disk does not take it.
         """
         with _translated(folder):
-            _write(folder / "clip.json", _as_json(facts))
+            write_atomically(folder / "clip.json", _as_json(facts))
             self._seal(folder)
 
     def _seal(self, folder: Path) -> None:
@@ -136,9 +143,9 @@ def seal(folder: Path) -> None:
     files = {
         path.name: {"bytes": path.stat().st_size, "sha256": _digest(path)}
         for path in sorted(folder.iterdir())
-        if path.is_file() and path.name != MANIFEST and path.suffix != ".part"
+        if path.is_file() and path.name != MANIFEST and path.suffix != PART
     }
-    _write(folder / MANIFEST, _as_json({"version": 1, "files": files}))
+    write_atomically(folder / MANIFEST, _as_json({"version": 1, "files": files}))
 
 
 def verify(folder: Path) -> list[str]:
@@ -169,22 +176,10 @@ def safe_name(name: str) -> str:
     return f"{safe}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
 
 
-def _jpeg(picture: Image) -> bytes:
-    ok, data = cv2.imencode(
-        ".jpg",
-        cv2.cvtColor(picture.rgb(), cv2.COLOR_RGB2BGR),
-        [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY],
-    )
-    assert ok, "8-bit RGB can always be encoded"
-    return data.tobytes()
-
-
 def _mask(probability: np.ndarray[Any, np.dtype[np.float32]]) -> bytes:
-    ok, data = cv2.imencode(
-        ".png", np.rint(np.clip(np.nan_to_num(probability), 0, 1) * 255).astype(np.uint8)
+    return encode_gray_png(
+        np.rint(np.clip(np.nan_to_num(probability), 0, 1) * 255).astype(np.uint8)
     )
-    assert ok, "8-bit grey can always be encoded"
-    return data.tobytes()
 
 
 def _as_json(value: Mapping[str, Any]) -> bytes:
@@ -198,33 +193,10 @@ def _digest(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _write(path: Path, data: bytes) -> None:
-    """Write a file that is either whole or not there."""
-    part = path.with_name(path.name + ".part")
-    with part.open("wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    part.replace(path)
-    folder = os.open(path.parent, os.O_RDONLY)
+@contextlib.contextmanager
+def _translated(folder: Path) -> Iterator[None]:
+    """Turn errors of the disk into a `StorageError` that names the folder and the reason."""
     try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
-
-
-class _translated:  # noqa: N801  reads as a statement
-    """Turns what the disk says into a `StorageError` with the folder and the reason."""
-
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-
-    def __enter__(self) -> None:
-        pass
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: object
-    ) -> None:
-        if isinstance(error, OSError):
-            reason = (error.strerror or str(error)).lower()
-            raise StorageError(f"evidence cannot be written to {self._folder}: {reason}") from error
+        yield
+    except OSError as error:
+        raise storage_error(folder, error) from error

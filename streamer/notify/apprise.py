@@ -5,16 +5,15 @@ may tell the same event twice when the program is killed between sending and not
 """
 
 import logging
-import re
 import threading
 import warnings
 from types import TracebackType
 from typing import Any, Final, Self
-from urllib.parse import unquote
 
 import apprise
 
 from streamer.alarm.event import EventKind
+from streamer.core.redact import Redactor, all_parts
 
 from .channel import DeliveryFailed, Notification
 
@@ -23,9 +22,6 @@ _KINDS: Final = {
     EventKind.UPDATED: apprise.NotifyType.WARNING,
     EventKind.CLEARED: apprise.NotifyType.SUCCESS,
 }
-
-_SHORTEST_SECRET: Final = 4
-"""Shorter parts of an address would blot out half of any message."""
 
 _LOGGER: Final = logging.getLogger("apprise")
 # Apprise, and what it calls, log addresses with their tokens when the log is detailed. So nothing
@@ -49,7 +45,8 @@ class AppriseChannel:
 
     def __init__(self, name: str, *, url: str, timeout_s: float = 30.0) -> None:
         self.name = name
-        self._secrets = _secrets(url)
+        # Any part of such a URL may be a secret: a token is often written as a host or a path.
+        self._redact = Redactor(all_parts(url))
         with _Remarks() as remarks, warnings.catch_warnings():
             # Apprise loads its services here, and some try modules that Python is about to drop.
             warnings.simplefilter("ignore", DeprecationWarning)
@@ -60,7 +57,7 @@ class AppriseChannel:
         if service is None:
             raise ValueError(
                 f"channel {name!r}: Apprise does not understand its URL"
-                f" ({self._clean(remarks.text) or 'unknown service'})"
+                f" ({self._redact(remarks.text) or 'unknown service'})"
             )
         service.socket_connect_timeout = service.socket_read_timeout = timeout_s
         self._apprise: Any = apprise.Apprise()
@@ -81,18 +78,13 @@ class AppriseChannel:
                 attach=self._attachment(notice),
             )
         if not sent:
-            raise DeliveryFailed(self._clean(remarks.text) or "the service did not take it")
+            raise DeliveryFailed(self._redact(remarks.text) or "the service did not take it")
 
     def _attachment(self, notice: Notification) -> str | None:
         # Every second attempt goes without the picture: it may be what the service refuses.
         if notice.attempt % 2 and notice.picture is not None and notice.picture.is_file():
             return str(notice.picture)
         return None
-
-    def _clean(self, text: str) -> str:
-        for secret in self._secrets:
-            text = text.replace(secret, "***")
-        return text
 
     def __enter__(self) -> Self:
         return self
@@ -104,15 +96,6 @@ class AppriseChannel:
         trace: TracebackType | None,
     ) -> None:
         """Nothing is kept between attempts."""
-
-
-def _secrets(url: str) -> list[str]:
-    """Every part of a URL behind its scheme that may be one, as written and as meant."""
-    _scheme, _, rest = url.partition("://")
-    written = re.split(r"[/:@?&=,#]+", rest)
-    parts = {*written, *map(unquote, written)}
-    # The longest first, so that none is blotted out only in part.
-    return sorted((p for p in parts if len(p) >= _SHORTEST_SECRET), key=len, reverse=True)
 
 
 class _Remarks(logging.Handler):

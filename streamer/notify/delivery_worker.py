@@ -63,7 +63,7 @@ class DeliveryWorker:
         outbox: Where the deliveries wait.
         retry: When to try again.
         on_confirmed: Told of each confirmation, after it is on disk.
-        chance: Gives 0 to 1, for the jitter.
+        rng: Returns a random number from 0 to 1, for the jitter.
     """
 
     def __init__(
@@ -73,13 +73,13 @@ class DeliveryWorker:
         *,
         retry: RetryPolicy,
         on_confirmed: OnConfirmed,
-        chance: Callable[[], float] = random.random,
+        rng: Callable[[], float] = random.random,
     ) -> None:
         self.channel = channel
         self._outbox = outbox
         self._retry = retry
         self._on_confirmed = on_confirmed
-        self._chance = chance
+        self._rng = rng
         self._unrecorded: Callable[[], Outcome] | None = None
         self._outage = False
         self.status = ChannelStatus(channel.name)
@@ -136,12 +136,9 @@ class DeliveryWorker:
 
     def _record_failure(self, delivery: Delivery, failure: DeliveryFailed) -> Outcome:
         message = str(failure)
-        pause = self._retry.pause(
-            delivery.attempts, asked_s=failure.retry_after_s, chance=self._chance
-        )
-        tried_enough = delivery.waited + pause > self._retry.give_up_after
+        delay = self._retry.next_delay(delivery, failure, rng=self._rng)
         event_id = delivery.recorded.event.id
-        if failure.permanent or tried_enough:
+        if delay is None:
             self._outbox.dead_letter(delivery.number, error=message)
             _log.error(
                 "delivery set aside: `streamer deliveries pending` shows it",
@@ -151,13 +148,13 @@ class DeliveryWorker:
                 error=message,
             )
         else:
-            self._outbox.reschedule(delivery.number, after=pause, error=message)
+            self._outbox.reschedule(delivery.number, after=delay, error=message)
             _log.warning(
                 "delivery failed",
                 channel=self.channel.name,
                 event_id=event_id,
                 attempts=delivery.attempts,
-                again_in_s=round(pause.total_seconds(), 1),
+                retry_in_s=round(delay.total_seconds(), 1),
                 error=message,
             )
         self._unrecorded = None

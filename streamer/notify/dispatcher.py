@@ -45,7 +45,7 @@ class Dispatcher:
         retry: When to try again.
         on_confirmed: Told of the event, the channel's name and the wall time of each confirmation,
             in the channel's thread, after it is on disk.
-        chance: Gives 0 to 1, for the jitter.
+        rng: Returns a random number from 0 to 1, for the jitter.
     """
 
     def __init__(
@@ -55,7 +55,7 @@ class Dispatcher:
         *,
         retry: RetryPolicy | None = None,
         on_confirmed: OnConfirmed = _nobody,
-        chance: Callable[[], float] = random.random,
+        rng: Callable[[], float] = random.random,
     ) -> None:
         names = [channel.name for channel in channels]
         if len(set(names)) < len(names):
@@ -67,7 +67,7 @@ class Dispatcher:
                 self._outbox,
                 retry=retry or RetryPolicy(),
                 on_confirmed=on_confirmed,
-                chance=chance,
+                rng=rng,
             )
             for channel in channels
         ]

@@ -1,4 +1,7 @@
-"""When to try again: exponential pauses with jitter and a cap, for days."""
+"""Whether and when a failed delivery is tried again: webhook, MQTT and Apprise alike.
+
+`DeliveryWorker` makes the attempts and writes the decision to the outbox.
+"""
 
 import random
 from collections.abc import Callable
@@ -6,55 +9,50 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Final
 
-_LONGEST_ASKED_S: Final = 3600.0
-"""A receiver may ask for a pause (Retry-After), but not silence alarms for longer than this."""
+from streamer.core.backoff import Backoff
+from streamer.store import Delivery
 
-_LARGEST_EXPONENT: Final = 30
-"""Keeps the power small; every cap is reached long before."""
+from .channel import DeliveryFailed
+
+_LONGEST_REQUESTED_S: Final = 3600.0
+"""Longest delay that a receiver may request (Retry-After): it must not silence alarms for days."""
+
+DELIVERY_BACKOFF: Final = Backoff(initial_s=2.0, max_delay_s=300.0, jitter=0.5)
+"""Jitter of a half: many deliveries that failed together do not come back together."""
 
 
 @dataclass(frozen=True, slots=True)
 class RetryPolicy:
-    """How undelivered events are tried again."""
+    """How failed deliveries are tried again."""
 
-    initial_s: float = 2.0
-    """Pause after the first failure."""
-
-    max_delay_s: float = 300.0
-    """Longest pause; each is about twice as long as the one before."""
+    backoff: Backoff = DELIVERY_BACKOFF
+    """Delays between the attempts."""
 
     give_up_after: timedelta = timedelta(days=7)
-    """Sum of the pauses after which a delivery is set aside for a person.
+    """Sum of the delays after which a delivery becomes a dead letter.
 
     The sum, not the age: a machine that was switched off, or whose clock was wrong, has tried
     nothing in that time.
     """
 
-    def __post_init__(self) -> None:
-        """Check the values."""
-        if not 0 < self.initial_s <= self.max_delay_s:
-            raise ValueError(
-                "initial_s must be above 0 and at most max_delay_s,"
-                f" got {self.initial_s}, {self.max_delay_s}"
-            )
-
-    def pause(
+    def next_delay(
         self,
-        attempts: int,
+        delivery: Delivery,
+        failure: DeliveryFailed,
         *,
-        asked_s: float | None = None,
-        chance: Callable[[], float] = random.random,
-    ) -> timedelta:
-        """The pause after a failed attempt.
+        rng: Callable[[], float] = random.random,
+    ) -> timedelta | None:
+        """Return the delay before the next attempt; `None` makes the delivery a dead letter.
 
         Args:
-            attempts: How many there were, at least 1.
-            asked_s: The least that the receiver asked for.
-            chance: Gives 0 to 1. Half of the pause is left to it, so that many deliveries that
-                failed together do not come back together.
+            delivery: The delivery, whose last attempt is counted already.
+            failure: Why that attempt failed.
+            rng: Returns a random number from 0 to 1, for the jitter.
         """
-        doubled_s = self.initial_s * 2 ** min(attempts - 1, _LARGEST_EXPONENT)
-        pause_s = min(self.max_delay_s, doubled_s) * (0.5 + chance() / 2)
-        if asked_s is not None:
-            pause_s = max(pause_s, min(asked_s, _LONGEST_ASKED_S))
-        return timedelta(seconds=pause_s)
+        if failure.permanent:
+            return None
+        delay_s = self.backoff.delay_s(delivery.attempts, rng=rng)
+        if failure.retry_after_s is not None:
+            delay_s = max(delay_s, min(failure.retry_after_s, _LONGEST_REQUESTED_S))
+        delay = timedelta(seconds=delay_s)
+        return None if delivery.waited + delay > self.give_up_after else delay

@@ -85,13 +85,13 @@ class ClipFile:
         self._undo = contextlib.ExitStack()
         with self._translated():
             self._file = AtomicFile(self.path)
-            self._undo.callback(self._file.give_up)
+            self._undo.callback(self._file.abandon)
             self._muxer, self._output = open_muxer(self._file, key)
             # The muxer writes it into the header, where media players show it.
             self._muxer.metadata["creation_time"] = self._start_utc.isoformat()
             self._undo.callback(_close_quietly, self._muxer)
             # Closing writes an end that may not fit; so this comes before it, the last in first.
-            self._undo.callback(self._file.give_up)
+            self._undo.callback(self._file.abandon)
         self.add(key)
 
     def add(self, packet: CodedPacket) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO, Final
 
-from streamer.core.atomic_file import PART, storage_error, sync_folder
+from streamer.core.atomic_file import PART, publish, storage_error
 
 _HEAD: Final = 8
 """Bytes of size and kind in front of each box; 8 more where the size does not fit 32 bits."""
@@ -33,8 +33,7 @@ def recover_part(part: Path, path: Path) -> bool:
         if not whole:
             part.unlink()
             return False
-        part.replace(path)
-        sync_folder(path.parent)
+        publish(part, path)
     except OSError as error:
         raise storage_error(path, error) from error
     return True

@@ -11,6 +11,7 @@ from typing import Final
 
 import structlog
 
+from streamer.core.backoff import Backoff
 from streamer.core.clock import CancelToken, Clock, SystemClock
 from streamer.core.errors import StorageError
 from streamer.core.packet import CodedPacket
@@ -23,8 +24,8 @@ from .ring import PacketReader, PacketRing
 
 _log = structlog.get_logger(__name__)
 
-_RETRY_NS: Final = 10_000_000_000
-"""Pause after the disk refused: long enough for a disk that is full, short enough for a hiccup."""
+_RETRY: Final = Backoff.constant(10.0)
+"""Delay after the disk refused: long enough for a full disk, short enough for a passing fault."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,7 +164,7 @@ class SegmentRecorder:
     def _fail(self, error: StorageError) -> None:
         """The disk refused: keep what is written, say so, and try again later."""
         self._file = None
-        self._retry_at_ns = self._clock.monotonic_ns() + _RETRY_NS
+        self._retry_at_ns = self._clock.monotonic_ns() + round(_RETRY.delay_s(1) * 1e9)
         with self._lock:
             known = self._state.trouble
             self._state = replace(self._state, recording=None, trouble=str(error))

@@ -1,6 +1,5 @@
 """The file sink: pictures as a video file, each at the time at which it came."""
 
-import os
 from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
@@ -9,6 +8,7 @@ from typing import Final
 import av
 import av.error
 
+from streamer.core.atomic_file import AtomicFile
 from streamer.core.errors import Cancelled, SinkError
 from streamer.core.frame import Frame
 
@@ -46,23 +46,23 @@ class VideoFileSink:
         first = next(frames, None)
         if first is None:
             return
-        part = self._path.with_name(self._path.name + ".part")
         try:
-            self._write(part, first, frames)
-            with part.open("rb") as file:
-                os.fsync(file.fileno())
-            part.replace(self._path)
+            file = AtomicFile(self._path)
+            try:
+                self._write(file, first, frames)
+                file.publish()
+            finally:
+                file.abandon()  # Where it was not published, the part stays and plays.
         except (OSError, av.error.FFmpegError) as error:
             reason = (error.strerror or str(error)).lower()
             raise SinkError(f"{self._path} cannot be written: {reason}") from error
 
-    def _write(self, part: Path, first: Frame, frames: Iterator[Frame]) -> None:
-        self._path.parent.mkdir(parents=True, exist_ok=True)
+    def _write(self, file: AtomicFile, first: Frame, frames: Iterator[Frame]) -> None:
         # Fragments: what is on disk plays without the end.
         options = {
             "movflags": "frag_keyframe+empty_moov+default_base_moof", "flush_packets": "1",
         }  # fmt: skip
-        with av.open(str(part), "w", format="mp4", options=options) as container:
+        with av.open(file, "w", format="mp4", options=options) as container:
             encoder = H264Encoder(
                 container,
                 first.image,

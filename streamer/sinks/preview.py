@@ -19,13 +19,12 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Final
 from urllib.parse import parse_qs, quote, unquote, urlencode, urlsplit
 
-import cv2
-
 from streamer.core.clock import CancelToken, Clock
 from streamer.core.drawing import no_signal
 from streamer.core.errors import SinkError
 from streamer.core.frame import Frame
 from streamer.core.image import Image
+from streamer.core.jpeg import PREVIEW_QUALITY, encode_jpeg
 from streamer.core.link import LatestValue
 
 from .page import page
@@ -37,7 +36,6 @@ _MOST_VIEWERS: Final = 32
 _POLL_S: Final = 0.2
 _WRITE_TIMEOUT_S: Final = 10.0
 _CARD_EVERY_S: Final = 1.0
-_JPEG_QUALITY: Final = 80
 
 
 @dataclass(slots=True)
@@ -89,13 +87,13 @@ class PreviewSink:
         if found is None:
             found = self._slot.wait(0, 0)  # Nothing new: is what the viewer has still fresh?
         if found is None:
-            return newer_than, _encoded(self._card(None))
+            return newer_than, _jpeg(self._card(None))
         version, frame = found
         if self._is_stale(frame):
-            return version, _encoded(self._card(frame))
+            return version, _jpeg(self._card(frame))
         with self._lock:
             if self._shown.version != version:
-                self._shown = _Shown(version, _encoded(frame.image))
+                self._shown = _Shown(version, _jpeg(frame.image))
             return version, self._shown.jpeg
 
     def close(self) -> None:
@@ -293,8 +291,5 @@ class _Handler(BaseHTTPRequestHandler):
         self.wfile.write(body)
 
 
-def _encoded(picture: Image) -> bytes:
-    bgr = cv2.cvtColor(picture.rgb(), cv2.COLOR_RGB2BGR)
-    ok, data = cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY])
-    assert ok, "8-bit RGB can always be encoded"
-    return bytes(data)
+def _jpeg(image: Image) -> bytes:
+    return encode_jpeg(image.rgb(), quality=PREVIEW_QUALITY)

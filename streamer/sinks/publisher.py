@@ -19,6 +19,7 @@ import structlog
 
 from engines.malloc import disable_malloc_trim
 from streamer.core import log
+from streamer.core.backoff import Backoff, FailureCounter
 from streamer.core.drawing import no_signal
 from streamer.core.image import Image
 from streamer.core.link import LatestValue
@@ -29,8 +30,7 @@ from .publish import PublishSettings
 
 _log = structlog.get_logger(__name__)
 
-_FIRST_PAUSE_S: Final = 0.5
-_LONGEST_PAUSE_S: Final = 8.0
+_RECONNECT: Final = Backoff(initial_s=0.5, max_delay_s=8.0, reset_after_s=8.0)
 _TIMEOUT_US: Final = "5000000"
 _FORMATS: Final = {"rtsp": "rtsp", "rtsps": "rtsp", "rtmp": "flv", "rtmps": "flv"}
 """Container for each scheme; everything else takes MPEG-TS."""
@@ -43,25 +43,24 @@ def main(pipe: IO[bytes]) -> None:
     log.set_up(
         level="info",
         style="text",
-        hide=lambda text: text.replace(settings.url, settings.shown_as),
+        redact=lambda text: text.replace(settings.url, settings.shown_as),
     )
     newest: LatestValue[SentImage] = LatestValue()
     reader = threading.Thread(target=_read, args=(pipe, newest), name="reader")
     reader.start()
-    pause_s = _FIRST_PAUSE_S
+    failures = FailureCounter(_RECONNECT)
     while not newest.closed:
         began = time.monotonic()
         try:
             _publish(settings, newest)
         except (av.error.FFmpegError, OSError) as error:
-            if time.monotonic() - began > _LONGEST_PAUSE_S:
-                pause_s = _FIRST_PAUSE_S
+            failures.note_success(time.monotonic() - began)
+            pause_s = failures.delay_s()
             _log.warning(
                 "not published", camera=settings.camera, to=settings.shown_as,
                 error=error.strerror or str(error), again_in_s=pause_s,
             )  # fmt: skip
             time.sleep(pause_s)
-            pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
 
 
 def _read(pipe: IO[bytes], newest: LatestValue[SentImage]) -> None:

@@ -1,17 +1,10 @@
-"""Addresses of sources: what kind they are, who logs in, and how to print them without secrets."""
+"""Addresses of sources: what kind they are, and who logs in."""
 
 import enum
 import re
 from pathlib import Path
 from typing import Final
 from urllib.parse import quote, unquote, urlsplit
-
-_SECRET: Final = re.compile(
-    r"((?:pass(?:word|wd|phrase|code)?|pwd|pw|token|secret|api_?key|auth|sig(?:nature)?)=)[^&#?]*",
-    re.IGNORECASE,
-)
-"""Many cameras take the password as `...&password=x`; some with `_` instead of `&`, so all that
-follows is hidden too: rather a word too few in the log than a password in it."""
 
 _URL: Final = re.compile(r"([a-z][a-z0-9+.-]+)://", re.IGNORECASE)
 
@@ -72,20 +65,6 @@ def kind_of(address: str) -> Kind:
     if address.startswith("/dev/video"):
         return Kind.DEVICE
     return Kind.FOLDER if Path(address).is_dir() else Kind.FILE
-
-
-def redact(address: str) -> str:
-    """The address as it may be printed: without user, password and tokens.
-
-    Passwords with `@` or `/` in them are hidden whole, even if that hides a part of the host.
-    """
-    found = _URL.match(address)
-    if not found:
-        return address
-    rest = address[found.end() :]
-    if "@" in rest:
-        rest = "***@" + rest.rpartition("@")[2]
-    return found[0] + _SECRET.sub(r"\1***", rest)
 
 
 def split_credentials(address: str) -> tuple[str, str | None, str | None]:

@@ -13,8 +13,9 @@ from typing import Final
 import av.error
 
 from streamer.core.errors import SourceError, SourceFault, SourceLost, SourceRejected
+from streamer.core.redact import redact
 
-from .address import host_of, kind_of, redact
+from .address import host_of, kind_of
 
 _ADVICE: Final = {
     SourceFault.WRONG_PASSWORD: "wrong password: user and password were asked for or refused",

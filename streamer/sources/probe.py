@@ -9,8 +9,9 @@ from typing import Final
 from streamer.core.clock import CancelToken, SystemClock
 from streamer.core.errors import SourceError, SourceFault
 from streamer.core.packet import CodedPacket
+from streamer.core.redact import redact
 
-from .address import Kind, kind_of, redact
+from .address import Kind, kind_of
 from .frame_sampler import FrameSampler, SamplingPlan
 from .options import VideoOptions
 from .snapshot import SnapshotSource

@@ -12,6 +12,7 @@ from typing import Final, Protocol
 
 import structlog
 
+from streamer.core.backoff import Backoff, FailureCounter
 from streamer.core.clock import CancelToken, Clock
 from streamer.core.errors import SourceError, SourceFault, SourceLost, SourceRejected
 from streamer.core.frame import Frame
@@ -20,57 +21,19 @@ _log = structlog.get_logger(__name__)
 
 _NS: Final = 1_000_000_000
 
+RECONNECT: Final = Backoff(initial_s=0.25, max_delay_s=2.0, jitter=0.25, reset_after_s=10.0)
+"""With opening and waiting for a key frame, the frames of a camera that was gone for days are back
+within 5 s of its return. Jitter: cameras behind one switch that come back together are not opened
+together. Frames for 10 s end a series of failures; a stream that breaks at once continues it."""
+
+REJECTED: Final = Backoff.constant(30.0, jitter=RECONNECT.jitter)
+"""After a rejection. Many cameras lock an account after some wrong passwords."""
+
 
 class SourceAttempt(Protocol):
     """One attempt at a stream."""
 
     def __call__(self, stop: CancelToken, /) -> Iterator[Frame]: ...  # noqa: D102  described by the class
-
-
-@dataclass(frozen=True, slots=True)
-class Backoff:
-    """How long to wait before each further attempt."""
-
-    initial_s: float = 0.25
-    """Before the first repetition."""
-
-    factor: float = 2.0
-    """How much longer each further wait is."""
-
-    max_delay_s: float = 2.0
-    """Longest wait. With opening and waiting for a key frame, the picture of a camera that was
-    gone for days is back within 5 s of its return."""
-
-    rejected_s: float = 30.0
-    """Wait after a rejection. Many cameras lock an account after some wrong passwords."""
-
-    jitter: float = 0.25
-    """Share of a wait, 0 to 1, that chance takes off: cameras behind one switch that come back
-    together are not asked together."""
-
-    reset_after_s: float = 10.0
-    """Frames for so long end a series of failures; a stream that breaks at once continues it."""
-
-    def __post_init__(self) -> None:
-        if min(self.initial_s, self.max_delay_s, self.rejected_s) <= 0:
-            raise ValueError(f"waits must be above 0 s, got {self}")
-        if self.factor < 1 or not 0 <= self.jitter <= 1:
-            raise ValueError(f"factor must be at least 1 and jitter within 0 to 1, got {self}")
-
-    def wait_s(self, failures: int, *, rejected: bool, chance: float) -> float:
-        """The wait after so many failures in a row.
-
-        Args:
-            failures: At least 1.
-            rejected: Whether the last one was a rejection.
-            chance: 0 to 1.
-        """
-        if rejected:
-            longest_s = self.rejected_s
-        else:
-            # A camera may be gone for years: the power must not overflow.
-            longest_s = min(self.initial_s * self.factor ** min(failures - 1, 60), self.max_delay_s)
-        return longest_s * (1 - self.jitter * chance)
 
 
 class ConnectionState(enum.Enum):
@@ -113,9 +76,10 @@ class ReconnectingSource:
     Args:
         source: One attempt a call. Its end counts as a failure too.
         clock: For the times of the states.
-        backoff: How long to wait.
+        backoff: Delays after a failure.
+        rejected: Delays after a rejection.
         on_state: Told of every change, on the source's thread; must not block.
-        chance: 0 to 1, anew with each call.
+        rng: Returns a random number from 0 to 1, for the jitter.
     """
 
     def __init__(
@@ -123,16 +87,17 @@ class ReconnectingSource:
         source: SourceAttempt,
         *,
         clock: Clock,
-        backoff: Backoff | None = None,
+        backoff: Backoff = RECONNECT,
+        rejected: Backoff = REJECTED,
         on_state: Callable[[SourceState], None] | None = None,
-        chance: Callable[[], float] = random.random,
+        rng: Callable[[], float] = random.random,
     ) -> None:
         self._source = source
         self._clock = clock
-        self._backoff = backoff or Backoff()
+        self._rejected = rejected
         self._on_state = on_state
-        self._chance = chance
-        self._failures = 0
+        self._rng = rng
+        self._failures = FailureCounter(backoff, rng=rng)
         self._reported = 0  # Failures at the last line in the log.
         self._log = _log.bind(source=repr(source))
         self.state = SourceState(ConnectionState.CONNECTING, clock.monotonic_ns())
@@ -166,8 +131,10 @@ class ReconnectingSource:
                 if began_ns is None:
                     began_ns = now_ns
                     self._live(now_ns)
-                elif self._failures and now_ns - began_ns >= self._backoff.reset_after_s * _NS:
-                    self._failures = self._reported = 0
+                elif self._failures.count:
+                    self._failures.note_success((now_ns - began_ns) / _NS)
+                    if not self._failures.count:
+                        self._reported = 0
                 yield frame
         finally:
             close = getattr(frames, "close", None)  # Only generators have something to close.
@@ -185,33 +152,34 @@ class ReconnectingSource:
                 since_ns,
                 gone.trouble,
                 gone.message,
-                attempts=self._failures,
+                attempts=self._failures.count,
             )
         )
 
     def _live(self, now_ns: int) -> None:
         outage_s = (now_ns - self.state.since_ns) / _NS
-        if self._failures:
-            self._log.info("picture is back", outage_s=round(outage_s, 1), attempts=self._failures)
+        attempts = self._failures.count
+        if attempts:
+            self._log.info("picture is back", outage_s=round(outage_s, 1), attempts=attempts)
         self._tell(SourceState(ConnectionState.LIVE, now_ns))
 
     def _failed(self, error: SourceError) -> float:
-        self._failures += 1
-        wait_s = self._backoff.wait_s(
-            self._failures, rejected=isinstance(error, SourceRejected), chance=self._chance()
-        )
+        wait_s = self._failures.delay_s()
+        if isinstance(error, SourceRejected):
+            wait_s = self._rejected.delay_s(1, rng=self._rng)
+        attempts = self._failures.count
         was = self.state
         since_ns = self._clock.monotonic_ns() if was.phase is ConnectionState.LIVE else was.since_ns
         # Days of failing must not fill a disk: a line when the trouble is new, then ever fewer.
-        if error.trouble is not was.trouble or self._failures >= 2 * self._reported:
-            self._reported = self._failures
+        if error.trouble is not was.trouble or attempts >= 2 * self._reported:
+            self._reported = attempts
             self._log.warning(
                 "no picture", trouble=error.trouble.value, message=str(error),
-                attempts=self._failures, retry_in_s=round(wait_s, 2),
+                attempts=attempts, retry_in_s=round(wait_s, 2),
             )  # fmt: skip
         self._tell(
             SourceState(
-                ConnectionState.WAITING, since_ns, error.trouble, str(error), self._failures, wait_s
+                ConnectionState.WAITING, since_ns, error.trouble, str(error), attempts, wait_s
             )
         )
         return wait_s

@@ -9,8 +9,9 @@ import httpx
 from streamer.core.clock import CancelToken, Clock
 from streamer.core.errors import SourceError, SourceFault
 from streamer.core.frame import Frame
+from streamer.core.redact import redact
 
-from .address import login, redact
+from .address import login
 from .ffmpeg_errors import FaultContext, source_error
 from .frame_sampler import FrameSampler
 from .images import decode_image

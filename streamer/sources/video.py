@@ -22,8 +22,8 @@ from streamer.core.frame import Frame
 from streamer.core.hwaccel import is_hardware_decoded, open_hwaccel
 from streamer.core.image import Image
 from streamer.core.packet import PacketTap
+from streamer.core.redact import redact
 
-from .address import redact
 from .decode import DecodedFrame, Decoder
 from .ffmpeg_errors import FaultContext, source_error, translate
 from .frame_sampler import FrameSampler, SamplingPlan

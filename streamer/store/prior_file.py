@@ -4,9 +4,7 @@ A memory is worth keeping, not worth stopping for: a file that cannot be read or
 once, and the camera goes on.
 """
 
-import contextlib
 import io
-import os
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +12,7 @@ import numpy as np
 import structlog
 from numpy.typing import NDArray
 
+from streamer.core.atomic_file import write_atomically
 from streamer.detect.false_positive_prior import FalsePositivePrior, checked
 
 State = dict[str, NDArray[Any]]
@@ -77,17 +76,9 @@ class PriorFile:
         # Packed in memory: a disk that fills up while a ZIP file is open fails in other ways too.
         packed = io.BytesIO()
         np.savez_compressed(packed, allow_pickle=False, form=np.array(_FORM), **state)
-        part = self.path.with_suffix(".part")
         try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            with part.open("wb") as file:
-                file.write(packed.getbuffer())
-                file.flush()
-                os.fsync(file.fileno())
-            part.replace(self.path)
+            write_atomically(self.path, packed.getbuffer())
         except OSError as error:
-            with contextlib.suppress(OSError):
-                part.unlink(missing_ok=True)
             if not self._told:
                 _log.warning("cannot keep what is usual", file=str(self.path), why=str(error))
             self._told = True

@@ -9,6 +9,7 @@ from typing import Self
 from streamer.alarm.event import Event, EventKind
 from streamer.core.frame import Detection
 from streamer.notify import DeliveryFailed, Notification
+from streamer.store import Delivery, DeliveryState, RecordedEvent
 
 START = datetime(2026, 7, 1, 12, tzinfo=UTC)
 REGION = Detection(
@@ -60,6 +61,23 @@ def notice(what: Event | None = None, *, channel: str = "siren", **more: object)
     what = what or event()
     values = {"key": f"{what.id}:{channel}", "attempt": 1, "title": "Alarm: north", "text": "smoke"}
     return Notification(event=what, **{**values, **more})
+
+
+def delivery(what: Event | None = None, *, channel: str = "siren") -> Delivery:
+    """A delivery whose first attempt is under way."""
+    recorded = RecordedEvent(1, what or event(), evidence=None, picture=None, added=START)
+    return Delivery(
+        number=1,
+        channel=channel,
+        recorded=recorded,
+        state=DeliveryState.SENDING,
+        attempts=1,
+        waited=timedelta(0),
+        due=START,
+        changed=START,
+        error=None,
+        superseded=False,
+    )
 
 
 class ScriptedChannel:

@@ -21,6 +21,7 @@ from typing import Any, Self
 
 import structlog
 
+from streamer.core.backoff import Backoff
 from streamer.core.clock import CancelToken
 from streamer.notify import Dispatcher, Notification, RetryPolicy
 from streamer.notify.delivery_worker import DeliveryWorker, Outcome
@@ -28,7 +29,7 @@ from streamer.notify.webhook import WebhookChannel
 from streamer.store import DeliveryState, Store
 from tests.support.deliveries import event
 
-QUICK = RetryPolicy(initial_s=0.02, max_delay_s=0.1)
+QUICK = RetryPolicy(Backoff(initial_s=0.02, max_delay_s=0.1))
 ALARM_LENGTH = 4
 
 

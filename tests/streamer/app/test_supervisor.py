@@ -7,6 +7,7 @@ import pytest
 
 from streamer.app import supervisor as module
 from streamer.app.supervisor import Supervisor
+from streamer.core.backoff import Backoff
 from streamer.core.errors import SourceFault, SourceLost
 from streamer.core.pipeline import Pipeline, file_links
 from tests.support.frames import counting, frame
@@ -33,7 +34,7 @@ def lost(stop):
 
 @pytest.fixture(autouse=True)
 def _short_pauses(monkeypatch):
-    monkeypatch.setattr(module, "_FIRST_PAUSE_S", 0.01)
+    monkeypatch.setattr(module, "_RESTART", Backoff(initial_s=0.01, max_delay_s=30))
 
 
 def test_files_run_to_their_end():
@@ -118,7 +119,7 @@ def test_shared_work_that_fails_is_started_again():
 
 
 def test_stop_while_a_camera_waits_to_be_started_again_ends_at_once(monkeypatch):
-    monkeypatch.setattr(module, "_FIRST_PAUSE_S", 3600)
+    monkeypatch.setattr(module, "_RESTART", Backoff.constant(3600))
 
     def background_services(stop):
         while "north" not in service.failures():

@@ -214,8 +214,8 @@ def test_quiet_means_no_notes(capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr().err == ""
 
 
-def test_hidden_texts_are_printed_nowhere(capsys: pytest.CaptureFixture[str]) -> None:
-    out = output.Output(json=True, hidden=frozenset({"hunter2", 'a"quote"', "abc"}))
+def test_secrets_are_printed_nowhere(capsys: pytest.CaptureFixture[str]) -> None:
+    out = output.Output(json=True, secrets=frozenset({"hunter2", 'a"quote"', "abc"}))
     out.record({"k": 'hunter2 a"quote" abc', "hunter2": ["x hunter2"], "n": 7})
     out.note("hunter2")
     out.error("hunter2\nabc")
@@ -241,7 +241,7 @@ def test_arguments_of_a_command_survive_the_common_options() -> None:
 def test_the_log_goes_to_standard_error_without_secrets(
     style: log.Style, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    log.set_up(level="info", style=style, hide=lambda text: text.replace("hunter2", "***"))
+    log.set_up(level="info", style=style, redact=lambda text: text.replace("hunter2", "***"))
     structlog.get_logger("a").info("started hunter2", camera="north", url="x hunter2")
     logging.getLogger("b").warning("library %s", "hunter2")
     structlog.get_logger("a").debug("silent")
@@ -262,7 +262,7 @@ def test_the_log_goes_to_standard_error_without_secrets(
 def test_an_error_in_the_log_shows_its_traceback_without_secrets(
     style: log.Style, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    log.set_up(level="info", style=style, hide=lambda text: text.replace("hunter2", "***"))
+    log.set_up(level="info", style=style, redact=lambda text: text.replace("hunter2", "***"))
     try:
         raise OSError("hunter2 refused")
     except OSError:

@@ -17,9 +17,9 @@ from streamer.config.camera import (
 from streamer.config.channels import RetrySettings
 from streamer.config.values import Section
 from streamer.detect.background import Background
-from streamer.notify.retry import RetryPolicy
+from streamer.notify.retry import DELIVERY_BACKOFF, RetryPolicy
 from streamer.sources.options import VideoOptions
-from streamer.sources.reconnect import Backoff
+from streamer.sources.reconnect import RECONNECT, REJECTED
 
 
 def of_class(kind: Any) -> dict[str, Any]:
@@ -36,8 +36,8 @@ def of_call(function: Any) -> dict[str, Any]:
     [
         (AlarmSettings(), of_class(AlarmPolicy), {"threshold", "low_threshold"}),
         (BackgroundSettings(), of_call(Background), {"enabled"}),
-        (ReconnectSettings(), of_class(Backoff), set()),
-        (RetrySettings(), of_class(RetryPolicy), {"give_up_after_days"}),
+        (ReconnectSettings(), dataclasses.asdict(RECONNECT), {"rejected_s"}),
+        (RetrySettings(), dataclasses.asdict(DELIVERY_BACKOFF), {"give_up_after_days"}),
         # Replaying and tests play as fast as they can; people who watch a file do not.
         (SourceDefaults(), of_class(VideoOptions), {"kind", "live", "poll_s", "pace"}),
     ],
@@ -47,6 +47,10 @@ def test_defaults_are_those_of_the_part(
 ) -> None:
     told = {name: value for name, value in settings if name not in ours}
     assert told == {name: part[name] for name in told}
+
+
+def test_a_rejected_source_waits_for_the_same_time() -> None:
+    assert ReconnectSettings().rejected_s == REJECTED.initial_s == REJECTED.max_delay_s
 
 
 def test_deliveries_are_given_up_after_the_same_time() -> None:

@@ -100,7 +100,7 @@ def test_a_job_cut_at_any_byte_is_begun_anew(output):
 def test_what_was_left_half_written_under_another_name_is_no_chunk(output):
     journal, _ = opened(output)
     write(journal, 0)
-    (journal.folder / "00001.new").write_text((journal.folder / "00000.json").read_text())
+    (journal.folder / "00001.json.part").write_text((journal.folder / "00000.json").read_text())
     (journal.folder / "00001.packets").write_bytes(b"".join(PAYLOADS))
     assert list(opened(output)[1]) == [0]
 
@@ -190,7 +190,7 @@ def test_where_nothing_can_be_written_is_a_line(output, place):
     if place == "folder":
         journal.folder.write_text("a file of that name")
     else:
-        (journal.folder / "job.new").mkdir(parents=True)
+        (journal.folder / "job.json.part").mkdir(parents=True)
     with pytest.raises(StorageError, match=r"cannot write .*out\.mp4\.convert"):
         journal.open()
     journal.close()

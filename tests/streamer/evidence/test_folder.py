@@ -211,11 +211,11 @@ def test_a_disk_that_is_full_at_any_file_is_told_in_one_line(tmp_path, evidence,
     (folder / f"{name}.part").symlink_to("/dev/full")
     with pytest.raises(StorageError) as error:
         evidence.write(event(), smoky())
-    assert str(error.value).endswith(f"written to {folder}: no space left on device")
+    assert str(error.value).endswith(f"cannot write {folder}: the disk is full")
     assert not (folder / name).exists()
     assert verify(folder)[0].startswith("manifest.json: cannot be read")  # Nothing looks whole.
 
-    (folder / f"{name}.part").unlink()  # There is room again.
+    assert not (folder / f"{name}.part").exists(), "there is room again"
     assert evidence.write(event(), smoky()) == folder
     assert verify(folder) == []
     assert names(folder) == sorted([*FILES, "manifest.json"])
@@ -224,7 +224,7 @@ def test_a_disk_that_is_full_at_any_file_is_told_in_one_line(tmp_path, evidence,
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full here")
 def test_a_disk_that_fills_up_leaves_the_older_seal_as_it_was(evidence, folder):
     (folder / "manifest.json.part").symlink_to("/dev/full")
-    with pytest.raises(StorageError, match="no space left on device"):
+    with pytest.raises(StorageError, match="the disk is full"):
         evidence.write(event("north-1", 1), smoky())
     assert sorted(manifest(folder)["files"]) == FILES
     assert verify(folder) == []
@@ -232,7 +232,7 @@ def test_a_disk_that_fills_up_leaves_the_older_seal_as_it_was(evidence, folder):
 
 def test_a_root_that_cannot_be_a_folder_is_told_in_one_line(tmp_path):
     (tmp_path / "file").write_text("in the way")
-    with pytest.raises(StorageError, match=r"^evidence cannot be written to .*: not a directory$"):
+    with pytest.raises(StorageError, match=r"^cannot write .*: not a directory$"):
         evidence_under(tmp_path / "file").write(event(), smoky())
 
 

@@ -79,10 +79,10 @@ def test_no_part_of_the_url_is_shown(caplog):
     assert "s3cretpath" not in shown
 
 
-def test_a_remark_that_names_a_secret_is_cleaned():
+def test_a_remark_that_names_a_secret_is_redacted():
     channel = AppriseChannel("mail", url="json://fire:t0p%20secret@127.0.0.1/s3cretpath?x=y1234")
     text = "t0p secret, t0p%20secret, 127.0.0.1/s3cretpath, y1234 refused"
-    assert channel._clean(text) == "***, ***, ***/***, *** refused"
+    assert channel._redact(text) == "***, ***, ***/***, *** refused"
 
 
 def test_a_stalled_service_is_given_up_in_time():

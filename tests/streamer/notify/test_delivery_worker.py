@@ -27,7 +27,7 @@ def courier_for(store, channel, **more):
     told = []
     more.setdefault("retry", RetryPolicy())
     courier = DeliveryWorker(
-        channel, store.outbox, on_confirmed=lambda *what: told.append(what), chance=lambda: 1,
+        channel, store.outbox, on_confirmed=lambda *what: told.append(what), rng=lambda: 0,
         **more,
     )  # fmt: skip
     courier.told = told

@@ -7,13 +7,14 @@ from contextlib import contextmanager
 
 import pytest
 
+from streamer.core.backoff import Backoff
 from streamer.core.clock import CancelToken
 from streamer.core.errors import StorageError
 from streamer.notify import Dispatcher, RetryPolicy
 from streamer.store import Store
 from tests.support.deliveries import ScriptedChannel, event, failed
 
-QUICK = RetryPolicy(initial_s=0.01, max_delay_s=0.02)
+QUICK = RetryPolicy(Backoff(initial_s=0.01, max_delay_s=0.02))
 
 
 @pytest.fixture

@@ -261,7 +261,7 @@ class Killed(AtomicFile):
         if self.allowed < 0:
             if self.allowed == -1 and len(data) > 8:  # So short a write is never torn.
                 super().write(bytes(data)[: len(data) // 2])
-            self.give_up()
+            self.abandon()
             return len(data)
         return super().write(data)
 

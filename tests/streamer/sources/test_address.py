@@ -9,7 +9,6 @@ from streamer.sources.address import (
     host_of,
     kind_of,
     login,
-    redact,
     split_credentials,
     with_credentials,
 )
@@ -48,30 +47,6 @@ def test_a_folder_is_told_from_a_file_by_looking(tmp_path):
 
 def test_only_files_folders_and_the_pattern_may_end():
     assert {kind for kind in Kind if not kind.live} == {Kind.FILE, Kind.FOLDER, Kind.PATTERN}
-
-
-@pytest.mark.parametrize(
-    ("address", "printed"),
-    [
-        ("rtsp://cam:554/a?channel=1", "rtsp://cam:554/a?channel=1"),
-        ("rtsp://admin:secret@cam:554/a", "rtsp://***@cam:554/a"),
-        ("rtsp://admin:se@cr/et@cam/a", "rtsp://***@cam/a"),
-        ("http://cam/snap?user=a&password=secret&q=1", "http://cam/snap?user=a&password=***&q=1"),
-        ("http://cam/s?token=abc#x", "http://cam/s?token=***#x"),
-        (
-            "rtsp://cam/user=admin_password=secret_channel=1.sdp",
-            "rtsp://cam/user=admin_password=***",
-        ),
-        ("clip@home.mp4", "clip@home.mp4"),
-    ],
-)
-def test_a_printed_address_keeps_its_secrets(address, printed):
-    assert redact(address) == printed
-
-
-@given(user=secrets, password=secrets)
-def test_no_password_whatever_its_characters_is_ever_printed(user, password):
-    assert redact(f"rtsp://{user}:{password}@cam.example/a") == "rtsp://***@cam.example/a"
 
 
 @given(user=secrets, password=secrets)

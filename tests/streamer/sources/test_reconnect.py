@@ -1,14 +1,14 @@
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
+from streamer.core.backoff import Backoff
 from streamer.core.clock import CancelToken
 from streamer.core.errors import Cancelled, SourceFault, SourceLost, SourceRejected
-from streamer.sources.reconnect import Backoff, ConnectionState, ReconnectingSource
+from streamer.sources.reconnect import ConnectionState, ReconnectingSource
 from tests.support.frames import frame
 from tests.support.stepping import StepClock, StepStop
 
-NO_JITTER = Backoff(initial_s=1, factor=2, max_delay_s=5, rejected_s=30, jitter=0, reset_after_s=10)
+NO_JITTER = Backoff(initial_s=1, max_delay_s=5, reset_after_s=10)
+REJECTED = Backoff.constant(30)
 
 
 def lost(trouble=SourceFault.REFUSED):
@@ -32,7 +32,7 @@ def scripted(clock, *script):
     return source
 
 
-def run(*script, pauses, backoff=NO_JITTER, chance=0.0):
+def run(*script, pauses):
     """The frames, waits and states until so many waits have passed."""
     clock = StepClock()
     cancel = StepStop(clock, limit=pauses)
@@ -40,9 +40,9 @@ def run(*script, pauses, backoff=NO_JITTER, chance=0.0):
     source = ReconnectingSource(
         scripted(clock, *script),
         clock=clock,
-        backoff=backoff,
+        backoff=NO_JITTER,
+        rejected=REJECTED,
         on_state=states.append,
-        chance=lambda: chance,
     )
     frames = []
     with pytest.raises(Cancelled):
@@ -53,18 +53,6 @@ def run(*script, pauses, backoff=NO_JITTER, chance=0.0):
 def test_each_wait_is_longer_up_to_the_cap():
     _, pauses, _ = run(*[(0, 0, lost())] * 7, pauses=6)
     assert pauses == [1, 2, 4, 5, 5, 5]
-
-
-def test_chance_only_shortens_a_wait():
-    backoff = Backoff(initial_s=1, max_delay_s=5, jitter=0.25)
-    assert backoff.wait_s(1, rejected=False, chance=1.0) == 0.75
-    assert backoff.wait_s(9, rejected=False, chance=0.0) == 5
-
-
-@given(failures=st.integers(1, 10**9), rejected=st.booleans(), chance=st.floats(0, 1))
-def test_a_wait_stays_within_its_bounds_for_years(failures, rejected, chance):
-    wait_s = Backoff().wait_s(failures, rejected=rejected, chance=chance)
-    assert 0.18 <= wait_s <= (30 if rejected else 2)
 
 
 def test_a_rejection_is_tried_again_rarely():
@@ -163,12 +151,6 @@ def test_other_errors_are_not_mended():
 
     with pytest.raises(ZeroDivisionError):
         next(ReconnectingSource(source, clock=StepClock())(CancelToken()))
-
-
-@pytest.mark.parametrize("wrong", [{"initial_s": 0}, {"factor": 0.5}, {"jitter": 2}])
-def test_impossible_waits_are_refused(wrong):
-    with pytest.raises(ValueError, match="must be"):
-        Backoff(**wrong)
 
 
 def test_days_of_failing_write_few_lines(capsys):
