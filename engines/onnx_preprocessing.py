@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from engines.yuv import Layout
+    from engines.yuv import ChromaOrder
 
 OPSET = 17
 """Of the shipped networks; every operator here is in it, and in TensorRT."""
@@ -102,13 +102,13 @@ class _Spans:
     """How far to the right of where they would be the samples are looked for."""
 
 
-def rgb_from_planes(graph: GraphBuilder, layout: Layout, *, rows: str, columns: str) -> str:
+def rgb_from_planes(graph: GraphBuilder, layout: ChromaOrder, *, rows: str, columns: str) -> str:
     """Make RGB of decoded planes, scaled; declares the inputs.
 
     Inputs: `luma` (n, height, width) uint8; `chroma_u` and `chroma_v` (n, half the height, half the
     width) uint8, or `chroma` with a last side of 2; `window` (n, 4) f32, left, top, width and
     height in pixels of luma, left and top even; `siting` (n,) f32 and `color` (n, 3, 4) f32, see
-    `decoded.Yuv420`.
+    `engines.yuv.Yuv`.
 
     Luma is averaged over the area of each pixel wanted, and interpolated linearly where the window
     is enlarged. Chroma is at half the width wanted, and each of its columns counts twice: what

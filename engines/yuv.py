@@ -1,12 +1,14 @@
-"""Planes as a decoder gives them, and what their numbers mean as colours: what a GPU is given.
+"""The planes of a YUV image and what their samples mean as colors: the engines' one plane type.
 
-No picture is converted here. Networks by planes (`planes.py`) take these arrays as they are.
+The engines know nothing of FFmpeg's pixel formats; callers translate (`PixelLayout` in the
+streamer). No image is converted here.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Literal
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -15,10 +17,12 @@ from engines.errors import ModelMismatch
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-Layout = Literal["planar", "nv12"]
-"""Two planes of chroma, or one in which U and V take turns: what decoders on hardware write."""
+    Plane = NDArray[Any]
+
+ChromaOrder = Literal["planar", "nv12"]
+"""Two planes of chroma, or one with U and V interleaved, which hardware decoders write."""
 Window = tuple[int, int, int, int]
-"""(left, top, width, height) in pixels of luma; left and top are even, where chroma has its own."""
+"""(left, top, width, height) in pixels of luma; left and top are even, where chroma begins."""
 
 LEFT = 0.25
 """Siting of chroma at the left pixels of its four; chroma sample location type 0 in H.264."""
@@ -36,11 +40,12 @@ _LUMA_WEIGHTS = {
 _BT601 = 6
 
 
-def colors(matrix: int, *, full_range: bool) -> NDArray[np.float32]:
-    """What makes R, G, B from luma, U, V and 1, all 0 to 255: (3, 4).
+@lru_cache(maxsize=16)
+def yuv_to_rgb_matrix(matrix: int, *, full_range: bool) -> NDArray[np.float32]:
+    """Return the (3, 4) matrix from luma, U, V and 1 to R, G, B, all 0 to 255; read-only.
 
     Args:
-        matrix: its number in ISO/IEC 23091-2; BT.601 for one that is not known.
+        matrix: its number in ISO/IEC 23091-2; an unknown one is taken as BT.601.
         full_range: whether luma uses 0 to 255 rather than 16 to 235.
     """
     red, blue = _LUMA_WEIGHTS.get(matrix, _LUMA_WEIGHTS[_BT601])
@@ -54,22 +59,28 @@ def colors(matrix: int, *, full_range: bool) -> NDArray[np.float32]:
     )
     luma, chroma, black = (1, 1, 0) if full_range else (255 / 219, 255 / 224, 16)
     scaled = from_planes * [luma, chroma, chroma]
-    return np.column_stack([scaled, -scaled @ [black, 128, 128]]).astype(np.float32)
+    both = np.column_stack([scaled, -scaled @ [black, 128, 128]]).astype(np.float32)
+    both.flags.writeable = False
+    return both
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Yuv420:
-    """A picture's 8-bit 4:2:0 planes; views, which nobody writes into."""
+class Yuv:
+    """The planes of an image, of any subsampling and depth; views, which are never written to."""
 
-    luma: NDArray[np.uint8]
-    """(height, width)"""
-    chroma: tuple[NDArray[np.uint8], ...]
-    """U and V, each (ceil(height / 2), ceil(width / 2)); or both as one of (..., ..., 2)."""
-    color: NDArray[np.float32]
-    """(3, 4); see `colors`."""
+    y: Plane
+    """(height, width), uint8 up to 8 bits, uint16 above."""
+    chroma: tuple[Plane, ...]
+    """U and V, each (rows, columns); or both interleaved, (rows, columns, 2); or none: gray."""
+    depth: int = 8
+    """Bits of a sample, 8 to 16."""
+    full_range: bool = False
+    """Whether luma uses 0 to 255 rather than 16 to 235, at 8 bits."""
+    matrix: int = 1
+    """Number of the YUV matrix in ISO/IEC 23091-2."""
     siting: float = 0.0
-    """How far left of the middle of its four pixels a sample of chroma lies, in samples of chroma:
-    0 for JPEG, `LEFT` for H.264 and its kin."""
+    """How far left of the middle of its pixels a chroma sample lies, in chroma samples: 0 for JPEG,
+    `LEFT` for H.264 and its kin."""
 
     def __post_init__(self) -> None:
         """Check that the planes belong together.
@@ -77,79 +88,105 @@ class Yuv420:
         Raises:
             ModelMismatch: they do not.
         """
-        rows, columns = (-(-side // 2) for side in self.luma.shape)
-        wanted = {1: (rows, columns, 2), 2: (rows, columns)}.get(len(self.chroma))
-        if wanted is None or any(plane.shape != wanted for plane in self.chroma):
-            shapes = [plane.shape for plane in self.chroma]
+        (height, width), shapes = self.y.shape, [plane.shape for plane in self.chroma]
+        fits = not shapes or (
+            shapes[0][0] <= height
+            and shapes[0][1] <= width
+            and ([3] if len(shapes) == 1 else [2, 2]) == [len(shape) for shape in shapes]
+            and len(set(shapes)) == 1
+        )
+        if not fits:
             raise ModelMismatch(
-                f"chroma: expected half the size of luma {self.luma.shape}, got {shapes}"
+                f"chroma: expected two planes or an interleaved one, no larger than luma "
+                f"{self.y.shape}, got {shapes}"
             )
 
     @property
-    def layout(self) -> Layout:
-        """How chroma lies."""
+    def u(self) -> Plane:
+        """(rows, columns), of planar chroma."""
+        return self.chroma[0]
+
+    @property
+    def v(self) -> Plane:
+        """(rows, columns), of planar chroma."""
+        return self.chroma[1]
+
+    @property
+    def chroma_order(self) -> ChromaOrder:
+        """How chroma is stored."""
         return "nv12" if len(self.chroma) == 1 else "planar"
+
+    @property
+    def is_420(self) -> bool:
+        """Whether the samples are 8-bit 4:2:0, which GPU preprocessing reads."""
+        half = tuple(-(-side // 2) for side in self.y.shape)
+        return self.depth == 8 and bool(self.chroma) and self.chroma[0].shape[:2] == half  # noqa: PLR2004
+
+    @property
+    def rgb_matrix(self) -> NDArray[np.float32]:
+        """(3, 4); see `yuv_to_rgb_matrix`."""
+        return yuv_to_rgb_matrix(self.matrix, full_range=self.full_range)
 
     @property
     def size(self) -> tuple[int, int]:
         """(height, width)."""
-        height, width = self.luma.shape
+        height, width = self.y.shape
         return height, width
 
     @property
-    def whole(self) -> Window:
-        """All of it."""
-        return 0, 0, self.luma.shape[1], self.luma.shape[0]
+    def full_window(self) -> Window:
+        """The window that covers the image."""
+        return 0, 0, self.y.shape[1], self.y.shape[0]
 
-    def planar(self) -> Yuv420:
-        """The same with U and V apart; views."""
-        if self.layout == "planar":
+    def planar(self) -> Yuv:
+        """Return the same image with U and V in planes of their own; views."""
+        if self.chroma_order == "planar":
             return self
         (both,) = self.chroma
         return replace(self, chroma=(both[..., 0], both[..., 1]))
 
-    def interleaved(self) -> Yuv420:
-        """The same with U and V taking turns; copied unless they do."""
-        if self.layout == "nv12":
+    def interleaved(self) -> Yuv:
+        """Return the same image with U and V interleaved; copied unless they are."""
+        if self.chroma_order == "nv12":
             return self
         return replace(self, chroma=(np.stack(self.chroma, -1),))
 
-    def around(self, window: Window, step: tuple[int, int]) -> tuple[Yuv420, Window]:
-        """A part of the planes with a window in it, and where the window is in the part.
+    def crop(self, window: Window, step: tuple[int, int]) -> tuple[Yuv, Window]:
+        """Return a part of a 4:2:0 image that contains a window, and the window within the part.
 
-        Its sides are multiples of *step*, (height, width), as far as the picture reaches: parts
-        of few sizes can share batches and captured launches.
+        The sides of the part are multiples of *step*, (height, width), as far as the image
+        reaches: parts of few sizes can share batches and captured launches.
         """
         left, top, width, height = window
         times = max(-(-height // step[0]), -(-width // step[1]))
-        x, wide = _span(left, width, times * step[1], self.luma.shape[1])
-        y, tall = _span(top, height, times * step[0], self.luma.shape[0])
+        x, wide = _span(left, width, times * step[1], self.y.shape[1])
+        y, tall = _span(top, height, times * step[0], self.y.shape[0])
         half = np.s_[y // 2 : -(-(y + tall) // 2), x // 2 : -(-(x + wide) // 2)]
         part = replace(
             self,
-            luma=self.luma[y : y + tall, x : x + wide],
+            y=self.y[y : y + tall, x : x + wide],
             chroma=tuple(plane[half] for plane in self.chroma),
-            # The CPU cuts a part into a picture of its own, whose siting nobody tells swscale.
+            # The CPU crops to a frame of its own, for which swscale assumes the middle.
             siting=0.0,
         )
         return part, (left - x, top - y, width, height)
 
 
-def _span(first: int, length: int, wanted: int, most: int) -> tuple[int, int]:
-    """Begin, an even one, and length of a span of *wanted* that holds another."""
-    if wanted >= most:
-        return 0, most
-    begin = min(first, (most - wanted) // 2 * 2)
-    # An odd picture's last column does not fit into a span of even length that begins even.
+def _span(first: int, length: int, wanted: int, limit: int) -> tuple[int, int]:
+    """Return begin, an even one, and length of a span of *wanted* that contains another."""
+    if wanted >= limit:
+        return 0, limit
+    begin = min(first, (limit - wanted) // 2 * 2)
+    # The last column of an odd width does not fit into an even length that begins at an even one.
     return begin, max(wanted, first + length - begin)
 
 
 def even_window(box: tuple[float, float, float, float], size: tuple[int, int]) -> Window:
-    """Pixels of a box given as shares of a picture, (left, top, right, bottom); at least two wide.
+    """Return the pixels of a relative box (left, top, right, bottom); at least two a side.
 
     Args:
         box: 0 to 1 each.
-        size: (height, width) of the picture.
+        size: (height, width) of the image.
     """
     left, top, right, bottom = box
     x, wide = _even(left, right, size[1])

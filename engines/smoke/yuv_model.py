@@ -33,7 +33,7 @@ from engines.smoke.model import (
 )
 from engines.smoke.zoom_verification import WINDOW
 from engines.validation import Tolerance
-from engines.yuv import Layout, Window, Yuv420, colors
+from engines.yuv import ChromaOrder, Window, Yuv, yuv_to_rgb_matrix
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -45,7 +45,7 @@ if TYPE_CHECKING:
     from engines.plans.cache import Shape
     from engines.validation import Inputs
 
-LAYOUTS: tuple[Layout, ...] = ("planar", "nv12")
+LAYOUTS: tuple[ChromaOrder, ...] = ("planar", "nv12")
 """What decoders give: on the processor, and on hardware."""
 TOLERANCES: Mapping[Precision, Tolerance] = {
     # Those of the network itself (`model.TOLERANCES`), in bytes, and a byte for rounding. In f16
@@ -57,7 +57,7 @@ TOLERANCES: Mapping[Precision, Tolerance] = {
 MOST = 8
 """Rows of a batch. A 4K picture and the arrays between take 60 MB a row in f32, so that the memory
 that a plan reserves for its largest batch stays below half a gigabyte."""
-_CHROMA: Mapping[Layout, tuple[str, ...]] = {
+_CHROMA: Mapping[ChromaOrder, tuple[str, ...]] = {
     "planar": ("chroma_u", "chroma_v"),
     "nv12": ("chroma",),
 }
@@ -69,7 +69,7 @@ _OUTPUTS = {
 }
 
 
-def graph(model: str | Path = "smoke", layout: Layout = "planar") -> ModelFile:
+def graph(model: str | Path = "smoke", layout: ChromaOrder = "planar") -> ModelFile:
     """The smoke network with planes as inputs; see `onnx_preprocessing.rgb_from_planes`.
 
     Its first side is the batch. Beside the network's own `background`, whose size is the size
@@ -118,7 +118,7 @@ def graph(model: str | Path = "smoke", layout: Layout = "planar") -> ModelFile:
     )
 
 
-def profiles(layout: Layout) -> tuple[Profile, ...]:
+def profiles(layout: ChromaOrder) -> tuple[Profile, ...]:
     """Sizes that plans are compiled for: first looks up to 4K, and windows of second looks."""
     size, window = SmokeModel.input_size, WINDOW
     # A suspect is at most 15 % of a picture's width, and a window 2.5 times as wide as that.
@@ -129,7 +129,9 @@ def profiles(layout: Layout) -> tuple[Profile, ...]:
     )
 
 
-def _profile(layout: Layout, planes: tuple[Shape, Shape, Shape], size: tuple[int, int]) -> Profile:
+def _profile(
+    layout: ChromaOrder, planes: tuple[Shape, Shape, Shape], size: tuple[int, int]
+) -> Profile:
     def shapes(*tails: Shape) -> tuple[Shape, Shape, Shape]:
         least, best, most = ((plane[0], *tail) for plane, tail in zip(planes, tails, strict=True))
         return least, best, most
@@ -170,7 +172,7 @@ class Measures(NamedTuple):
 class View:
     """Something to look at."""
 
-    planes: Yuv420
+    planes: Yuv
     window: Window
     """Of the planes."""
     size: tuple[int, int]
@@ -202,7 +204,7 @@ class SmokeYuvModel:
     input_size: tuple[int, int] = SmokeModel.input_size
     """(height, width) it is made for."""
 
-    def __init__(self, engines: Mapping[Layout, Engine]) -> None:
+    def __init__(self, engines: Mapping[ChromaOrder, Engine]) -> None:
         if not engines:
             raise ModelMismatch("expected an engine for at least one layout of planes, got none")
         for layout, engine in engines.items():
@@ -247,7 +249,7 @@ class SmokeYuvModel:
         planes = [self._readable(view.planes) for view in views]
         for number, view in enumerate(views):
             _check(view)
-            key = (planes[number].layout, planes[number].size, view.size)
+            key = (planes[number].chroma_order, planes[number].size, view.size)
             alike.setdefault(key, []).append(number)
         seen: dict[int, Seen] = {}
         curve = self._curve() if dark else _STRAIGHT
@@ -255,7 +257,7 @@ class SmokeYuvModel:
         own_level = float(np.interp(level, curve[1], curve[0]))
         for numbers in alike.values():
             group = [(planes[number], views[number]) for number in numbers]
-            outputs = self._engines[group[0][0].layout].infer(_arrays(group, own_level))
+            outputs = self._engines[group[0][0].chroma_order].infer(_arrays(group, own_level))
             for row, number in enumerate(numbers):
                 seen[number] = _seen(outputs, row, curve)
         return [seen[number] for number in range(len(views))]
@@ -265,10 +267,15 @@ class SmokeYuvModel:
         for engine in self._engines.values():
             engine.close()
 
-    def _readable(self, planes: Yuv420) -> Yuv420:
-        if planes.layout in self._engines:
+    def _readable(self, planes: Yuv) -> Yuv:
+        if not planes.is_420:
+            raise ModelMismatch(
+                f"expected 8-bit 4:2:0 planes, got {planes.depth} bits, luma {planes.y.shape}, "
+                f"chroma {[plane.shape for plane in planes.chroma]}"
+            )
+        if planes.chroma_order in self._engines:
             return planes
-        return planes.planar() if planes.layout == "nv12" else planes.interleaved()
+        return planes.planar() if planes.chroma_order == "nv12" else planes.interleaved()
 
     def _curve(self) -> tuple[tuple[float, float, float], tuple[float, float, float]]:
         return (0, self.threshold_dark, 1), (0, self.threshold, 1)
@@ -277,21 +284,21 @@ class SmokeYuvModel:
 _STRAIGHT = ((0.0, 0.5, 1.0), (0.0, 0.5, 1.0))
 
 
-def _arrays(group: Sequence[tuple[Yuv420, View]], level: float) -> dict[str, NDArray[Any]]:
+def _arrays(group: Sequence[tuple[Yuv, View]], level: float) -> dict[str, NDArray[Any]]:
     """Inputs of the network, a row a view."""
     planes = [each for each, _ in group]
     views = [view for _, view in group]
-    names = _CHROMA[planes[0].layout]
+    names = _CHROMA[planes[0].chroma_order]
     empty = np.zeros((*views[0].size, 3), np.uint8)
     return {
-        "luma": _stacked([each.luma for each in planes]),
+        "luma": _stacked([each.y for each in planes]),
         **{
             name: _stacked([each.chroma[number] for each in planes])
             for number, name in enumerate(names)
         },
         "window": np.array([view.window for view in views], np.float32),
         "siting": np.array([each.siting for each in planes], np.float32),
-        "color": np.stack([each.color for each in planes]),
+        "color": np.stack([each.rgb_matrix for each in planes]),
         "background": _stacked(
             [empty if view.background is None else view.background for view in views]
         ),
@@ -319,7 +326,7 @@ def _seen(outputs: Inputs, row: int, curve: tuple[Sequence[float], Sequence[floa
     )
 
 
-def _inputs(layout: Layout) -> dict[str, str]:
+def _inputs(layout: ChromaOrder) -> dict[str, str]:
     floats = ("window", "siting", "color", "has_background", "level")
     return dict.fromkeys(("luma", *_CHROMA[layout], "background"), "uint8") | dict.fromkeys(
         floats, "float32"
@@ -341,7 +348,7 @@ def _check(view: View) -> None:
 def open_smoke_by_planes(
     model: str | Path = "smoke",
     *,
-    layouts: Sequence[Layout],
+    layouts: Sequence[ChromaOrder],
     device: Device,
     precision: Precision | None = None,
     callers: int,
@@ -368,7 +375,7 @@ def open_smoke_by_planes(
     if kind == "cpu" or (precision or "f32") not in TOLERANCES or not _can_use_gpu(index):
         return None
     with ExitStack() as undo:
-        engines: dict[Layout, Engine] = {}
+        engines: dict[ChromaOrder, Engine] = {}
         for layout in layouts:
             engine = load_validated_engine(
                 graph(model, layout),
@@ -396,7 +403,7 @@ def _can_use_gpu(index: int) -> bool:
     return True
 
 
-def samples(layout: Layout = "planar") -> Sequence[Inputs]:
+def samples(layout: ChromaOrder = "planar") -> Sequence[Inputs]:
     """Return the scenes of `model.validation_samples` as 1080p frames, and a window of each."""
     made = []
     for number, sample in enumerate(validation_samples()):
@@ -404,14 +411,15 @@ def samples(layout: Layout = "planar") -> Sequence[Inputs]:
         planes = planes if layout == "planar" else planes.interleaved()
         background = sample["background"][0]
         window = View(planes, (640, 400, 320, 192), WINDOW)
-        whole = View(planes, planes.whole, SmokeModel.input_size, background)
+        whole = View(planes, planes.full_window, SmokeModel.input_size, background)
         made += [_arrays([(planes, view)], 0.1) for view in (whole, window)]
     return made
 
 
-def _as_decoded(image: NDArray[np.uint8], *, full_range: bool) -> Yuv420:
+def _as_decoded(image: NDArray[np.uint8], *, full_range: bool) -> Yuv:
     """A picture as a camera of three times its width and height would send it, BT.709."""
-    color = colors(1, full_range=full_range).astype(np.float64)
+    color = yuv_to_rgb_matrix(1, full_range=full_range).astype(np.float64)
     yuv = (image.astype(np.float64) - color[:, 3]) @ np.linalg.inv(color[:, :3]).T
     large = np.clip(np.rint(yuv), 0, 255).astype(np.uint8).repeat(3, axis=0).repeat(3, axis=1)
-    return Yuv420(large[..., 0], (large[::2, ::2, 1], large[::2, ::2, 2]), color.astype(np.float32))
+    chroma = (large[::2, ::2, 1], large[::2, ::2, 2])
+    return Yuv(large[..., 0], chroma, full_range=full_range)

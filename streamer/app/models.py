@@ -14,7 +14,7 @@ from engines.lowlight.model import LowLightModel, open_lowlight_model
 from engines.smoke.model import SmokeModel, open_smoke_model
 from engines.smoke.yuv_model import SmokeYuvModel, open_smoke_by_planes
 from engines.smoke.zoom_verification import WINDOW
-from engines.yuv import Layout  # noqa: TC001  one place for imports
+from engines.yuv import ChromaOrder  # noqa: TC001  one place for imports
 from streamer import __version__
 from streamer.config import CameraSettings, Config
 from streamer.evidence.folder import Provenance
@@ -81,7 +81,7 @@ def _on_gpu(
     config: Config, precision: Precision | None, cameras: Sequence[CameraSettings]
 ) -> SmokeYuvModel | None:
     """The smoke network for decoded planes, in the layouts that the cameras' decoders give."""
-    layouts: set[Layout] = {
+    layouts: set[ChromaOrder] = {
         "planar" if camera.source.hwaccel is None else "nv12" for camera in cameras
     }
     waits_s = (

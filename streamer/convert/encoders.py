@@ -11,7 +11,7 @@ import av.error
 from av.codec import Codec
 
 from streamer.core.errors import SinkError
-from streamer.core.pixel_format import layout
+from streamer.core.pixel_format import planar_layout
 
 from .media_info import HighDynamicRange
 
@@ -53,7 +53,7 @@ class EncoderSpec:
 
     def stored(self, planar: str) -> str | None:
         """The format in which it takes what is worked on as *planar*; `None` if it loses some."""
-        if layout(planar).alpha and self.format not in _TRANSPARENT:
+        if planar_layout(planar).alpha and self.format not in _TRANSPARENT:
             return None
         # Others take alpha too, and throw it away.
         forms = (planar, _PACKED.get(planar) if self.lossless else None)

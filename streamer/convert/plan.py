@@ -9,7 +9,7 @@ from typing import Final, Literal
 from streamer.core.errors import SinkError, SourceFault, SourceRejected
 from streamer.core.frame_schedule import NS, FrameSchedule
 from streamer.core.image import ColorTags
-from streamer.core.pixel_format import Layout, layout, planar_equivalent
+from streamer.core.pixel_format import PixelLayout, planar_equivalent, planar_layout
 
 from .chunk_sink import EncodeSettings
 from .chunk_source import DecodeOptions
@@ -71,7 +71,7 @@ class Plan:
     asked: ConvertOptions
     retiming: FrameSchedule
     coding: EncodeSettings
-    form: Layout
+    form: PixelLayout
     decoding: DecodeOptions
     chunks: tuple[Chunk, ...]
     copied: tuple[CopiedStream, ...]
@@ -143,7 +143,7 @@ def plan(inventory: MediaInfo, output: Path, asked: ConvertOptions) -> Plan:
         asked=asked,
         retiming=retiming,
         coding=coding,
-        form=layout(pixel_format),
+        form=planar_layout(pixel_format),
         decoding=DecodeOptions(
             pixel_format, deinterlace=asked.deinterlace and video.interlaced, hwaccel=asked.hwaccel
         ),
@@ -194,7 +194,7 @@ def _pixel_format(inventory: MediaInfo, asked: ConvertOptions) -> str:
     assert video is not None
     wanted = asked.pixel_format or planar_equivalent(video.pixel_format)
     try:
-        form = layout(wanted)
+        form = planar_layout(wanted)
     except ValueError as error:
         advice = "" if asked.pixel_format else "; --pixel-format yuv420p converts it"
         raise _refused(inventory, f"{error}{advice}") from error
@@ -248,7 +248,7 @@ def _encoder(
 def _check_size(inventory: MediaInfo, spec: EncoderSpec, pixel_format: str) -> None:
     video = inventory.video
     assert video is not None
-    halved_down, halved_right = layout(pixel_format).shift
+    halved_down, halved_right = planar_layout(pixel_format).log2_chroma
     odd = (halved_right and video.width % 2) or (halved_down and video.height % 2)
     if odd and spec.format in ("h264", "hevc", "av1"):
         raise SinkError(

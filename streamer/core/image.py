@@ -1,10 +1,11 @@
-"""One decoded picture: its planes, and RGB or luma made from them on demand.
+"""A decoded image without a time: its planes, and RGB or luma computed from them on demand.
 
-Nothing is converted before somebody asks, and never at a larger size than asked for.
-Drawing happens on a `Canvas`: a private copy of the planes that becomes a new picture.
+Nothing is converted before it is requested, and never at a larger size than requested.
+Drawing happens on a `Canvas`: a private copy of the planes that becomes a new image.
 """
 
 import threading
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -13,68 +14,70 @@ import numpy as np
 from av.video.reformatter import ColorRange, Colorspace, Interpolation, VideoReformatter
 from numpy.typing import NDArray
 
-from engines.yuv import LEFT, Yuv420, colors
+from .pixel_format import (
+    PixelLayout,
+    Plane,
+    converted,
+    pixel_layout,
+    planar_equivalent,
+    planar_layout,
+    plane_views,
+)
 
 _UNSPECIFIED: Final = 2
 """FFmpeg's number for an unknown matrix, transfer or primaries (ISO/IEC 23091-2)."""
 
 _HD_HEIGHT: Final = 720
-"""Untagged video this high or higher is taken as BT.709, below as BT.601: what players do."""
-
-_JPEG_MATRIX: Final = 5
-"""What FFmpeg's JPEG decoder says."""
-
-_PLANAR: Final = ("yuv420p", "yuvj420p")
+"""Untagged video of this height or more is taken as BT.709, else as BT.601, as players do."""
 
 _MATRIX: Final = {1: Colorspace.ITU709, 4: Colorspace.FCC, 7: Colorspace.SMPTE240M,
                   9: Colorspace.BT2020, 10: Colorspace.BT2020}  # fmt: skip
 
-_KEPT_CONTEXTS: Final = 8
-"""A thread sees few sizes; a camera that changes its size often must not leak."""
+_MAX_CONTEXTS: Final = 8
+"""swscale contexts of a thread: few sizes occur, but a camera that changes its size often must not
+use more and more memory."""
+
+_HALVED: Final = 1
+"""`log2_chroma` up to which a crop that begins at an even pixel begins at a chroma sample."""
+
+_BYTE: Final = 8
+_CHROMA: Final = (1, 2)
+"""Planes, of YUV."""
 
 _local = threading.local()
 
 
 @dataclass(frozen=True, slots=True)
 class ColorTags:
-    """How the numbers in the planes mean colour; FFmpeg's numbers (ISO/IEC 23091-2)."""
+    """What the samples mean as colors; FFmpeg's numbers (ISO/IEC 23091-2)."""
 
     matrix: int = _UNSPECIFIED
     primaries: int = _UNSPECIFIED
     transfer: int = _UNSPECIFIED
     full_range: bool = False
-    """Whether luma uses 0 to 255 rather than 16 to 235."""
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Planes:
-    """8-bit 4:2:0 planes. Chroma has half the size of luma, rounded up."""
-
-    y: NDArray[np.uint8]
-    """(height, width)"""
-
-    u: NDArray[np.uint8]
-    """(ceil(height / 2), ceil(width / 2))"""
-
-    v: NDArray[np.uint8]
-    """(ceil(height / 2), ceil(width / 2))"""
+    """Whether luma uses 0 to 255 rather than 16 to 235 (at 8 bits)."""
 
 
 class Image:
-    """A decoded picture that nobody writes into. All methods are thread-safe.
+    """A decoded image, which is never written to. All methods are thread-safe.
 
     Args:
-        decoded: As the decoder gave it; any pixel format that swscale reads.
+        decoded: A frame as the decoder returned it, of any pixel format that swscale reads.
     """
 
-    __slots__ = ("_decoded", "_lock", "_scaled", "color", "height", "width")
+    __slots__ = ("_decoded", "_lock", "_planar", "_scaled", "color", "height", "layout", "width")
 
     def __init__(self, decoded: av.VideoFrame) -> None:
         self._decoded = decoded
         self._lock = threading.Lock()
         self._scaled: dict[tuple[int, int], NDArray[np.uint8]] = {}  # Guarded by _lock.
+        self._planar: av.VideoFrame | None = None  # Guarded by _lock.
         self.height: Final = decoded.height
         self.width: Final = decoded.width
+        self.layout: Final = _layout(decoded.format.name)
+        """The decoded pixel format, or the planar one that holds the same samples. Formats without
+        one (floats, Bayer) are converted to 8-bit 4:2:0."""
+
         self.color: Final = ColorTags(
             matrix=int(decoded.colorspace),
             primaries=int(decoded.color_primaries),
@@ -85,7 +88,7 @@ class Image:
 
     @classmethod
     def from_rgb(cls, image: NDArray[np.uint8]) -> "Image":
-        """A picture from (height, width, 3) RGB, tagged BT.709; the array is copied."""
+        """Return a 4:2:0 image, tagged BT.709, of (height, width, 3) RGB; the array is copied."""
         rgb = av.VideoFrame.from_ndarray(np.ascontiguousarray(image), format="rgb24")
         planar = _reformat(
             rgb, None, "yuv420p", dst_colorspace=Colorspace.ITU709, dst_color_range=ColorRange.MPEG
@@ -95,30 +98,34 @@ class Image:
         return cls(planar)
 
     @classmethod
-    def blank(cls, size: tuple[int, int], *, color: ColorTags | None = None) -> "Image":
-        """A picture of (height, width) whose content is left undefined; BT.709 unless told."""
-        color = color or ColorTags(1, 1, 1)
-        frame = av.VideoFrame(size[1], size[0], "yuv420p")
-        frame.colorspace, frame.color_primaries = color.matrix, color.primaries
-        frame.color_trc = color.transfer
-        frame.color_range = int(ColorRange.JPEG if color.full_range else ColorRange.MPEG)
-        return cls(frame)
+    def blank(
+        cls,
+        size: tuple[int, int],
+        *,
+        color: ColorTags | None = None,
+        pixel_format: str = "yuv420p",
+    ) -> "Image":
+        """Return an image of (height, width) with undefined samples, tagged BT.709 by default."""
+        return cls(_new_frame(size, pixel_format, color or ColorTags(1, 1, 1)))
 
     @classmethod
-    def of_planes(cls, planes: Planes, color: ColorTags) -> "Image":
-        """A picture from planes, which are copied.
+    def from_planes(
+        cls, planes: Sequence[Plane], color: ColorTags, *, pixel_format: str = "yuv420p"
+    ) -> "Image":
+        """Return an image with copies of *planes*, in the order of `plane_views`.
 
         Raises:
-            ValueError: Chroma does not have half the size of luma.
+            ValueError: The planes do not have the shapes or the sample type of *pixel_format*.
         """
-        height, width = planes.y.shape
-        picture = cls.blank((height, width), color=color)
-        views = _views(picture.video_frame())
-        for view, plane in ((views.y, planes.y), (views.u, planes.u), (views.v, planes.v)):
-            if view.shape != plane.shape:
-                raise ValueError(f"expected a plane of {view.shape}, got {plane.shape}")
+        canvas = Canvas.blank(planes[0].shape, color=color, pixel_format=pixel_format)
+        for view, plane in zip(canvas.planes, planes, strict=True):
+            if (view.shape, view.dtype) != (plane.shape, plane.dtype):
+                raise ValueError(
+                    f"expected a plane of {view.shape} {view.dtype}, "
+                    f"got {plane.shape} {plane.dtype}"
+                )
             np.copyto(view, plane)
-        return picture
+        return canvas.image()
 
     @property
     def size(self) -> tuple[int, int]:
@@ -126,63 +133,74 @@ class Image:
         return self.height, self.width
 
     @property
+    def matrix(self) -> int:
+        """Number of the YUV matrix with which the image is shown, also if it is untagged."""
+        return int(_matrix(self.color, self.height))
+
+    @property
     def nbytes(self) -> int:
         """Bytes of the decoded planes and of the copies made so far."""
         with self._lock:
-            return sum(plane.buffer_size for plane in self._decoded.planes) + sum(
+            frames = [frame for frame in (self._decoded, self._planar) if frame is not None]
+            return sum(plane.buffer_size for frame in frames for plane in frame.planes) + sum(
                 image.nbytes for image in self._scaled.values()
             )
 
     def video_frame(self) -> av.VideoFrame:
-        """The picture for an encoder. Shared: set its `pts`, never its content."""
+        """Return the frame for an encoder. It is shared: `pts` may be set, samples may not."""
         return self._decoded
 
-    def rgb(self, size: tuple[int, int] | None = None) -> NDArray[np.uint8]:
-        """(height, width, 3) RGB, full range, read-only.
+    def as_format(self, pixel_format: str) -> "Image":
+        """Return the image in a planar pixel format; itself if it has that format."""
+        if pixel_format == self._decoded.format.name.replace("yuvj", "yuv"):
+            return self
+        return Image(_converted(self._decoded, pixel_format))
 
-        Scaled straight from the decoded planes in one pass; the result is kept for the next
-        caller with the same wish.
+    def rgb(self, size: tuple[int, int] | None = None) -> NDArray[np.uint8]:
+        """Return (height, width, 3) RGB, full range, read-only.
+
+        Scaled straight from the decoded planes in one pass. The result is cached by its size.
 
         Args:
-            size: (height, width) wanted; the picture's own when left out.
+            size: (height, width); by default that of the image.
         """
         wanted = size or self.size
         with self._lock:
             image = self._scaled.get(wanted)
             if image is None:
-                image = self._scaled[wanted] = self._to_rgb(wanted)
+                image = self._scaled[wanted] = self._to_rgb(wanted, self._decoded)
             return image
 
     def rgb_part(
         self, box: tuple[float, float, float, float], size: tuple[int, int]
     ) -> NDArray[np.uint8]:
-        """A part of the picture at (height, width), (height, width, 3) RGB, full range, read-only.
+        """Return a crop scaled to (height, width): (height, width, 3) RGB, full range, read-only.
 
         Args:
-            box: (left, top, right, bottom) as shares of the picture, 0 to 1, not empty. Edges go
-                to the nearest even pixel, where chroma has its own.
-            size: (height, width) wanted. The result is not kept.
+            box: (left, top, right, bottom), 0 to 1, not empty. Edges are rounded to even pixels,
+                where chroma samples begin.
+            size: (height, width) of the result, which is not cached.
         """
         left, top, right, bottom = box
         if not (0 <= left < right <= 1 and 0 <= top < bottom <= 1):
-            raise ValueError(f"box must lie within the picture and not be empty, got {box}")
+            raise ValueError(f"box must lie within the image and not be empty, got {box}")
+        if max(self.layout.log2_chroma) > _HALVED:
+            return self.as_format("yuv420p").rgb_part(box, size)
         x, wide = _even_span(left, right, self.width)
         y, tall = _even_span(top, bottom, self.height)
-        whole = self.planes()
-        part = av.VideoFrame(wide, tall, "yuv420p")
-        views = _views(part)
-        np.copyto(views.y, whole.y[y : y + tall, x : x + wide])
-        half = np.s_[y // 2 : y // 2 + (tall + 1) // 2, x // 2 : x // 2 + (wide + 1) // 2]
-        np.copyto(views.u, whole.u[half])
-        np.copyto(views.v, whole.v[half])
-        return self._to_rgb(size, part)
+        crop = av.VideoFrame(wide, tall, self.layout.name)
+        for number, (target, source) in enumerate(
+            zip(plane_views(crop, self.layout), self.planes(), strict=True)
+        ):
+            down, across = self.layout.log2_chroma if number in _CHROMA else (0, 0)
+            (rows, columns), y0, x0 = target.shape, y >> down, x >> across
+            np.copyto(target, source[y0 : y0 + rows, x0 : x0 + columns])
+        return self._to_rgb(size, crop)
 
-    def _to_rgb(
-        self, size: tuple[int, int], decoded: av.VideoFrame | None = None
-    ) -> NDArray[np.uint8]:
+    def _to_rgb(self, size: tuple[int, int], frame: av.VideoFrame) -> NDArray[np.uint8]:
         height, width = size
         scaled = _reformat(
-            decoded or self._decoded,
+            frame,
             size,
             "rgb24",
             src_colorspace=_matrix(self.color, self.height),
@@ -197,106 +215,91 @@ class Image:
         return image
 
     def luma(self) -> NDArray[np.uint8]:
-        """(height, width), read-only; no copy for 8-bit planar formats."""
-        view = self.planes().y
-        view.flags.writeable = False
-        return view
+        """Return 8-bit luma, (height, width), read-only; not copied if it is stored so."""
+        if self.layout.rgb:
+            return self.as_format("yuv420p").luma()
+        plane = self.planes()[0]
+        if self.layout.depth > _BYTE:
+            plane = (plane >> (self.layout.depth - _BYTE)).astype(np.uint8)
+            plane.flags.writeable = False
+        return plane
 
-    def planes(self) -> Planes:
-        """The planes as 8-bit 4:2:0, read-only; no copy when they were decoded so."""
-        planes = _views(_as_planar(self._decoded))
-        for view in (planes.y, planes.u, planes.v):
+    def planes(self) -> tuple[Plane, ...]:
+        """Return the planes in `layout`, read-only; not copied unless the decoder packs them."""
+        views = plane_views(self._planar_frame(), self.layout)
+        for view in views:
             view.flags.writeable = False
-        return planes
+        return views
 
-    def decoded(self) -> Yuv420:
-        """The planes as they were decoded and what they mean: what a GPU makes RGB of; no copy."""
-        matrix = int(_matrix(self.color, self.height))
-        color = colors(matrix, full_range=self.color.full_range)
-        siting = _siting(self._decoded, self.color)
-        if self._decoded.format.name == "nv12":
-            return Yuv420(*_interleaved(self._decoded), color, siting)
-        planes = self.planes()
-        return Yuv420(planes.y, (planes.u, planes.v), color, siting)
+    def _planar_frame(self) -> av.VideoFrame:
+        if pixel_layout(self._decoded.format.name).planar:
+            return self._decoded
+        with self._lock:
+            if self._planar is None:
+                self._planar = _converted(self._decoded, self.layout.name)
+            return self._planar
 
     def canvas(self) -> "Canvas":
-        """A private copy of the planes to draw on."""
-        return Canvas(self)
+        """Return a private copy of the planes to draw on."""
+        canvas = Canvas.blank(self.size, color=self.color, pixel_format=self.layout.name)
+        for view, plane in zip(canvas.planes, self.planes(), strict=True):
+            np.copyto(view, plane)
+        return canvas
 
     def __repr__(self) -> str:
         return f"<Image {self.width}x{self.height} {self._decoded.format.name}>"
 
 
 class Canvas:
-    """Planes to draw on, and then a new `Image` with the colours of the old one.
+    """Planes to draw on, which then become a new `Image`.
 
-    Belongs to one thread. After `picture()` nothing more may be drawn.
+    Belongs to one thread. Nothing may be drawn after `image()`.
     """
 
-    def __init__(self, picture: Image) -> None:
-        self._frame = av.VideoFrame(picture.width, picture.height, "yuv420p")
-        color = picture.color
-        self._frame.colorspace, self._frame.color_primaries = color.matrix, color.primaries
-        self._frame.color_trc = color.transfer
-        self._frame.color_range = int(ColorRange.JPEG if color.full_range else ColorRange.MPEG)
-        self.planes: Final = _views(self._frame)
-        source = picture.planes()
-        np.copyto(self.planes.y, source.y)
-        np.copyto(self.planes.u, source.u)
-        np.copyto(self.planes.v, source.v)
-        self.full_range: Final = color.full_range
+    def __init__(self, frame: av.VideoFrame, layout: PixelLayout) -> None:
+        self._frame = frame
+        self.layout: Final = layout
+        self.planes: Final = plane_views(frame, layout)
+        """Writable, in the order of `plane_views`."""
 
-    def picture(self) -> Image:
-        """What was drawn."""
+        self.full_range: Final = frame.color_range == ColorRange.JPEG
+
+    @classmethod
+    def blank(
+        cls, size: tuple[int, int], *, color: ColorTags, pixel_format: str = "yuv420p"
+    ) -> "Canvas":
+        """Return a canvas of (height, width) with undefined samples."""
+        return cls(_new_frame(size, pixel_format, color), planar_layout(pixel_format))
+
+    def image(self) -> Image:
+        """Return what was drawn."""
         return Image(self._frame)
 
 
+def _layout(pixel_format: str) -> PixelLayout:
+    # "yuvj420p" is an old name of full-range "yuv420p".
+    layout = pixel_layout(planar_equivalent(pixel_format).replace("yuvj", "yuv"))
+    return layout if layout.planar else planar_layout("yuv420p")
+
+
+def _new_frame(size: tuple[int, int], pixel_format: str, color: ColorTags) -> av.VideoFrame:
+    frame = av.VideoFrame(size[1], size[0], pixel_format)
+    frame.colorspace, frame.color_primaries = color.matrix, color.primaries
+    frame.color_trc = color.transfer
+    frame.color_range = int(ColorRange.JPEG if color.full_range else ColorRange.MPEG)
+    return frame
+
+
 def _even_span(start: float, end: float, length: int) -> tuple[int, int]:
-    """First pixel, an even one, and number of pixels of a share of *length*, at least two."""
+    """Return the first pixel, an even one, and the number of pixels (at least 2) of a span.
+
+    Args:
+        start: Of *length*, 0 to 1.
+        end: Of *length*, 0 to 1.
+        length: Pixels of the side.
+    """
     first = min(2 * round(start * length / 2), max(0, (length - 2) // 2 * 2))
     return first, min(max(2, 2 * round((end * length - first) / 2)), length - first)
-
-
-def _as_planar(frame: av.VideoFrame) -> av.VideoFrame:
-    if frame.format.name in _PLANAR:
-        return frame
-    return _reformat(frame, None, "yuv420p")
-
-
-def _views(frame: av.VideoFrame) -> Planes:
-    height, width = frame.height, frame.width
-    half = ((height + 1) // 2, (width + 1) // 2)
-    y, u, v = (
-        np.ndarray(shape, np.uint8, buffer=memoryview(plane), strides=(plane.line_size, 1))
-        for plane, shape in zip(frame.planes, ((height, width), half, half), strict=True)
-    )
-    return Planes(y, u, v)
-
-
-def _interleaved(frame: av.VideoFrame) -> tuple[NDArray[np.uint8], tuple[NDArray[np.uint8]]]:
-    """Luma and chroma of NV12, read-only."""
-    luma, chroma = frame.planes
-    height, width = frame.height, frame.width
-    half = ((height + 1) // 2, (width + 1) // 2, 2)
-    y: NDArray[np.uint8] = np.ndarray(
-        (height, width), np.uint8, buffer=memoryview(luma), strides=(luma.line_size, 1)
-    )
-    uv: NDArray[np.uint8] = np.ndarray(
-        half, np.uint8, buffer=memoryview(chroma), strides=(chroma.line_size, 2, 1)
-    )
-    y.flags.writeable = uv.flags.writeable = False
-    return y, (uv,)
-
-
-def _siting(frame: av.VideoFrame, color: ColorTags) -> float:
-    """Where chroma lies, as swscale takes it: PyAV does not tell, the decoders' habits do.
-
-    JPEG has it in the middle and is BT.601 at full range, other video on the left; what was made
-    here carries no word of it, and swscale takes the middle.
-    """
-    made_here = int(frame.pict_type) == 0
-    jpeg = color.full_range and color.matrix == _JPEG_MATRIX
-    return 0.0 if made_here or jpeg else LEFT
 
 
 def _matrix(color: ColorTags, height: int) -> Colorspace:
@@ -305,23 +308,42 @@ def _matrix(color: ColorTags, height: int) -> Colorspace:
     return _MATRIX.get(color.matrix, Colorspace.ITU601)
 
 
+def _converted(frame: av.VideoFrame, pixel_format: str) -> av.VideoFrame:
+    """Return *frame* in a planar format, with its range and tags."""
+    size = (frame.height, frame.width)
+    return converted(
+        frame,
+        pixel_format,
+        _reformatter(frame, size, pixel_format),
+        interpolation=Interpolation.AREA,
+        threads=1,
+    )
+
+
 def _reformat(
     frame: av.VideoFrame, size: tuple[int, int] | None, pixel_format: str, **color: int
 ) -> av.VideoFrame:
-    """One swscale pass. Contexts are kept per thread: building one costs as much as using it."""
+    """Convert and scale in one swscale pass."""
     height, width = size or (frame.height, frame.width)
+    # Area averaging: a plume of a few pixels must not fall between the samples.
+    # One thread: many cameras share the cores already.
+    return _reformatter(frame, (height, width), pixel_format).reformat(
+        frame, width, height, pixel_format, interpolation=Interpolation.AREA, threads=1, **color
+    )
+
+
+def _reformatter(
+    frame: av.VideoFrame, size: tuple[int, int], pixel_format: str
+) -> VideoReformatter:
+    """Return this thread's reformatter; building its context costs as much as using it."""
     cache: dict[tuple[object, ...], VideoReformatter] | None
     cache = getattr(_local, "reformatters", None)
     if cache is None:
         cache = _local.reformatters = {}
-    key = (frame.format.name, frame.width, frame.height, width, height, pixel_format)
+    key = (frame.format.name, frame.width, frame.height, *size, pixel_format)
     reformatter = cache.get(key)
     if reformatter is None:
-        if len(cache) >= _KEPT_CONTEXTS:
+        if len(cache) >= _MAX_CONTEXTS:
             cache.clear()
         reformatter = cache[key] = VideoReformatter()
-    # Area averaging: a plume of a few pixels must not fall between the samples.
-    # One thread: many cameras share the cores already.
-    return reformatter.reformat(
-        frame, width, height, pixel_format, interpolation=Interpolation.AREA, threads=1, **color
-    )
+    return reformatter

@@ -1,21 +1,29 @@
-"""Pictures of any depth and subsampling as plane arrays, and back: what conversion works on.
+"""Pixel formats: how a frame stores its samples, views of its planes, and lossless planar formats.
 
-`Image.planes` gives 8-bit 4:2:0 for looking and drawing; here nothing is lost.
+`PixelLayout` is the one description of a pixel format in this package. `engines` knows nothing of
+FFmpeg's formats and has a plane type of its own, `engines.yuv.Yuv`; stages translate between them.
 """
 
+import functools
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
 import av
 import numpy as np
 from av.video.format import VideoFormat
-from av.video.reformatter import ColorRange, VideoReformatter
+from av.video.reformatter import ColorRange, Interpolation, VideoReformatter
 from numpy.typing import NDArray
 
-_PLANAR_FORM: Final = {
+Plane = NDArray[Any]
+"""(height, width), uint8 up to 8 bits, uint16 above."""
+
+_PLANAR: Final = {
     "nv12": "yuv420p", "nv21": "yuv420p", "nv16": "yuv422p", "nv24": "yuv444p",
     "p010le": "yuv420p10le", "p210le": "yuv422p10le", "p410le": "yuv444p10le",
-    "yuyv422": "yuv422p", "uyvy422": "yuv422p", "yvyu422": "yuv422p", "y210le": "yuv422p10le",
+    "p012le": "yuv420p12le", "p212le": "yuv422p12le", "p412le": "yuv444p12le",
+    "yuyv422": "yuv422p", "uyvy422": "yuv422p", "yvyu422": "yuv422p",
+    "y210le": "yuv422p10le", "y212le": "yuv422p12le",
     "rgb24": "gbrp", "bgr24": "gbrp", "bgr0": "gbrp", "rgb0": "gbrp", "0rgb": "gbrp",
     "0bgr": "gbrp",
     "rgba": "gbrap", "bgra": "gbrap", "argb": "gbrap", "abgr": "gbrap",
@@ -23,100 +31,121 @@ _PLANAR_FORM: Final = {
     "rgba64le": "gbrap16le", "rgba64be": "gbrap16le", "pal8": "gbrap",
     "monob": "gray", "monow": "gray", "ya8": "gbrap",
 }  # fmt: skip
-"""Packed formats, and the planar one that holds the same without loss."""
+"""Packed and semi-planar formats, and the planar one that holds the same samples."""
+
+_UNPACKED_HERE: Final = {
+    "p010le": 6, "p210le": 6, "p410le": 6, "p012le": 4, "p212le": 4, "p412le": 4,
+    "y210le": 6, "y212le": 4,
+}  # fmt: skip
+"""Formats with samples in the high bits of 16-bit words, and the number of unused low bits.
+swscale 9.5 sets eight neighboring samples to the middle value in some frames of these formats (in
+up to 17 of 200 of p010le at 16x12, not the same ones each time), so NumPy unpacks them; it takes
+half the time."""
 
 _BYTE: Final = 8
+_SIDE: Final = 16
+"""Pixels; every subsampling divides it."""
 
 
 def planar_equivalent(pixel_format: str) -> str:
-    """The planar format, little-endian, that holds the same as *pixel_format*."""
-    name = _PLANAR_FORM.get(pixel_format, pixel_format)
+    """Return the little-endian planar format that holds the samples of *pixel_format*."""
+    name = _PLANAR.get(pixel_format, pixel_format)
     return f"{name.removesuffix('be')}le" if name.endswith("be") else name
 
 
 @dataclass(frozen=True, slots=True)
-class Layout:
-    """How a planar format stores a picture."""
+class PixelLayout:
+    """How a pixel format stores an image."""
 
     name: str
+    """FFmpeg's name of the pixel format."""
+
     depth: int
-    """Bits of a sample."""
+    """Bits of a sample; of the deepest component if they differ."""
 
     rgb: bool
-    """Planes are green, blue and red, rather than luma and chroma."""
+    """Whether samples are green, blue and red rather than luma and chroma."""
 
     alpha: bool
-    shift: tuple[int, int]
-    """How often chroma is halved, (vertically, horizontally); (0, 0) without chroma."""
+    log2_chroma: tuple[int, int]
+    """Binary logarithm of the chroma subsampling, (vertical, horizontal): (1, 1) is 4:2:0."""
 
-    chroma: bool
-    """Whether there is any colour."""
+    colored: bool
+    """Whether there is any color; false for gray."""
+
+    planar: bool
+    """Whether each component is a plane of little-endian whole numbers of at most 16 bits, which
+    `plane_views` can show."""
 
     @property
-    def sample(self) -> type[np.uint8 | np.uint16]:
-        """Of an array that holds a plane."""
+    def dtype(self) -> type[np.uint8 | np.uint16]:
+        """Sample type of an array that holds a plane."""
         return np.uint8 if self.depth <= _BYTE else np.uint16
 
     def shapes(self, height: int, width: int) -> list[tuple[int, int]]:
-        """(height, width) of each plane of such a picture."""
-        down, right = self.shift
-        small = ((height + (1 << down) - 1) >> down, (width + (1 << right) - 1) >> right)
-        shapes = [(height, width), *([small] * 2 if self.chroma else [])]
+        """Return (height, width) of each plane of an image of this size."""
+        down, across = self.log2_chroma
+        small = (-(-height >> down), -(-width >> across))
+        shapes = [(height, width), *([small] * 2 if self.colored else [])]
         return [*shapes, (height, width)] if self.alpha else shapes
 
 
-def layout(pixel_format: str) -> Layout:
-    """How the planar *pixel_format* stores a picture.
+@functools.cache
+def pixel_layout(pixel_format: str) -> PixelLayout:
+    """Return how *pixel_format* (FFmpeg's name, of any kind) stores an image.
 
     Raises:
-        ValueError: It is not planar, or of floats.
+        ValueError: FFmpeg does not know the format.
     """
-    form = VideoFormat(pixel_format, 16, 16)
-    components = form.components
-    planes = {component.plane for component in components}
-    depth = max(component.bits for component in components)
-    whole = pixel_format.startswith(("yuv", "gbr", "gray")) and "f" not in pixel_format
-    if not whole or len(planes) != len(components) or form.is_big_endian or depth > 2 * _BYTE:
-        raise ValueError(f"{pixel_format} is no planar format of whole numbers")
-    chroma = [component for component in components if component.is_chroma]
-    shift = (0, 0)
-    if chroma:
-        shift = (_halvings(16, chroma[0].height), _halvings(16, chroma[0].width))
-    return Layout(
+    video_format = VideoFormat(pixel_format, _SIDE, _SIDE)
+    every = video_format.components
+    visible = [component for component in every if not component.is_alpha]
+    chroma = [component for component in visible if component.is_chroma] or visible[-1:]
+    depth = max(component.bits for component in visible)
+    planar = (
+        pixel_format.startswith(("yuv", "gbr", "gray"))
+        and "f" not in pixel_format
+        and len({component.plane for component in every}) == len(every)
+        and not video_format.is_big_endian
+        and depth <= 2 * _BYTE
+    )
+    return PixelLayout(
         name=pixel_format,
         depth=depth,
-        rgb=bool(form.is_rgb),
-        alpha=any(component.is_alpha for component in components),
-        shift=shift,
-        chroma=len([one for one in components if not one.is_alpha]) > 1,
+        rgb=bool(video_format.is_rgb),
+        alpha=len(visible) < len(every),
+        log2_chroma=(
+            max(_log2(_SIDE // component.height) for component in chroma),
+            max(_log2(_SIDE // component.width) for component in chroma),
+        ),
+        colored=len(visible) > 1,
+        planar=planar,
     )
 
 
-def _halvings(whole: int, part: int) -> int:
-    return (whole // part).bit_length() - 1
+def _log2(ratio: int) -> int:
+    return ratio.bit_length() - 1
 
 
-_HIGH_BITS: Final = {("y210le", "yuv422p10le"): 6, ("y212le", "yuv422p12le"): 4}
-"""Packed forms of Y, U, Y, V in the high bits of 16, what they become, and the bits below. swscale
-loses the chroma of some pixels of these, in one picture of two hundred."""
+def planar_layout(pixel_format: str) -> PixelLayout:
+    """Return how the planar *pixel_format* stores an image.
 
-
-def _unpacked(frame: av.VideoFrame, form: Layout, low_bits: int) -> av.VideoFrame:
-    pairs = (frame.width + 1) // 2
-    shape, strides = (frame.height, 4 * pairs), (frame.planes[0].line_size, 2)
-    words: NDArray[np.uint16] = np.ndarray(
-        shape, "<u2", buffer=memoryview(frame.planes[0]), strides=strides
-    )
-    samples = words >> np.uint16(low_bits)
-    luma, u, v = samples[:, ::2][:, : frame.width], samples[:, 1::4], samples[:, 3::4]
-    return frame_from_planes([luma, u, v], frame, form)
+    Raises:
+        ValueError: The format is packed, big-endian, of floats, or unknown.
+    """
+    layout = pixel_layout(pixel_format)
+    if not layout.planar:
+        raise ValueError(f"{pixel_format} is no planar format of whole numbers")
+    return layout
 
 
 class Converter:
-    """Makes decoded pictures planar; those that are pass as they are. Belongs to one thread.
+    """Converts decoded frames to one planar format; a frame in that format is returned as it is.
+
+    Belongs to one thread.
 
     Args:
-        pixel_format: Wanted, planar; a picture of another depth or subsampling is converted.
+        pixel_format: Planar. A frame of another depth or subsampling is converted by swscale.
     """
 
     def __init__(self, pixel_format: str) -> None:
@@ -124,52 +153,106 @@ class Converter:
         self._reformatter = VideoReformatter()
 
     def __call__(self, frame: av.VideoFrame) -> av.VideoFrame:
-        """The same picture in the wanted format; its range and matrix stay what they were."""
-        if frame.format.name == self._format:
-            return frame
-        full = frame.color_range == ColorRange.JPEG or frame.format.name.startswith("yuvj")
-        kept = ColorRange.JPEG if full else ColorRange.MPEG
-        low_bits = _HIGH_BITS.get((frame.format.name, self._format))
-        if low_bits is not None:
-            planar = _unpacked(frame, layout(self._format), low_bits)
-        else:
-            planar = self._reformatter.reformat(
-                frame, format=self._format, src_color_range=kept, dst_color_range=kept
-            )
-        copy_tags(frame, planar)
-        if full:
-            planar.color_range = int(ColorRange.JPEG)
-        planar.pts = frame.pts
-        if frame.time_base:  # A picture that was made here has none.
-            planar.time_base = frame.time_base
-        return planar
+        """Return *frame* in the planar format, with its color tags and its time."""
+        return converted(frame, self._format, self._reformatter)
 
 
-def plane_views(frame: av.VideoFrame, form: Layout) -> list[NDArray[Any]]:
-    """Views of the planes, each (height, width); nobody writes into them."""
-    item = np.dtype(form.sample).itemsize
-    shapes = form.shapes(frame.height, frame.width)
-    views = []
-    for plane, shape in zip(frame.planes, shapes, strict=True):
-        view: NDArray[Any] = np.ndarray(
-            shape, form.sample, buffer=memoryview(plane), strides=(plane.line_size, item)
+def converted(
+    frame: av.VideoFrame,
+    pixel_format: str,
+    reformatter: VideoReformatter,
+    *,
+    interpolation: Interpolation | None = None,
+    threads: int | None = None,
+) -> av.VideoFrame:
+    """Return *frame* in a planar format, with its color tags and its time; see `Converter`.
+
+    Args:
+        frame: Decoded.
+        pixel_format: Planar.
+        reformatter: Of the calling thread.
+        interpolation: For chroma whose subsampling changes; bilinear when left out.
+        threads: For swscale; as many as there are cores when left out.
+    """
+    name = frame.format.name
+    if name == pixel_format:
+        return frame
+    full = frame.color_range == ColorRange.JPEG or name.startswith("yuvj")
+    if name in _UNPACKED_HERE and planar_equivalent(name) == pixel_format:
+        planar = _unpacked(frame, planar_layout(pixel_format), _UNPACKED_HERE[name])
+    else:
+        same_range = ColorRange.JPEG if full else ColorRange.MPEG
+        planar = reformatter.reformat(
+            frame,
+            format=pixel_format,
+            src_color_range=same_range,
+            dst_color_range=same_range,
+            interpolation=interpolation,
+            threads=threads,
         )
-        views.append(view)
-    return views
+    copy_tags(frame, planar)
+    if full:
+        planar.color_range = int(ColorRange.JPEG)
+    planar.pts = frame.pts
+    if frame.time_base:  # A frame that was not decoded has none.
+        planar.time_base = frame.time_base
+    return planar
+
+
+def _unpacked(frame: av.VideoFrame, layout: PixelLayout, low_bits: int) -> av.VideoFrame:
+    """Return *frame*, of a format in `_UNPACKED_HERE`, as planes."""
+    planar = av.VideoFrame(frame.width, frame.height, layout.name)
+    luma, *chroma = plane_views(planar, layout)
+    (height, width), (rows, columns) = luma.shape, chroma[0].shape
+    packed: list[Plane]
+    if len(frame.planes) == 1:  # Y, U, Y, V
+        words = _words(frame.planes[0], height, 4 * columns)
+        packed = [words[:, ::2][:, :width], words[:, 1::4], words[:, 3::4]]
+    else:  # Y; U, V
+        both = _words(frame.planes[1], rows, 2 * columns)
+        packed = [_words(frame.planes[0], height, width), both[:, ::2], both[:, 1::2]]
+    for words, view in zip(packed, (luma, *chroma), strict=True):
+        np.right_shift(words, np.uint16(low_bits), out=view)
+    return planar
+
+
+def _words(plane: "av.video.plane.VideoPlane", height: int, width: int) -> Plane:
+    words: Plane = np.ndarray(
+        (height, width), "<u2", buffer=memoryview(plane), strides=(plane.line_size, 2)
+    )
+    return words
+
+
+def plane_views(frame: av.VideoFrame, layout: PixelLayout) -> tuple[Plane, ...]:
+    """Return views of the planes of *frame*, each (height, width).
+
+    Order: luma, U, V, alpha; or green, blue, red, alpha. A decoded frame is shared: do not write.
+    """
+    item = np.dtype(layout.dtype).itemsize
+    return tuple(
+        np.ndarray(shape, layout.dtype, buffer=memoryview(plane), strides=(plane.line_size, item))
+        for plane, shape in zip(frame.planes, layout.shapes(frame.height, frame.width), strict=True)
+    )
 
 
 def frame_from_planes(
-    planes: list[NDArray[Any]], like: av.VideoFrame, form: Layout
+    planes: Sequence[Plane], like: av.VideoFrame, layout: PixelLayout
 ) -> av.VideoFrame:
-    """A picture that holds copies of *planes*, with the colours of another."""
-    frame = av.VideoFrame(like.width, like.height, form.name)
-    for view, plane in zip(plane_views(frame, form), planes, strict=True):
+    """Return a new frame with copies of *planes*, and the size and color tags of *like*.
+
+    Raises:
+        ValueError: The planes do not have the shapes of *layout* at that size.
+    """
+    frame = av.VideoFrame(like.width, like.height, layout.name)
+    for view, plane in zip(plane_views(frame, layout), planes, strict=True):
+        if view.shape != plane.shape:
+            raise ValueError(f"expected a plane of {view.shape}, got {plane.shape}")
         np.copyto(view, plane)
     copy_tags(like, frame)
     return frame
 
 
 def copy_tags(source: av.VideoFrame, target: av.VideoFrame) -> None:
-    """What the numbers mean as colours."""
+    """Copy the tags that say what the samples mean as colors."""
     target.colorspace, target.color_range = int(source.colorspace), int(source.color_range)
     target.color_primaries, target.color_trc = source.color_primaries, source.color_trc

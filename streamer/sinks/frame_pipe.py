@@ -7,7 +7,7 @@ from typing import IO, Final, Protocol
 import numpy as np
 
 from streamer.core.frame import Frame
-from streamer.core.image import ColorTags, Image
+from streamer.core.image import Canvas, ColorTags, Image
 
 _HEAD: Final = struct.Struct("<qIIBBB?")
 """arrived_ns, height, width, matrix, primaries, transfer, full range."""
@@ -31,11 +31,11 @@ class Writer(Protocol):
 
 def write_frame(pipe: Writer, frame: Frame) -> None:
     """Send a picture; blocks while the pipe is full."""
-    planes = frame.image.planes()
-    height, width = planes.y.shape
-    color = astuple(frame.image.color)
+    image = frame.image.as_format("yuv420p")
+    height, width = image.size
+    color = astuple(image.color)
     pipe.write(_HEAD.pack(frame.arrived_ns, height, width, *color))
-    for plane in (planes.y, planes.u, planes.v):
+    for plane in image.planes():
         pipe.write(np.ascontiguousarray(plane).data)
     pipe.flush()
 
@@ -46,13 +46,13 @@ def read_picture(pipe: IO[bytes]) -> SentImage | None:
     if head is None:
         return None
     arrived_ns, height, width, *color = _HEAD.unpack(head)
-    canvas = Image.blank((height, width), color=ColorTags(*color)).canvas()
-    for plane in (canvas.planes.y, canvas.planes.u, canvas.planes.v):
+    canvas = Canvas.blank((height, width), color=ColorTags(*color))
+    for plane in canvas.planes:
         data = _read(pipe, plane.size)
         if data is None:
             return None
         plane[:] = np.frombuffer(data, np.uint8).reshape(plane.shape)
-    return SentImage(canvas.picture(), arrived_ns)
+    return SentImage(canvas.image(), arrived_ns)
 
 
 def _read(pipe: IO[bytes], size: int) -> bytearray | None:

@@ -59,7 +59,7 @@ class H264Encoder:
         context = self._stream.codec_context
         # A shared picture may be at another encoder at this moment, and a time is set on it here.
         frame = self._reformatter.reformat(
-            picture.canvas().picture().video_frame(), context.width, context.height, "yuv420p"
+            picture.canvas().image().video_frame(), context.width, context.height, "yuv420p"
         )
         frame.pts, frame.time_base = ticks, TIME_BASE
         return self._stream.encode(frame)

@@ -87,7 +87,7 @@ class PatternSource:
     def picture(self, number: int) -> Image:
         """The picture with that number."""
         canvas = self._background.canvas()
-        luma = canvas.planes.y
+        luma = canvas.planes[0]
         height, width = luma.shape
         bar = max(2, width // _BAR_SHARE)
         crossing = max(1, round(4 * self._rate))
@@ -97,7 +97,7 @@ class PatternSource:
             luma, str(number), (width // 16, height * 7 // 8), cv2.FONT_HERSHEY_PLAIN,
             height / 90, 235, thickness=max(1, height // 180),
         )  # fmt: skip
-        return canvas.picture()
+        return canvas.image()
 
     def _media_ns(self, number: int) -> int:
         return number * _NS * self._rate.denominator // self._rate.numerator

@@ -21,6 +21,7 @@ from engines.yuv import even_window
 from streamer.core.frame import Frame, SegmentationResult
 from streamer.core.image import Image
 from streamer.detect.background import Background
+from streamer.detect.decoded_planes import decoded_yuv
 from streamer.detect.motion import FrameDifference
 
 _NS: Final = 1_000_000_000
@@ -172,12 +173,12 @@ class Segment:
     def _by_planes(
         self, model: GpuSegmenter, picture: Image, pts_ns: int, *, lifted: bool
     ) -> _Look:
-        planes = picture.decoded()
+        planes = decoded_yuv(picture)
         threshold, outline = self._suspect or (1.0, 1.0)
         level = min(threshold, outline)
 
         def look(normal: NDArray[np.uint8] | None) -> Seen:
-            view = View(planes, planes.whole, model.input_size, normal)
+            view = View(planes, planes.full_window, model.input_size, normal)
             return model.look([view], level=level, dark=lifted)[0]
 
         known = self._background.known if self._background else None
@@ -191,7 +192,7 @@ class Segment:
         def again(boxes: Sequence[Box]) -> Iterable[NDArray[np.float32]]:
             views = []
             for box in boxes:
-                part, window = planes.around(even_window(box, planes.size), WINDOW)
+                part, window = planes.crop(even_window(box, planes.size), WINDOW)
                 before = None if normal is None else crop_region(normal, box, WINDOW)
                 views.append(View(part, window, WINDOW, before))
             return (each.mask for each in model.look(views, level=level, dark=lifted))

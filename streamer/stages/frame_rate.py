@@ -4,9 +4,9 @@ A repeated picture says nothing about where things were at its time: what is sho
 from the pictures around it. Pictures on both sides of a cut are never mixed.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
-from typing import Any, Final, Protocol
+from typing import Final, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,7 +15,7 @@ from engines.interpolation.scene_change import Relation
 from streamer.core.frame import Frame
 from streamer.core.frame_schedule import FrameSchedule, OutputFrame
 from streamer.core.image import Image
-from streamer.core.pixel_format import Layout, frame_from_planes, plane_views
+from streamer.core.pixel_format import PixelLayout, Plane, frame_from_planes, plane_views
 
 _LONGEST_RUN: Final = 3
 """Repeats in a row that are filled with motion: film in video repeats up to three times, drawn
@@ -25,7 +25,7 @@ pictures are held for four. What stands longer stands still on purpose."""
 class InterpolationPair(Protocol):
     """What a network found out about two pictures."""
 
-    def at(self, t: float, /) -> list[NDArray[Any]]: ...  # noqa: D102  described by the class
+    def at(self, t: float, /) -> Sequence[Plane]: ...  # noqa: D102  described by the class
 
 
 class Interpolator(Protocol):
@@ -33,8 +33,8 @@ class Interpolator(Protocol):
 
     def between(  # noqa: D102  described by the class
         self,
-        before: list[NDArray[Any]],
-        after: list[NDArray[Any]],
+        before: Sequence[Plane],
+        after: Sequence[Plane],
         /,
         *,
         depth: int,
@@ -62,7 +62,7 @@ class FrameRateConverter:
     def __init__(
         self,
         retiming: FrameSchedule,
-        form: Layout,
+        layout: PixelLayout,
         *,
         interpolator: Interpolator | None,
         compare: Compare | None,
@@ -70,7 +70,7 @@ class FrameRateConverter:
         window_ns: tuple[int, int],
     ) -> None:
         self._retiming = retiming
-        self._form = form
+        self._layout = layout
         self._interpolator = interpolator
         self._compare = compare if interpolator else None
         self._across = across
@@ -120,14 +120,14 @@ class FrameRateConverter:
                 continue
             between = between or self._between(left, right)
             share = (instant.pts_ns - left.pts_ns) / (right.pts_ns - left.pts_ns)
-            picture = frame_from_planes(between.at(share), left.image.video_frame(), self._form)
+            picture = frame_from_planes(between.at(share), left.image.video_frame(), self._layout)
             self.synthetic += 1
             yield replace(left, image=Image(picture), pts_ns=instant.pts_ns, synthetic=True)
 
     def _between(self, left: Frame, right: Frame) -> InterpolationPair:
         assert self._interpolator is not None
         return self._interpolator.between(
-            self._planes(left), self._planes(right), depth=self._form.depth, rgb=self._form.rgb
+            self._planes(left), self._planes(right), depth=self._layout.depth, rgb=self._layout.rgb
         )
 
     def _frozen(self, held: list[Frame], right: Frame | None, until_ns: int) -> Iterator[Frame]:
@@ -151,9 +151,11 @@ class FrameRateConverter:
         """The picture of the recording that is shown then, if it is one."""
         return {0.0: frame, 1.0: after}.get(instant.share)
 
-    def _planes(self, frame: Frame) -> list[NDArray[Any]]:
-        return plane_views(frame.image.video_frame(), self._form)
+    def _planes(self, frame: Frame) -> Sequence[Plane]:
+        return plane_views(frame.image.video_frame(), self._layout)
 
     def _luma(self, frame: Frame) -> NDArray[np.uint8]:
         luma = self._planes(frame)[0]
-        return luma if luma.dtype == np.uint8 else (luma >> (self._form.depth - 8)).astype(np.uint8)
+        return (
+            luma if luma.dtype == np.uint8 else (luma >> (self._layout.depth - 8)).astype(np.uint8)
+        )

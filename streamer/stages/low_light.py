@@ -7,7 +7,7 @@ from typing import Final
 from engines.lowlight.curves import Yuv
 from engines.lowlight.enhancer import Enhancer
 from streamer.core.frame import Frame
-from streamer.core.image import Image, Planes
+from streamer.core.image import Image
 
 _NS: Final = 1_000_000_000
 
@@ -24,12 +24,13 @@ class LowLightFilter:
 
     def __call__(self, frame: Frame) -> Image:
         """The next frame's; the very same picture where it is light enough."""
-        planes, color = frame.image.planes(), frame.image.color
-        before = Yuv(planes.y, planes.u, planes.v)
+        image = frame.image.as_format("yuv420p")
+        planes, color = image.planes(), image.color
+        before = Yuv(*planes)
         after = self._enhancer(before, frame.pts_ns / _NS, full_range=color.full_range)
         if after is before:
             return frame.image
-        return Image.of_planes(Planes(*after), color)
+        return Image.from_planes(after, color)
 
 
 class Enhance:

@@ -70,7 +70,7 @@ class Overlay:
                 above = top - 2 * painter.text_height
                 painter.text(f"smoke {region.confidence:.2f}", (left, above), color, scale=0.8)
         self._status(painter, frame, state)
-        return canvas.picture()
+        return canvas.image()
 
     def _status(self, painter: Painter, frame: Frame, state: AlarmState) -> None:
         margin = painter.text_height // 2

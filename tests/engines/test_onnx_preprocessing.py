@@ -34,8 +34,8 @@ from engines.onnx_preprocessing import (
     to_bytes,
 )
 from engines.smoke.model import SHIPPED
-from engines.yuv import LEFT, Yuv420, colors, even_window
-from streamer.core.image import ColorTags, Image, Planes
+from engines.yuv import LEFT, Yuv, even_window
+from streamer.core.image import ColorTags, Image
 
 FULL = (4, 1.4)
 LIMITED = (7, 3.5)
@@ -70,20 +70,20 @@ def scalers():
 def scaled(scalers, decoded, size, windows=None):
     """RGB of one picture, or of a window in each of several that are alike in size."""
     pictures = decoded if isinstance(decoded, list) else [decoded]
-    names = ["chroma"] if pictures[0].layout == "nv12" else ["chroma_u", "chroma_v"]
-    windows = windows or [each.whole for each in pictures]
+    names = ["chroma"] if pictures[0].chroma_order == "nv12" else ["chroma_u", "chroma_v"]
+    windows = windows or [each.full_window for each in pictures]
     inputs = {
         "size": np.array(size),
-        "luma": np.stack([each.luma for each in pictures]),
+        "luma": np.stack([each.y for each in pictures]),
         "window": np.array(windows, np.float32),
         "siting": np.array([each.siting for each in pictures], np.float32),
-        "color": np.stack([each.color for each in pictures]),
+        "color": np.stack([each.rgb_matrix for each in pictures]),
         **{
             name: np.stack([each.chroma[number] for each in pictures])
             for number, name in enumerate(names)
         },
     }
-    rgb = scalers[pictures[0].layout].run(None, inputs)[0]
+    rgb = scalers[pictures[0].chroma_order].run(None, inputs)[0]
     return rgb if isinstance(decoded, list) else rgb[0]
 
 
@@ -98,13 +98,12 @@ def smooth(height, width, seed, spread=1.0):
 
 def picture(height, width, tags, *, layout="planar"):
     half = -(-height // 2), -(-width // 2)
-    planes = Planes(smooth(height, width, 1), smooth(*half, 2, 0.4), smooth(*half, 3, 0.4))
-    shown = Image.of_planes(planes, tags)
-    chroma = (planes.u, planes.v)
+    planes = (smooth(height, width, 1), smooth(*half, 2, 0.4), smooth(*half, 3, 0.4))
+    shown = Image.from_planes(planes, tags)
+    chroma = planes[1:]
     if layout == "nv12":
         chroma = (np.stack(chroma, -1),)
-    color = colors(tags.matrix, full_range=tags.full_range)
-    return shown, Yuv420(planes.y, chroma, color)
+    return shown, Yuv(planes[0], chroma, full_range=tags.full_range, matrix=tags.matrix)
 
 
 def assert_alike(got, want, tolerance):
@@ -135,7 +134,7 @@ def test_a_picture_is_what_swscale_makes_of_it(scalers, size, layout, matrix, fu
 @pytest.mark.parametrize("full", [False, True])
 def test_a_picture_is_within_rounding_of_area_averages_and_the_standards_matrix(scalers, full):
     _, decoded = picture(1080, 1920, ColorTags(1, 1, 1, full))
-    planes = [decoded.luma, *decoded.chroma]
+    planes = [decoded.y, *decoded.chroma]
     luma, u, v = (
         cv2.resize(plane.astype(np.float64), wanted, interpolation=cv2.INTER_AREA)
         for plane, wanted in zip(planes, [(640, 384), (320, 384), (320, 384)], strict=True)
@@ -158,21 +157,21 @@ def test_a_window_is_what_swscale_makes_of_the_part_cut_out(scalers, size, box):
     window = even_window(box, size)
     want = shown.rgb_part(box, (192, 320))
     assert_alike(scaled(scalers, [decoded], (192, 320), [window])[0], want, FULL)
-    part, there = decoded.around(window, (192, 320))
+    part, there = decoded.crop(window, (192, 320))
     assert_alike(scaled(scalers, [part], (192, 320), [there])[0], want, FULL)
 
 
 def test_where_nothing_is_scaled_luma_is_untouched_and_chroma_smoother(scalers):
     shown, decoded = picture(384, 640, ColorTags(1, 1, 1, full_range=True))
     assert_alike(scaled(scalers, decoded, (384, 640)), shown.rgb(), (8, 1.4))
-    grey = Yuv420(decoded.luma, (np.full((192, 320), 128, np.uint8),) * 2, decoded.color)
+    grey = replace(decoded, chroma=(np.full((192, 320), 128, np.uint8),) * 2)
     got = scaled(scalers, grey, (384, 640))
-    np.testing.assert_array_equal(got, np.repeat(decoded.luma[..., None], 3, 2))
+    np.testing.assert_array_equal(got, np.repeat(decoded.y[..., None], 3, 2))
 
 
 def test_chroma_that_lies_left_is_taken_from_there(scalers):
     u = np.broadcast_to(np.arange(60, 220, dtype=np.uint8), (96, 160))
-    left = Yuv420(np.full((192, 320), 90, np.uint8), (u, u), colors(1, full_range=True), LEFT)
+    left = Yuv(np.full((192, 320), 90, np.uint8), (u, u), full_range=True, siting=LEFT)
     middle = replace(left, siting=0.0)
     apart = scaled(scalers, left, (96, 160)) - scaled(scalers, middle, (96, 160))
     # Chroma rises by one a sample, and blue by 1.8556 times as much; at the ends it is cut off.
@@ -192,7 +191,7 @@ def test_pictures_of_one_batch_do_not_see_each_other(scalers):
 def test_a_plume_of_a_few_pixels_does_not_fall_between_the_samples(scalers):
     luma = np.full((1080, 1920), 50, np.uint8)
     luma[501, 1003] = 250
-    decoded = Yuv420(luma, (np.full((540, 960), 128, np.uint8),) * 2, colors(1, full_range=True))
+    decoded = Yuv(luma, (np.full((540, 960), 128, np.uint8),) * 2, full_range=True)
     got = scaled(scalers, decoded, (384, 640))
     # 200 levels over the 2.8 by 3 pixels of one: the light is all there.
     assert (got - 50).sum() / 3 == pytest.approx(200 * (384 / 1080) * (640 / 1920), abs=2)
@@ -210,7 +209,7 @@ def test_nv12_of_a_decoder_is_read_as_it_lies(scalers):
         )
     )  # fmt: skip
     assert isinstance(frame, av.VideoFrame)
-    decoded = Yuv420(luma, (both,), colors(1, full_range=True))
+    decoded = Yuv(luma, (both,), full_range=True)
     assert_alike(scaled(scalers, decoded, (192, 320)), shown.rgb((192, 320)), FULL)
 
 

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from engines.errors import ModelMismatch
-from engines.yuv import Yuv420, colors, even_window
+from engines.yuv import Yuv, even_window, yuv_to_rgb_matrix
 
 
 def planes(height, width, *, layout="planar"):
@@ -14,13 +14,13 @@ def planes(height, width, *, layout="planar"):
     half = -(-height // 2), -(-width // 2)
     u = (np.arange(half[0] * half[1]) % 241).astype(np.uint8).reshape(half)
     chroma = (u, 255 - u) if layout == "planar" else (np.stack([u, 255 - u], -1),)
-    return Yuv420(luma, chroma, colors(1, full_range=False))
+    return Yuv(luma, chroma)
 
 
 @pytest.mark.parametrize("matrix", [1, 4, 6, 7, 9])
 @pytest.mark.parametrize("full_range", [False, True])
 def test_black_and_white_are_so_by_every_tag_and_primaries_come_back(matrix, full_range):
-    made = colors(matrix, full_range=full_range)
+    made = yuv_to_rgb_matrix(matrix, full_range=full_range)
     black, white = (0, 255) if full_range else (16, 235)
     np.testing.assert_allclose(made @ [black, 128, 128, 1], 0, atol=1e-3)
     np.testing.assert_allclose(made @ [white, 128, 128, 1], 255, atol=1e-3)
@@ -33,28 +33,53 @@ def test_black_and_white_are_so_by_every_tag_and_primaries_come_back(matrix, ful
 
 
 def test_an_unknown_matrix_is_bt601():
-    np.testing.assert_array_equal(colors(99, full_range=True), colors(6, full_range=True))
+    np.testing.assert_array_equal(
+        yuv_to_rgb_matrix(99, full_range=True), yuv_to_rgb_matrix(6, full_range=True)
+    )
 
 
 @pytest.mark.parametrize("layout", ["planar", "nv12"])
 def test_both_layouts_are_one_picture(layout):
     given_planes = planes(7, 9, layout=layout)
-    assert given_planes.layout == layout
+    assert given_planes.chroma_order == layout
     assert given_planes.size == (7, 9)
-    assert given_planes.whole == (0, 0, 9, 7)
-    assert given_planes.planar().layout == "planar"
-    assert given_planes.interleaved().layout == "nv12"
+    assert given_planes.full_window == (0, 0, 9, 7)
+    assert given_planes.planar().chroma_order == "planar"
+    assert given_planes.interleaved().chroma_order == "nv12"
     there_and_back = given_planes.interleaved().planar()
     for plane, want in zip(there_and_back.chroma, planes(7, 9).chroma, strict=True):
         np.testing.assert_array_equal(plane, want)
 
 
-def test_planes_that_do_not_belong_together_are_refused():
-    whole = planes(8, 8)
-    with pytest.raises(ModelMismatch, match="half the size"):
-        Yuv420(whole.luma, (whole.luma, whole.luma), whole.color)
-    with pytest.raises(ModelMismatch, match="half the size"):
-        Yuv420(whole.luma, (*whole.chroma, whole.luma), whole.color)
+@pytest.mark.parametrize(
+    "chroma",
+    [
+        [(8, 8), (4, 4)],
+        [(4, 4)],
+        [(4, 4), (4, 4), (4, 4)],
+        [(9, 8), (9, 8)],
+        [(4, 4, 2), (4, 4, 2)],
+    ],
+    ids=str,
+)
+def test_planes_that_do_not_belong_together_are_refused(chroma):
+    with pytest.raises(ModelMismatch, match="no larger than luma"):
+        Yuv(np.zeros((8, 8), np.uint8), tuple(np.zeros(shape, np.uint8) for shape in chroma))
+
+
+@pytest.mark.parametrize(
+    ("shape", "depth", "is_420"),
+    [
+        ((4, 5), 8, True),
+        ((4, 5), 10, False),
+        ((7, 5), 8, False),
+        ((7, 9), 8, False),
+        (None, 8, False),
+    ],
+)
+def test_any_subsampling_is_accepted_and_420_is_told_apart(shape, depth, is_420):
+    chroma = () if shape is None else (np.zeros(shape, np.uint8),) * 2
+    assert Yuv(np.zeros((7, 9), np.uint8), chroma, depth).is_420 is is_420
 
 
 sides = st.integers(2, 70)
@@ -72,10 +97,10 @@ def test_a_part_shows_just_what_the_window_showed(height, width, data, layout):
     assert wide >= min(2, width)
     assert 0 <= x < x + wide <= width
     assert 0 <= y < y + tall <= height
-    part, (px, py, pw, ph) = whole.around(window, (12, 20))
+    part, (px, py, pw, ph) = whole.crop(window, (12, 20))
     assert px % 2 == py % 2 == 0
     np.testing.assert_array_equal(
-        part.luma[py : py + ph, px : px + pw], whole.luma[y : y + tall, x : x + wide]
+        part.y[py : py + ph, px : px + pw], whole.y[y : y + tall, x : x + wide]
     )
     for mine, theirs in zip(part.chroma, whole.chroma, strict=True):
         half = -(-ph // 2), -(-pw // 2)
@@ -89,7 +114,7 @@ def test_parts_come_in_few_sizes():
     whole = planes(400, 600)
     found = set()
     for left in range(0, 500, 7):
-        part, _ = whole.around((left // 2 * 2, 30, 64, 40), (48, 80))
+        part, _ = whole.crop((left // 2 * 2, 30, 64, 40), (48, 80))
         found.add(part.size)
     assert found == {(48, 80)}
-    assert whole.around((0, 0, 600, 400), (48, 80))[0].size == (400, 600)
+    assert whole.crop((0, 0, 600, 400), (48, 80))[0].size == (400, 600)

@@ -44,7 +44,7 @@ def run(options: Options, notebook: ResultLog) -> None:
 
 def _dark(options: Options) -> list[Yuv]:
     night = darkened(pictures(options, 3 if options.quick else _PICTURES))
-    return [Yuv(one.y, one.u, one.v) for one in (picture.planes() for picture in night)]
+    return [Yuv(*planes) for planes in (picture.planes() for picture in night)]
 
 
 def _on_device(options: Options, notebook: ResultLog, measure: Callable[..., None]) -> None:

@@ -27,7 +27,7 @@ GOAL = 200
 
 def run(options: Options, notebook: ResultLog) -> None:
     """Measure: the searching way, and on a GPU the network that does all of it, by planes too."""
-    pair = [[p.y, p.u, p.v] for p in (each.planes() for each in pictures(options, 2))]
+    pair = [each.planes() for each in pictures(options, 2)]
     measure = partial(_measure, options, notebook, pair)
     with ExitStack() as opened:
         way, runner = runtimes.best(options, find("interpolation"), notebook)

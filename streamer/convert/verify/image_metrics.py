@@ -1,13 +1,13 @@
 """Telling pictures apart: small grey copies, cuts between them, mixtures, and PSNR."""
 
 from functools import cache
-from typing import Any, Final
+from typing import Final
 
 import av
 import numpy as np
 from numpy.typing import NDArray
 
-from .video_params import form
+from streamer.core.pixel_format import pixel_layout, planar_equivalent, planar_layout, plane_views
 
 _SIZE: Final = (54, 96)
 """Height and width of the small grey pictures by which frames are told apart."""
@@ -21,10 +21,6 @@ whoever makes frames takes for one."""
 
 _BLOCK: Final = 16
 """Pixels."""
-
-_BYTE: Final = 8
-_DEEPEST: Final = 16
-"""Bits of a component. Deeper ones are fractions."""
 
 _TILES: Final = (3, 4)
 """Down and across; each is looked for around its place."""
@@ -123,32 +119,20 @@ def psnr(ours: av.VideoFrame, theirs: av.VideoFrame) -> float:
     ours, theirs = (
         one if one.format.name == name else one.reformat(format=name) for one in (ours, theirs)
     )
+    layout = planar_layout(name)
     squares, count = 0.0, 0
-    for one, other in zip(_planes(ours), _planes(theirs), strict=True):
+    for one, other in zip(plane_views(ours, layout), plane_views(theirs, layout), strict=True):
         apart = one.astype(np.float32) - other
         squares += float(np.dot(apart.ravel(), apart.ravel()))
         count += apart.size
-    highest = (1 << form(name).bits) - 1
+    highest = (1 << layout.depth) - 1
     return float(10 * np.log10(highest**2 * count / squares)) if squares else np.inf
 
 
 @cache
 def _comparable(name: str) -> str:
-    """The pixel format *name* itself, or a planar one that holds what is seen of it."""
-    told = form(name)
-    sample = av.VideoFrame(16, 16, name)
-    planes = sample.format.is_planar and len(sample.planes) == len(sample.format.components)
-    if (planes or name.startswith("gray")) and told.bits <= _DEEPEST:
-        return name
-    return "gbrap" if told.alpha else "gbrp"
-
-
-def _planes(frame: av.VideoFrame) -> list[NDArray[Any]]:
-    """Each plane without the padding at the ends of its lines."""
-    deep = form(frame.format.name).bits > _BYTE
-    planes = []
-    for plane in frame.planes:
-        rows = np.frombuffer(memoryview(plane), np.uint16 if deep else np.uint8)
-        items = plane.line_size // rows.itemsize
-        planes.append(rows.reshape(-1, items)[: plane.height, : plane.width])
-    return planes
+    """Return a planar format that holds the samples of *name*, or all that is visible of it."""
+    planar = planar_equivalent(name)
+    if pixel_layout(planar).planar:
+        return planar
+    return "gbrap" if pixel_layout(name).alpha else "gbrp"

@@ -1,13 +1,10 @@
 """Checks of what is said of the pictures: size, shape, rotation, colour, brightness, depth."""
 
-from dataclasses import dataclass
 from fractions import Fraction
-from functools import cache
 from typing import Final
 
-import av
-
 from streamer.convert.media_info import VideoInfo
+from streamer.core.pixel_format import pixel_layout
 
 from .comparison import Comparison
 from .report import Check, check
@@ -17,41 +14,6 @@ _SAME_BRIGHTNESS: Final = Fraction(1, 10_000)
 
 _RGB_MATRIX: Final = 0
 """FFmpeg's number for planes that are red, green and blue themselves."""
-
-
-@dataclass(frozen=True, slots=True)
-class Form:
-    """What a pixel format can hold."""
-
-    bits: int
-    """Of the deepest component."""
-
-    chroma: tuple[int, int]
-    """Pixels of luma to one of chroma, less one, across and down: (1, 1) is 4:2:0."""
-
-    alpha: bool
-    colored: bool
-    rgb: bool
-
-
-@cache
-def form(pixel_format: str) -> Form:
-    """What FFmpeg's *pixel_format* can hold."""
-    # Chroma is told by the sizes of planes of a picture that halves evenly.
-    side = 16
-    layout = av.VideoFormat(pixel_format, side, side)
-    components = [one for one in layout.components if not one.is_alpha]
-    chroma = [one for one in components if one.is_chroma] or components[-1:]
-    return Form(
-        bits=max(one.bits for one in components),
-        chroma=(
-            max(side // one.width for one in chroma) - 1,
-            max(side // one.height for one in chroma) - 1,
-        ),
-        alpha=any(one.is_alpha for one in layout.components),
-        colored=len(components) > 1,
-        rgb=layout.is_rgb,
-    )
 
 
 def check_facts(sides: Comparison) -> list[Check]:
@@ -102,7 +64,7 @@ def _rotation(before: VideoInfo, after: VideoInfo) -> Check:
 
 def _color(before: VideoInfo, after: VideoInfo) -> Check:
     faults = []
-    rgb = form(before.pixel_format).rgb or form(after.pixel_format).rgb
+    rgb = pixel_layout(before.pixel_format).rgb or pixel_layout(after.pixel_format).rgb
     for name in ("primaries", "transfer", "matrix", "full_range"):
         ours, theirs = getattr(before.color, name), getattr(after.color, name)
         # Red, green and blue use the full range, and need no matrix, whether it is said or not.
@@ -142,13 +104,15 @@ def _depth(sides: Comparison, before: VideoInfo, after: VideoInfo) -> Check:
     if wanted is not None:
         fine = _same_format(wanted, found)
         return check("depth", [] if fine else [f"{found}, not {wanted} as asked"], found)
-    ours, theirs = form(before.pixel_format), form(found)
+    ours, theirs = pixel_layout(before.pixel_format), pixel_layout(found)
     faults = []
-    if theirs.bits < ours.bits:
-        faults.append(f"{ours.bits} bits became {theirs.bits}")
+    if theirs.depth < ours.depth:
+        faults.append(f"{ours.depth} bits became {theirs.depth}")
     if ours.colored and not theirs.colored:
         faults.append("colour is gone")
-    if ours.colored and any(a < b for a, b in zip(ours.chroma, theirs.chroma, strict=True)):
+    if ours.colored and any(
+        a < b for a, b in zip(ours.log2_chroma, theirs.log2_chroma, strict=True)
+    ):
         faults.append(f"chroma of {before.pixel_format} became that of {found}")
     if _transparent(before) and not _transparent(after):
         faults.append("transparency is gone")
@@ -163,7 +127,7 @@ def _same_format(one: str, other: str) -> bool:
 def _transparent(video: VideoInfo) -> bool:
     """VP9 keeps transparency beside the picture, where FFmpeg's own decoder does not look."""
     tags = {name.lower(): value for name, value in video.stream.tags.items()}
-    return form(video.pixel_format).alpha or tags.get("alpha_mode") == "1"
+    return pixel_layout(video.pixel_format).alpha or tags.get("alpha_mode") == "1"
 
 
 def _fields(sides: Comparison, before: VideoInfo, after: VideoInfo) -> Check:

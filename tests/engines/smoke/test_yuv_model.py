@@ -34,8 +34,8 @@ from engines.smoke.yuv_model import (
     samples,
 )
 from engines.smoke.zoom_verification import MAX_REGION_SIZE, WINDOW, _window
-from engines.yuv import LEFT, Yuv420, colors, even_window
-from streamer.core.image import ColorTags, Image, Planes
+from engines.yuv import LEFT, Yuv, even_window
+from streamer.core.image import ColorTags, Image
 from tests.engines.test_onnx_preprocessing import smooth
 
 SIZE = (96, 160)
@@ -67,9 +67,9 @@ def picture(height, width, *, full=False, seed=1):
     ) ** 2
     plume = 0.8 * np.exp(-away)
     luma = smooth(height, width, seed, 0.4) * (1 - plume) + 190 * plume
-    planes = Planes(luma.astype(np.uint8), smooth(*half, 2, 0.1), smooth(*half, 3, 0.1))
-    shown = Image.of_planes(planes, ColorTags(1, 1, 1, full))
-    return shown, Yuv420(planes.y, (planes.u, planes.v), colors(1, full_range=full))
+    planes = (luma.astype(np.uint8), smooth(*half, 2, 0.1), smooth(*half, 3, 0.1))
+    shown = Image.from_planes(planes, ColorTags(1, 1, 1, full))
+    return shown, Yuv(planes[0], planes[1:], full_range=full)
 
 
 def noise_of_one_level(model, image, background=None):
@@ -90,7 +90,7 @@ def test_the_mask_is_that_of_the_cpu_within_what_noise_of_one_level_does(
     background = np.roll(image, 40, axis=1)
     for normal in (None, background):
         want = by_rgb.predict(image, normal)
-        view = View(decoded, decoded.whole, by_rgb.input_size, normal)
+        view = View(decoded, decoded.full_window, by_rgb.input_size, normal)
         (seen,) = by_planes.look([view], level=0.1)
         largest, mean = noise_of_one_level(by_rgb, image, normal)
         apart = np.abs(seen.mask - want.mask)
@@ -102,7 +102,7 @@ def test_the_mask_is_that_of_the_cpu_within_what_noise_of_one_level_does(
 
 def test_of_the_very_picture_it_saw_the_network_says_the_same(by_planes, by_rgb):
     _, decoded = picture(301, 403)
-    (seen,) = by_planes.look([View(decoded, decoded.whole, SIZE)], level=0.1)
+    (seen,) = by_planes.look([View(decoded, decoded.full_window, SIZE)], level=0.1)
     want = by_rgb.predict(seen.image)
     assert np.abs(seen.mask - want.mask).max() <= 0.5 / 255 + 1e-4
     assert seen.picture == pytest.approx(want.image_score, abs=1e-4)
@@ -118,7 +118,7 @@ def test_each_picture_of_a_batch_gets_just_what_it_gets_alone(name):
     for seed in range(5):
         _, decoded = picture(120, 200, seed=seed, full=bool(seed % 2))
         normal = smooth(*SIZE, seed)[..., None].repeat(3, 2) if seed % 3 else None
-        window = decoded.whole if seed % 2 else (20, 10, 100, 80)
+        window = decoded.full_window if seed % 2 else (20, 10, 100, 80)
         views.append(View(decoded, window, SIZE, normal))
     together = model.look(views, level=0.1)
     for view, seen in zip(views, together, strict=True):
@@ -131,8 +131,8 @@ def test_each_picture_of_a_batch_gets_just_what_it_gets_alone(name):
 def test_a_second_look_is_another_window(by_planes, by_rgb):
     shown, decoded = picture(1080, 1920)
     for box in [(0.3, 0.4, 0.3 + 320 / 1920, 0.4 + 192 / 1080), (0.25, 0.3, 0.6, 0.7)]:
-        part, window = decoded.around(even_window(box, decoded.size), WINDOW)
-        assert part.luma.size < decoded.luma.size / 3
+        part, window = decoded.crop(even_window(box, decoded.size), WINDOW)
+        assert part.y.size < decoded.y.size / 3
         (seen,) = by_planes.look([View(part, window, WINDOW)], level=0.1)
         image = shown.rgb_part(box, WINDOW)
         largest, mean = noise_of_one_level(by_rgb, image)
@@ -145,7 +145,7 @@ def test_both_layouts_and_either_alone_say_the_same(engines, by_planes):
     _, decoded = picture(100, 150)
     decoded = replace(decoded, siting=LEFT)
     pairs = [decoded, decoded.interleaved()]
-    views = [View(each, each.whole, SIZE) for each in pairs]
+    views = [View(each, each.full_window, SIZE) for each in pairs]
     both = by_planes.look(views, level=0.1)
     alone = [SmokeYuvModel({layout: engines[layout]}).look(views, level=0.1) for layout in LAYOUTS]
     for seen in (*both, *alone[0], *alone[1]):
@@ -155,7 +155,7 @@ def test_both_layouts_and_either_alone_say_the_same(engines, by_planes):
 
 def test_lifted_pictures_count_by_the_level_of_dark_ones(by_planes, by_rgb):
     _, decoded = picture(120, 200)
-    view = View(decoded, decoded.whole, SIZE)
+    view = View(decoded, decoded.full_window, SIZE)
     (plain,) = by_planes.look([view], level=0.1)
     (lifted,) = by_planes.look([view], level=0.1, dark=True)
     want = by_rgb(plain.image, dark=True)
@@ -166,8 +166,8 @@ def test_lifted_pictures_count_by_the_level_of_dark_ones(by_planes, by_rgb):
 def test_what_does_not_fit_is_refused_in_words(by_planes):
     _, decoded = picture(64, 64)
     with pytest.raises(ModelMismatch, match="multiples of 32, got 60x64"):
-        by_planes.look([View(decoded, decoded.whole, (60, 64))], level=0.1)
-    view = View(decoded, decoded.whole, (64, 64), np.zeros((32, 64, 3), np.uint8))
+        by_planes.look([View(decoded, decoded.full_window, (60, 64))], level=0.1)
+    view = View(decoded, decoded.full_window, (64, 64), np.zeros((32, 64, 3), np.uint8))
     with pytest.raises(ModelMismatch, match="background"):
         by_planes.look([view], level=0.1)
     with pytest.raises(ModelMismatch, match="at least one layout"):
@@ -254,16 +254,16 @@ def test_the_catalogue_knows_the_sizes_that_looks_have(entry):
 def test_every_window_that_a_second_look_can_want_has_a_plan():
     _, second = profiles("planar")
     for height, width in [(480, 640), (1080, 1920), (2160, 3840), (481, 641)]:
-        decoded = Yuv420(
+        decoded = Yuv(
             np.zeros((height, width), np.uint8),
             (np.zeros((-(-height // 2), -(-width // 2)), np.uint8),) * 2,
-            colors(1, full_range=True),
+            full_range=True,
         )
         for share in (0.02, 0.1, MAX_REGION_SIZE):
             rows, columns = 192, 320
             box = (int(0.4 * columns), int(0.4 * rows), int(share * columns), int(share * rows))
             window = _window(box, (rows, columns), (max(height, 768), max(width, 1280)))
-            part, _ = decoded.around(even_window(window, (height, width)), WINDOW)
+            part, _ = decoded.crop(even_window(window, (height, width)), WINDOW)
             luma = (1, *part.size)
             least, _, most = second.shapes["luma"]
             assert all(a <= b <= c for a, b, c in zip(least, luma, most, strict=True))
@@ -304,7 +304,7 @@ def test_it_opens_for_each_layout_with_batches_in_front_and_gives_all_back(monke
     wanted = {"layouts": LAYOUTS, "device": "cuda", "callers": 2, "wait_s": 0.0}
     opened = open_smoke_by_planes("smoke-fast", **wanted)
     _, decoded = picture(64, 96)
-    views = [View(each, each.whole, (64, 96)) for each in (decoded, decoded.interleaved())]
+    views = [View(each, each.full_window, (64, 96)) for each in (decoded, decoded.interleaved())]
     one, other = opened.look(views, level=0.1)
     np.testing.assert_array_equal(one.image, other.image)
     opened.close()
@@ -329,7 +329,7 @@ def test_cameras_that_look_at_once_share_a_batch_and_each_sees_its_own_picture()
     views = []
     for seed in range(cameras):
         _, decoded = picture(120, 200, seed=seed)
-        views.append([View(decoded, decoded.whole, SIZE)])
+        views.append([View(decoded, decoded.full_window, SIZE)])
     with ThreadPoolExecutor(cameras) as pool:
         together = list(pool.map(lambda view: batched.look(view, level=0.1)[0], views))
     alone = SmokeYuvModel({"planar": engine})

@@ -20,7 +20,7 @@ from streamer.core.errors import SinkError
 from streamer.core.frame import Frame
 from streamer.core.frame_schedule import NS, FrameSchedule
 from streamer.core.image import ColorTags, Image
-from streamer.core.pixel_format import layout, plane_views
+from streamer.core.pixel_format import planar_layout, plane_views
 from tests.support.clips import video_clip
 
 HERE = [name for name, spec in ENCODERS.items() if spec.available and "nvenc" not in name]
@@ -39,12 +39,12 @@ DISPLAY_ONLY = HighDynamicRange(MASTERING, None)
 
 def frames(pixel_format):
     """Bars that move."""
-    form = layout(pixel_format)
+    form = planar_layout(pixel_format)
     top = (1 << form.depth) - 1
     for number in range(COUNT):
         frame = av.VideoFrame(64, 48, pixel_format)
         for plane in plane_views(frame, form):
-            plane[:] = np.linspace(top // 5, top // 2, plane.shape[1]).astype(form.sample)
+            plane[:] = np.linspace(top // 5, top // 2, plane.shape[1]).astype(form.dtype)
             plane[:, 2 * number : 2 * number + 8] = top * 4 // 5
         frame.color_primaries, frame.color_trc, frame.colorspace = 9, 16, 9
         at_ns = number * NS // 25
@@ -119,7 +119,7 @@ def test_an_encoder_writes_a_chunk_that_can_be_played(tmp_path, recording, name,
         Fraction(number, 25) for number in range(COUNT)
     ]
     assert finished.pictures[0].keyframe
-    form = layout(pixel_format)
+    form = planar_layout(pixel_format)
     for frame, before in zip(played, frames(pixel_format), strict=True):
         wanted = plane_views(before.image.video_frame(), form)
         made = plane_views(frame.reformat(format=pixel_format), form)

@@ -21,7 +21,6 @@ from streamer.convert.verify.image_metrics import (
     thumb,
 )
 from streamer.convert.verify.sample_decode import frames, stretches
-from streamer.convert.verify.video_params import Form, form
 from tests.support.corpus import Corpus, steady
 from tests.support.corpus_pictures import number_in, picture
 from tests.support.corpus_writing import Film, write
@@ -105,24 +104,6 @@ def test_psnr_of_two_layouts_is_that_of_what_both_hold() -> None:
     one = shown(3)
     assert psnr(frame(one, "yuv420p10le"), frame(one)) > 45
     assert psnr(frame(one, "yuv444p"), frame(one)) > 40
-
-
-FORMS = {
-    "yuv420p": Form(bits=8, chroma=(1, 1), alpha=False, colored=True, rgb=False),
-    "yuv422p10le": Form(bits=10, chroma=(1, 0), alpha=False, colored=True, rgb=False),
-    "yuva444p12le": Form(bits=12, chroma=(0, 0), alpha=True, colored=True, rgb=False),
-    "gray": Form(bits=8, chroma=(0, 0), alpha=False, colored=False, rgb=False),
-    "gbrp10le": Form(bits=10, chroma=(0, 0), alpha=False, colored=True, rgb=True),
-    "argb": Form(bits=8, chroma=(0, 0), alpha=True, colored=True, rgb=True),
-    "nv12": Form(bits=8, chroma=(1, 1), alpha=False, colored=True, rgb=False),
-    "p010le": Form(bits=10, chroma=(1, 1), alpha=False, colored=True, rgb=False),
-    "yuv410p": Form(bits=8, chroma=(3, 3), alpha=False, colored=True, rgb=False),
-}
-
-
-@pytest.mark.parametrize("layout", FORMS)
-def test_what_a_layout_holds_is_known(layout: str) -> None:
-    assert form(layout) == FORMS[layout]
 
 
 @pytest.mark.parametrize(

@@ -19,13 +19,14 @@ LUMA, CHROMA = 200, 100
 
 def canvas_of(size, *, full_range: bool = False) -> Canvas:
     canvas = Image.blank(size, color=ColorTags(1, 1, 1, full_range)).canvas()
-    canvas.planes.y[:], canvas.planes.u[:], canvas.planes.v[:] = LUMA, CHROMA, CHROMA
+    for plane, level in zip(canvas.planes, (LUMA, CHROMA, CHROMA), strict=True):
+        plane[:] = level
     return canvas
 
 
 def changed(canvas: Canvas):
     """Where luma and where either chroma differs from a fresh canvas."""
-    y, u, v = canvas.planes.y, canvas.planes.u, canvas.planes.v
+    y, u, v = canvas.planes
     return y != LUMA, (u != CHROMA) | (v != CHROMA)
 
 
@@ -63,10 +64,10 @@ def test_lines_and_letters_follow_the_height_of_the_picture(height, line, text):
 def test_a_colour_fits_the_range_of_the_picture(full_range, luma):
     canvas = canvas_of((720, 320), full_range=full_range)
     Painter(canvas).box((0.25, 0.25, 0.75, 0.75), RED)
-    assert canvas.planes.y.min() == luma
+    assert canvas.planes[0].min() == luma
     # The corner of the box is at 80, 180; its mark two lines of two pixels further out.
-    assert canvas.planes.y[176, 80:110].tolist() == [luma] * 30
-    assert (canvas.planes.u[88, 38], canvas.planes.v[88, 38]) == (RED.u, RED.v)
+    assert canvas.planes[0][176, 80:110].tolist() == [luma] * 30
+    assert (canvas.planes[1][88, 38], canvas.planes[2][88, 38]) == (RED.u, RED.v)
 
 
 @pytest.mark.parametrize("size", SIZES)
@@ -136,21 +137,21 @@ def test_a_text_changes_one_plate_that_fits_and_says_where_it_ends(size, at, wor
 def test_letters_have_their_colour_on_a_plate_that_shines_through():
     canvas = canvas_of((96, 160), full_range=True)
     plate, letters = Color(20, 60, 180), Color(240, 220, 30)
-    end = Painter(canvas).text("HHH", (10, 20), letters, plate=plate, scale=3)
+    end = Painter(canvas).text("HHH", (10, 20), letters, background=plate, scale=3)
     planes = canvas.planes
     # Three tenths of the ground, seven of the plate.
-    assert (planes.y[20, 10], planes.u[10, 5], planes.v[10, 5]) == (74, 72, 156)
-    assert planes.y[20, 10:end].max() == 74
-    assert (planes.y.max(), planes.u.max(), planes.v.min()) == (240, 220, 30)
+    assert (planes[0][20, 10], planes[1][10, 5], planes[2][10, 5]) == (74, 72, 156)
+    assert planes[0][20, 10:end].max() == 74
+    assert (planes[0].max(), planes[1].max(), planes[2].min()) == (240, 220, 30)
 
 
 def test_texts_side_by_side_do_not_overlap():
     canvas = canvas_of((96, 160))
     painter = Painter(canvas)
     end = painter.text("one", (4, 4), WHITE)
-    before = canvas.planes.y[:, : end // 2 * 2].copy()
+    before = canvas.planes[0][:, : end // 2 * 2].copy()
     painter.text("two", (end, 4), RED)
-    assert np.array_equal(canvas.planes.y[:, : end // 2 * 2], before)
+    assert np.array_equal(canvas.planes[0][:, : end // 2 * 2], before)
 
 
 def test_what_the_font_lacks_shows_as_a_question_mark():
@@ -168,9 +169,9 @@ def test_letters_are_made_once_and_nobody_writes_into_them():
 def test_a_tint_mixes_in_more_the_surer_the_smoke(chance, weight):
     canvas = canvas_of((97, 161))
     Painter(canvas).tint(np.full((12, 20), chance, np.float32), (0, 0, 1, 1), RED, floor=0.5)
-    assert (canvas.planes.y == LUMA).all()
-    assert np.unique(canvas.planes.u).tolist() == [round(CHROMA + weight * (RED.u - CHROMA))]
-    assert np.unique(canvas.planes.v).tolist() == [round(CHROMA + weight * (RED.v - CHROMA))]
+    assert (canvas.planes[0] == LUMA).all()
+    assert np.unique(canvas.planes[1]).tolist() == [round(CHROMA + weight * (RED.u - CHROMA))]
+    assert np.unique(canvas.planes[2]).tolist() == [round(CHROMA + weight * (RED.v - CHROMA))]
 
 
 @pytest.mark.parametrize(("chance", "floor"), [(0.5, 0.5), (0.1, 0.5), (1.0, 1.0)])
@@ -193,7 +194,7 @@ def test_a_tint_stays_in_its_box_and_between_the_old_and_the_new_colour(size, ac
     assert not luma.any()
     cell = max(size[0] / 12, size[1] / 20)
     assert inside(chroma, [at / 2 for at in pixels(box, size)], slack=cell + 1)
-    for plane, level in ((canvas.planes.u, RED.u), (canvas.planes.v, RED.v)):
+    for plane, level in ((canvas.planes[1], RED.u), (canvas.planes[2], RED.v)):
         assert plane.min() >= min(CHROMA, level)
         assert plane.max() <= max(CHROMA, level)
 

@@ -1,4 +1,4 @@
-"""Pictures: right colours, no needless copies, nobody writes into them."""
+"""Images: right colors, no needless copies, read-only planes."""
 
 import threading
 
@@ -7,8 +7,7 @@ import cv2
 import numpy as np
 import pytest
 
-from engines.yuv import LEFT, colors
-from streamer.core.image import ColorTags, Image
+from streamer.core.image import Image
 
 
 def planar(height: int, width: int, *, luma: int = 128, pixel_format: str = "yuv420p"):
@@ -62,19 +61,69 @@ def test_luma_of_planar_video_is_a_view():
     assert np.shares_memory(picture.luma(), np.frombuffer(frame.planes[0], np.uint8))
 
 
-@pytest.mark.parametrize("pixel_format", ["yuv422p", "yuv444p", "nv12", "gray", "yuv420p10le"])
-def test_other_formats_have_planes_too(pixel_format):
-    planes = Image(av.VideoFrame(63, 35, pixel_format)).planes()
-    assert planes.y.shape == (35, 63)
-    assert planes.u.shape == planes.v.shape == (18, 32)
+@pytest.mark.parametrize(
+    ("decoded", "planar", "chroma"),
+    [
+        ("yuv420p", "yuv420p", (18, 32)),
+        ("yuvj422p", "yuv422p", (35, 32)),
+        ("yuv444p12le", "yuv444p12le", (35, 63)),
+        ("nv12", "yuv420p", (18, 32)),
+        ("p010le", "yuv420p10le", (18, 32)),
+        ("rgb24", "gbrp", (35, 63)),
+        ("gray", "gray", None),
+        ("gray10le", "gray10le", None),
+        ("grayf32le", "yuv420p", (18, 32)),
+    ],
+)
+def test_planes_keep_depth_and_subsampling(decoded, planar, chroma):
+    image = Image(av.VideoFrame(63, 35, decoded))
+    assert image.layout.name == planar
+    planes = image.planes()
+    assert [plane.shape for plane in planes] == [(35, 63), *([chroma] * 2 if chroma else [])]
+    assert {plane.dtype for plane in planes} == {np.dtype(image.layout.dtype)}
+    assert not any(plane.flags.writeable for plane in planes)
+
+
+@pytest.mark.parametrize("pixel_format", ["nv12", "p010le", "yuyv422"])
+def test_packed_planes_are_converted_once(pixel_format):
+    image = Image(av.VideoFrame(64, 36, pixel_format))
+    before = image.nbytes
+    assert np.shares_memory(image.planes()[0], image.planes()[0])
+    assert image.nbytes > before
+
+
+def test_an_image_of_that_format_is_returned_as_it_is():
+    full = Image(planar(36, 64, pixel_format="yuvj420p"))
+    assert full.as_format("yuv420p") is full
+    deep = full.as_format("yuv422p10le")
+    assert deep.layout.name == "yuv422p10le"
+    assert deep.color.full_range
+
+
+@pytest.mark.parametrize("pixel_format", ["yuv420p10le", "yuv444p16le", "gray12le"])
+def test_luma_of_deep_formats_has_eight_bits(pixel_format):
+    image = Image.blank((36, 64), pixel_format=pixel_format)
+    canvas = image.canvas()
+    canvas.planes[0][:] = 200 << (image.layout.depth - 8)
+    assert (canvas.image().luma() == 200).all()
+
+
+@pytest.mark.parametrize("pixel_format", ["yuv422p", "yuv444p", "yuv420p10le", "gbrp", "yuv411p"])
+def test_a_part_of_any_format_is_what_the_whole_shows_there(pixel_format):
+    rgb = np.kron(np.arange(0, 240, 15, np.uint8).reshape(4, 4), np.ones((32, 32), np.uint8))
+    image = Image.from_rgb(np.dstack([rgb, rgb[::-1], rgb.T])).as_format(pixel_format)
+    part = image.rgb_part((0.25, 0.5, 0.5, 1), (64, 32))
+    apart = np.abs(part.astype(int) - image.rgb()[64:128, 32:64])
+    # Chroma of 4:1:1 is resampled: a crop can begin within a chroma sample.
+    assert apart[4:-4, 4:-4].max() <= (16 if pixel_format == "yuv411p" else 3)
 
 
 def test_drawing_on_a_canvas_leaves_the_picture_as_it_was():
     picture = Image(planar(36, 64, luma=50))
     canvas = picture.canvas()
-    canvas.planes.y[:] = 200
+    canvas.planes[0][:] = 200
     assert (picture.luma() == 50).all()
-    drawn = canvas.picture()
+    drawn = canvas.image()
     assert (drawn.luma() == 200).all()
     assert drawn.color == picture.color
 
@@ -111,40 +160,5 @@ def test_a_part_is_what_stands_there(size):
     "box", [(0.5, 0, 0.5, 1), (0, 0.6, 1, 0.5), (-0.1, 0, 1, 1), (0, 0, 1.1, 1)]
 )
 def test_a_part_outside_of_the_picture_is_refused(box):
-    with pytest.raises(ValueError, match="within the picture"):
+    with pytest.raises(ValueError, match="within the image"):
         Image.blank((48, 64)).rgb_part(box, (32, 32))
-
-
-def test_planes_come_as_they_were_decoded_without_a_copy():
-    picture = Image.from_rgb(np.full((48, 64, 3), 90, np.uint8))
-    decoded = picture.decoded()
-    assert decoded.layout == "planar"
-    assert np.shares_memory(decoded.luma, picture.planes().y)
-    nv12 = Image(picture.video_frame().reformat(format="nv12"))
-    both = nv12.decoded()
-    assert both.layout == "nv12"
-    assert not both.luma.flags.writeable
-    assert not both.chroma[0].flags.writeable
-    for got, want in zip(both.planar().chroma, decoded.chroma, strict=True):
-        np.testing.assert_array_equal(got, want)
-
-
-@pytest.mark.parametrize(
-    ("height", "matrix", "full", "like"),
-    [(720, 2, False, 1), (480, 2, True, 6), (480, 9, False, 9), (480, 5, True, 6)],
-)
-def test_decoded_planes_say_how_to_make_colours_of_them(height, matrix, full, like):
-    picture = Image.blank((height, 64), color=ColorTags(matrix, 2, 2, full))
-    np.testing.assert_array_equal(picture.decoded().color, colors(like, full_range=full))
-
-
-def test_chroma_lies_left_in_video_and_in_the_middle_of_what_was_made_here(tmp_path):
-    made = Image.from_rgb(np.full((48, 64, 3), 90, np.uint8))
-    assert made.decoded().siting == 0
-    path = tmp_path / "clip.mp4"
-    with av.open(str(path), "w") as container:
-        stream = container.add_stream("libx264", rate=5)
-        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
-        container.mux([*stream.encode(made.video_frame()), *stream.encode()])
-    with av.open(str(path)) as container:
-        assert Image(next(container.decode(video=0))).decoded().siting == LEFT

@@ -115,9 +115,9 @@ def test_an_odd_size_becomes_the_even_one_below(tmp_path, width, height, stored)
 @pytest.mark.parametrize("full_range", [False, True])
 def test_the_colours_mean_what_they_meant(tmp_path, full_range):
     canvas = Image.blank((96, 128), color=ColorTags(1, 1, 1, full_range)).canvas()
-    for plane, level in ((canvas.planes.y, 200), (canvas.planes.u, 90), (canvas.planes.v, 160)):
+    for plane, level in zip(canvas.planes, (200, 90, 160), strict=True):
         plane[:] = level
-    picture = canvas.picture()
+    picture = canvas.image()
     VideoFileSink(tmp_path / "north.mp4")(shown(picture, number) for number in range(3))
     came = Image(decoded(tmp_path / "north.mp4")[1])
     assert came.color == picture.color

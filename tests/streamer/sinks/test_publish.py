@@ -227,9 +227,9 @@ def test_the_publisher_ends_by_itself_when_the_program_was_killed(sent):
 @pytest.mark.parametrize("full_range", [False, True])
 def test_a_picture_is_the_same_after_the_pipe(size, full_range):
     canvas = Image.blank(size, color=ColorTags(1, 1, 1, full_range)).canvas()
-    for plane in (canvas.planes.y, canvas.planes.u, canvas.planes.v):
+    for plane in canvas.planes:
         plane[:] = np.random.default_rng(plane.size).integers(0, 256, plane.shape)
-    picture, pipe = canvas.picture(), io.BytesIO()
+    picture, pipe = canvas.image(), io.BytesIO()
     write_frame(pipe, replace(frame(0, arrived_ns=7), image=picture))
     write_frame(pipe, shown(90, arrived_ns=2**62))
     pipe.seek(0)

@@ -134,7 +134,7 @@ class ByPlanes:
     def _seen(self, view, level):
         self.asked.append(view)
         left, top, width, height = view.window
-        luma = view.planes.luma[top : top + height, left : left + width]
+        luma = view.planes.y[top : top + height, left : left + width]
         image = np.full((*view.size, 3), np.uint8(luma.mean()), np.uint8)
         mask = self.network(image, view.background)
         there = mask > level
@@ -149,7 +149,7 @@ def test_on_a_gpu_the_planes_are_looked_at_and_what_was_seen_comes_back():
     )
     shown = list(segment(iter(frames([0, NS, 2 * NS]))))
     assert [view.size for view in gpu.asked] == [SIZE, WINDOW] * 3
-    assert gpu.asked[0].planes.luma.base is not None, "the decoder's own memory"
+    assert gpu.asked[0].planes.y.base is not None, "the decoder's own memory"
     assert shown[0].segmentation.probability[16, 24] == pytest.approx(0.9, abs=1e-6)
     assert not shown[0].segmentation.probability.flags.writeable
     assert shown[0].segmentation.scene_signature is not None

@@ -11,12 +11,12 @@ from hypothesis import strategies as st
 from engines.interpolation.scene_change import Relation
 from streamer.core.frame import Frame
 from streamer.core.frame_schedule import FrameSchedule
-from streamer.core.image import ColorTags, Image, Planes
-from streamer.core.pixel_format import layout
+from streamer.core.image import ColorTags, Image
+from streamer.core.pixel_format import planar_layout
 from streamer.stages.frame_rate import FrameRateConverter
 
 STEP_NS = 40_000_000
-FORM = layout("yuv420p")
+FORM = planar_layout("yuv420p")
 CHROMA = np.full((4, 4), 128, np.uint8)
 FAR = 50
 """Grey levels between the pictures around a cut."""
@@ -54,7 +54,7 @@ def compare(before, after):
 
 
 def picture(level):
-    return Image.of_planes(Planes(np.full((8, 8), level, np.uint8), CHROMA, CHROMA), ColorTags())
+    return Image.from_planes((np.full((8, 8), level, np.uint8), CHROMA, CHROMA), ColorTags())
 
 
 def frames(levels, times_ns=None):
@@ -270,7 +270,7 @@ def test_whatever_repeats_or_cuts_every_time_is_shown_once(steps, factor, across
 def test_pictures_in_between_have_the_form_of_the_recording(pixel_format):
     import av
 
-    form = layout(pixel_format)
+    form = planar_layout(pixel_format)
     made = []
     for number in range(2):
         frame = av.VideoFrame(8, 8, pixel_format)

@@ -11,7 +11,7 @@ from engines.lowlight.full_resolution import OnCpu
 from engines.lowlight.model import open_lowlight_model
 from streamer.core.clock import MediaClock
 from streamer.core.frame import AlarmState, AlarmStatus, Frame, SegmentationResult
-from streamer.core.image import ColorTags, Image, Planes
+from streamer.core.image import ColorTags, Image
 from streamer.detect.background import Background
 from streamer.stages.detect import Segment
 from streamer.stages.low_light import Enhance, LowLightFilter
@@ -27,7 +27,7 @@ HD = ColorTags(1, 1, 1)
 def picture(light, *, color=HD):
     luma = np.rint(street(light)).astype(np.uint8)
     grey = np.full((72, 128), 128, np.uint8)
-    return Image.of_planes(Planes(luma, grey, grey), color)
+    return Image.from_planes((luma, grey, grey), color)
 
 
 def frames(*pictures):
@@ -127,9 +127,8 @@ def test_the_shipped_network_lights_a_street():
 
 def test_planes_that_do_not_belong_together_are_refused():
     with pytest.raises(ValueError, match=r"expected a plane of \(72, 128\)"):
-        Image.of_planes(
-            Planes(np.zeros((144, 256), np.uint8), *[np.zeros((2, 2), np.uint8)] * 2),
-            ColorTags(),
+        Image.from_planes(
+            [np.zeros((144, 256), np.uint8), *[np.zeros((2, 2), np.uint8)] * 2], ColorTags()
         )
 
 
