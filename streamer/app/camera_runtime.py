@@ -32,7 +32,7 @@ from streamer.sinks.file import VideoFileSink
 from streamer.sinks.preview import PreviewServer
 from streamer.sinks.publish import PublishSettings, PublishSink
 from streamer.sinks.status import StatusSink
-from streamer.sources.address import Kind, kind_of
+from streamer.sources.address import SourceKind, kind_of
 from streamer.sources.images import ImageFolderSource
 from streamer.sources.options import VideoOptions
 from streamer.sources.pattern import PatternSource
@@ -159,7 +159,7 @@ class CameraRuntime:
 
     @property
     def _in_real_time(self) -> bool:
-        return not self._replaying and (self.live or self._settings.source.pace)
+        return not self._replaying and (self.live or self._settings.source.realtime)
 
     def _links(self) -> LinkFactory:
         clock = self._site.clock
@@ -264,7 +264,7 @@ class CameraRuntime:
         return source if ring is None else _closing(source, ring)
 
     def _note(self, state: SourceState) -> None:
-        self.trouble = "" if state.trouble is None else state.trouble.value
+        self.trouble = "" if state.fault is None else state.fault.value
         if self._site.on_state is not None:
             self._site.on_state(self.name, state)
 
@@ -275,14 +275,18 @@ def is_live(settings: CameraSettings) -> bool:
     return kind(settings).live if told == "auto" else told == "always"
 
 
-def kind(settings: CameraSettings) -> Kind:
+def kind(settings: CameraSettings) -> SourceKind:
     """What the camera's address leads to."""
-    told = {"snapshot": Kind.SNAPSHOT, "images": Kind.FOLDER, "pattern": Kind.PATTERN}
+    told = {
+        "snapshot": SourceKind.SNAPSHOT,
+        "images": SourceKind.FOLDER,
+        "pattern": SourceKind.PATTERN,
+    }
     return told.get(settings.source.kind) or kind_of(_address(settings))
 
 
 def _has_packets(settings: CameraSettings) -> bool:
-    return kind(settings) not in (Kind.SNAPSHOT, Kind.FOLDER, Kind.PATTERN)
+    return kind(settings) not in (SourceKind.SNAPSHOT, SourceKind.FOLDER, SourceKind.PATTERN)
 
 
 def _address(settings: CameraSettings) -> str:
@@ -302,21 +306,21 @@ def _attempt(
     address = _address(settings)
     interval_ns = look_interval_ns(settings)
     password = fetch.password.get_secret_value() if fetch.password else None
-    pace = fetch.pace and not live and not isinstance(clock, MediaClock)
+    realtime = fetch.realtime and not live and not isinstance(clock, MediaClock)
     match kind(settings):
-        case Kind.PATTERN:
-            return PatternSource(clock=clock, pace=pace, inference_interval_ns=interval_ns)
-        case Kind.FOLDER:
+        case SourceKind.PATTERN:
+            return PatternSource(clock=clock, realtime=realtime, inference_interval_ns=interval_ns)
+        case SourceKind.FOLDER:
             rate = fetch.frame_rate or settings.detect.fps
             return ImageFolderSource(
                 Path(address),
                 clock=clock,
                 rate=rate,
-                pace=pace,
+                realtime=realtime,
                 loop=fetch.loop,
                 inference_interval_ns=interval_ns,
             )
-        case Kind.SNAPSHOT:
+        case SourceKind.SNAPSHOT:
             return SnapshotSource(
                 address,
                 clock=clock,
@@ -334,7 +338,7 @@ def _attempt(
         timeout_s=fetch.timeout_s,
         tls_verify=fetch.tls_verify,
         ca_file=None if fetch.ca_file is None else str(fetch.ca_file),
-        pace=pace,
+        realtime=realtime,
         loop=fetch.loop,
         frame_rate=fetch.frame_rate,
         inference_interval_ns=interval_ns,

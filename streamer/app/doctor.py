@@ -278,13 +278,16 @@ def probe_camera(camera: "CameraSettings") -> "ProbeReport | None":
         SourceError: Nothing is there, or it cannot be decoded.
     """
     from streamer.core.clock import CancelToken
-    from streamer.sources.address import Kind, kind_of
+    from streamer.sources.address import SourceKind, kind_of
     from streamer.sources.options import VideoOptions
     from streamer.sources.probe import probe
 
     source = camera.source
     address = source.address.get_secret_value()
-    if source.kind in ("images", "pattern") or kind_of(address) in (Kind.FOLDER, Kind.PATTERN):
+    if source.kind in ("images", "pattern") or kind_of(address) in (
+        SourceKind.FOLDER,
+        SourceKind.PATTERN,
+    ):
         return None
     options = VideoOptions(
         transport=source.transport,

@@ -161,8 +161,8 @@ def _show_status(channels: list[Channel], camera: str, state: SourceState) -> No
     """Tell the channels that show more than alarms how a camera stands."""
     for channel in channels:
         if isinstance(channel, ShowsStatus):
-            why = "" if state.trouble is None else state.trouble.value
-            channel.show_status(camera, {"state": state.phase.value, "why": why})
+            why = "" if state.fault is None else state.fault.value
+            channel.show_status(camera, {"state": state.connection.value, "why": why})
 
 
 def _status(cameras: list[CameraRuntime], models: Models) -> dict[str, Any]:

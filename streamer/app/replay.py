@@ -107,7 +107,7 @@ def _as_recording(
             "address": Address(file),
             "kind": "auto",
             "live": "never",
-            "pace": False,
+            "realtime": False,
             "loop": False,
         }
     )

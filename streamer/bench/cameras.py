@@ -165,7 +165,7 @@ def _looks(cameras: Sequence[CameraRuntime]) -> int:
 
 def _config(path: str, count: int, network: str) -> Config:
     one = {
-        "source": {"address": path, "pace": True, "loop": True},
+        "source": {"address": path, "realtime": True, "loop": True},
         "latency_budget_ms": _BUDGET_MS,
         "outputs": {"preview": False},
     }

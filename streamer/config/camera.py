@@ -45,8 +45,8 @@ class SourceDefaults(Section):
     live: Literal["auto", "always", "never"] = "auto"
     """Whether the end of the stream is a lost connection. `auto`: yes, except for files."""
 
-    pace: bool = True
-    """Whether `watch` plays a file at its own speed rather than as fast as it can."""
+    realtime: bool = True
+    """Whether `watch` reads a file in real time, as FFmpeg's `-re`, not as fast as possible."""
 
     loop: bool = False
     """Whether a file restarts at its end."""

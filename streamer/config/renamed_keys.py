@@ -28,6 +28,7 @@ class Renamed:
 
 # A row for a section stands before the rows for the keys inside it, which use its new name.
 CAMERA: Final = (
+    Renamed(("source", "pace"), ("source", "realtime")),
     Renamed(("watch",), ("detect",)),
     Renamed(("detect", "looks_per_second"), ("detect", "fps")),
     Renamed(("detect", "usual"), ("detect", "false_positive_prior")),

@@ -65,7 +65,7 @@ def tasks(inputs: Sequence[str], output: Path, *, container: str | None = None) 
             f"{', '.join(inputs)}: holds no recordings but those in {output}"
             if found
             else f"{', '.join(inputs)}: holds no recordings",
-            trouble=SourceFault.NOT_FOUND,
+            fault=SourceFault.NOT_FOUND,
         )
     _check(result)
     return result
@@ -90,7 +90,7 @@ def _found(name: str) -> Iterator[tuple[Path, Path | None]]:
     fitting = [Path(one).absolute() for one in sorted(glob.glob(name, recursive=True))]  # noqa: PTH207
     if not fitting:
         raise SourceRejected(f"{name}: there is no such file, folder or pattern that fits",
-                             trouble=SourceFault.NOT_FOUND)  # fmt: skip
+                             fault=SourceFault.NOT_FOUND)  # fmt: skip
     # A pattern that fits one file stands for many: its result goes into a folder too.
     yield from ((one, one.parent) for one in fitting if one.is_file())
 

@@ -102,7 +102,7 @@ class ChunkSource:
             raise SourceRejected(
                 f"{self._inventory.path}: its pictures change from {self._video.width}x"
                 f"{self._video.height} to {decoded.width}x{decoded.height} at {at_ns / 1e9:.3f} s",
-                trouble=SourceFault.DAMAGED,
+                fault=SourceFault.DAMAGED,
             )
 
     def _complete(self) -> Iterator[tuple[av.VideoFrame, int, int, bool]]:
@@ -124,7 +124,7 @@ class ChunkSource:
             raise SourceRejected(
                 f"{self._inventory.path}: nothing can be decoded from "
                 f"{self._chunk.begin_ns / 1e9:.3f} s on",
-                trouble=SourceFault.DAMAGED,
+                fault=SourceFault.DAMAGED,
             )
         for missing in range(due, beyond):
             yield before, self._at_ns(missing), missing, True

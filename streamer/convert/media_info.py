@@ -197,7 +197,7 @@ def open_recording(path: Path, *, hwaccel: HWAccel | None = None) -> av.containe
     """
     try:
         if path.is_file() and path.stat().st_size == 0:
-            raise SourceRejected(f"{path}: is empty", trouble=SourceFault.DAMAGED)
+            raise SourceRejected(f"{path}: is empty", fault=SourceFault.DAMAGED)
         return av.open(str(path), hwaccel=hwaccel)
     except (OSError, av.error.FFmpegError) as error:
         raise _unreadable(path, error) from error
@@ -484,5 +484,5 @@ def _unreadable(path: Path, error: Exception) -> SourceError:
         reason = "not a recording, or its index is missing because it was cut short"
     if isinstance(error, EOFError):
         reason = "ends before its first picture"
-    trouble = SourceFault.NOT_FOUND if missing else SourceFault.DAMAGED
-    return SourceRejected(f"{path}: {reason}", trouble=trouble)
+    fault = SourceFault.NOT_FOUND if missing else SourceFault.DAMAGED
+    return SourceRejected(f"{path}: {reason}", fault=fault)

@@ -156,9 +156,9 @@ def plan(inventory: MediaInfo, output: Path, asked: ConvertOptions) -> Plan:
 
 
 def _refused(
-    inventory: MediaInfo, why: str, trouble: SourceFault = SourceFault.UNKNOWN_CODEC
+    inventory: MediaInfo, why: str, fault: SourceFault = SourceFault.UNKNOWN_CODEC
 ) -> SourceRejected:
-    return SourceRejected(f"{inventory.path}: {why}", trouble=trouble)
+    return SourceRejected(f"{inventory.path}: {why}", fault=fault)
 
 
 def _convertible(inventory: MediaInfo, asked: ConvertOptions) -> VideoInfo:

@@ -1,8 +1,8 @@
-"""The clocks and the wish to stop, as objects that tests replace.
+"""Clocks and the cancellation token, as objects that tests replace.
 
-Three clocks are kept apart. Media time (`pts_ns`) comes from the stream. Monotonic time
-(`monotonic_ns`) measures ages. Wall time (aware UTC) is for people and is only ever derived
-from a monotonic instant, so that one frame has one wall time.
+Three clocks are never mixed. Media time (`pts_ns`) comes from the stream. Monotonic time
+(`monotonic_ns`) measures ages. Wall time (aware UTC) is for people and is always derived from a
+monotonic instant, so that one frame has one wall time.
 """
 
 import threading
@@ -15,34 +15,58 @@ from .errors import Cancelled
 
 
 class Clock(Protocol):
-    """What a part may ask about time."""
+    """Monotonic time, wall time, and how both relate to media time."""
 
     def monotonic_ns(self) -> int:
-        """Nanoseconds that only grow."""
+        """Return nanoseconds that never decrease."""
         ...
 
     def utc_at(self, monotonic_ns: int) -> datetime:
-        """The wall time, aware UTC, that belongs to a monotonic instant."""
+        """Return the wall time, aware UTC, of a monotonic instant."""
+        ...
+
+    def arrival_of(self, pts_ns: int) -> int:
+        """Return the monotonic arrival time of the packet or frame that a source reads now.
+
+        Args:
+            pts_ns: Its media time.
+        """
+        ...
+
+    def advance_to(self, pts_ns: int) -> None:
+        """Note that the source yields the frame of this media time next."""
         ...
 
 
 class SystemClock:
-    """The machine's clocks."""
+    """The clocks of this machine. What is read now arrives now, whatever its media time."""
 
     def monotonic_ns(self) -> int:
-        """Nanoseconds since an arbitrary start; unaffected by changes of the wall clock."""
+        """Return nanoseconds since an arbitrary start, unaffected by changes of the wall clock."""
         return time.monotonic_ns()
 
     def utc_at(self, monotonic_ns: int) -> datetime:
-        """Wall time of a recent instant, by the offset between the two clocks as it is now."""
+        """Return the wall time of a recent instant, by the present offset of the two clocks."""
         age_ns = time.monotonic_ns() - monotonic_ns
         return datetime.now(UTC) - timedelta(microseconds=age_ns / 1000)
+
+    def arrival_of(self, pts_ns: int) -> int:
+        """Return the present monotonic time."""
+        del pts_ns
+        return time.monotonic_ns()
+
+    def advance_to(self, pts_ns: int) -> None:
+        """Do nothing: this clock advances by itself."""
 
 
 class MediaClock:
     """A clock that stands still between frames: monotonic time is media time.
 
-    Replaying a file reads this one, so the same file gives the same times on every run.
+    A replay uses it, so the same file gives the same times on every run. A frame arrives at its
+    own media time.
+
+    Args:
+        start: Wall time of media time 0, aware.
     """
 
     def __init__(self, start: datetime) -> None:
@@ -50,20 +74,24 @@ class MediaClock:
         self._now_ns = 0
 
     def monotonic_ns(self) -> int:
-        """Media time of the newest frame announced by `advance`."""
+        """Return the highest media time given to `advance_to`."""
         return self._now_ns
 
     def utc_at(self, monotonic_ns: int) -> datetime:
-        """Start of the recording plus media time."""
+        """Return the start of the recording plus media time."""
         return self._start + timedelta(microseconds=monotonic_ns // 1000)
 
-    def advance(self, pts_ns: int) -> None:
-        """Move forward to *pts_ns*; called by the one source that owns this clock."""
+    def arrival_of(self, pts_ns: int) -> int:
+        """Return the media time itself."""
+        return pts_ns
+
+    def advance_to(self, pts_ns: int) -> None:
+        """Advance to *pts_ns*; only the one source that reads the recording calls this."""
         self._now_ns = max(self._now_ns, pts_ns)
 
 
 class CancelToken:
-    """The wish to stop, seen by every thread of a pipeline. It cannot be taken back."""
+    """Requests that all threads of a pipeline stop. A request cannot be withdrawn."""
 
     def __init__(self) -> None:
         self._event = threading.Event()
@@ -71,7 +99,7 @@ class CancelToken:
         self._callbacks: list[Callable[[], None]] = []  # Guarded by _lock.
 
     def set(self) -> None:
-        """Stop. From any thread, any number of times."""
+        """Request the stop; from any thread, any number of times."""
         with self._lock:
             self._event.set()
             callbacks, self._callbacks = self._callbacks, []
@@ -79,21 +107,21 @@ class CancelToken:
             callback()
 
     def is_set(self) -> bool:
-        """Whether somebody wants to stop."""
+        """Whether the stop was requested."""
         return self._event.is_set()
 
     def raise_if_cancelled(self) -> None:
-        """Raise `Cancelled` if somebody wants to stop."""
+        """Raise `Cancelled` if the stop was requested."""
         if self._event.is_set():
             raise Cancelled
 
     def sleep(self, seconds: float) -> None:
-        """Sleep, but raise `Cancelled` at once when somebody wants to stop."""
+        """Sleep, and raise `Cancelled` as soon as the stop is requested."""
         if self._event.wait(seconds):
             raise Cancelled
 
     def on_cancel(self, callback: Callable[[], None]) -> None:
-        """Run *callback* once when `set` is called; at once if it was. It must not block."""
+        """Run *callback* once when `set` is called, or now if it was called. It must not block."""
         with self._lock:
             if not self._event.is_set():
                 self._callbacks.append(callback)

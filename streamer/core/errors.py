@@ -1,16 +1,16 @@
-"""Everything that can go wrong, as one tree.
+"""All errors of this package, as one tree.
 
 * StreamerError
-  x ConfigError          the user's file is wrong; the message names file, line and key
-  x SourceError          carries a `SourceFault`, the class of failure as people know it
+  x ConfigError          the configuration is wrong; the message names file, line and key
+  x SourceError          a source cannot deliver frames; carries a `SourceFault`
     + SourceLost         may come back: reconnect
-    + SourceRejected     will not come back by itself: wrong password, unknown codec
+    + SourceRejected     does not come back by itself: wrong password, unknown codec
   x SinkError            an output cannot be written
   x StorageError         the event store or the evidence cannot be written
 * Cancelled              not an error: the pipeline is stopping
-  + ConsumerClosed         the part behind this link wants no more
+  + ConsumerClosed         the receiver of this link takes no more items
 
-`engines.errors.EngineError` stands beside it: engines know nothing of this package.
+`engines.errors.EngineError` is separate, because engines do not import this package.
 """
 
 import enum
@@ -27,48 +27,48 @@ class ConfigError(StreamerError):
 class SourceFault(enum.Enum):
     """Why a source does not deliver, in the words that people search for."""
 
-    WRONG_PASSWORD = "wrong password"  # noqa: S105  a word for people
-    """The camera asked for credentials, or refused those it got."""
+    WRONG_PASSWORD = "wrong password"  # noqa: S105  a description, not a password
+    """The camera requires credentials, or refused those it received."""
 
     NO_ROUTE = "no route"
     """The host has no address, or no network leads to it."""
 
     REFUSED = "refused"
-    """The host is there, but nothing listens on that port."""
+    """The host is there, but nothing serves this address."""
 
     NOT_FOUND = "not found"
-    """No such file, device or path on the server."""
+    """There is no such file, device or path on the server."""
 
     NO_VIDEO = "no video"
-    """It opened, but there is no video in it."""
+    """It opened, but it contains no video."""
 
     UNKNOWN_CODEC = "unknown codec"
-    """There is video, but not in a form that can be decoded here."""
+    """It contains video that no decoder here can decode."""
 
     STALLED = "stalled"
-    """Connected, but nothing came within the timeout."""
+    """Connected, but no data came within the timeout."""
 
     ENDED = "ended"
     """The stream ended, which a live stream should not."""
 
     DAMAGED = "damaged"
-    """What came cannot be understood."""
+    """The data cannot be decoded."""
 
 
 class SourceError(StreamerError):
     """A source cannot deliver frames."""
 
-    def __init__(self, message: str, *, trouble: SourceFault) -> None:
+    def __init__(self, message: str, *, fault: SourceFault) -> None:
         super().__init__(message)
-        self.trouble = trouble
+        self.fault = fault
 
 
 class SourceLost(SourceError):  # noqa: N818  states a fact; "Error" is in the base
-    """The stream broke off, and trying again later makes sense."""
+    """The stream ended or failed, and another attempt may succeed."""
 
 
 class SourceRejected(SourceError):  # noqa: N818  as above
-    """The stream was refused, and trying again at once would fail the same way."""
+    """The stream was refused, and another attempt would fail in the same way."""
 
 
 class SinkError(StreamerError):
@@ -80,11 +80,11 @@ class StorageError(StreamerError):
 
 
 class Cancelled(BaseException):
-    """Raised by whatever waits when the pipeline stops.
+    """Raised by everything that waits when the pipeline stops.
 
     A `BaseException`, so that no `except Exception` in a stage swallows it.
     """
 
 
 class ConsumerClosed(Cancelled):
-    """Raised by `Link.put` when nobody will take the item."""
+    """Raised by `Link.put` when the receiver takes no more items."""

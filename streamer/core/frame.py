@@ -1,4 +1,4 @@
-"""The one value that flows through a pipeline, and what the stages found in it."""
+"""The frame, the one value that flows through a pipeline, and the results that stages add to it."""
 
 import enum
 from dataclasses import dataclass
@@ -11,32 +11,34 @@ from .image import Image
 
 @dataclass(frozen=True, slots=True, eq=False)
 class SegmentationResult:
-    """Where a network saw smoke when it last looked."""
+    """Result of one inference of the smoke network."""
 
     probability: NDArray[np.float32]
-    """(height, width), 0 to 1, read-only; covers the whole picture, usually at a smaller size."""
+    """Smoke probability, (height, width), 0 to 1, read-only. Covers the whole frame, usually at a
+    lower resolution."""
 
     pts_ns: int
-    """Media time of the picture that was looked at. A later frame carries the map on."""
+    """Media time of the frame that was inferred. Later frames carry the same result."""
 
     motion: NDArray[np.float32] | None = None
-    """Change since a second ago, of the map's size, 1 as the whole picture; `None` if unknown."""
+    """Change since a second ago, as large as `probability`; 1 is the mean of the whole
+    frame. `None` if unknown."""
 
     scene_signature: NDArray[np.float32] | None = None
-    """What the camera's view was known by at that moment; `None` for cameras that move."""
+    """Edge signature of the scene at that time; `None` for cameras that move."""
 
     used_background: bool = False
-    """Whether the network had a background to compare the picture with."""
+    """Whether the network compared the frame with a background."""
 
 
 class AlarmState(enum.Enum):
-    """What a camera's alarm thinks of the view."""
+    """State of a camera's alarm."""
 
     IDLE = "idle"
-    """Nothing that looks like smoke, or not for long enough."""
+    """No detection lasts long enough to become an alarm."""
 
     PENDING = "pending"
-    """Something looks like smoke; time will tell."""
+    """A detection is being confirmed."""
 
     ALARM = "alarm"
     """An event was raised and not yet cleared."""
@@ -44,7 +46,7 @@ class AlarmState(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class Detection:
-    """A connected patch of smoke in one look. Coordinates are relative: 0, 0 is top left."""
+    """A connected region of smoke in one inference. Coordinates are relative; 0, 0 is top left."""
 
     box: tuple[float, float, float, float]
     """Left, top, right, bottom, each 0 to 1."""
@@ -53,52 +55,55 @@ class Detection:
     """x, y, each 0 to 1, weighted by probability."""
 
     ground_point: tuple[float, float]
-    """x, y of the lowest part: where a plume is anchored."""
+    """x, y of the lowest part, where the plume rises from the ground."""
 
     area: float
-    """Share of the picture, 0 to 1."""
+    """Fraction of the frame, 0 to 1."""
 
     confidence: float
-    """Mean probability of the surest quarter of it, 0 to 1: the rim of a plume is never sure."""
+    """Mean probability of its top quartile, 0 to 1: the edge of a plume always has low values."""
 
     peak: float
     """Highest probability within the region, 0 to 1."""
 
     motion: float | None = None
-    """Mean change within the region since a second ago, 1 as the whole picture."""
+    """Mean change within the region since a second ago; 1 is the mean of the whole frame."""
 
 
 @dataclass(frozen=True, slots=True)
 class AlarmStatus:
-    """What the alarm makes of a frame: what an overlay shows."""
+    """State of the alarm after a frame, as an overlay shows it."""
 
     state: AlarmState
     since_ns: int
     """Media time at which the state began."""
 
     regions: tuple[Detection, ...] = ()
-    """Regions of the newest look that count, the most alarming first."""
+    """Detections of the newest inference that count, highest rank first."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Frame:
-    """A picture and the times that belong to it.
+    """An immutable image with its times, and what the stages found in it.
 
-    Frames are handed from thread to thread, so nobody writes into one:
-    a stage that changes a picture makes a new frame with `dataclasses.replace`.
+    A frame does not know where it came from or where it goes. Several threads may hold the same
+    frame, so nobody writes into it: a stage that changes something makes a new frame with
+    `dataclasses.replace`.
     """
 
     image: Image
-    """What to show: as decoded, until a stage draws on it or enhances it."""
+    """As decoded, until a stage enhances it or draws on it."""
 
     pts_ns: int
-    """Media time since the stream began, by the camera's clock, in nanoseconds; never falls."""
+    """Media time in nanoseconds since the stream began, by the camera's clock. Strictly increases
+    from frame to frame of a source, across reconnects too."""
 
     arrived_ns: int
-    """When the picture was decoded here, by `Clock.monotonic_ns`."""
+    """Monotonic time at which the frame came out of the decoder, by `Clock.arrival_of`. Links
+    measure the age of a frame from it. In a replay it is the media time itself."""
 
     number: int
-    """Counts up by one for each decoded picture; a gap means dropped frames."""
+    """Counts up by one for each frame that the source yields; a gap means dropped frames."""
 
     sampled: bool = True
     """Whether the source selected this frame for inference.
@@ -108,20 +113,20 @@ class Frame:
     """
 
     synthetic: bool = False
-    """Made by interpolation. Shown and stored, never used as evidence."""
+    """Whether it was made by interpolation. Shown and stored, never inferred, never evidence."""
 
     enhanced: bool = False
-    """Made brighter by the enhance stage. Shown and stored, never used as evidence."""
+    """Whether the low-light stage made it brighter. Shown and stored, never used as evidence."""
 
     segmentation: SegmentationResult | None = None
-    """Set by the segment stage."""
+    """Result of the newest inference; set by the detect stage."""
 
     alarm_status: AlarmStatus | None = None
-    """Set by the alarm stage."""
+    """State of the alarm after this frame; set by the alarm stage."""
 
     @property
     def has_fresh_result(self) -> bool:
-        """Whether a network looked at this very frame, rather than at an earlier one."""
+        """Whether `segmentation` belongs to this frame, not to an earlier one."""
         return self.segmentation is not None and self.segmentation.pts_ns == self.pts_ns
 
     def __repr__(self) -> str:

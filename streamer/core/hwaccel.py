@@ -1,7 +1,8 @@
-"""Decoders on hardware by FFmpeg's hwaccel: what opens one, and whether it was what decoded.
+"""Hardware decoding through FFmpeg's hwaccel API: opening a device, and checking that it decodes.
 
-Who asks decides what a refusal means: a conversion ends, a camera is decoded by the processor and
-says so. Pictures come down to memory as NV12 (P010 at 10 bits), the form the hardware writes.
+The caller decides what an unavailable device means: a conversion ends, a camera is decoded on the
+CPU and logs a warning. Frames are copied to memory as NV12 (P010 at 10 bits), the hardware's own
+format.
 """
 
 from collections.abc import Mapping
@@ -15,50 +16,50 @@ from av.video.format import VideoFormat
 from engines.errors import DeviceUnavailable
 
 _DEVICE_OPTIONS: Final[Mapping[str, tuple[dict[str, object], ...]]] = {
-    # All decoders in the context that engines compute in: one of its own costs each camera some
-    # hundred MB of the card's memory. FFmpeg refuses the shared one if somebody made it without
-    # blocking synchronisation (libavutil/hwcontext_cuda.c); then each has to have its own.
+    # Share the primary context, in which engines compute: a separate context costs some hundred MB
+    # of GPU memory per camera. FFmpeg refuses the primary context if it was created without
+    # blocking synchronisation (libavutil/hwcontext_cuda.c); then each decoder needs its own.
     "cuda": ({"primary_ctx": "1"}, {}),
 }
-"""Options to open a device with, best first."""
+"""Options with which to open a device, best first."""
 
 
 def open_hwaccel(device: str) -> HWAccel:
-    """What a container is opened with so that *device* decodes its pictures.
+    """Return the hwaccel with which to open a container, so that *device* decodes its video.
 
-    The device has been opened once to try it. A stream that it cannot decode is decoded by the
-    processor all the same: ask `is_hardware_decoded` of its decoder.
+    The device is opened once as a test. Streams that it does not support are still decoded on the
+    CPU; `is_hardware_decoded` tells which of the two it was.
 
     Args:
-        device: FFmpeg's name of it, such as "cuda"; "cuda:1" is the second one.
+        device: FFmpeg's name, such as "cuda"; "cuda:1" is the second device.
 
     Raises:
-        DeviceUnavailable: FFmpeg knows no such device, or there is none here.
+        DeviceUnavailable: FFmpeg does not know the device, or it cannot be opened here.
     """
     name, _, number = device.partition(":")
     if name not in hwdevices_available():
         known = ", ".join(hwdevices_available()) or "none"
         raise DeviceUnavailable(f"FFmpeg knows no hardware decoder {name!r}; known are {known}")
-    why = "it has none for H.264"
+    reason = "it does not decode H.264"
     for options in _DEVICE_OPTIONS.get(name, ({},)):
         try:
-            wanted = HWAccel(name, device=number or None, options=dict(options))
-            if av.codec.CodecContext.create("h264", "r", hwaccel=wanted).is_hwaccel:
+            hwaccel = HWAccel(name, device=number or None, options=dict(options))
+            if av.codec.CodecContext.create("h264", "r", hwaccel=hwaccel).is_hwaccel:
                 return HWAccel(name, device=number or None, options=dict(options))
         except (ValueError, av.error.FFmpegError) as error:
-            why = getattr(error, "strerror", None) or str(error)
+            reason = getattr(error, "strerror", None) or str(error)
     raise DeviceUnavailable(
         f"the hardware decoder {device} cannot be opened here; is its driver installed? "
-        f"FFmpeg says: {why}"
+        f"FFmpeg reports: {reason}"
     )
 
 
 def is_hardware_decoded(context: Any) -> bool:
-    """Whether *context*, the decoder of a stream, decodes on hardware; certain after a picture.
+    """Whether *context*, a stream's decoder, decodes on hardware; reliable after the first frame.
 
-    Of a codec or profile that its device does not know FFmpeg decodes on the processor unasked.
+    FFmpeg silently decodes on the CPU if the device does not support the codec or profile.
     """
     if not context.is_hwaccel:
         return False
-    # The format of pictures on a device says nothing about what they are made of.
+    # A pixel format of frames on a device has no components.
     return context.pix_fmt is not None and not VideoFormat(context.pix_fmt, 16, 16).components

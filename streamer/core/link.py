@@ -1,14 +1,13 @@
-"""Bounded hand-over between two threads.
+"""Bounded queue between two threads.
 
-A link is the only place where a frame waits, so the latency and the memory of
-a pipeline are bounded by its links alone. `LatestValue` is the slot for viewers who want the
-newest item and nothing else.
+A link is the only place where a frame waits, so the links alone bound the latency and the memory of
+a pipeline. `LatestValue` is a slot for viewers that need only the newest item.
 """
 
 import enum
 import threading
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar
 
@@ -18,11 +17,11 @@ from .latency import LatencyHistogram, LatencyQuantiles
 
 
 class HasArrivalTime(Protocol):
-    """Anything that knows when it came."""
+    """An item whose age can be measured."""
 
     @property
     def arrived_ns(self) -> int:
-        """By `Clock.monotonic_ns`."""
+        """Monotonic time of arrival, by `Clock.arrival_of`."""
         ...
 
 
@@ -31,13 +30,13 @@ TimedT = TypeVar("TimedT", bound=HasArrivalTime)
 
 
 class Overflow(enum.Enum):
-    """What a full link does with the next item."""
+    """What happens to the next item when a link is full."""
 
     BLOCK = "block"
-    """The sender waits. For files: nothing is lost, the source is slowed down."""
+    """The sender waits. For files: nothing is lost, and the slowest part sets the speed."""
 
     DROP_OLDEST = "drop-oldest"
-    """The oldest item goes. For live pictures: the newest is worth the most."""
+    """The oldest item is dropped. For live frames: the newest is worth the most."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,29 +49,30 @@ class LinkStatistics:
     received: int
     delivered: int
     dropped_full: int
-    """Pushed out by newer items."""
+    """Dropped because the link was full."""
 
     dropped_late: int
-    """Older than the age limit when their turn came."""
+    """Dropped because they were older than the age limit when their turn came."""
 
     discarded: int
     """Still waiting when the receiver left or the pipeline stopped."""
 
     age: LatencyQuantiles
-    """Age of what was delivered, at the moment of delivery."""
+    """Age of the delivered items at their delivery."""
 
 
 class Link(Generic[TimedT]):
-    """A bounded queue with one sending and one receiving thread.
+    """A bounded queue between one sending and one receiving thread.
 
-    Iterating receives; the iteration ends after `close`, once the link is empty.
+    The receiver iterates over the link. The iteration ends after `close`, once the link is empty.
 
     Args:
-        name: For thread names, logs and statistics, e.g. `"north/segment"`.
-        capacity: Most items that wait at once, at least 1.
+        name: For thread names, logs and statistics, e.g. `"north/detect"`.
+        capacity: Maximum number of waiting items, at least 1.
         overflow: What happens to the next item when the link is full.
         max_age_ns: Items older than this when their turn comes are dropped.
-        clock: Tells the age.
+        expendable: Whether a full link drops an item before others. `None` treats all alike.
+        clock: Measures ages.
     """
 
     def __init__(
@@ -82,6 +82,7 @@ class Link(Generic[TimedT]):
         capacity: int,
         overflow: Overflow,
         max_age_ns: int | None = None,
+        expendable: Callable[[TimedT], bool] | None = None,
         clock: Clock | None = None,
     ) -> None:
         if capacity < 1:
@@ -92,6 +93,7 @@ class Link(Generic[TimedT]):
         self._capacity = capacity
         self._overflow = overflow
         self._max_age_ns = max_age_ns
+        self._expendable = expendable
         self._clock = clock or SystemClock()
         self._lock = threading.Lock()
         self._arrived = threading.Condition(self._lock)  # The receiver waits on this one,
@@ -106,10 +108,10 @@ class Link(Generic[TimedT]):
         self._ages = LatencyHistogram()
 
     def put(self, item: TimedT) -> None:
-        """Hand *item* over; waits only when the link is full and `BLOCK`s.
+        """Append *item*; waits only if the link is full and its overflow policy is `BLOCK`.
 
         Raises:
-            ConsumerClosed: The receiver has had enough.
+            ConsumerClosed: The receiver takes no more items.
             Cancelled: The pipeline is stopping.
         """
         with self._lock:
@@ -122,11 +124,18 @@ class Link(Generic[TimedT]):
             if self._closed:
                 raise RuntimeError(f"link {self.name!r}: put after close")
             self._received += 1
-            if len(self._items) == self._capacity:
-                self._items.popleft()
-                self._dropped_full += 1
             self._items.append(item)
+            if len(self._items) > self._capacity:
+                self._drop_one()
             self._arrived.notify()
+
+    def _drop_one(self) -> None:
+        """Drop the oldest expendable item, the new one included, or else the oldest of all."""
+        index = 0
+        if self._expendable is not None:
+            index = next((n for n, item in enumerate(self._items) if self._expendable(item)), 0)
+        del self._items[index]
+        self._dropped_full += 1
 
     def _has_room(self) -> bool:
         return self._aborted or self._left or len(self._items) < self._capacity
@@ -143,15 +152,15 @@ class Link(Generic[TimedT]):
     def _get(self) -> TimedT | None:
         with self._lock:
             while True:
-                if not self._has_news():
-                    self._arrived.wait_for(self._has_news)
+                if not self._can_return():
+                    self._arrived.wait_for(self._can_return)
                 if self._aborted:
                     raise Cancelled
                 if not self._items:
                     return None
                 item = self._items.popleft()
-                # A sender that was full wakes when half is gone: each wake-up is a switch of
-                # threads, and one for several items costs less than one for each.
+                # A waiting sender wakes when the link is half empty: each wake-up switches threads,
+                # and one for several items costs less than one for each.
                 if len(self._items) <= self._capacity // 2:
                     self._drained.notify()
                 age_ns = self._clock.monotonic_ns() - item.arrived_ns
@@ -162,23 +171,23 @@ class Link(Generic[TimedT]):
                 self._ages.add(age_ns)
                 return item
 
-    def _has_news(self) -> bool:
+    def _can_return(self) -> bool:
         return self._aborted or self._closed or bool(self._items)
 
     def close(self) -> None:
-        """Say, as the sender, that nothing more comes. What waits is still delivered."""
+        """End the link from the sender's side. Waiting items are still delivered."""
         with self._lock:
             self._closed = True
             self._wake_both()
 
     def leave(self) -> None:
-        """Say, as the receiver, that nothing more is wanted."""
+        """End the link from the receiver's side. Waiting items are discarded."""
         with self._lock:
             self._left = True
             self._discard()
 
     def abort(self) -> None:
-        """Drop everything and wake both ends with `Cancelled`. May be repeated."""
+        """Discard all items and raise `Cancelled` at both ends. May be repeated."""
         with self._lock:
             self._aborted = True
             self._discard()
@@ -193,7 +202,7 @@ class Link(Generic[TimedT]):
         self._drained.notify_all()
 
     def statistics(self) -> LinkStatistics:
-        """A consistent snapshot, from any thread."""
+        """Return a consistent snapshot; from any thread."""
         with self._lock:
             return LinkStatistics(
                 name=self.name,
@@ -209,7 +218,7 @@ class Link(Generic[TimedT]):
 
 
 class LatestValue(Generic[T]):
-    """A slot that holds the newest item for any number of viewers; nobody ever waits to set it."""
+    """A slot with the newest item for any number of viewers. Setting it never waits."""
 
     def __init__(self) -> None:
         self._changed = threading.Condition(threading.Lock())
@@ -219,14 +228,14 @@ class LatestValue(Generic[T]):
         self._closed = False
 
     def set(self, item: T) -> None:
-        """Replace what is in the slot."""
+        """Replace the item."""
         with self._changed:
             self._item = item
             self._version += 1
             self._changed.notify_all()
 
     def close(self) -> None:
-        """Say that nothing more comes, and wake all who wait."""
+        """End the slot and wake all waiting viewers."""
         with self._changed:
             self._closed = True
             self._changed.notify_all()
@@ -238,10 +247,10 @@ class LatestValue(Generic[T]):
             return self._closed
 
     def wait(self, newer_than: int, timeout_s: float) -> tuple[int, T] | None:
-        """The item and its version once that is above *newer_than*.
+        """Wait for an item newer than version *newer_than*; return it with its version.
 
         Returns `None` after *timeout_s*, or when the slot was closed. Versions start at 1, so
-        `newer_than=0` takes whatever is there.
+        `newer_than=0` accepts any item.
         """
         with self._changed:
             self._changed.wait_for(lambda: self._closed or self._version > newer_than, timeout_s)

@@ -1,7 +1,7 @@
-"""The program's log: one line for people or one JSON object, on standard error.
+"""The log of the program: a line of text or of JSON for each entry, on standard error.
 
-Parts log with `structlog.get_logger(__name__)`. What libraries log by the standard way comes out
-the same way.
+Parts log with `structlog.get_logger(__name__)`. Entries of libraries that use the
+standard `logging` module come out in the same form.
 """
 
 import logging
@@ -15,19 +15,19 @@ from structlog.typing import EventDict, Processor
 Level = Literal["debug", "info", "warning", "error"]
 Style = Literal["text", "json"]
 
-_TALKATIVE: Final = ("httpx", "httpcore", "apprise", "asyncio", "urllib3")
-"""Libraries whose "info" is our "debug"."""
+_VERBOSE: Final = ("httpx", "httpcore", "apprise", "asyncio", "urllib3")
+"""Libraries that log details as "info"; only their warnings are shown."""
 
 
 def set_up(*, level: Level, style: Style, redact: Callable[[str], str] = str) -> None:
-    """Send what is logged to standard error. May be called again, to change it.
+    """Send the log to standard error. A further call replaces the settings.
 
     Args:
-        level: The least weight that is shown.
-        style: For people or for machines.
-        redact: Removes the secrets from a text.
+        level: Lowest level that is shown.
+        style: Text for people, or JSON for machines.
+        redact: Removes secrets from a text.
     """
-    weight = logging.getLevelNamesMapping()[level.upper()]
+    threshold = logging.getLevelNamesMapping()[level.upper()]
     first: list[Processor] = [
         structlog.contextvars.merge_contextvars,
         structlog.stdlib.add_log_level,
@@ -35,7 +35,7 @@ def set_up(*, level: Level, style: Style, redact: Callable[[str], str] = str) ->
     ]
     structlog.configure(
         processors=[*first, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
-        wrapper_class=structlog.make_filtering_bound_logger(weight),
+        wrapper_class=structlog.make_filtering_bound_logger(threshold),
         logger_factory=structlog.stdlib.LoggerFactory(),
         cache_logger_on_first_use=False,
     )
@@ -45,8 +45,8 @@ def set_up(*, level: Level, style: Style, redact: Callable[[str], str] = str) ->
             foreign_pre_chain=first,
             processors=[
                 structlog.stdlib.ProcessorFormatter.remove_processors_meta,
-                structlog.processors.format_exc_info,  # Before redaction: it holds messages.
-                _RedactSecrets(redact),
+                structlog.processors.format_exc_info,  # Before redaction: messages hold secrets.
+                _Redactor(redact),
                 _renderer(style),
             ],
         )
@@ -55,9 +55,9 @@ def set_up(*, level: Level, style: Style, redact: Callable[[str], str] = str) ->
     for old in [each for each in root.handlers if isinstance(each, _ToStandardError)]:
         root.removeHandler(old)
     root.addHandler(handler)
-    root.setLevel(weight)
-    for name in _TALKATIVE:
-        logging.getLogger(name).setLevel(max(weight, logging.WARNING))
+    root.setLevel(threshold)
+    for name in _VERBOSE:
+        logging.getLogger(name).setLevel(max(threshold, logging.WARNING))
 
 
 def _renderer(style: Style) -> Processor:
@@ -67,19 +67,19 @@ def _renderer(style: Style) -> Processor:
 
 
 class _ToStandardError(logging.Handler):
-    """Writes to what standard error is at that moment."""
+    """Writes to the present `sys.stderr`, which may be replaced at any time."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Write one line, or a traceback."""
+        """Write one entry."""
         try:
             sys.stderr.write(self.format(record) + "\n")
             sys.stderr.flush()
-        except Exception:  # noqa: BLE001  a log that fails must not end what it tells of
+        except Exception:  # noqa: BLE001  a failing log must not end the part that logs
             self.handleError(record)
 
 
-class _RedactSecrets:
-    """A processor that removes secrets from every text."""
+class _Redactor:
+    """A processor that removes secrets from every text of an entry."""
 
     def __init__(self, redact: Callable[[str], str]) -> None:
         self._redact = redact

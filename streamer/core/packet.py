@@ -1,6 +1,6 @@
-"""Coded packets on their way from a camera to a recording, detached from the demuxer.
+"""Encoded packets on their way from a camera to a recording, detached from the demuxer.
 
-A packet carries its own bytes and times, so it may outlive the connection it came by.
+A packet owns its bytes and times, so it may outlive the connection that it came from.
 """
 
 from dataclasses import dataclass
@@ -8,8 +8,8 @@ from typing import Protocol
 
 
 @dataclass(frozen=True, slots=True)
-class CodedStream:
-    """What a muxer must know of a video stream. Equal values can share one file."""
+class EncodedStream:
+    """What a muxer needs to know about a video stream. Equal values can share one file."""
 
     codec: str
     """FFmpeg's name: `h264`, `hevc`, `mjpeg`, ..."""
@@ -18,26 +18,26 @@ class CodedStream:
     height: int
 
     extradata: bytes
-    """Parameter sets as the container or the session description gave them; may be empty."""
+    """Parameter sets from the container or the session description; may be empty."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class CodedPacket:
-    """One access unit. Times are on the same media timeline as `Frame.pts_ns`."""
+class EncodedPacket:
+    """One access unit. Its times are on the same media timeline as `Frame.pts_ns`."""
 
-    stream: CodedStream
+    stream: EncodedStream
     payload: bytes
     pts_ns: int
     dts_ns: int
     duration_ns: int
-    """0 when unknown."""
+    """0 if unknown."""
 
     keyframe: bool
     arrived_ns: int
-    """When it was read here, by `Clock.monotonic_ns`."""
+    """When the demuxer delivered it, by `Clock.arrival_of`."""
 
 
 class PacketTap(Protocol):
-    """Takes every packet on the source's thread, before decoding. Must not block on a disk."""
+    """Receives every packet on the source's thread before it is decoded. Must not block."""
 
-    def __call__(self, packet: CodedPacket, /) -> None: ...  # noqa: D102  described by the class
+    def __call__(self, packet: EncodedPacket, /) -> None: ...  # noqa: D102  described by the class

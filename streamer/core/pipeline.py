@@ -1,7 +1,7 @@
-"""Threads: who starts them, who stops them, and where their errors go.
+"""The pipeline: one source, stages in a row, sinks side by side. It owns the threads.
 
-Every part runs in a thread of its own; two neighbours share nothing but a link. What
-happens to a failed camera afterwards is decided in `service`, not here.
+Every part runs in a thread of its own, and two neighbours share nothing but a link. The supervisor
+decides what happens after a failure.
 """
 
 import threading
@@ -18,30 +18,48 @@ Frames = Iterator[Frame]
 
 
 class Source(Protocol):
-    """Opens a stream when called and yields its frames in order of `pts_ns`."""
+    """Yields the frames of one stream, in order of `pts_ns`.
 
-    def __call__(self, stop: CancelToken, /) -> Frames: ...  # noqa: D102  described by the class
+    It selects which frames are sampled for inference (`Frame.sampled`). It knows nothing of queues
+    and other cameras. A call is one attempt; a source around it repeats attempts.
+    """
+
+    def __call__(self, cancel: CancelToken, /) -> Frames:
+        """Open the stream and yield frames until it ends or *cancel* is set.
+
+        Raises:
+            SourceError: The stream cannot be opened, or it broke off.
+            Cancelled: *cancel* was set while the source waited.
+        """
+        ...
 
 
 class Stage(Protocol):
-    """Turns frames into frames: fewer, as many, or more."""
+    """A function from frames to frames: fewer, as many, or more.
 
-    def __call__(self, frames: Frames, /) -> Frames: ...  # noqa: D102  described by the class
+    It does no I/O, starts no thread and reads no clock of its own. `list(stage(iter(frames)))`
+    tests it.
+    """
+
+    def __call__(self, frames: Frames, /) -> Frames:
+        """Yield the frames to pass on, in order of `pts_ns`."""
+        ...
 
 
 class Sink(Protocol):
-    """Uses frames up; returns when they end, having finished its output."""
+    """Consumes frames, e.g. writes a file. It does not know of other sinks."""
 
-    def __call__(self, frames: Frames, /) -> None: ...  # noqa: D102  described by the class
+    def __call__(self, frames: Frames, /) -> None:
+        """Consume *frames* and return when the output is finished. Returning early is allowed."""
+        ...
 
 
 class Worker(Protocol):
-    """Works beside the frames, e.g. a recorder that follows the packet ring.
+    """Runs beside the frames, e.g. a recorder that reads the packet ring."""
 
-    Returns when its own input ends; returns soon, or raises `Cancelled`, once stop is set.
-    """
-
-    def __call__(self, stop: CancelToken, /) -> None: ...  # noqa: D102  described by the class
+    def __call__(self, cancel: CancelToken, /) -> None:
+        """Run until the input ends; return soon, or raise `Cancelled`, once *cancel* is set."""
+        ...
 
 
 LinkFactory = Callable[[str], Link[Frame]]
@@ -50,37 +68,47 @@ LinkFactory = Callable[[str], Link[Frame]]
 def live_links(
     *, latency_budget_ns: int, clock: Clock | None = None, capacity: int = 2
 ) -> LinkFactory:
-    """Links for live pictures: the newest counts, and none older than the budget arrives.
+    """Return a factory of links for live frames, which drop frames rather than delay them.
 
-    A capacity of two lets a stage work on one picture while the next waits; more would only
-    make pictures older.
+    A full link drops frames that are not sampled for inference first: an output that shows
+    every frame must not cost inferences. Capacity 2 lets a frame wait while a stage works on
+    another; more would only make frames older.
+
+    Args:
+        latency_budget_ns: Frames older than this are dropped.
+        clock: Measures ages.
+        capacity: Maximum number of waiting frames per link.
     """
     return partial(
         Link,
         capacity=capacity,
         overflow=Overflow.DROP_OLDEST,
         max_age_ns=latency_budget_ns,
+        expendable=_not_sampled,
         clock=clock or SystemClock(),
     )
 
 
 def file_links(*, capacity: int = 4, clock: Clock | None = None) -> LinkFactory:
-    """Links for files: nothing is lost, the slowest part sets the pace."""
+    """Return a factory of links for files: nothing is lost, the slowest part sets the speed."""
     return partial(Link, capacity=capacity, overflow=Overflow.BLOCK, clock=clock or SystemClock())
+
+
+def _not_sampled(frame: Frame) -> bool:
+    return not frame.sampled
 
 
 class Pipeline:
     """One source, stages in a row, sinks side by side, and workers beside them.
 
-    Threads are named `<pipeline>/<part>`. The pipeline owns them: `run` returns only when
-    all of them have ended. With `BLOCK` links a slow sink slows all the others; with
-    `DROP_OLDEST` it costs only itself.
+    Threads are named `<pipeline>/<part>`. `run` returns only when all of them have ended. With
+    `BLOCK` links a slow sink slows all others down; with `DROP_OLDEST` it drops frames of its own.
 
     Args:
-        name: For threads, links and errors; usually the camera's.
-        source: Where the frames come from.
+        name: For threads, links and errors; usually the name of the camera.
+        source: Yields the frames.
         stages: By name, in order.
-        sinks: By name; each gets every frame. Without any, frames end after the last stage.
+        sinks: By name; each receives every frame. Without any, frames end after the last stage.
         make_link: Makes the link in front of each stage and sink.
         workers: By name; they end with the pipeline.
     """
@@ -107,7 +135,7 @@ class Pipeline:
         inlets = {part: make_link(f"{name}/{part}") for part in (*stages, *sinks)}
         self._links.extend(inlets.values())
         sink_inlets = [inlets[part] for part in sinks]
-        # The outlets of the source, then of each stage: the next stage's inlet, at last the sinks'.
+        # Outlets of the source, then of each stage: the inlet of the next stage, finally all sinks.
         outlets = [*([inlets[part]] for part in stages), sink_inlets]
 
         self._add("source", partial(self._produce, partial(source, self._finish), outlets[0]))
@@ -132,17 +160,17 @@ class Pipeline:
             raise ExceptionGroup(f"pipeline {self.name!r} failed", self._errors)
 
     def finish(self) -> None:
-        """End the source; what is on its way is finished. From any thread, any number of times."""
+        """End the source and process the frames that are on their way; from any thread."""
         self._finish.set()
 
     def stop(self) -> None:
-        """Make every part end soon. From any thread, any number of times."""
+        """End every part soon and discard waiting frames; from any thread, any number of times."""
         self._stop.set()
         for link in self._links:
             link.abort()
 
     def statistics(self) -> list[LinkStatistics]:
-        """One entry per link, stages first; from any thread."""
+        """Return the statistics of each link, stages first; from any thread."""
         return [link.statistics() for link in self._links]
 
     def _add(self, part: str, work: Callable[[], None]) -> None:
@@ -164,7 +192,7 @@ class Pipeline:
         try:
             _deliver(frames, outlets, until=self._finish)
         except Cancelled:
-            # `finish` cut a pause of the source short: an ordinary end unless all is stopping.
+            # `finish` interrupted a pause of the source: a regular end unless all parts stop.
             if self._stop.is_set():
                 raise
         finally:
@@ -191,22 +219,22 @@ def _consume(sink: Sink, inlet: Link[Frame]) -> None:
 
 
 def _deliver(frames: Frames, outlets: Sequence[Link[Frame]], *, until: CancelToken) -> None:
-    """Give every frame to every outlet whose receiver is still there."""
-    wanted = list(outlets)
+    """Send every frame to every outlet whose receiver has not left."""
+    remaining = list(outlets)
     for frame in frames:
-        for outlet in tuple(wanted):
+        for outlet in tuple(remaining):
             try:
                 outlet.put(frame)
             except ConsumerClosed:
-                wanted.remove(outlet)
-                if not wanted:  # Like a closed pipe, this ends the sender too.
+                remaining.remove(outlet)
+                if not remaining:  # Like a closed pipe, this ends the sender too.
                     return
         if until.is_set():
             return
 
 
 def _close(frames: Frames) -> None:
-    """Let a generator run its `finally`; other iterators have nothing to close."""
+    """Close a generator, so that its `finally` runs; other iterators have no `close`."""
     close = getattr(frames, "close", None)
     if close is not None:
         close()

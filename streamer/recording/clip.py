@@ -17,7 +17,7 @@ from av.container import OutputContainer
 from streamer.core.atomic_file import AtomicFile, storage_error
 from streamer.core.clock import Clock, SystemClock
 from streamer.core.errors import StorageError
-from streamer.core.packet import CodedPacket, CodedStream
+from streamer.core.packet import EncodedPacket, EncodedStream
 
 from .containers import TICKS, TIME_BASE, can_begin, container_for, open_muxer
 from .ring import PacketReader
@@ -71,10 +71,10 @@ class ClipFile:
         StorageError: From any method. What is written stays, as `<name>.part`, and plays.
     """
 
-    def __init__(self, path: Path, key: CodedPacket, *, clock: Clock) -> None:
+    def __init__(self, path: Path, key: EncodedPacket, *, clock: Clock) -> None:
         if not key.keyframe:
             raise ValueError("a file starts with a key frame")
-        self.stream: CodedStream = key.stream
+        self.stream: EncodedStream = key.stream
         self.path = path.with_suffix(container_for(key.stream).suffix)
         self.start_pts_ns = key.pts_ns
         self._start_utc = clock.utc_at(key.arrived_ns)
@@ -94,7 +94,7 @@ class ClipFile:
             self._undo.callback(self._file.abandon)
         self.add(key)
 
-    def add(self, packet: CodedPacket) -> None:
+    def add(self, packet: EncodedPacket) -> None:
         """Write a packet of the same stream.
 
         Pictures shown before the first key frame are left out: they need what came before it.
@@ -153,7 +153,7 @@ class ClipFile:
 
 
 def write_clip(
-    packets: Iterable[CodedPacket], path: Path, *, clock: Clock | None = None
+    packets: Iterable[EncodedPacket], path: Path, *, clock: Clock | None = None
 ) -> ClipInfo:
     """Write *packets* to *path*, usually those of `PacketRing.clip`; returns when they end.
 

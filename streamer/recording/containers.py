@@ -11,7 +11,7 @@ from av.container import OutputContainer
 from av.video.stream import VideoStream
 
 from streamer.core.atomic_file import AtomicFile
-from streamer.core.packet import CodedPacket, CodedStream
+from streamer.core.packet import EncodedPacket, EncodedStream
 
 TICKS: Final = 90_000
 TIME_BASE: Final = Fraction(1, TICKS)
@@ -67,18 +67,18 @@ _IN_BAND: Final = _NEEDS_SETS | {"mpeg4"}
 """Codecs whose parameter sets cameras repeat in front of key frames."""
 
 
-def container_for(stream: CodedStream) -> Container:
+def container_for(stream: EncodedStream) -> Container:
     """The container that fits the stream's codec."""
     return _MP4 if stream.codec in _IN_MP4 else _MATROSKA
 
 
-def can_begin(packet: CodedPacket) -> bool:
+def can_begin(packet: EncodedPacket) -> bool:
     """Whether a file may begin here: with a key frame that can be decoded by itself."""
     wants_sets = packet.stream.codec in _NEEDS_SETS
     return packet.keyframe and (not wants_sets or bool(_parameter_sets(packet)))
 
 
-def open_muxer(file: AtomicFile, key: CodedPacket) -> tuple[OutputContainer, VideoStream]:
+def open_muxer(file: AtomicFile, key: EncodedPacket) -> tuple[OutputContainer, VideoStream]:
     """A muxer into *file* for the stream that begins with *key*.
 
     Raises:
@@ -103,7 +103,7 @@ def open_muxer(file: AtomicFile, key: CodedPacket) -> tuple[OutputContainer, Vid
     return output, stream
 
 
-def _parameter_sets(key: CodedPacket) -> bytes:
+def _parameter_sets(key: EncodedPacket) -> bytes:
     """Those in front of the key frame, else those of the session.
 
     A camera may change its settings without a new session: then the session's are stale.

@@ -14,7 +14,7 @@ from types import TracebackType
 from typing import Final, Self
 
 from streamer.core.clock import CancelToken
-from streamer.core.packet import CodedPacket
+from streamer.core.packet import EncodedPacket
 
 _OVERHEAD: Final = 300
 """Bytes counted for a packet besides its payload: the objects around it, 271 where measured."""
@@ -66,12 +66,12 @@ class _Group:
 
     __slots__ = ("packets", "size", "start_ns")
 
-    def __init__(self, key: CodedPacket) -> None:
-        self.packets: list[CodedPacket] = []
+    def __init__(self, key: EncodedPacket) -> None:
+        self.packets: list[EncodedPacket] = []
         self.size = 0
         self.start_ns = key.pts_ns
 
-    def add(self, packet: CodedPacket, size: int) -> None:
+    def add(self, packet: EncodedPacket, size: int) -> None:
         self.packets.append(packet)
         self.size += size
 
@@ -111,7 +111,7 @@ class PacketRing:
         self._received = self._evicted = self._unkept = 0
         self._lost_before = 0  # By readers that have left.
 
-    def __call__(self, packet: CodedPacket, /) -> None:
+    def __call__(self, packet: EncodedPacket, /) -> None:
         """Keep *packet* and hand it to the readers. Ignored once the ring is closed."""
         size = len(packet.payload) + _OVERHEAD
         with self._lock:
@@ -124,7 +124,7 @@ class PacketRing:
                 if not feed._offer(packet, size):  # noqa: SLF001  two halves of one thing
                     self._forget(feed)
 
-    def _keep(self, packet: CodedPacket, size: int) -> None:
+    def _keep(self, packet: EncodedPacket, size: int) -> None:
         if packet.keyframe:
             self._groups.append(_Group(packet))
         elif not self._groups or self._groups[-1] is self._sealed:
@@ -183,7 +183,7 @@ class PacketRing:
         cancel.on_cancel(feed.close)
         return feed
 
-    def _from(self, start_ns: int) -> Iterator[CodedPacket]:
+    def _from(self, start_ns: int) -> Iterator[EncodedPacket]:
         """What is kept, from the last key frame at or before *start_ns*, or else from the first."""
         first = 0
         for index, group in enumerate(self._groups):
@@ -247,7 +247,7 @@ class PacketRing:
             )
 
 
-class PacketReader(Iterator[CodedPacket]):
+class PacketReader(Iterator[EncodedPacket]):
     """Packets out of a ring, for one reader, in order of decoding; the first is a key frame.
 
     A reader that falls behind by more than `max_bytes` of its ring loses what comes until the
@@ -260,7 +260,7 @@ class PacketReader(Iterator[CodedPacket]):
     def __init__(
         self,
         ring: PacketRing,
-        taken: list[CodedPacket],
+        taken: list[EncodedPacket],
         *,
         start_ns: int | None,
         end_ns: int | None,
@@ -285,7 +285,7 @@ class PacketReader(Iterator[CodedPacket]):
     def __iter__(self) -> Self:
         return self
 
-    def __next__(self) -> CodedPacket:
+    def __next__(self) -> EncodedPacket:
         packet = self.get(self._timeout_s)
         if packet is not None:
             return packet
@@ -294,7 +294,7 @@ class PacketReader(Iterator[CodedPacket]):
             self._ring._forget(self)  # noqa: SLF001  two halves of one thing
         raise StopIteration
 
-    def get(self, timeout_s: float | None) -> CodedPacket | None:
+    def get(self, timeout_s: float | None) -> EncodedPacket | None:
         """The next packet.
 
         Returns `None` at the end (`ending` says why), or when the camera gave nothing at all
@@ -383,7 +383,7 @@ class PacketReader(Iterator[CodedPacket]):
             found.append("ends early: the reader left")
         return "; ".join(found)
 
-    def _offer(self, packet: CodedPacket, size: int) -> bool:
+    def _offer(self, packet: EncodedPacket, size: int) -> bool:
         """Take *packet* if it is wanted. Returns whether more is wanted. The lock is held."""
         self._heard += 1
         if self._end_ns is not None and packet.dts_ns > self._end_ns:

@@ -14,7 +14,7 @@ import structlog
 from streamer.core.backoff import Backoff
 from streamer.core.clock import CancelToken, Clock, SystemClock
 from streamer.core.errors import StorageError
-from streamer.core.packet import CodedPacket
+from streamer.core.packet import EncodedPacket
 
 from .clip import ClipFile
 from .containers import container_for
@@ -112,7 +112,7 @@ class SegmentRecorder:
             else:  # The camera is silent or gone: what it gave is worth a whole file now.
                 self._finish()
 
-    def _take(self, packet: CodedPacket) -> None:
+    def _take(self, packet: EncodedPacket) -> None:
         if self._file is not None and self._is_over(self._file, packet):
             self._finish()
         try:
@@ -126,7 +126,7 @@ class SegmentRecorder:
             self._miss(1)
             self._fail(error)
 
-    def _is_over(self, file: ClipFile, packet: CodedPacket) -> bool:
+    def _is_over(self, file: ClipFile, packet: EncodedPacket) -> bool:
         long_enough = packet.pts_ns - file.start_pts_ns >= self._segment_ns
         return bool(
             (packet.keyframe and long_enough) or packet.stream != file.stream or self._pause
@@ -135,7 +135,7 @@ class SegmentRecorder:
     def _may_begin(self) -> bool:
         return not self._pause and self._clock.monotonic_ns() >= self._retry_at_ns
 
-    def _begin(self, key: CodedPacket) -> None:
+    def _begin(self, key: EncodedPacket) -> None:
         suffix = container_for(key.stream).suffix
         path = recording_path(self._folder, self._clock.utc_at(key.arrived_ns), suffix)
         self._file = ClipFile(path, key, clock=self._clock)

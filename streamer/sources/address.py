@@ -9,7 +9,7 @@ from urllib.parse import quote, unquote, urlsplit
 _URL: Final = re.compile(r"([a-z][a-z0-9+.-]+)://", re.IGNORECASE)
 
 
-class Kind(enum.Enum):
+class SourceKind(enum.Enum):
     """How an address is read."""
 
     FILE = "file"
@@ -37,34 +37,38 @@ class Kind(enum.Enum):
     @property
     def live(self) -> bool:
         """Whether its pictures come in real time, so that its end is a broken connection."""
-        return self not in (Kind.FILE, Kind.FOLDER, Kind.PATTERN)
+        return self not in (SourceKind.FILE, SourceKind.FOLDER, SourceKind.PATTERN)
 
     @property
     def network(self) -> bool:
         """Whether a host stands behind it."""
-        return self in (Kind.RTSP, Kind.HTTP, Kind.SNAPSHOT, Kind.STREAM)
+        return self in (SourceKind.RTSP, SourceKind.HTTP, SourceKind.SNAPSHOT, SourceKind.STREAM)
 
 
 _SCHEMES: Final = {
-    "rtsp": Kind.RTSP, "rtsps": Kind.RTSP, "http": Kind.HTTP, "https": Kind.HTTP,
-    "file": Kind.FILE, "pattern": Kind.PATTERN,
-}  # fmt: skip
+    "rtsp": SourceKind.RTSP,
+    "rtsps": SourceKind.RTSP,
+    "http": SourceKind.HTTP,
+    "https": SourceKind.HTTP,
+    "file": SourceKind.FILE,
+    "pattern": SourceKind.PATTERN,
+}
 
 
-def kind_of(address: str) -> Kind:
+def kind_of(address: str) -> SourceKind:
     """What an address leads to. Plain paths are looked at; no connection is made."""
     if address == "pattern" or address.startswith("pattern:"):
-        return Kind.PATTERN
+        return SourceKind.PATTERN
     found = _URL.match(address)
     if found:
-        kind = _SCHEMES.get(found[1].lower(), Kind.STREAM)
+        kind = _SCHEMES.get(found[1].lower(), SourceKind.STREAM)
         picture = (".jpg", ".jpeg")
-        if kind is Kind.HTTP and urlsplit(address).path.lower().endswith(picture):
-            return Kind.SNAPSHOT
+        if kind is SourceKind.HTTP and urlsplit(address).path.lower().endswith(picture):
+            return SourceKind.SNAPSHOT
         return kind
     if address.startswith("/dev/video"):
-        return Kind.DEVICE
-    return Kind.FOLDER if Path(address).is_dir() else Kind.FILE
+        return SourceKind.DEVICE
+    return SourceKind.FOLDER if Path(address).is_dir() else SourceKind.FILE
 
 
 def split_credentials(address: str) -> tuple[str, str | None, str | None]:
@@ -93,7 +97,7 @@ def split_credentials(address: str) -> tuple[str, str | None, str | None]:
     return bare, unquote(user), unquote(password) if colon else None
 
 
-def login(
+def resolve_credentials(
     address: str, *, user: str | None, password: str | None
 ) -> tuple[str, str | None, str | None]:
     """The URL without credentials, and those that count: given ones before those in the URL.
@@ -123,7 +127,7 @@ def with_credentials(address: str, *, user: str | None, password: str | None) ->
     found = _URL.match(address)
     if not found:
         return address
-    bare, user, password = login(address, user=user, password=password)
+    bare, user, password = resolve_credentials(address, user=user, password=password)
     if user is None and password is None:
         return address
     userinfo = quote(user or "", safe="")

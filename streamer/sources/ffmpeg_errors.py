@@ -108,25 +108,25 @@ class FaultContext:
 
 
 def source_error(
-    trouble: SourceFault,
+    fault: SourceFault,
     *,
     address: str,
     live: bool,
     detail: str | None = None,
     timeout_s: float = 0,
 ) -> SourceError:
-    """The error for one trouble: lost if trying again may help, else rejected.
+    """The error for one fault: lost if trying again may help, else rejected.
 
     Args:
-        trouble: What is wrong.
+        fault: What is wrong.
         address: Printed without its secrets.
         live: Files do not mend themselves; cameras mostly do.
         detail: What to say in place of the usual advice.
         timeout_s: For `SourceFault.STALLED`.
     """
-    advice = detail or _ADVICE[trouble].format(timeout_s=timeout_s)
-    kind = SourceLost if live and trouble not in _FINAL else SourceRejected
-    return kind(f"{redact(address)}: {advice}", trouble=trouble)
+    advice = detail or _ADVICE[fault].format(timeout_s=timeout_s)
+    kind = SourceLost if live and fault not in _FINAL else SourceRejected
+    return kind(f"{redact(address)}: {advice}", fault=fault)
 
 
 def translate(error: av.error.FFmpegError, attempt: FaultContext) -> SourceError:
@@ -134,10 +134,10 @@ def translate(error: av.error.FFmpegError, attempt: FaultContext) -> SourceError
 
     FFmpeg's own error is stripped of the address, so it may be chained and printed.
     """
-    trouble, detail = _classify(error, attempt)
+    fault, detail = _classify(error, attempt)
     error.args = error.args[:2]  # The third is the address, with the password.
     return source_error(
-        trouble,
+        fault,
         address=attempt.address,
         live=attempt.live,
         detail=detail,
@@ -151,9 +151,9 @@ def _classify(  # noqa: PLR0911  a list of cases is read from top to bottom
     kind = kind_of(attempt.address)
     if isinstance(error, av.error.EOFError) and not attempt.live:
         return SourceFault.DAMAGED, None
-    for of, trouble, detail in _BY_CLASS:
+    for of, fault, detail in _BY_CLASS:
         if isinstance(error, of):
-            return trouble, detail
+            return fault, detail
     if error.errno in _BY_NUMBER:
         return _BY_NUMBER[error.errno]
     if error.errno == errno.EIO and kind.network:

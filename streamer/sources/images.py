@@ -11,7 +11,7 @@ import av
 import av.error
 import structlog
 
-from streamer.core.clock import CancelToken, Clock, MediaClock
+from streamer.core.clock import CancelToken, Clock
 from streamer.core.errors import SourceError, SourceFault
 from streamer.core.frame import Frame
 from streamer.core.image import Image
@@ -57,7 +57,7 @@ class ImageFolderSource:
         folder: Its sub-folders are not looked into.
         clock: Says when a picture arrived; with a `MediaClock` that is its media time.
         rate: Pictures a second.
-        pace: Yield each at its time rather than as fast as they can be read.
+        realtime: Yield each at its time rather than as fast as they can be read.
         loop: Begin again at the end; media time goes on.
         inference_interval_ns: Media time from one frame sampled for inference to the next; `None`
             samples every frame. All frames are yielded.
@@ -69,7 +69,7 @@ class ImageFolderSource:
         *,
         clock: Clock,
         rate: float = 1,
-        pace: bool = False,
+        realtime: bool = False,
         loop: bool = False,
         inference_interval_ns: int | None = None,
     ) -> None:
@@ -78,7 +78,7 @@ class ImageFolderSource:
         self._folder = folder
         self._clock = clock
         self._rate = Fraction(rate).limit_denominator(1001)
-        self._pace = pace
+        self._realtime = realtime
         self._loop = loop
         self._sampler = FrameSampler(inference_interval_ns)
         self._number = 0
@@ -132,16 +132,15 @@ class ImageFolderSource:
 
     def _frame(self, picture: Image, from_ns: int, cancel: CancelToken) -> Frame:
         pts_ns = self._media_ns()
-        if self._pace:
+        if self._realtime:
             ahead_ns = from_ns + pts_ns - self._clock.monotonic_ns()
             if ahead_ns > 0:
                 cancel.sleep(ahead_ns / _NS)
-        if isinstance(self._clock, MediaClock):
-            self._clock.advance(pts_ns)
+        self._clock.advance_to(pts_ns)
         frame = Frame(
             picture,
             pts_ns,
-            self._clock.monotonic_ns(),
+            self._clock.arrival_of(pts_ns),
             self._number,
             sampled=self._sampler.selects(pts_ns),
         )

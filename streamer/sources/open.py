@@ -17,7 +17,7 @@ from av.video.stream import VideoStream
 
 from streamer.core.errors import SourceError, SourceFault
 
-from .address import Kind, kind_of, with_credentials
+from .address import SourceKind, kind_of, with_credentials
 from .ffmpeg_errors import FaultContext, source_error, translate
 from .options import VideoOptions
 
@@ -69,14 +69,14 @@ def open_video(
         hwaccel: What decodes the video if it can.
 
     Raises:
-        SourceError: With the trouble and what to do about it.
+        SourceError: With the fault and what to do about it.
     """
     kind = kind_of(address)
     if live and kind.network:
         try:
             return _open(address, options, hwaccel, kind=kind, live=live, fast=True)
         except SourceError as error:
-            unseen = error.trouble in (SourceFault.NO_VIDEO, SourceFault.UNKNOWN_CODEC)
+            unseen = error.fault in (SourceFault.NO_VIDEO, SourceFault.UNKNOWN_CODEC)
             # A camera without video refuses to play the video alone.
             if not unseen and not isinstance(error.__cause__, av.error.HTTPOtherClientError):
                 raise
@@ -88,19 +88,19 @@ def _open(
     options: VideoOptions,
     hwaccel: HWAccel | None,
     *,
-    kind: Kind,
+    kind: SourceKind,
     live: bool,
     fast: bool,
 ) -> OpenedStream:
     url = with_credentials(address, user=options.user, password=options.password)
-    if kind is Kind.FILE and not url.startswith("file:"):
+    if kind is SourceKind.FILE and not url.startswith("file:"):
         url = "file:" + url  # A colon in a file's name is not a protocol.
     began = time.monotonic()
     try:
         container = av.open(
             url,
             mode="r",
-            format="v4l2" if kind is Kind.DEVICE else None,
+            format="v4l2" if kind is SourceKind.DEVICE else None,
             options=_ffmpeg_options(options, kind=kind, url=url, fast=fast),
             timeout=options.timeout_s if kind.network else None,
             hwaccel=hwaccel,
@@ -130,11 +130,13 @@ def _open(
     )
 
 
-def _ffmpeg_options(options: VideoOptions, *, kind: Kind, url: str, fast: bool) -> dict[str, str]:
+def _ffmpeg_options(
+    options: VideoOptions, *, kind: SourceKind, url: str, fast: bool
+) -> dict[str, str]:
     wanted: dict[str, str] = {}
     if fast:
         wanted["analyzeduration"] = str(_FAST_ANALYSIS_US)
-    if kind is Kind.RTSP:
+    if kind is SourceKind.RTSP:
         wanted["timeout"] = str(round(_socket_timeout_s(options, kind=kind) * 1e6))
         wanted["rtsp_transport"] = "tcp+udp" if options.transport == "auto" else options.transport
         if options.transport == "auto":
@@ -147,15 +149,15 @@ def _ffmpeg_options(options: VideoOptions, *, kind: Kind, url: str, fast: bool) 
         wanted["tls_verify"] = "1" if options.tls_verify else "0"
         if options.tls_verify:
             wanted["ca_file"] = options.ca_file or _system_certificates()
-    if kind in (Kind.HTTP, Kind.FILE, Kind.STREAM):
+    if kind in (SourceKind.HTTP, SourceKind.FILE, SourceKind.STREAM):
         # MPEG-TS may announce new streams in its middle: they continue the old ones.
         wanted["merge_pmt_versions"] = "1"
     return wanted
 
 
-def _socket_timeout_s(options: VideoOptions, *, kind: Kind) -> float:
+def _socket_timeout_s(options: VideoOptions, *, kind: SourceKind) -> float:
     """FFmpeg's RTSP waits twice before it gives a silent camera up."""
-    return options.timeout_s / 2 if kind is Kind.RTSP else options.timeout_s
+    return options.timeout_s / 2 if kind is SourceKind.RTSP else options.timeout_s
 
 
 def _system_certificates() -> str:

@@ -28,7 +28,7 @@ class VideoOptions:
     every_frame: bool = False
     """Yield every frame and mark the sampled ones; `False` yields only the sampled frames."""
 
-    pace: bool = False
+    realtime: bool = False
     """Play a file at its own speed rather than as fast as it can be read."""
 
     loop: bool = False

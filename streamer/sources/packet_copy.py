@@ -10,7 +10,7 @@ from av.packet import Packet
 from av.video.codeccontext import VideoCodecContext
 from av.video.stream import VideoStream
 
-from streamer.core.packet import CodedPacket, CodedStream
+from streamer.core.packet import EncodedPacket, EncodedStream
 
 from .timestamps import NormalizedTimestamps
 
@@ -25,12 +25,12 @@ class PacketCopier:
 
     A camera may change its picture's size without a word outside of the stream. So the
     parameter sets in front of the key frames are watched, and other ones make another
-    `CodedStream`.
+    `EncodedStream`.
     """
 
     def __init__(self, stream: VideoStream) -> None:
         context = stream.codec_context
-        self.stream: CodedStream = CodedStream(
+        self.stream: EncodedStream = EncodedStream(
             codec=context.codec.canonical_name,
             width=context.width,
             height=context.height,
@@ -44,7 +44,7 @@ class PacketCopier:
 
     def copy(
         self, packet: "Packet[VideoStream]", placed: NormalizedTimestamps, *, arrived_ns: int
-    ) -> CodedPacket:
+    ) -> EncodedPacket:
         """The packet with its bytes copied.
 
         Args:
@@ -62,7 +62,7 @@ class PacketCopier:
             if sets and (not known or (self._sets and sets != self._sets)):
                 self._change(sets, payload)
             self._sets = sets or self._sets
-        return CodedPacket(
+        return EncodedPacket(
             stream=self.stream,
             payload=payload,
             pts_ns=placed.pts_ns,
@@ -104,7 +104,7 @@ def parameter_sets(payload: bytes, *, codec: str) -> bytes:
     return b"".join(found)
 
 
-def _size(stream: CodedStream, payload: bytes) -> tuple[int, int] | None:
+def _size(stream: EncodedStream, payload: bytes) -> tuple[int, int] | None:
     """(width, height) of a key frame, by decoding it apart: changes are rare."""
     context = CodecContext.create(stream.codec, "r")
     assert isinstance(context, VideoCodecContext)

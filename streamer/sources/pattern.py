@@ -7,7 +7,7 @@ from typing import Final
 import cv2
 import numpy as np
 
-from streamer.core.clock import CancelToken, Clock, MediaClock
+from streamer.core.clock import CancelToken, Clock
 from streamer.core.frame import Frame
 from streamer.core.image import Image
 
@@ -28,7 +28,7 @@ class PatternSource:
         height: Even, at least 48.
         rate: Pictures a second.
         frames: How many a call; None: without end.
-        pace: Yield each at its time rather than as fast as wanted.
+        realtime: Yield each at its time rather than as fast as wanted.
         inference_interval_ns: Media time from one frame sampled for inference to the next; `None`
             samples every frame. All frames are yielded.
     """
@@ -41,7 +41,7 @@ class PatternSource:
         height: int = 720,
         rate: float = 25,
         frames: int | None = None,
-        pace: bool = True,
+        realtime: bool = True,
         inference_interval_ns: int | None = None,
     ) -> None:
         if width < 64 or height < 48 or width % 2 or height % 2:  # noqa: PLR2004  as documented
@@ -51,7 +51,7 @@ class PatternSource:
         self._clock = clock
         self._rate = Fraction(rate).limit_denominator(1001)
         self._frames = frames
-        self._pace = pace
+        self._realtime = realtime
         self._sampler = FrameSampler(inference_interval_ns)
         self._number = 0
         self._background = Image.from_rgb(_bars(width, height))
@@ -69,16 +69,15 @@ class PatternSource:
         from_ns = self._clock.monotonic_ns() - self._media_ns(self._number)
         while not cancel.is_set() and self._number != end:
             pts_ns = self._media_ns(self._number)
-            if self._pace:
+            if self._realtime:
                 ahead_ns = from_ns + pts_ns - self._clock.monotonic_ns()
                 if ahead_ns > 0:
                     cancel.sleep(ahead_ns / _NS)
-            if isinstance(self._clock, MediaClock):
-                self._clock.advance(pts_ns)
+            self._clock.advance_to(pts_ns)
             yield Frame(
                 self.picture(self._number),
                 pts_ns,
-                self._clock.monotonic_ns(),
+                self._clock.arrival_of(pts_ns),
                 self._number,
                 sampled=self._sampler.selects(pts_ns),
             )

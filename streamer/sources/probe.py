@@ -8,10 +8,10 @@ from typing import Final
 
 from streamer.core.clock import CancelToken, SystemClock
 from streamer.core.errors import SourceError, SourceFault
-from streamer.core.packet import CodedPacket
+from streamer.core.packet import EncodedPacket
 from streamer.core.redact import redact
 
-from .address import Kind, kind_of
+from .address import SourceKind, kind_of
 from .frame_sampler import FrameSampler, SamplingPlan
 from .options import VideoOptions
 from .snapshot import SnapshotSource
@@ -42,7 +42,7 @@ class ProbeReport:
     address: str
     """Without secrets."""
 
-    kind: Kind
+    kind: SourceKind
     codec: str
     """FFmpeg's name."""
 
@@ -95,12 +95,12 @@ def probe(
         limit_s: Longest time after the first picture.
 
     Raises:
-        SourceError: Nothing is there; with the trouble and what to do about it.
+        SourceError: Nothing is there; with the fault and what to do about it.
     """
     kind = kind_of(address)
-    if kind in (Kind.FOLDER, Kind.PATTERN):
+    if kind in (SourceKind.FOLDER, SourceKind.PATTERN):
         raise ValueError(f"only videos and snapshots can be probed, got a {kind.value}")
-    if kind is Kind.SNAPSHOT:
+    if kind is SourceKind.SNAPSHOT:
         return _probe_snapshot(address, options, cancel)
     packets: list[_Seen] = []
     wanted = VideoOptions(
@@ -131,7 +131,7 @@ def probe(
         if first_frame_ms is None:  # What breaks off later has shown enough.
             raise
     if first_frame_ms is None:
-        raise SourceError(f"{redact(address)}: stopped", trouble=SourceFault.NO_VIDEO)
+        raise SourceError(f"{redact(address)}: stopped", fault=SourceFault.NO_VIDEO)
     counts = source.statistics()
     return ProbeReport(
         address=redact(address),
@@ -167,7 +167,7 @@ class _Tap:
         self._packets = packets
         self.codec = ""
 
-    def __call__(self, packet: CodedPacket, /) -> None:
+    def __call__(self, packet: EncodedPacket, /) -> None:
         self.codec = packet.stream.codec
         seen = _Seen(packet.pts_ns, packet.dts_ns, len(packet.payload), packet.keyframe)
         self._packets.append(seen)
@@ -188,7 +188,7 @@ def _probe_snapshot(address: str, options: VideoOptions, cancel: CancelToken) ->
     decoded = frame.image.video_frame()
     return ProbeReport(
         address=redact(address),
-        kind=Kind.SNAPSHOT,
+        kind=SourceKind.SNAPSHOT,
         codec="mjpeg",
         width=frame.image.width,
         height=frame.image.height,

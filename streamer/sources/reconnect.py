@@ -51,11 +51,11 @@ class ConnectionState(enum.Enum):
 class SourceState:
     """What people may know of a source."""
 
-    phase: ConnectionState
+    connection: ConnectionState
     since_ns: int
     """By `Clock.monotonic_ns`: since when there are frames, or since when there are none."""
 
-    trouble: SourceFault | None = None
+    fault: SourceFault | None = None
     """Of the last failure; None while all is well."""
 
     message: str = ""
@@ -117,7 +117,7 @@ class ReconnectingSource:
                 yield from self._attempt(cancel)
                 if cancel.is_set():
                     return
-                raise SourceLost(f"{self._source!r}: the stream ended", trouble=SourceFault.ENDED)
+                raise SourceLost(f"{self._source!r}: the stream ended", fault=SourceFault.ENDED)
             except SourceError as error:
                 wait_s = self._failed(error)
             cancel.sleep(wait_s)
@@ -144,13 +144,13 @@ class ReconnectingSource:
     def _connecting(self) -> None:
         gone = self.state
         since_ns = (
-            self._clock.monotonic_ns() if gone.phase is ConnectionState.LIVE else gone.since_ns
+            self._clock.monotonic_ns() if gone.connection is ConnectionState.LIVE else gone.since_ns
         )
         self._tell(
             SourceState(
                 ConnectionState.CONNECTING,
                 since_ns,
-                gone.trouble,
+                gone.fault,
                 gone.message,
                 attempts=self._failures.count,
             )
@@ -169,17 +169,19 @@ class ReconnectingSource:
             wait_s = self._rejected.delay_s(1, rng=self._rng)
         attempts = self._failures.count
         was = self.state
-        since_ns = self._clock.monotonic_ns() if was.phase is ConnectionState.LIVE else was.since_ns
-        # Days of failing must not fill a disk: a line when the trouble is new, then ever fewer.
-        if error.trouble is not was.trouble or attempts >= 2 * self._reported:
+        since_ns = (
+            self._clock.monotonic_ns() if was.connection is ConnectionState.LIVE else was.since_ns
+        )
+        # Days of failing must not fill a disk: a line when the fault is new, then ever fewer.
+        if error.fault is not was.fault or attempts >= 2 * self._reported:
             self._reported = attempts
             self._log.warning(
-                "no picture", trouble=error.trouble.value, message=str(error),
+                "no picture", fault=error.fault.value, message=str(error),
                 attempts=attempts, retry_in_s=round(wait_s, 2),
             )  # fmt: skip
         self._tell(
             SourceState(
-                ConnectionState.WAITING, since_ns, error.trouble, str(error), attempts, wait_s
+                ConnectionState.WAITING, since_ns, error.fault, str(error), attempts, wait_s
             )
         )
         return wait_s

@@ -11,7 +11,7 @@ from streamer.core.errors import SourceError, SourceFault
 from streamer.core.frame import Frame
 from streamer.core.redact import redact
 
-from .address import login
+from .address import resolve_credentials
 from .ffmpeg_errors import FaultContext, source_error
 from .frame_sampler import FrameSampler
 from .images import decode_image
@@ -59,7 +59,7 @@ class SnapshotSource:
         if interval_ns <= 0:
             raise ValueError(f"interval_ns must be above 0, got {interval_ns}")
         self._address = address
-        self._url, user, password = login(address, user=user, password=password)
+        self._url, user, password = resolve_credentials(address, user=user, password=password)
         self._auth = _Login(user or "", password or "") if user or password else None
         self._clock = clock
         self._interval_ns = interval_ns
@@ -131,11 +131,9 @@ class SnapshotSource:
         return frame
 
     def _refused(self, status: int) -> SourceError:
-        trouble = _WORDS.get(status, SourceFault.REFUSED)
-        detail = (
-            f"refused: the camera answered {status}" if trouble is SourceFault.REFUSED else None
-        )
-        return self._error(trouble, detail)
+        fault = _WORDS.get(status, SourceFault.REFUSED)
+        detail = f"refused: the camera answered {status}" if fault is SourceFault.REFUSED else None
+        return self._error(fault, detail)
 
     def _translated(self, error: httpx.HTTPError) -> SourceError:
         if isinstance(error, httpx.TimeoutException):
@@ -156,9 +154,9 @@ class SnapshotSource:
             return self._error(SourceFault.REFUSED)
         return self._error(SourceFault.NO_ROUTE)
 
-    def _error(self, trouble: SourceFault, detail: str | None = None) -> SourceError:
+    def _error(self, fault: SourceFault, detail: str | None = None) -> SourceError:
         return source_error(
-            trouble, address=self._address, live=True, detail=detail, timeout_s=self._timeout_s
+            fault, address=self._address, live=True, detail=detail, timeout_s=self._timeout_s
         )
 
 

@@ -16,7 +16,7 @@ from av.packet import Packet  # noqa: TC002  one place for imports
 from av.video.stream import VideoStream  # noqa: TC002
 
 from engines.errors import DeviceUnavailable
-from streamer.core.clock import CancelToken, Clock, MediaClock
+from streamer.core.clock import CancelToken, Clock
 from streamer.core.errors import SourceError, SourceFault
 from streamer.core.frame import Frame
 from streamer.core.hwaccel import is_hardware_decoded, open_hwaccel
@@ -175,7 +175,7 @@ class VideoSource:
             self._sampler,
             self._normalizer,
             every_frame=self._options.every_frame,
-            realtime=self._live or self._options.pace,
+            realtime=self._live or self._options.realtime,
         )
         frames_before, decoded_before = self._frames, self._decoded
         damaged_before = self._damaged
@@ -216,12 +216,14 @@ class VideoSource:
             placed = self._normalizer.normalize(
                 pts=pts, dts=dts, duration=duration, arrived_ns=self._clock.monotonic_ns()
             )
-            if self._options.pace:
+            if self._options.realtime:
                 self._wait_for(placed, cancel)
             self._packets += 1
             self._bytes += packet.size
             if copier is not None and self._tap is not None:
-                self._tap(copier.copy(packet, placed, arrived_ns=self._arrival(placed.pts_ns)))
+                self._tap(
+                    copier.copy(packet, placed, arrived_ns=self._clock.arrival_of(placed.pts_ns))
+                )
             yield packet, placed, pts is not None
 
     def _demux(self, opened: OpenedStream, cancel: CancelToken) -> "Iterator[Packet[VideoStream]]":
@@ -324,19 +326,12 @@ class VideoSource:
             height, width = image.size
             self._log.info("picture size changed", width=width, height=height)
         self._size = image.size
-        arrived_ns = self._arrival(decoded.pts_ns, advance=True)
+        self._clock.advance_to(decoded.pts_ns)
+        arrived_ns = self._clock.arrival_of(decoded.pts_ns)
         frame = Frame(image, decoded.pts_ns, arrived_ns, self._number, sampled=decoded.sampled)
         self._number += 1
         self._frames += 1
         return frame
-
-    def _arrival(self, media_ns: int, *, advance: bool = False) -> int:
-        """Now; on the clock of a replay, the media time itself."""
-        if isinstance(self._clock, MediaClock):
-            if advance:
-                self._clock.advance(media_ns)
-            return media_ns
-        return self._clock.monotonic_ns()
 
     def _wait_for(self, placed: NormalizedTimestamps, cancel: CancelToken) -> None:
         """Hold a packet of a file until its time has come."""

@@ -13,9 +13,9 @@ GREY = Image.from_rgb(np.full((16, 16, 3), 128, np.uint8))
 STEP_NS = 40_000_000
 
 
-def frame(number: int, *, arrived_ns: int | None = None) -> Frame:
+def frame(number: int, *, arrived_ns: int | None = None, sampled: bool = True) -> Frame:
     arrived = time.monotonic_ns() if arrived_ns is None else arrived_ns
-    return Frame(GREY, pts_ns=number * STEP_NS, arrived_ns=arrived, number=number)
+    return Frame(GREY, number * STEP_NS, arrived_ns=arrived, number=number, sampled=sampled)
 
 
 def counting(

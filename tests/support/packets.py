@@ -10,13 +10,13 @@ from pathlib import Path
 import av
 import numpy as np
 
-from streamer.core.packet import CodedPacket, CodedStream
+from streamer.core.packet import EncodedPacket, EncodedStream
 
 SECOND = 1_000_000_000
 STEP = 40_000_000
 """25 pictures a second."""
 
-PLAIN = CodedStream("h264", 320, 180, b"")
+PLAIN = EncodedStream("h264", 320, 180, b"")
 
 
 def packet(
@@ -25,10 +25,10 @@ def packet(
     keyframe: bool = False,
     size: int = 100,
     reordered: int = 0,
-    stream: CodedStream = PLAIN,
-) -> CodedPacket:
+    stream: EncodedStream = PLAIN,
+) -> EncodedPacket:
     """The packet with this number in order of decoding, shown *reordered* pictures later."""
-    return CodedPacket(
+    return EncodedPacket(
         stream=stream,
         payload=b"x" * size,
         pts_ns=(number + reordered) * STEP,
@@ -50,7 +50,7 @@ def real_packets(
     width: int = 320,
     height: int = 180,
     start_ns: int = 0,
-) -> tuple[CodedPacket, ...]:
+) -> tuple[EncodedPacket, ...]:
     """Packets as a demuxer gives them: Annex-B from `mpegts`, length-prefixed from `mp4`."""
     memory = io.BytesIO()
     with av.open(memory, "w", format=container) as output:
@@ -71,7 +71,7 @@ def real_packets(
     found = []
     with av.open(memory, format=container) as source:
         stream = source.streams.video[0]
-        coded = CodedStream(
+        coded = EncodedStream(
             stream.codec_context.name, width, height, stream.codec_context.extradata or b""
         )
         for one in source.demux(stream):
@@ -79,7 +79,7 @@ def real_packets(
                 continue
             unit = one.time_base * SECOND
             found.append(
-                CodedPacket(
+                EncodedPacket(
                     stream=coded,
                     payload=bytes(one),
                     pts_ns=int(one.pts * unit),
@@ -99,7 +99,7 @@ def _picture(number: int, width: int, height: int) -> av.VideoFrame:
     return av.VideoFrame.from_ndarray(image)
 
 
-def shifted(packets: Iterable[CodedPacket], by_ns: int) -> list[CodedPacket]:
+def shifted(packets: Iterable[EncodedPacket], by_ns: int) -> list[EncodedPacket]:
     return [
         replace(
             one,
@@ -111,7 +111,7 @@ def shifted(packets: Iterable[CodedPacket], by_ns: int) -> list[CodedPacket]:
     ]
 
 
-def pictures(packets: Sequence[CodedPacket]) -> list[str]:
+def pictures(packets: Sequence[EncodedPacket]) -> list[str]:
     """A digest of each picture that *packets* decode to, in order of showing."""
     decoder = av.CodecContext.create(packets[0].stream.codec, "r")
     decoder.extradata = packets[0].stream.extradata or None

@@ -20,6 +20,12 @@ class StepClock:
     def utc_at(self, monotonic_ns: int) -> datetime:
         return START + timedelta(microseconds=monotonic_ns // 1000)
 
+    def arrival_of(self, pts_ns: int) -> int:
+        return self.now_ns
+
+    def advance_to(self, pts_ns: int) -> None:
+        pass
+
     def step(self, seconds: float) -> None:
         self.now_ns += round(seconds * 1e9)
 

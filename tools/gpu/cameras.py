@@ -1,6 +1,6 @@
 """The section `cameras`: how many 1080p30 cameras are watched five times a second in time.
 
-Real pipelines, built as `watch` builds them, each playing the clip at its own pace. More are added
+Real pipelines, built as `watch` builds them, each playing the clip in real time. More are added
 until looks come late, are dropped or stay away. Where TensorRT runs, the program opens its networks
 as it always does; else the stand-in's engine is put in its place, with calls joined into batches.
 """
@@ -276,7 +276,7 @@ def _config(
 ) -> Config:
     address = str(watch_clip(options))
     one = {
-        "source": {"address": address, "pace": True, "loop": True, "hwaccel": decoder},
+        "source": {"address": address, "realtime": True, "loop": True, "hwaccel": decoder},
         "latency_budget_ms": BUDGET_MS,
         "detect": {"fps": LOOKS_PER_S, "low_light": False},
         "outputs": {"preview": False},

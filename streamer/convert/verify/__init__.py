@@ -114,7 +114,7 @@ def _matched(sides: Comparison) -> Timeline | None:
         return None
     if theirs is None:
         where = sides.after.inventory.path
-        raise SourceRejected(f"{where}: no frame is in it", trouble=SourceFault.NO_VIDEO)
+        raise SourceRejected(f"{where}: no frame is in it", fault=SourceFault.NO_VIDEO)
     return timeline(ours, theirs, sides.expected, shift=sides.shift)
 
 

@@ -67,7 +67,7 @@ def watched(config, camera) -> Path:
         usual=config.usual_folder,
     )
     settings = config.cameras[camera]
-    source = settings.source.model_copy(update={"pace": False})
+    source = settings.source.model_copy(update={"realtime": False})
     CameraRuntime(camera, settings.model_copy(update={"source": source}), site).pipeline().run()
     return config.usual_folder / f"{camera}.npz"
 

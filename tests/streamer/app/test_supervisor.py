@@ -28,7 +28,7 @@ class FakeCamera:
 
 
 def lost(stop):
-    raise SourceLost("north: the camera went away", trouble=SourceFault.ENDED)
+    raise SourceLost("north: the camera went away", fault=SourceFault.ENDED)
     yield
 
 

@@ -80,11 +80,11 @@ def test_the_version_is_for_people_or_scripts(capsys: pytest.CaptureFixture[str]
         (SinkError("x"), 1),
         (typer.BadParameter("x"), 2),
         (ConfigError("x"), 3),
-        (SourceLost("x", trouble=SourceFault.ENDED), 4),
+        (SourceLost("x", fault=SourceFault.ENDED), 4),
         (DeviceUnavailable("x"), 5),
         (KeyboardInterrupt(), 130),
         (BrokenPipeError(), 141),
-        (ExceptionGroup("x", [ValueError("y"), SourceLost("x", trouble=SourceFault.ENDED)]), 4),
+        (ExceptionGroup("x", [ValueError("y"), SourceLost("x", fault=SourceFault.ENDED)]), 4),
         (ExceptionGroup("x", [ExceptionGroup("y", [ConfigError("z")]), StorageError("x")]), 3),
     ],
 )

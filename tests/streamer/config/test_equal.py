@@ -39,7 +39,7 @@ def of_call(function: Any) -> dict[str, Any]:
         (ReconnectSettings(), dataclasses.asdict(RECONNECT), {"rejected_s"}),
         (RetrySettings(), dataclasses.asdict(DELIVERY_BACKOFF), {"give_up_after_days"}),
         # Replaying and tests play as fast as they can; people who watch a file do not.
-        (SourceDefaults(), of_class(VideoOptions), {"kind", "live", "poll_s", "pace"}),
+        (SourceDefaults(), of_class(VideoOptions), {"kind", "live", "poll_s", "realtime"}),
     ],
 )
 def test_defaults_are_those_of_the_part(

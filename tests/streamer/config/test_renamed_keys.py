@@ -23,7 +23,7 @@ defaults:
     lift_dark: false
 cameras:
   north:
-    source: {address: "rtsp://192.0.2.1/"}
+    source: {address: "rtsp://192.0.2.1/", pace: false}
     watch: {second_look: false}
     alarm: {outline: 0.2, keep_ratio: 0.7, persist_s: 5, persist_share: 0.5, min_looks: 4}
     clip: {ring_max_mb: 20}
@@ -42,7 +42,7 @@ defaults:
     low_light: false
 cameras:
   north:
-    source: {address: "rtsp://192.0.2.1/"}
+    source: {address: "rtsp://192.0.2.1/", realtime: false}
     detect: {zoom_verification: false}
     alarm: {low_threshold: 0.2, hysteresis_ratio: 0.7, confirm_window_s: 5, confirm_ratio: 0.5,
             min_hits: 4}
@@ -78,7 +78,7 @@ def test_each_old_name_is_warned_of_with_file_line_and_new_key(tmp_path):
         " write `detect.false_positive_prior.learn_minutes`"
     ) in lines
     assert ":1: log.format: old name, read until 0.3; write `format: text`" in lines
-    assert len(lines) == 16
+    assert len(lines) == 17
 
 
 def test_a_wrong_value_under_an_old_name_is_told_at_its_line(tmp_path):

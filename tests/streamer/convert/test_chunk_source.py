@@ -194,7 +194,7 @@ def test_nothing_to_be_decoded_is_a_line(recordings, tmp_path):
     part = ChunkSource(inventory, chunk, DecodeOptions("yuv420p"))
     with pytest.raises(SourceRejected, match=r"nothing can be decoded from 0\.000 s on") as error:
         list(part(CancelToken()))
-    assert error.value.trouble is SourceFault.DAMAGED
+    assert error.value.fault is SourceFault.DAMAGED
 
 
 def test_two_fields_become_one_whole_picture(recordings):

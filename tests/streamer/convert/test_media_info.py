@@ -185,15 +185,15 @@ NO_RECORDINGS = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("name", "data", "why", "trouble"), NO_RECORDINGS)
-def test_what_cannot_be_read_is_a_line(tmp_path, name, data, why, trouble):
+@pytest.mark.parametrize(("name", "data", "why", "fault"), NO_RECORDINGS)
+def test_what_cannot_be_read_is_a_line(tmp_path, name, data, why, fault):
     path = tmp_path / name
     if data is not None:
         path.write_bytes(data)
     with pytest.raises(SourceRejected) as refused:
         take(path)
     assert str(refused.value) == f"{path}: {why}"
-    assert refused.value.trouble is trouble
+    assert refused.value.fault is fault
 
 
 def test_a_folder_is_no_recording(tmp_path):

@@ -57,12 +57,12 @@ SOURCES = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("facts", "why", "trouble"), SOURCES)
-def test_a_recording_that_cannot_be_converted_is_refused(clip, facts, why, trouble):
+@pytest.mark.parametrize(("facts", "why", "fault"), SOURCES)
+def test_a_recording_that_cannot_be_converted_is_refused(clip, facts, why, fault):
     with pytest.raises(SourceRejected) as refused:
         planned(clip, **facts)
     assert str(refused.value) == f"{clip}: {why}"
-    assert refused.value.trouble is trouble
+    assert refused.value.fault is fault
 
 
 OUTPUTS = [

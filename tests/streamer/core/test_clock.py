@@ -1,4 +1,4 @@
-"""Clocks are never mixed, and a stop reaches everybody once."""
+"""Clocks are never mixed, and a cancellation reaches every callback once."""
 
 from datetime import UTC, datetime, timedelta
 from fractions import Fraction
@@ -21,13 +21,26 @@ def test_nanoseconds_and_time_base_convert_to_and_fro_without_loss(ticks, time_b
     assert round(Fraction(ns, 10**9) / time_base) == ticks
 
 
-def test_media_clock_only_moves_forward_and_tells_wall_time_from_the_start():
+def test_media_clock_only_moves_forward_and_derives_wall_time_from_the_start():
     start = datetime(2026, 6, 1, 12, tzinfo=UTC)
     clock = MediaClock(start)
-    clock.advance(5_000_000_000)
-    clock.advance(4_000_000_000)
+    clock.advance_to(5_000_000_000)
+    clock.advance_to(4_000_000_000)
     assert clock.monotonic_ns() == 5_000_000_000
     assert clock.utc_at(2_500_000_000) == start + timedelta(seconds=2.5)
+
+
+def test_on_the_media_clock_everything_arrives_at_its_media_time():
+    clock = MediaClock(datetime(2026, 6, 1, tzinfo=UTC))
+    assert clock.arrival_of(7) == 7
+    assert clock.monotonic_ns() == 0  # Packets arrive ahead of the frames that advance the clock.
+
+
+def test_on_the_system_clock_everything_arrives_when_it_is_read():
+    clock = SystemClock()
+    before_ns = clock.monotonic_ns()
+    clock.advance_to(1 << 62)
+    assert before_ns <= clock.arrival_of(0) <= clock.arrival_of(1 << 62) <= clock.monotonic_ns()
 
 
 def test_system_clock_gives_an_instant_its_wall_time():
@@ -37,7 +50,7 @@ def test_system_clock_gives_an_instant_its_wall_time():
     assert before - timedelta(seconds=1) <= wall <= datetime.now(UTC) + timedelta(seconds=1)
 
 
-def test_stop_calls_back_once_even_when_it_was_set_before():
+def test_cancellation_calls_back_once_even_when_it_was_set_before():
     cancel, called = CancelToken(), []
     cancel.on_cancel(lambda: called.append("early"))
     cancel.set()

@@ -19,7 +19,7 @@ class ManualClock:
         return self.now_ns
 
     def utc_at(self, monotonic_ns: int):
-        raise AssertionError("a link never asks for wall time")
+        raise AssertionError("a link never reads wall time")
 
 
 @given(
@@ -56,6 +56,23 @@ def test_nothing_older_than_the_limit_is_delivered_and_the_counts_add_up(capacit
     assert got == sorted(set(got))
 
 
+def test_a_full_link_drops_expendable_items_first_and_else_the_oldest():
+    link = Link(
+        "l",
+        capacity=2,
+        overflow=Overflow.DROP_OLDEST,
+        expendable=lambda item: not item.sampled,
+    )
+    for number in range(6):
+        link.put(frame(number, sampled=number in {0, 4, 5}))
+    assert [item.number for item in link._items] == [4, 5]
+    link.put(frame(6, sampled=False))
+    link.close()
+    assert [item.number for item in link] == [4, 5]
+    counts = link.statistics()
+    assert (counts.received, counts.delivered, counts.dropped_full) == (7, 2, 5)
+
+
 def test_what_waits_is_delivered_after_close():
     link = Link("l", capacity=3, overflow=Overflow.BLOCK)
     for number in range(3):
@@ -74,48 +91,48 @@ def test_putting_after_close_is_a_mistake_of_the_caller():
 def test_a_full_link_wakes_its_sender_when_the_receiver_leaves():
     link = Link("l", capacity=1, overflow=Overflow.BLOCK)
     link.put(frame(0))
-    told = []
+    ended = []
 
     def send() -> None:
         try:
             link.put(frame(1))
         except ConsumerClosed:
-            told.append("left")
+            ended.append("left")
 
     sender = threading.Thread(target=send)
     sender.start()
     link.leave()
     sender.join(5)
-    assert told == ["left"]
+    assert ended == ["left"]
     assert link.statistics().discarded == 1
 
 
 def test_an_empty_link_wakes_its_receiver_when_the_pipeline_stops():
     link = Link("l", capacity=1, overflow=Overflow.BLOCK)
-    told = []
+    ended = []
 
     def receive() -> None:
         try:
             list(link)
         except Cancelled:
-            told.append("cancelled")
+            ended.append("cancelled")
 
     receiver = threading.Thread(target=receive)
     receiver.start()
     link.abort()
     receiver.join(5)
-    assert told == ["cancelled"]
+    assert ended == ["cancelled"]
 
 
 @pytest.mark.parametrize(
-    ("keywords", "said"),
+    ("keywords", "message"),
     [
         ({"capacity": 0}, "capacity must be at least 1, got 0"),
         ({"capacity": 1, "max_age_ns": 0}, "max_age_ns must be positive, got 0"),
     ],
 )
-def test_impossible_values_are_refused_at_birth(keywords, said):
-    with pytest.raises(ValueError, match=said):
+def test_impossible_values_are_refused_at_birth(keywords, message):
+    with pytest.raises(ValueError, match=message):
         Link("l", overflow=Overflow.BLOCK, **keywords)
 
 

@@ -176,7 +176,7 @@ def test_a_full_disk_stops_recording_but_not_the_worker_which_goes_on_when_there
             ring(one)
         until(lambda: recorder.state().missed >= 70)
         assert recorder.state().recording is None
-        time.advance(60 * SECOND)
+        time.advance_to(60 * SECOND)
         for one in packets[150:]:
             ring(one)
         until(lambda: recorder.state().recording is not None)

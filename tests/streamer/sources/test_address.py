@@ -5,10 +5,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from streamer.sources.address import (
-    Kind,
+    SourceKind,
     host_of,
     kind_of,
-    login,
+    resolve_credentials,
     split_credentials,
     with_credentials,
 )
@@ -23,18 +23,18 @@ secrets = st.text(
 @pytest.mark.parametrize(
     ("address", "kind"),
     [
-        ("clip.mp4", Kind.FILE),
-        ("file:///tmp/clip.mp4", Kind.FILE),
-        ("12:30:00.mkv", Kind.FILE),
-        ("/dev/video0", Kind.DEVICE),
-        ("rtsp://cam/stream", Kind.RTSP),
-        ("RTSPS://cam/stream", Kind.RTSP),
-        ("http://cam/live.ts", Kind.HTTP),
-        ("https://cam/hls/live.m3u8", Kind.HTTP),
-        ("http://cam/snapshot.jpg?channel=1", Kind.SNAPSHOT),
-        ("https://cam/picture.JPEG", Kind.SNAPSHOT),
-        ("srt://cam:9000", Kind.STREAM),
-        ("pattern:", Kind.PATTERN),
+        ("clip.mp4", SourceKind.FILE),
+        ("file:///tmp/clip.mp4", SourceKind.FILE),
+        ("12:30:00.mkv", SourceKind.FILE),
+        ("/dev/video0", SourceKind.DEVICE),
+        ("rtsp://cam/stream", SourceKind.RTSP),
+        ("RTSPS://cam/stream", SourceKind.RTSP),
+        ("http://cam/live.ts", SourceKind.HTTP),
+        ("https://cam/hls/live.m3u8", SourceKind.HTTP),
+        ("http://cam/snapshot.jpg?channel=1", SourceKind.SNAPSHOT),
+        ("https://cam/picture.JPEG", SourceKind.SNAPSHOT),
+        ("srt://cam:9000", SourceKind.STREAM),
+        ("pattern:", SourceKind.PATTERN),
     ],
 )
 def test_an_address_tells_its_kind(address, kind):
@@ -42,11 +42,15 @@ def test_an_address_tells_its_kind(address, kind):
 
 
 def test_a_folder_is_told_from_a_file_by_looking(tmp_path):
-    assert kind_of(str(tmp_path)) is Kind.FOLDER
+    assert kind_of(str(tmp_path)) is SourceKind.FOLDER
 
 
 def test_only_files_folders_and_the_pattern_may_end():
-    assert {kind for kind in Kind if not kind.live} == {Kind.FILE, Kind.FOLDER, Kind.PATTERN}
+    assert {kind for kind in SourceKind if not kind.live} == {
+        SourceKind.FILE,
+        SourceKind.FOLDER,
+        SourceKind.PATTERN,
+    }
 
 
 @given(user=secrets, password=secrets)
@@ -82,9 +86,21 @@ def test_credentials_are_taken_out_of_a_url(address, found):
 
 
 def test_credentials_given_apart_come_before_those_in_the_url():
-    assert login("rtsp://a:b@cam/x", user="c", password="d") == ("rtsp://cam/x", "c", "d")
-    assert login("rtsp://a:b@cam/x", user=None, password="d") == ("rtsp://cam/x", "a", "d")
-    assert login("rtsp://a:b@cam/x", user=None, password=None) == ("rtsp://cam/x", "a", "b")
+    assert resolve_credentials("rtsp://a:b@cam/x", user="c", password="d") == (
+        "rtsp://cam/x",
+        "c",
+        "d",
+    )
+    assert resolve_credentials("rtsp://a:b@cam/x", user=None, password="d") == (
+        "rtsp://cam/x",
+        "a",
+        "d",
+    )
+    assert resolve_credentials("rtsp://a:b@cam/x", user=None, password=None) == (
+        "rtsp://cam/x",
+        "a",
+        "b",
+    )
 
 
 def test_the_host_is_found_behind_the_credentials():

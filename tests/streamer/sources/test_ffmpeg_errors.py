@@ -68,43 +68,43 @@ def answering():
 @pytest.mark.parametrize("scheme", ["rtsp", "rtsps", "http", "https"])
 def test_a_port_that_nobody_listens_on_is_refused(scheme):
     error = failure(f"{scheme}://127.0.0.1:{free_port()}/a")
-    assert error.trouble is SourceFault.REFUSED
+    assert error.fault is SourceFault.REFUSED
     assert isinstance(error, SourceLost)
 
 
 @pytest.mark.parametrize("scheme", ["rtsp", "http"])
 def test_a_peer_that_says_nothing_is_stalled(silent, scheme):
     error = failure(f"{scheme}://127.0.0.1:{silent}/a")
-    assert error.trouble is SourceFault.STALLED
+    assert error.fault is SourceFault.STALLED
     assert "0.5 s" in str(error)
 
 
 @pytest.mark.parametrize("scheme", ["rtsp", "rtsps", "http"])
 def test_an_unknown_name_has_no_route(scheme):
     error = failure(f"{scheme}://no-such-camera.invalid/a")
-    assert error.trouble is SourceFault.NO_ROUTE
+    assert error.fault is SourceFault.NO_ROUTE
     assert "no-such-camera.invalid" in str(error)
 
 
 def test_a_peer_that_hangs_up_is_tried_again(answering):
     assert isinstance(failure(f"rtsp://127.0.0.1:{answering(b'')}/a"), SourceLost)
-    assert failure(f"http://127.0.0.1:{answering(b'')}/a").trouble is SourceFault.ENDED
+    assert failure(f"http://127.0.0.1:{answering(b'')}/a").fault is SourceFault.ENDED
 
 
 def test_a_peer_of_another_protocol_is_called_damaged(answering):
     port = answering(b"220 mail.example ESMTP\r\n")
-    assert failure(f"rtsp://127.0.0.1:{port}/a").trouble is SourceFault.DAMAGED
+    assert failure(f"rtsp://127.0.0.1:{port}/a").fault is SourceFault.DAMAGED
 
 
 def test_a_peer_without_tls_is_not_trusted(answering):
     port = answering(b"RTSP/1.0 400 Bad Request\r\n\r\n")
     error = failure(f"rtsps://127.0.0.1:{port}/a")
-    assert error.trouble is SourceFault.REFUSED
+    assert error.fault is SourceFault.REFUSED
     assert "TLS" in str(error)
 
 
 @pytest.mark.parametrize(
-    ("status", "trouble", "kind"),
+    ("status", "fault", "kind"),
     [
         ("401 Unauthorized", SourceFault.WRONG_PASSWORD, SourceRejected),
         ("403 Forbidden", SourceFault.WRONG_PASSWORD, SourceRejected),
@@ -113,15 +113,15 @@ def test_a_peer_without_tls_is_not_trusted(answering):
         ("503 Service Unavailable", SourceFault.REFUSED, SourceLost),
     ],
 )
-def test_a_camera_that_answers_with_an_error_is_understood(answering, status, trouble, kind):
+def test_a_camera_that_answers_with_an_error_is_understood(answering, status, fault, kind):
     answer = f"RTSP/1.0 {status}\r\nCSeq: 1\r\nContent-Length: 0\r\n\r\n"
     error = failure(f"rtsp://127.0.0.1:{answering(answer.encode())}/a")
-    assert error.trouble is trouble
+    assert error.fault is fault
     assert type(error) is kind
 
 
 def test_a_protocol_that_nobody_knows_is_not_found():
-    assert failure("gopher3://127.0.0.1/a").trouble is SourceFault.NOT_FOUND
+    assert failure("gopher3://127.0.0.1/a").fault is SourceFault.NOT_FOUND
 
 
 @pytest.mark.parametrize("given_apart", [True, False])
@@ -142,7 +142,7 @@ def test_no_failure_ever_prints_a_password(silent, given_apart, capfd):
 
 
 @pytest.mark.parametrize(
-    ("number", "trouble"),
+    ("number", "fault"),
     [
         (errno.EHOSTUNREACH, SourceFault.NO_ROUTE),
         (errno.ENETUNREACH, SourceFault.NO_ROUTE),
@@ -154,10 +154,10 @@ def test_no_failure_ever_prints_a_password(silent, given_apart, capfd):
         (errno.ENOMEM, SourceFault.DAMAGED),
     ],
 )
-def test_what_cannot_be_had_on_one_machine_is_translated_by_its_number(number, trouble):
+def test_what_cannot_be_had_on_one_machine_is_translated_by_its_number(number, fault):
     error = _ffmpeg_error(number)
     attempt = FaultContext(address="rtsp://127.0.0.1/a", live=True, opening=False, timeout_s=1)
-    assert translate(error, attempt).trouble is trouble
+    assert translate(error, attempt).fault is fault
 
 
 def test_a_file_that_fails_is_rejected_where_a_camera_is_lost():

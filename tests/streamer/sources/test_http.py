@@ -7,7 +7,7 @@ import pytest
 
 from streamer.core.clock import CancelToken, SystemClock
 from streamer.core.errors import SourceFault, SourceLost, SourceRejected
-from streamer.sources.address import Kind
+from streamer.sources.address import SourceKind
 from streamer.sources.options import VideoOptions
 from streamer.sources.probe import probe
 from streamer.sources.snapshot import SnapshotSource
@@ -46,14 +46,14 @@ def test_a_transport_stream_is_watched_until_it_breaks_off(camera, transport_str
     camera.bodies["/live.ts"] = pieces(transport_stream)
     frames, error = until_failure(stream(camera.url + "/live.ts"))
     assert len(frames) == 50
-    assert error.trouble is SourceFault.ENDED
+    assert error.fault is SourceFault.ENDED
 
 
 def test_a_transport_stream_that_falls_silent_is_stalled(camera, transport_stream):
     camera.bodies["/live.ts"] = pieces(transport_stream, silent_after=len(transport_stream) // 2)
     frames, error = until_failure(stream(camera.url + "/live.ts"))
     assert frames
-    assert error.trouble is SourceFault.STALLED
+    assert error.fault is SourceFault.STALLED
 
 
 def test_motion_jpeg_has_the_times_of_its_arrival(camera):
@@ -71,7 +71,7 @@ def test_hls_is_watched_to_its_end(camera, tmp_path):
     frames, error = until_failure(stream(camera.url + "/hls/live.m3u8"))
     assert len(frames) == 75
     assert all(b.pts_ns - a.pts_ns == 40_000_000 for a, b in pairwise(frames))
-    assert error.trouble is SourceFault.ENDED
+    assert error.fault is SourceFault.ENDED
 
 
 @pytest.mark.parametrize("login", ["basic", "digest"])
@@ -81,13 +81,13 @@ def test_a_stream_behind_a_login_is_watched(camera, transport_stream, login):
     frames, _ = until_failure(stream(camera.url + "/live.ts", user=USER, password=PASSWORD))
     assert len(frames) == 50
     _, error = until_failure(stream(camera.url + "/live.ts", user=USER, password="secret"))
-    assert error.trouble is SourceFault.WRONG_PASSWORD
+    assert error.fault is SourceFault.WRONG_PASSWORD
 
 
 def test_a_page_that_is_no_video_is_damaged_and_a_missing_one_not_found(camera):
     camera.bodies["/page"] = b"<html>welcome</html>"
-    assert until_failure(stream(camera.url + "/page"))[1].trouble is SourceFault.DAMAGED
-    assert until_failure(stream(camera.url + "/none"))[1].trouble is SourceFault.NOT_FOUND
+    assert until_failure(stream(camera.url + "/page"))[1].fault is SourceFault.DAMAGED
+    assert until_failure(stream(camera.url + "/none"))[1].fault is SourceFault.NOT_FOUND
 
 
 def snapshots(url, *, clock=None, **settings):
@@ -129,7 +129,7 @@ def test_snapshots_behind_a_login_are_fetched(camera, login):
     inside = camera.url.replace("//", f"//{USER}:wa%3Atch%401%2F%25@") + "/snap.jpg"
     assert next(snapshots(inside)(CancelToken())).number == 0
     _, error = until_failure(snapshots(camera.url + "/snap.jpg", user=USER, password="secret"))
-    assert error.trouble is SourceFault.WRONG_PASSWORD
+    assert error.fault is SourceFault.WRONG_PASSWORD
     assert isinstance(error, SourceRejected)
 
 
@@ -140,7 +140,7 @@ def test_snapshots_go_on_with_time_and_number_after_a_failure(camera):
     first = next(source(StepStop(clock)))
     camera.bodies.clear()
     frames, error = until_failure(source)
-    assert (frames, error.trouble) == ([], SourceFault.NOT_FOUND)
+    assert (frames, error.fault) == ([], SourceFault.NOT_FOUND)
     clock.step(60)
     camera.bodies["/snap.jpg"] = jpeg()
     again = next(source(StepStop(clock)))
@@ -151,16 +151,16 @@ def test_a_snapshot_that_is_no_picture_is_damaged(camera):
     for body in (b"", b"<html>login</html>", jpeg()[:200]):
         camera.bodies["/snap.jpg"] = body
         _, error = until_failure(snapshots(camera.url + "/snap.jpg"))
-        assert error.trouble is SourceFault.DAMAGED
+        assert error.fault is SourceFault.DAMAGED
 
 
 def test_a_snapshot_camera_that_is_not_there_is_named_without_its_password(camera):
     refused = snapshots(f"http://fire:secret@127.0.0.1:{free_port()}/snap.jpg?pwd=secret")
     _, error = until_failure(refused)
-    assert error.trouble is SourceFault.REFUSED
+    assert error.fault is SourceFault.REFUSED
     assert "secret" not in str(error) + repr(refused)
     _, error = until_failure(snapshots("http://no-such-camera.invalid/snap.jpg"))
-    assert error.trouble is SourceFault.NO_ROUTE
+    assert error.fault is SourceFault.NO_ROUTE
 
 
 def test_a_snapshot_camera_that_says_nothing_is_stalled(camera):
@@ -168,7 +168,7 @@ def test_a_snapshot_camera_that_says_nothing_is_stalled(camera):
     _, error = until_failure(
         SnapshotSource(camera.url + "/snap.jpg", clock=SystemClock(), timeout_s=0.3)
     )
-    assert error.trouble is SourceFault.STALLED
+    assert error.fault is SourceFault.STALLED
 
 
 def test_a_probe_of_a_snapshot_address_looks_once(camera):
@@ -176,7 +176,7 @@ def test_a_probe_of_a_snapshot_address_looks_once(camera):
     report = probe(
         camera.url + "/snap.jpg", options=VideoOptions(timeout_s=1), cancel=CancelToken()
     )
-    assert (report.kind, report.width, report.height) == (Kind.SNAPSHOT, 320, 180)
+    assert (report.kind, report.width, report.height) == (SourceKind.SNAPSHOT, 320, 180)
     assert len(camera.requests) == 1
 
 

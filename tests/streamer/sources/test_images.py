@@ -21,7 +21,7 @@ MS = 1_000_000
 
 def pattern(**settings):
     return PatternSource(
-        **{"clock": SystemClock(), "width": 320, "height": 180, "pace": False, **settings}
+        **{"clock": SystemClock(), "width": 320, "height": 180, "realtime": False, **settings}
     )
 
 
@@ -43,7 +43,7 @@ def test_the_pattern_goes_on_where_it_was():
 def test_a_paced_pattern_keeps_its_rate():
     clock = StepClock()
     cancel = StepStop(clock)
-    frames = list(pattern(clock=clock, frames=51, rate=25, pace=True)(cancel))
+    frames = list(pattern(clock=clock, frames=51, rate=25, realtime=True)(cancel))
     assert sum(cancel.pauses) == pytest.approx(2.0)
     assert all(frame.arrived_ns == frame.pts_ns for frame in frames)
 
@@ -56,7 +56,7 @@ def test_a_pattern_marks_the_frames_that_are_sampled():
 def test_a_stop_ends_the_pause_of_a_pattern():
     clock = StepClock()
     with pytest.raises(Cancelled):
-        list(pattern(clock=clock, pace=True)(StepStop(clock, limit=3)))
+        list(pattern(clock=clock, realtime=True)(StepStop(clock, limit=3)))
 
 
 def test_a_pattern_without_end_ends_with_a_stop():
@@ -119,18 +119,18 @@ def test_a_folder_marks_the_pictures_that_are_sampled(folder):
 def test_a_paced_folder_waits_for_each_picture(folder):
     clock = StepClock()
     cancel = StepStop(clock)
-    list(images(folder, clock=clock, rate=0.5, pace=True)(cancel))
+    list(images(folder, clock=clock, rate=0.5, realtime=True)(cancel))
     assert cancel.pauses == [2, 2]
 
 
 @pytest.mark.parametrize(
-    ("name", "trouble"), [("none", SourceFault.NOT_FOUND), ("empty", SourceFault.NO_VIDEO)]
+    ("name", "fault"), [("none", SourceFault.NOT_FOUND), ("empty", SourceFault.NO_VIDEO)]
 )
-def test_a_folder_without_pictures_is_rejected(tmp_path, name, trouble):
+def test_a_folder_without_pictures_is_rejected(tmp_path, name, fault):
     (tmp_path / "empty").mkdir()
     with pytest.raises(SourceRejected) as caught:
         list(images(tmp_path / name, loop=True)(CancelToken()))
-    assert caught.value.trouble is trouble
+    assert caught.value.fault is fault
 
 
 def test_a_probe_of_a_file_says_what_is_in_it_and_what_watching_costs(tmp_path):
@@ -149,7 +149,7 @@ def test_a_probe_of_a_file_says_what_is_in_it_and_what_watching_costs(tmp_path):
 def test_a_probe_of_nothing_says_why(tmp_path):
     with pytest.raises(SourceRejected) as caught:
         probe(str(tmp_path / "none.mp4"), options=VideoOptions(), cancel=CancelToken())
-    assert caught.value.trouble is SourceFault.NOT_FOUND
+    assert caught.value.fault is SourceFault.NOT_FOUND
 
 
 def test_a_probe_says_when_too_few_key_frames_came(tmp_path):

@@ -11,8 +11,8 @@ NO_JITTER = Backoff(initial_s=1, max_delay_s=5, reset_after_s=10)
 REJECTED = Backoff.constant(30)
 
 
-def lost(trouble=SourceFault.REFUSED):
-    return SourceLost("cam: refused", trouble=trouble)
+def lost(fault=SourceFault.REFUSED):
+    return SourceLost("cam: refused", fault=fault)
 
 
 def scripted(clock, *script):
@@ -56,10 +56,10 @@ def test_each_wait_is_longer_up_to_the_cap():
 
 
 def test_a_rejection_is_tried_again_rarely():
-    wrong = SourceRejected("cam: wrong password", trouble=SourceFault.WRONG_PASSWORD)
+    wrong = SourceRejected("cam: wrong password", fault=SourceFault.WRONG_PASSWORD)
     _, pauses, states = run((0, 0, wrong), (0, 0, wrong), (0, 0, lost()), pauses=2)
     assert pauses == [30, 30]
-    assert states[-2].trouble is SourceFault.WRONG_PASSWORD
+    assert states[-2].fault is SourceFault.WRONG_PASSWORD
 
 
 def test_a_stretch_of_good_frames_ends_a_series_of_failures():
@@ -77,13 +77,13 @@ def test_a_stream_that_breaks_at_once_continues_the_series():
 def test_the_end_of_a_source_is_a_failure_too():
     frames, _, states = run((2, 1, None), (1, 1, None), (0, 0, lost()), pauses=2)
     assert frames == [0, 1, 2]
-    waiting = [state for state in states if state.phase is ConnectionState.WAITING]
-    assert [state.trouble for state in waiting][:2] == [SourceFault.ENDED] * 2
+    waiting = [state for state in states if state.connection is ConnectionState.WAITING]
+    assert [state.fault for state in waiting][:2] == [SourceFault.ENDED] * 2
 
 
 def test_the_states_say_how_it_stands_and_since_when():
     _, _, states = run((2, 1, lost()), (0, 0, lost()), (3, 1, lost()), pauses=2)
-    told = [(state.phase, state.since_ns // 10**9, state.attempts) for state in states]
+    told = [(state.connection, state.since_ns // 10**9, state.attempts) for state in states]
     assert told == [
         (ConnectionState.CONNECTING, 0, 0),
         (ConnectionState.LIVE, 1, 0),
@@ -96,8 +96,8 @@ def test_the_states_say_how_it_stands_and_since_when():
     ]
     assert states[2].retry_in_s == 1
     assert states[2].message == "cam: refused"
-    assert states[3].trouble is SourceFault.REFUSED
-    assert states[6].trouble is None
+    assert states[3].fault is SourceFault.REFUSED
+    assert states[6].fault is None
 
 
 def test_a_stop_during_a_wait_ends_at_once():
@@ -107,7 +107,9 @@ def test_a_stop_during_a_wait_ends_at_once():
         scripted(clock, (0, 0, lost())),
         clock=clock,
         backoff=Backoff(initial_s=3600, max_delay_s=3600),
-        on_state=lambda state: cancel.set() if state.phase is ConnectionState.WAITING else None,
+        on_state=lambda state: (
+            cancel.set() if state.connection is ConnectionState.WAITING else None
+        ),
     )
     with pytest.raises(Cancelled):
         next(source(cancel))

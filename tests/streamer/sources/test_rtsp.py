@@ -9,7 +9,7 @@ import pytest
 
 from streamer.core.clock import CancelToken, SystemClock
 from streamer.core.errors import SourceFault, SourceLost, SourceRejected
-from streamer.core.packet import CodedPacket
+from streamer.core.packet import EncodedPacket
 from streamer.sources.frame_sampler import DecodeMode
 from streamer.sources.options import VideoOptions
 from streamer.sources.probe import probe
@@ -37,7 +37,7 @@ def take(source, count):
         return list(islice(frames, count))
 
 
-def trouble(source):
+def fault(source):
     with pytest.raises((SourceLost, SourceRejected)) as caught:
         take(source, 10_000)
     return caught.value
@@ -45,7 +45,7 @@ def trouble(source):
 
 @pytest.mark.parametrize("transport", ["tcp", "udp", "auto"])
 def test_a_stream_is_watched_by(rtsp, elementary, transport):
-    packets: list[CodedPacket] = []
+    packets: list[EncodedPacket] = []
     with rtsp(elementary) as server:
         source = camera(server, transport=transport, tap=packets.append)
         frames = take(source, 12)
@@ -62,8 +62,8 @@ def test_a_stream_is_watched_by(rtsp, elementary, transport):
 def test_auto_falls_back_to_udp_and_tcp_says_what_is_wrong(rtsp, elementary):
     with rtsp(elementary, transport="udp") as server:
         assert len(take(camera(server, transport="auto"), 3)) == 3
-        error = trouble(camera(server, transport="tcp"))
-    assert error.trouble is SourceFault.REFUSED
+        error = fault(camera(server, transport="tcp"))
+    assert error.fault is SourceFault.REFUSED
     assert "transport" in str(error)
 
 
@@ -75,31 +75,31 @@ def test_a_login_is_understood_and_a_wrong_one_named(rtsp, elementary, auth):
         assert len(take(camera(server, user=user, password=password), 3)) == 3
         assert len(take(camera(server, address=inside), 3)) == 3
         for wrong in ({}, {"user": user, "password": "secret"}):
-            error = trouble(camera(server, **wrong))
+            error = fault(camera(server, **wrong))
             assert isinstance(error, SourceRejected)
-            assert error.trouble is SourceFault.WRONG_PASSWORD
+            assert error.fault is SourceFault.WRONG_PASSWORD
             assert "secret" not in str(error)
 
 
 def test_an_unknown_path_is_not_found_but_may_come_back(rtsp, elementary):
     with rtsp(elementary) as server:
-        error = trouble(camera(server, address=server.url + "2"))
-    assert error.trouble is SourceFault.NOT_FOUND
+        error = fault(camera(server, address=server.url + "2"))
+    assert error.fault is SourceFault.NOT_FOUND
     assert isinstance(error, SourceLost)
 
 
 def test_a_stream_of_sound_alone_has_no_video(rtsp):
     launch = "( audiotestsrc is-live=true ! alawenc ! rtppcmapay name=pay0 pt=8 )"
     with rtsp(launch=launch) as server:
-        assert trouble(camera(server)).trouble is SourceFault.NO_VIDEO
+        assert fault(camera(server)).fault is SourceFault.NO_VIDEO
 
 
 def test_an_encrypted_stream_needs_a_valid_certificate_unless_told_otherwise(
     rtsp, elementary, tmp_path
 ):
     with rtsp(elementary, tls=certificate(tmp_path)) as server:
-        error = trouble(camera(server))
-        assert error.trouble is SourceFault.REFUSED
+        error = fault(camera(server))
+        assert error.fault is SourceFault.REFUSED
         assert "certificate" in str(error)
         assert len(take(camera(server, tls_verify=False), 3)) == 3
         trusted = str(tmp_path / "certificate.pem")
@@ -116,7 +116,7 @@ def test_a_server_that_falls_silent_is_stalled(rtsp, elementary, transport):
         server.pause()
         with pytest.raises(SourceLost) as caught:
             list(frames)
-    assert caught.value.trouble is SourceFault.STALLED
+    assert caught.value.fault is SourceFault.STALLED
 
 
 @pytest.mark.parametrize("transport", ["tcp", "udp"])
@@ -129,7 +129,7 @@ def test_a_killed_server_ends_the_stream(rtsp, elementary, transport):
         server.kill()
         with pytest.raises(SourceLost) as caught:
             list(frames)
-    assert caught.value.trouble is SourceFault.ENDED
+    assert caught.value.fault is SourceFault.ENDED
 
 
 def test_the_picture_is_back_within_5_s_of_the_server_and_time_goes_on(rtsp, elementary):
@@ -138,7 +138,7 @@ def test_the_picture_is_back_within_5_s_of_the_server_and_time_goes_on(rtsp, ele
     with rtsp(elementary) as server:
 
         def on_state(state):
-            if state.phase is ConnectionState.WAITING:
+            if state.connection is ConnectionState.WAITING:
                 waits.append(state)
                 if len(waits) == 5:  # The waits have reached their cap.
                     server.start()
@@ -150,13 +150,13 @@ def test_the_picture_is_back_within_5_s_of_the_server_and_time_goes_on(rtsp, ele
             server.kill()
             after = next(frame for frame in frames if started_ns)
             later = list(islice(frames, 5))[-1]
-    assert waits[0].trouble is SourceFault.ENDED
-    assert waits[1].trouble is SourceFault.REFUSED
+    assert waits[0].fault is SourceFault.ENDED
+    assert waits[1].fault is SourceFault.REFUSED
     assert after.arrived_ns - started_ns[0] < 5_000 * MS
     gap_ns = after.arrived_ns - before.arrived_ns
     assert after.pts_ns - before.pts_ns == pytest.approx(gap_ns, abs=1_000 * MS)
     assert later.pts_ns > after.pts_ns
-    assert source.state.phase is ConnectionState.LIVE
+    assert source.state.connection is ConnectionState.LIVE
 
 
 def test_watching_decodes_the_key_frames_of_a_camera(rtsp, elementary):
@@ -182,8 +182,8 @@ def test_a_probe_of_a_camera_measures_it(rtsp, elementary):
 def test_a_day_of_failing_leaves_no_open_files_behind(rtsp, elementary):
     with rtsp(elementary, auth="basic") as server:
         source = camera(server, user="fire", password="wrong")
-        trouble(source)
+        fault(source)
         before = len(list(Path("/proc/self/fd").iterdir()))
         for _ in range(50):
-            trouble(source)
+            fault(source)
         assert len(list(Path("/proc/self/fd").iterdir())) == before

@@ -7,7 +7,7 @@ import pytest
 
 from streamer.core.clock import CancelToken, MediaClock, SystemClock
 from streamer.core.errors import Cancelled, SourceFault, SourceLost, SourceRejected
-from streamer.core.packet import CodedPacket
+from streamer.core.packet import EncodedPacket
 from streamer.sources.frame_sampler import DecodeMode
 from streamer.sources.options import VideoOptions
 from streamer.sources.video import VideoSource
@@ -102,7 +102,7 @@ def test_the_end_of_a_live_stream_is_a_failure(clip):
     frames = source(clip, live=True)(CancelToken())
     with pytest.raises(SourceLost) as caught:
         list(frames)
-    assert caught.value.trouble is SourceFault.ENDED
+    assert caught.value.fault is SourceFault.ENDED
 
 
 def test_a_replay_reads_the_media_clock(clip):
@@ -116,14 +116,14 @@ def test_a_replay_reads_the_media_clock(clip):
 def test_a_paced_file_waits_for_the_time_of_each_packet(clip):
     clock = StepClock()
     cancel = StepStop(clock)
-    frames = list(source(clip, clock=clock, pace=True)(cancel))
+    frames = list(source(clip, clock=clock, realtime=True)(cancel))
     assert sum(cancel.pauses) == pytest.approx(49 * 0.04)
     assert all(frame.arrived_ns >= frame.pts_ns for frame in frames)
 
 
 def test_a_stop_ends_the_pause_of_a_paced_file(clip):
     clock = StepClock()
-    frames = source(clip, clock=clock, pace=True)(StepStop(clock, limit=10))
+    frames = source(clip, clock=clock, realtime=True)(StepStop(clock, limit=10))
     with pytest.raises(Cancelled):
         list(frames)
 
@@ -138,7 +138,7 @@ def test_a_stop_ends_a_file_between_two_packets(clip):
 
 def test_every_packet_goes_to_the_tap_on_the_same_time_as_the_frames(tmp_path):
     path = video_clip(tmp_path / "b.mp4", frames=30, b_frames=2, options={"preset": "medium"})
-    packets: list[CodedPacket] = []
+    packets: list[EncodedPacket] = []
     frames = list(source(path, tap=packets.append)(CancelToken()))
     assert sorted(packet.pts_ns for packet in packets) == [frame.pts_ns for frame in frames]
     assert all(a.dts_ns < b.dts_ns for a, b in pairwise(packets))
@@ -180,7 +180,7 @@ def test_a_gop_of_800_ms_at_one_inference_a_second_gives_one_sampled_frame_a_sec
 
 def test_key_frames_of_reordered_streams_come_without_delay(tmp_path):
     path = video_clip(tmp_path / "b.mp4", frames=100, b_frames=3, options={"preset": "medium"})
-    packets: list[CodedPacket] = []
+    packets: list[EncodedPacket] = []
     camera = source(path, inference_interval_ns=S, tap=packets.append)
     for frame in camera(CancelToken()):
         if camera.plan.decode is DecodeMode.KEY_FRAMES and frame.number > 1:
@@ -215,7 +215,7 @@ def test_a_change_of_size_in_the_middle_is_followed_and_counted(tmp_path):
         video_clip(tmp_path / "large.ts", frames=30),
         video_clip(tmp_path / "small.ts", frames=30, width=240, height=136),
     ]
-    packets: list[CodedPacket] = []
+    packets: list[EncodedPacket] = []
     camera = source(joined(tmp_path / "all.ts", parts), tap=packets.append)
     frames = list(camera(CancelToken()))
     assert [frame.image.size for frame in frames] == [(180, 320)] * 30 + [(136, 240)] * 30
@@ -277,7 +277,7 @@ def _of_unknown_codec(folder):
 
 
 @pytest.mark.parametrize(
-    ("make", "trouble"),
+    ("make", "fault"),
     [
         (lambda path: path / "missing.mp4", SourceFault.NOT_FOUND),
         (lambda path: path, SourceFault.NOT_FOUND),
@@ -289,11 +289,11 @@ def _of_unknown_codec(folder):
     ],
     ids=["missing", "folder", "empty", "text", "without index", "audio only", "unknown codec"],
 )
-def test_what_is_no_video_is_rejected_with_its_trouble(tmp_path, make, trouble):
+def test_what_is_no_video_is_rejected_with_its_trouble(tmp_path, make, fault):
     error = fails(source(make(tmp_path)))
-    assert error.trouble is trouble
+    assert error.fault is fault
     assert str(tmp_path) in str(error)
-    assert trouble.value in str(error)
+    assert fault.value in str(error)
     assert "\n" not in str(error)
 
 
@@ -306,9 +306,9 @@ def test_a_name_with_a_colon_is_no_protocol(tmp_path, clip, monkeypatch):
 def test_a_device_that_is_not_there_may_come_back():
     with pytest.raises(SourceLost) as caught:
         next(source("/dev/video97", live=True)(CancelToken()))
-    assert caught.value.trouble is SourceFault.NOT_FOUND
+    assert caught.value.fault is SourceFault.NOT_FOUND
 
 
 def test_a_file_without_packets_is_not_looped_for_ever(tmp_path):
     empty = truncated(video_clip(tmp_path / "a.mkv"), keep=0.02)
-    assert fails(source(empty, loop=True)).trouble in (SourceFault.NO_VIDEO, SourceFault.DAMAGED)
+    assert fails(source(empty, loop=True)).fault in (SourceFault.NO_VIDEO, SourceFault.DAMAGED)
