@@ -1,18 +1,20 @@
-"""One camera: from its settings to a pipeline."""
+"""The runtime of one camera: its parts, its pipeline, and what they report.
+
+Source, packet ring, recorder, live view and statistics are made once and outlive a failure. The
+pipeline with its stages, links and threads is made anew for each run.
+"""
 
 import contextlib
+import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Final
 
 from streamer.alarm.event import Event
 from streamer.alarm.policy import Alarm
-from streamer.config import CameraSettings, Config
-from streamer.core.backoff import Backoff
-from streamer.core.clock import CancelToken, Clock, MediaClock
+from streamer.core.clock import Clock
 from streamer.core.frame import Frame
-from streamer.core.packet import PacketTap
+from streamer.core.link import LinkStatistics
 from streamer.core.pipeline import (
     LinkFactory,
     Pipeline,
@@ -23,350 +25,330 @@ from streamer.core.pipeline import (
     file_links,
     live_links,
 )
-from streamer.core.redact import redact
 from streamer.evidence.alarm_recorder import AlarmRecorder, ClipSpan
-from streamer.evidence.folder import EvidenceFolder, Provenance, safe_name
+from streamer.evidence.folder import EvidenceFolder, Provenance
+from streamer.health.reports import CameraReport
 from streamer.recording.ring import PacketRing
 from streamer.recording.segments import SegmentRecorder
-from streamer.sinks.file import VideoFileSink
-from streamer.sinks.preview import PreviewServer
-from streamer.sinks.publish import PublishSettings, PublishSink
+from streamer.sinks.mjpeg import MjpegSink
 from streamer.sinks.status import StatusSink
-from streamer.sources.address import SourceKind, kind_of
-from streamer.sources.images import ImageFolderSource
-from streamer.sources.options import VideoOptions
-from streamer.sources.pattern import PatternSource
-from streamer.sources.reconnect import RECONNECT, REJECTED, ReconnectingSource, SourceState
-from streamer.sources.snapshot import SnapshotSource
-from streamer.sources.video import VideoSource
+from streamer.sources.reconnect import ConnectionState
 from streamer.stages.low_light import Enhance, LowLightFilter
 from streamer.stages.overlay import Overlay
 from streamer.store import Store
 
-from .detector_builder import alarm_rule, detection, look_interval_ns
+from .camera_spec import CameraSpec
+from .detector_builder import alarm_rule, detection
 from .models import Models
+from .output_builder import build_outputs
+from .source_builder import build_source, ending
 
 _NS: Final = 1_000_000_000
 _READ_AHEAD_S: Final = 20
-"""What the links of a replay hold, at a look a second."""
-
-_LOOKS_MISSED: Final = 2
-"""So many looks may be missing before an output says NO SIGNAL."""
+"""Media time that the links of a replay hold, at one sampled frame per second."""
 
 
 @dataclass(frozen=True, slots=True)
 class AppContext:
-    """What all cameras of one program share."""
+    """What all cameras of one program share: open resources, and no configuration."""
 
-    config: Config
     clock: Clock
     models: Models
     provenance: Callable[[], Provenance]
-    """What every piece of evidence says of the program: model, configuration, version."""
+    """Returns what evidence states about the program: model, configuration, version."""
 
     store: Store | None = None
-    evidence: Path | None = None
-    """Root of the evidence folders; `None` keeps none."""
+    """`None` stores no events, as in a replay."""
 
-    usual: Path | None = None
-    """Folder of what is usual at each camera; `None` keeps nothing of it."""
+    live_view: bool = False
+    """Whether cameras hold their newest frame for the web page."""
 
-    preview: PreviewServer | None = None
     on_event: Callable[[Event], None] | None = None
-    """Told of each event when it is on disk."""
-
-    on_state: Callable[[str, SourceState], None] | None = None
-    """Told of a camera's name and how its source stands, whenever that changes; never waits."""
-
-    def channels_of(self, camera: CameraSettings) -> tuple[str, ...]:
-        """Names of the channels that are told of this camera's alarms."""
-        return tuple(self.config.notify) if camera.notify is None else camera.notify
+    """Called with each event after it is on disk."""
 
 
 class CameraRuntime:
-    """One camera as the service sees it: makes its pipeline anew for each start.
+    """One camera: `run` until it ends or fails, `finish` or `stop` it, read its `report`.
+
+    `run` may be called again after a failure. All methods may be called from any thread.
 
     Args:
-        name: As in the configuration.
-        settings: Its own.
-        site: What it shares with the others.
+        spec: What the camera is made of.
+        context: What it shares with the other cameras.
     """
 
-    def __init__(self, name: str, settings: CameraSettings, site: AppContext) -> None:
-        self.name = name
-        self.folder = safe_name(name)
-        """What its recordings' folder is called."""
+    def __init__(self, spec: CameraSpec, context: AppContext) -> None:
+        self.spec = spec
+        self.name = spec.name
+        self.live = spec.live
+        """Whether a failed run is repeated; a file is not read again."""
 
-        self.live = is_live(settings)
-        self.monitor = StatusSink(name, clock=site.clock)
-        self.recorder: SegmentRecorder | None = None
-        self.trouble = ""
-        """Why no pictures come, in words; empty while they do."""
+        self.live_view = self._live_view(context)
+        """The camera's sink behind the web page; `None` if it is not shown there."""
 
-        self.alarm: Alarm | None = None
-        self._settings = settings
-        self._site = site
-
-    def pipeline(self) -> Pipeline:
-        """Source, stages, sinks and workers as the settings say."""
-        settings, site = self._settings, self._site
-        ring = self._ring() if _has_packets(settings) else None
-        overlay = Overlay(self.name, clock=site.clock, live=self._in_real_time)
-        incidents = self._incidents(ring, overlay)
-        self.alarm = self._alarm(incidents)
-        found = detection(
-            self.alarm,
-            settings,
-            site.models,
-            clock=site.clock,
-            record=incidents.record,
-            usual=None if site.usual is None else site.usual / f"{self.folder}.npz",
+        self._context = context
+        self._statistics = StatusSink(clock=context.clock)
+        outputs = spec.settings.outputs
+        self._shown = self.live_view is not None or bool(outputs.file or outputs.publish)
+        self._ring = self._packet_ring() if spec.has_packets else None
+        self._recorder = self._segment_recorder()
+        self._source = build_source(
+            spec,
+            clock=context.clock,
+            tap=self._ring,
+            every_frame=self._shown and outputs.every_frame,
         )
-        stages: dict[str, Stage] = {
-            "segment": found.look,
-            "alarm": _then(found.judge, incidents.close, found.keep),
-        }
-        sinks = self._sinks()
-        shown = len(sinks) > 1  # To somebody besides the monitor.
-        if shown and site.models.lowlight is not None and settings.enhance.enabled:
-            # Behind the alarm: evidence is what the camera sent.
-            told = settings.enhance
-            enhancer = site.models.lowlight.enhancer(strength=told.strength, denoise=told.denoise)
-            stages["enhance"] = Enhance(LowLightFilter(enhancer))
-        if shown:
-            stages["overlay"] = overlay
-        workers: dict[str, Worker] = {"clips": incidents.write_clips}
-        if ring is not None and settings.record.enabled:
-            self.recorder = SegmentRecorder(
-                ring,
-                site.config.recordings_folder / self.folder,
-                segment_s=settings.record.segment_s,
-                clock=site.clock,
-            )
-            workers["recorder"] = self.recorder
-        return Pipeline(
-            self.name,
-            self._source(ring, every_frame=shown and settings.outputs.every_frame),
-            stages,
+        self._lock = threading.Lock()
+        # All below are guarded by _lock.
+        self._pipeline: Pipeline | None = None
+        self._alarm: Alarm | None = None
+        self._links: dict[str, LinkStatistics] = {}  # Of the runs that have ended.
+        self._finished = self._stopped = False
+
+    def run(self) -> None:
+        """Run a new pipeline until the source ends, a part fails, or the camera is stopped.
+
+        Raises:
+            ExceptionGroup: With the error of each part that failed.
+        """
+        alarm, pipeline = self._build()
+        with self._lock:
+            if self._finished:
+                return
+            self._alarm, self._pipeline = alarm, pipeline
+        try:
+            pipeline.run()
+        finally:
+            with self._lock:
+                self._links = _added(self._links, pipeline.statistics())
+                self._pipeline = None
+
+    def finish(self) -> None:
+        """End the source for good; frames on their way are still processed."""
+        with self._lock:
+            self._finished = True
+            pipeline = self._pipeline
+        if pipeline is not None:
+            pipeline.finish()
+
+    def stop(self) -> None:
+        """End all parts for good, soon."""
+        with self._lock:
+            self._finished = True
+            pipeline = self._pipeline
+        if pipeline is not None:
+            pipeline.stop()
+
+    def close(self) -> None:
+        """Release what outlives the pipeline: viewers leave, the packet ring is emptied."""
+        if self.live_view is not None:
+            self.live_view.close()
+        if self._ring is not None:
+            self._ring.close()
+
+    def mark_delivered(self, alarm_id: str) -> None:
+        """Note that a delivery of this alarm was confirmed: its cool-down may begin."""
+        with self._lock:
+            alarm = self._alarm
+        if alarm is not None:
+            alarm.mark_delivered(alarm_id)
+
+    def pause_recording(self, reason: str) -> None:
+        """Record nothing while *reason* is not empty."""
+        if self._recorder is not None:
+            self._recorder.pause(reason)
+
+    def report(self) -> CameraReport:
+        """Return what the parts of this camera counted and know, over all runs."""
+        with self._lock:
+            pipeline, links = self._pipeline, self._links
+        if pipeline is not None:
+            links = _added(links, pipeline.statistics())
+        frames = self._statistics.statistics()
+        video = self._source.video.statistics() if self._source.video else None
+        connection = self._source.connection()
+        return CameraReport(
+            camera=self.name,
+            stale_after_s=self.spec.stale_after_s,
+            frames=frames.frames,
+            fps=frames.fps,
+            last_frame_ns=frames.last_frame_ns,
+            alarm=frames.alarm,
+            size=frames.size,
+            connection_since_ns=connection.since_ns if connection else None,
+            fault=self._fault(),
+            failed_attempts=connection.attempts if connection else 0,
+            connections=video.opened if video else 0,
+            packets=video.packets if video else 0,
+            damaged=video.damaged if video else 0,
+            timestamp_repairs=video.repairs.total if video else 0,
+            decoder=video.decoder if video else "",
+            links=tuple(links.values()),
+            ring=self._ring.statistics() if self._ring else None,
+            recorder=self._recorder.state() if self._recorder else None,
+        )
+
+    def _fault(self) -> str:
+        """Why the source delivers no frames; empty while it does."""
+        connection = self._source.connection()
+        if connection is None or connection.connection is ConnectionState.LIVE:
+            return ""
+        return "" if connection.fault is None else connection.fault.value
+
+    def _build(self) -> tuple[Alarm, Pipeline]:
+        """The alarm and the pipeline of the next run."""
+        spec = self.spec
+        overlay = Overlay(spec.name, clock=self._context.clock, live=spec.realtime)
+        recorder = self._alarm_recorder(overlay)
+        alarm = self._open_alarm(recorder)
+        sinks: dict[str, Sink] = {"status": self._statistics}
+        sinks |= build_outputs(spec, live_view=self.live_view)
+        workers: dict[str, Worker] = {"clips": recorder.write_clips}
+        if self._recorder is not None:
+            workers["recorder"] = self._recorder
+        return alarm, Pipeline(
+            spec.name,
+            self._camera_source(),
+            self._stages(alarm, recorder, overlay),
             sinks,
-            make_link=self._links(),
+            make_link=self._link_factory(),
             workers=workers,
         )
 
-    @property
-    def _replaying(self) -> bool:
-        return isinstance(self._site.clock, MediaClock)
+    def _stages(self, alarm: Alarm, recorder: AlarmRecorder, overlay: Overlay) -> dict[str, Stage]:
+        spec, context = self.spec, self._context
+        found = detection(
+            alarm,
+            spec.settings,
+            context.models,
+            clock=context.clock,
+            record=recorder.record,
+            usual=spec.prior_file,
+        )
+        stages: dict[str, Stage] = {
+            "segment": found.look,
+            "alarm": _then(found.judge, recorder.close, found.keep),
+        }
+        enhance = spec.settings.enhance
+        if self._shown and context.models.lowlight is not None and enhance.enabled:
+            # Behind the alarm: evidence shows what the camera sent.
+            enhancer = context.models.lowlight.enhancer(
+                strength=enhance.strength, denoise=enhance.denoise
+            )
+            stages["enhance"] = Enhance(LowLightFilter(enhancer))
+        if self._shown:
+            stages["overlay"] = overlay
+        return stages
 
-    @property
-    def _in_real_time(self) -> bool:
-        return not self._replaying and (self.live or self._settings.source.realtime)
+    def _camera_source(self) -> Source:
+        ring = self._ring
+        return (
+            self._source.source if ring is None else ending(self._source.source, ring.end_readers)
+        )
 
-    def _links(self) -> LinkFactory:
-        clock = self._site.clock
-        if not self._in_real_time:
+    def _link_factory(self) -> LinkFactory:
+        clock = self._context.clock
+        if not self.spec.realtime:
             return file_links(clock=clock)
-        budget_ns = self._settings.latency_budget_ms * 1_000_000
-        return live_links(latency_budget_ns=budget_ns, clock=clock)
+        return live_links(latency_budget_ns=self.spec.latency_budget_ns, clock=clock)
 
-    def _ring(self) -> PacketRing:
-        """Reaches back over the pre-roll, seen from a frame that is as old as it may be.
+    def _live_view(self, context: AppContext) -> MjpegSink | None:
+        if not (context.live_view and self.spec.settings.outputs.preview):
+            return None
+        return MjpegSink(
+            self.name,
+            clock=context.clock,
+            stale_after_s=self.spec.stale_after_s,
+            reason=self._fault,
+        )
 
-        A replay reads ahead of its alarm by what its links hold, at a look a second.
+    def _packet_ring(self) -> PacketRing:
+        """A ring that holds the pre-roll, counted from the oldest frame that may raise an alarm.
+
+        The source of a replay is ahead of the alarm by what the links hold.
         """
-        clip = self._settings.clip
-        behind_s = _READ_AHEAD_S if self._replaying else self._settings.latency_budget_ms / 1000
+        clip = self.spec.settings.clip
+        behind_s = _READ_AHEAD_S if self.spec.replay else self.spec.latency_budget_ns / _NS
         return PacketRing(
             max_ns=round((clip.pre_roll_s + behind_s) * _NS),
             max_bytes=round(clip.pre_roll_buffer_mb * 1e6),
         )
 
-    def _alarm(self, incidents: AlarmRecorder) -> Alarm:
-        alarm = Alarm(self.name, alarm_rule(self._settings))
-        if self._site.store is not None:
-            for recorded in self._site.store.open_alarms():
+    def _segment_recorder(self) -> SegmentRecorder | None:
+        if self._ring is None or self.spec.recordings_folder is None:
+            return None
+        return SegmentRecorder(
+            self._ring,
+            self.spec.recordings_folder,
+            segment_s=self.spec.settings.record.segment_s,
+            clock=self._context.clock,
+        )
+
+    def _alarm_recorder(self, overlay: Overlay) -> AlarmRecorder:
+        spec, context, clip = self.spec, self._context, self.spec.settings.clip
+        evidence = None
+        if spec.evidence_folder is not None:
+            evidence = EvidenceFolder(
+                spec.evidence_folder, provenance=context.provenance, draw=overlay.draw
+            )
+        return AlarmRecorder(
+            evidence=evidence,
+            store=context.store,
+            channels=spec.channels,
+            ring=self._ring,
+            span=ClipSpan(
+                pre_roll_ns=round(clip.pre_roll_s * _NS),
+                post_roll_ns=round(clip.post_roll_s * _NS),
+            ),
+            clock=context.clock,
+            on_event=self._on_event,
+        )
+
+    def _open_alarm(self, recorder: AlarmRecorder) -> Alarm:
+        """The camera's alarm; one that an earlier run left active goes on."""
+        alarm = Alarm(self.name, alarm_rule(self.spec.settings))
+        if self._context.store is not None:
+            for recorded in self._context.store.open_alarms():
                 if recorded.event.camera == self.name:
                     alarm.resume(recorded.event)
                     if recorded.evidence is not None:
-                        incidents.recover(recorded.evidence)
+                        recorder.recover(recorded.evidence)
         return alarm
 
-    def _incidents(self, ring: PacketRing | None, overlay: Overlay) -> AlarmRecorder:
-        settings, site = self._settings, self._site
-        evidence = None
-        if site.evidence is not None:
-            evidence = EvidenceFolder(site.evidence, provenance=site.provenance, draw=overlay.draw)
-        return AlarmRecorder(
-            evidence=evidence,
-            store=site.store,
-            channels=site.channels_of(settings),
-            ring=ring,
-            span=ClipSpan(
-                pre_roll_ns=round(settings.clip.pre_roll_s * _NS),
-                post_roll_ns=round(settings.clip.post_roll_s * _NS),
-            ),
-            clock=site.clock,
-            on_event=self._tell,
-        )
+    def _on_event(self, event: Event) -> None:
+        if not self.spec.channels:  # No delivery will confirm it: being on disk is enough.
+            self.mark_delivered(event.alarm_id)
+        if self._context.on_event is not None:
+            self._context.on_event(event)
 
-    def _tell(self, event: Event) -> None:
-        if self.alarm is not None and not self._site.channels_of(self._settings):
-            self.alarm.mark_delivered(event.alarm_id)  # Nobody is to be told: the disk knows.
-        if self._site.on_event is not None:
-            self._site.on_event(event)
 
-    def _sinks(self) -> dict[str, Sink]:
-        outputs, site = self._settings.outputs, self._site
-        sinks: dict[str, Sink] = {"monitor": self.monitor}
-        look_s = 1 / self._settings.detect.fps
-        stale_after_s = self._settings.latency_budget_ms / 1000 + _LOOKS_MISSED * look_s
-        if site.preview is not None and outputs.preview:
-            sinks["preview"] = site.preview.sink(
-                self.name, clock=site.clock, stale_after_s=stale_after_s, why=lambda: self.trouble
+def _added(
+    before: dict[str, LinkStatistics], now: list[LinkStatistics]
+) -> dict[str, LinkStatistics]:
+    """Counts of earlier runs plus those of a later one; depth and age are the later run's."""
+    total = dict(before)
+    for link in now:
+        earlier = before.get(link.name)
+        if earlier is not None:
+            link = replace(  # noqa: PLW2901  the same link, counted from the first run on
+                link,
+                received=earlier.received + link.received,
+                delivered=earlier.delivered + link.delivered,
+                dropped_full=earlier.dropped_full + link.dropped_full,
+                dropped_late=earlier.dropped_late + link.dropped_late,
+                discarded=earlier.discarded + link.discarded,
             )
-        if outputs.file is not None:
-            sinks["file"] = VideoFileSink(outputs.file.path, preset=outputs.file.preset)
-        if outputs.publish is not None:
-            url = outputs.publish.url.get_secret_value()
-            sinks["publish"] = PublishSink(
-                PublishSettings(
-                    camera=self.name,
-                    url=url,
-                    shown_as=redact(url),
-                    rate=outputs.publish.rate,
-                    preset=outputs.publish.preset,
-                    stale_after_s=stale_after_s,
-                )
-            )
-        return sinks
-
-    def _source(self, ring: PacketRing | None, *, every_frame: bool) -> Source:
-        source = _attempt(
-            self._settings,
-            self._site.clock,
-            tap=ring,
-            live=self.live,
-            every_frame=every_frame,
-        )
-        if self.live:
-            wait = self._settings.reconnect
-            source = ReconnectingSource(
-                source,
-                clock=self._site.clock,
-                backoff=replace(
-                    RECONNECT,
-                    initial_s=wait.initial_s,
-                    factor=wait.factor,
-                    max_delay_s=wait.max_delay_s,
-                ),
-                rejected=Backoff.constant(wait.rejected_s, jitter=REJECTED.jitter),
-                on_state=self._note,
-            )
-        return source if ring is None else _closing(source, ring)
-
-    def _note(self, state: SourceState) -> None:
-        self.trouble = "" if state.fault is None else state.fault.value
-        if self._site.on_state is not None:
-            self._site.on_state(self.name, state)
+        total[link.name] = link
+    return total
 
 
-def is_live(settings: CameraSettings) -> bool:
-    """Whether the end of the stream means a broken connection."""
-    told = settings.source.live
-    return kind(settings).live if told == "auto" else told == "always"
-
-
-def kind(settings: CameraSettings) -> SourceKind:
-    """What the camera's address leads to."""
-    told = {
-        "snapshot": SourceKind.SNAPSHOT,
-        "images": SourceKind.FOLDER,
-        "pattern": SourceKind.PATTERN,
-    }
-    return told.get(settings.source.kind) or kind_of(_address(settings))
-
-
-def _has_packets(settings: CameraSettings) -> bool:
-    return kind(settings) not in (SourceKind.SNAPSHOT, SourceKind.FOLDER, SourceKind.PATTERN)
-
-
-def _address(settings: CameraSettings) -> str:
-    return settings.source.address.get_secret_value()
-
-
-def _attempt(
-    settings: CameraSettings,
-    clock: Clock,
-    *,
-    tap: PacketTap | None,
-    live: bool,
-    every_frame: bool,
-) -> Source:
-    """The source of one address: a call is an attempt."""
-    fetch = settings.source
-    address = _address(settings)
-    interval_ns = look_interval_ns(settings)
-    password = fetch.password.get_secret_value() if fetch.password else None
-    realtime = fetch.realtime and not live and not isinstance(clock, MediaClock)
-    match kind(settings):
-        case SourceKind.PATTERN:
-            return PatternSource(clock=clock, realtime=realtime, inference_interval_ns=interval_ns)
-        case SourceKind.FOLDER:
-            rate = fetch.frame_rate or settings.detect.fps
-            return ImageFolderSource(
-                Path(address),
-                clock=clock,
-                rate=rate,
-                realtime=realtime,
-                loop=fetch.loop,
-                inference_interval_ns=interval_ns,
-            )
-        case SourceKind.SNAPSHOT:
-            return SnapshotSource(
-                address,
-                clock=clock,
-                interval_ns=round(fetch.poll_s * _NS),
-                user=fetch.user,
-                password=password,
-                timeout_s=fetch.timeout_s,
-                tls_verify=fetch.tls_verify,
-                inference_interval_ns=interval_ns,
-            )
-    options = VideoOptions(
-        transport=fetch.transport,
-        user=fetch.user,
-        password=password,
-        timeout_s=fetch.timeout_s,
-        tls_verify=fetch.tls_verify,
-        ca_file=None if fetch.ca_file is None else str(fetch.ca_file),
-        realtime=realtime,
-        loop=fetch.loop,
-        frame_rate=fetch.frame_rate,
-        inference_interval_ns=interval_ns,
-        every_frame=every_frame,
-        hwaccel=fetch.hwaccel,
-    )
-    return VideoSource(address, clock=clock, live=live, options=options, tap=tap)
-
-
-def _closing(source: Source, ring: PacketRing) -> Source:
-    """The source, which closes its ring when it ends for good."""
-
-    def run(cancel: CancelToken) -> Iterator[Frame]:
-        try:
-            yield from source(cancel)
-        finally:
-            ring.close()
-
-    return run
-
-
-def _then(stage: Stage, *done: Callable[[], None]) -> Stage:
-    """The stage, and *done* when it has ended, one after the other."""
+def _then(stage: Stage, *at_end: Callable[[], None]) -> Stage:
+    """Return the stage, which calls *at_end* one after the other when it has ended."""
 
     def run(frames: Iterator[Frame]) -> Iterator[Frame]:
-        with contextlib.ExitStack() as at_the_end:
-            for each in reversed(done):
-                at_the_end.callback(each)
+        with contextlib.ExitStack() as callbacks:
+            for callback in reversed(at_end):
+                callbacks.callback(callback)
             yield from stage(frames)
 
     return run

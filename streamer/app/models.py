@@ -2,8 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
 import structlog
 
@@ -18,6 +17,7 @@ from engines.yuv import ChromaOrder  # noqa: TC001  one place for imports
 from streamer import __version__
 from streamer.config import CameraSettings, Config
 from streamer.evidence.folder import Provenance
+from streamer.health.program_status import EngineStatus
 
 _log = structlog.get_logger(__name__)
 
@@ -40,12 +40,21 @@ class Models:
         by_planes = self.on_gpu is not None and self.on_gpu.ready
         return self.on_gpu.backend if self.on_gpu and by_planes else self.smoke.backend
 
-    def states(self) -> list[dict[str, Any]]:
-        """What each runs on at this moment and why, for scripts and the page."""
-        there = [model for model in (self.on_gpu or self.smoke, self.lowlight) if model is not None]
+    def status(self) -> list[EngineStatus]:
+        """Return what each network runs on at this moment, and why."""
+        models = [
+            model for model in (self.on_gpu or self.smoke, self.lowlight) if model is not None
+        ]
         return [
-            {"engine": model.name, "backend": model.backend, **asdict(model.state)}
-            for model in there
+            EngineStatus(
+                engine=model.name,
+                backend=model.backend,
+                device=model.state.device,
+                degraded=model.state.degraded,
+                reason=model.state.reason,
+                building=model.state.building,
+            )
+            for model in models
         ]
 
 

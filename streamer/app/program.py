@@ -1,25 +1,29 @@
-"""The whole program: what all cameras share, and the service that runs them."""
+"""The whole program that `streamer watch` runs: cameras, background services and their status."""
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime, timedelta
 from functools import partial
-from typing import Any, Final
+from typing import Final
 
 import structlog
 
+from streamer import __version__
 from streamer.alarm.event import Event
 from streamer.config import Config
 from streamer.core.clock import CancelToken, Clock, SystemClock
+from streamer.core.errors import StorageError
+from streamer.health.disk import disk_status
+from streamer.health.program_status import ProgramStatus, StatusSources, program_status
 from streamer.notify import Channel, Dispatcher, RetryPolicy, ShowsStatus
 from streamer.notify.retry import DELIVERY_BACKOFF
 from streamer.recording.retention import Retention
-from streamer.sinks.preview import PreviewServer
-from streamer.sources.reconnect import SourceState
+from streamer.sinks.mjpeg import MjpegSink
 from streamer.store import Store
 
 from .camera_runtime import AppContext, CameraRuntime
+from .camera_spec import CameraSpec, camera_specs
 from .channels import open_channels
 from .models import Models, open_models, provenance
 from .supervisor import Supervisor
@@ -27,147 +31,206 @@ from .supervisor import Supervisor
 _log = structlog.get_logger(__name__)
 
 _RETENTION_S: Final = 60.0
-"""Between two looks at the disk: at 100 Mbit/s, 750 MB are recorded in that time."""
+"""Time between two rounds of retention: 750 MB are recorded in it at 100 Mbit/s."""
+
+_STATUS_S: Final = 1.0
+"""Time between two snapshots for the channels that publish the status."""
 
 _DAY_S: Final = 86_400
 
 
-@dataclass(frozen=True, slots=True)
 class Program:
-    """What `streamer watch` runs."""
+    """Cameras and background services under one supervisor.
 
-    service: Supervisor
-    cameras: tuple[CameraRuntime, ...]
-    preview: PreviewServer | None
-    store: Store
+    Args:
+        context: What the cameras share.
+        models: The open networks.
+        store: The open event store.
+        dispatcher: Delivers events; `None` without channels.
+        config: Settings; the parts receive values of it.
+        redact: Removes secrets from errors that the status shows.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        *,
+        context: AppContext,
+        store: Store,
+        channels: list[Channel],
+        redact: Callable[[str], str],
+    ) -> None:
+        self._context = context
+        self._store = store
+        self._data_dir = config.data_dir
+        self._clock = context.clock
+        self._started_ns = context.clock.monotonic_ns()
+        self._dispatcher = self._open_dispatcher(config, channels)
+        self._publishers = [one for one in channels if isinstance(one, ShowsStatus)]
+        self.supervisor = Supervisor(clock=context.clock, redact=redact)
+        """Runs everything; cameras are added, replaced and removed through it."""
+
+        for name, work in self._services():
+            self.supervisor.add_service(name, work)
+        for spec in camera_specs(config):
+            self.supervisor.add(self.camera(spec))
+
+    def camera(self, spec: CameraSpec) -> CameraRuntime:
+        """Return a runtime for `Supervisor.add` and `replace`."""
+        return CameraRuntime(spec, self._context)
+
+    def cameras(self) -> list[CameraRuntime]:
+        """Return the cameras of this moment."""
+        found = [camera for camera, _ in self.supervisor.cameras()]
+        return [camera for camera in found if isinstance(camera, CameraRuntime)]
+
+    def live_views(self) -> dict[str, MjpegSink]:
+        """Return the cameras that the web page shows, by name."""
+        views = {camera.name: camera.live_view for camera in self.cameras()}
+        return {name: view for name, view in views.items() if view is not None}
+
+    def status(self) -> ProgramStatus:
+        """Build the status of this moment."""
+        tasks = {task.name: task for _, task in self.supervisor.cameras()}
+        backlog, outbox_error = None, ""
+        try:
+            backlog = self._store.outbox.backlog()
+        except StorageError as error:
+            outbox_error = str(error)
+        return program_status(
+            StatusSources(
+                version=__version__,
+                started_ns=self._started_ns,
+                cameras=[one.report() for one in self.cameras() if one.name in tasks],
+                tasks=tasks,
+                services=self.supervisor.services(),
+                engines=self._context.models.status(),
+                channels=self._dispatcher.status() if self._dispatcher else (),
+                backlog=backlog,
+                outbox_error=outbox_error,
+                disk=disk_status(self._data_dir),
+            ),
+            clock=self._clock,
+        )
+
+    def _services(self) -> Iterator[tuple[str, Callable[[CancelToken], None]]]:
+        if self._dispatcher is not None:
+            yield "delivery", self._dispatcher.run
+        if self._publishers:
+            yield "status", self._publish_status
+        yield "retention", self._retain
+
+    def _open_dispatcher(self, config: Config, channels: list[Channel]) -> Dispatcher | None:
+        if not channels:
+            return None
+        return Dispatcher(
+            self._store,
+            channels,
+            retry=retry_policy(config),
+            on_confirmed=self._mark_delivered,
+        )
+
+    def _mark_delivered(self, event: Event, channel: str, when: datetime) -> None:
+        del channel, when
+        for camera in self.cameras():
+            if camera.name == event.camera:
+                camera.mark_delivered(event.alarm_id)
+
+    def _publish_status(self, cancel: CancelToken) -> None:
+        """Hand every change of a camera's status to the channels that publish it."""
+        published: dict[str, Mapping[str, object]] = {}
+        while True:
+            for camera in self.status().cameras:
+                entry = camera.summary()
+                # Times are derived from the wall clock anew in each snapshot and differ slightly.
+                shown = {key: entry[key] for key in entry if not key.endswith("_utc")}
+                if published.get(camera.camera) != shown:
+                    published[camera.camera] = shown
+                    for channel in self._publishers:
+                        channel.show_status(camera.camera, entry)
+            cancel.sleep(_STATUS_S)
+
+    def _retain(self, cancel: CancelToken) -> None:
+        """Delete old recordings so that the disk does not fill, by each camera's own limits."""
+        while True:
+            for camera in self.cameras():
+                folder, settings = camera.spec.recordings_folder, camera.spec.settings.record
+                if folder is None:
+                    continue
+                retention = Retention(
+                    folder,
+                    max_age_s=settings.max_age_days * _DAY_S,
+                    max_bytes=None if settings.max_gb is None else round(settings.max_gb * 1e9),
+                    min_free_bytes=round(settings.min_free_gb * 1e9),
+                )
+                report = retention.enforce(self._clock.utc_at(self._clock.monotonic_ns()))
+                if report.deleted or report.failed:
+                    _log.info("retention", camera=camera.name, report=report.describe())
+                camera.pause_recording(report.describe() if report.must_pause else "")
+            cancel.sleep(_RETENTION_S)
 
 
 @contextmanager
 def open_program(
-    config: Config, *, on_event: Callable[[Event], None] | None = None
+    config: Config,
+    *,
+    on_event: Callable[[Event], None] | None = None,
+    redact: Callable[[str], str] = str,
+    clock: Clock | None = None,
 ) -> Iterator[Program]:
-    """Open everything that *config* asks for; closed again at the end of the block.
+    """Open everything that *config* describes; it is closed at the end of the block.
+
+    Args:
+        config: The configuration.
+        on_event: Called with each event after it is on disk.
+        redact: Removes secrets from errors that the status shows.
+        clock: Replaces the machine's clocks, for tests.
 
     Raises:
-        EngineError: The network cannot be used here.
+        EngineError: A network cannot be used here.
         StorageError: The event store cannot be used.
-        SinkError: The preview's address cannot be listened on.
+        ConfigError: A channel cannot be made of its settings.
     """
-    clock = SystemClock()
     with ExitStack() as opened:
         models = opened.enter_context(open_models(config))
-        store = opened.enter_context(Store(config.events_file))
-        cameras: list[CameraRuntime] = []
+        yield opened.enter_context(
+            program_with(config, models, on_event=on_event, redact=redact, clock=clock)
+        )
+
+
+@contextmanager
+def program_with(
+    config: Config,
+    models: Models,
+    *,
+    on_event: Callable[[Event], None] | None = None,
+    redact: Callable[[str], str] = str,
+    clock: Clock | None = None,
+) -> Iterator[Program]:
+    """As `open_program`, with networks that are open already."""
+    with Store(config.events_file) as store:
         in_alarm = {recorded.event.camera for recorded in store.open_alarms()}
-        channels = open_channels(config, in_alarm=in_alarm)
-        preview = None
-        if config.preview.enabled:
-            token = config.preview.token
-            preview = PreviewServer(
-                config.preview.host,
-                config.preview.port,
-                token=None if token is None else token.get_secret_value(),
-                status=partial(_status, cameras, models),
-            )
-            opened.callback(preview.close)
-        site = AppContext(
-            config=config,
-            clock=clock,
+        context = AppContext(
+            clock=clock or SystemClock(),
             models=models,
             provenance=partial(provenance, config, models),
             store=store,
-            evidence=config.evidence_folder,
-            usual=config.usual_folder,
-            preview=preview,
+            live_view=config.preview.enabled,
             on_event=on_event,
-            on_state=partial(_show_status, channels),
         )
-        cameras.extend(
-            CameraRuntime(name, settings, site)
-            for name, settings in config.cameras.items()
-            if settings.enabled
+        yield Program(
+            config,
+            context=context,
+            store=store,
+            channels=open_channels(config, in_alarm=in_alarm),
+            redact=redact,
         )
-        service = Supervisor(cameras, background_services=_beside(site, cameras, store, channels))
-        yield Program(service, tuple(cameras), preview, store)
-
-
-def _beside(
-    site: AppContext, cameras: list[CameraRuntime], store: Store, channels: list[Channel]
-) -> Mapping[str, Callable[[CancelToken], None]]:
-    """The work that serves all cameras."""
-    config = site.config
-    by_name = {camera.name: camera for camera in cameras}
-
-    def confirmed(event: Event, channel: str, when: datetime) -> None:
-        del channel, when
-        camera = by_name.get(event.camera)
-        if camera is not None and camera.alarm is not None:
-            camera.alarm.mark_delivered(event.alarm_id)
-
-    work: dict[str, Callable[[CancelToken], None]] = {}
-    if config.notify:
-        dispatcher = Dispatcher(
-            store,
-            channels,
-            retry=retry_policy(config),
-            on_confirmed=confirmed,
-        )
-        work["delivery"] = dispatcher.run
-    if site.preview is not None:
-        work["preview"] = site.preview.serve
-    if any(settings.record.enabled for settings in config.cameras.values()):
-        work["retention"] = partial(_retain, config, cameras, site.clock)
-    return work
 
 
 def retry_policy(config: Config) -> RetryPolicy:
-    """How undelivered events are tried again."""
+    """Return how failed deliveries are retried."""
     retry = config.retry
     return RetryPolicy(
         replace(DELIVERY_BACKOFF, initial_s=retry.initial_s, max_delay_s=retry.max_delay_s),
         give_up_after=timedelta(days=retry.give_up_after_days),
     )
-
-
-def _retain(
-    config: Config, cameras: list[CameraRuntime], clock: Clock, cancel: CancelToken
-) -> None:
-    """Keep the disk from filling up, by each recording camera's own limits."""
-    rules = {
-        camera.name: Retention(
-            config.recordings_folder / camera.folder,
-            max_age_s=settings.max_age_days * _DAY_S,
-            max_bytes=None if settings.max_gb is None else round(settings.max_gb * 1e9),
-            min_free_bytes=round(settings.min_free_gb * 1e9),
-        )
-        for camera in cameras
-        if (settings := config.cameras[camera.name].record).enabled
-    }
-    while True:
-        for camera in cameras:
-            if camera.name not in rules:
-                continue
-            report = rules[camera.name].enforce(clock.utc_at(clock.monotonic_ns()))
-            if report.deleted or report.failed:
-                _log.info("retention", camera=camera.name, report=report.describe())
-            if camera.recorder is not None and report.must_pause:
-                camera.recorder.pause(report.describe())
-            elif camera.recorder is not None:
-                camera.recorder.resume()
-        cancel.sleep(_RETENTION_S)
-
-
-def _show_status(channels: list[Channel], camera: str, state: SourceState) -> None:
-    """Tell the channels that show more than alarms how a camera stands."""
-    for channel in channels:
-        if isinstance(channel, ShowsStatus):
-            why = "" if state.fault is None else state.fault.value
-            channel.show_status(camera, {"state": state.connection.value, "why": why})
-
-
-def _status(cameras: list[CameraRuntime], models: Models) -> dict[str, Any]:
-    return {
-        "cameras": [{**camera.monitor.status().as_json(), "trouble": camera.trouble}
-                    for camera in cameras],
-        "engines": models.states(),
-    }  # fmt: skip

@@ -1,4 +1,4 @@
-"""A recording through the very same parts as a camera, on a clock that is its media time.
+"""Replay: a recording through the same parts as a camera, on a clock that is its media time.
 
 The same file and configuration give byte-equal events, however fast the machine is.
 """
@@ -12,32 +12,32 @@ from pathlib import Path
 from typing import Final
 
 from streamer.alarm.event import Event, EventKind
-from streamer.config import CameraSettings, Config
-from streamer.config.camera import FileOutput, OutputSettings, RecordSettings
-from streamer.config.values import Address
+from streamer.config import Config
 from streamer.core.clock import MediaClock
 
 from .camera_runtime import AppContext, CameraRuntime
+from .camera_spec import replay_spec
 from .models import Models, provenance
 
 EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
-"""Where wall time begins in a replay unless told: the times shown are then those of the file."""
+"""Default wall time of the first frame: the times shown are then those of the file."""
 
 
 @dataclass(frozen=True, slots=True)
 class ReplaySummary:
-    """What a replay did."""
+    """Counts and durations of a replay."""
 
     frames: int
-    """Pictures that were looked at."""
+    """Frames that reached the end of the pipeline: the sampled ones, or every frame."""
 
     media_seconds: float
     wall_seconds: float
     raised: int
+    """Alarms."""
 
     @property
     def speed(self) -> float:
-        """Times faster than real time."""
+        """Media time per wall time."""
         return self.media_seconds / self.wall_seconds if self.wall_seconds else 0.0
 
 
@@ -53,18 +53,18 @@ def replay(
     every_frame: bool = False,
     start: datetime = EPOCH,
 ) -> ReplaySummary:
-    """Run *file* through the settings of *camera*; nothing is stored and nobody is told.
+    """Run *file* with the settings of *camera*; no event is stored or delivered.
 
     Args:
         file: A video, or a folder of images.
         config: Holds the camera.
-        camera: Whose settings are used.
-        models: The networks.
-        on_event: Told of every event, in order.
-        evidence: Root for evidence; `None` keeps none.
-        overlay: Video of the pictures that were looked at, drawn on; `None` makes none.
-        every_frame: Put every frame into that video.
-        start: Wall time of the first picture, aware.
+        camera: Name of the camera whose settings are used.
+        models: The open networks.
+        on_event: Called with every event, in order.
+        evidence: Root of the evidence folders; `None` writes none.
+        overlay: MP4 file for the sampled frames with the overlay; `None` writes none.
+        every_frame: Write every frame to that file instead of the sampled ones.
+        start: Wall time of the first frame, aware.
 
     Raises:
         ExceptionGroup: With the error of each part that failed; of `SourceError` if the file
@@ -73,50 +73,29 @@ def replay(
     clock = MediaClock(start)
     raised = 0
 
-    def tell(event: Event) -> None:
+    def count(event: Event) -> None:
         nonlocal raised
         raised += event.kind is EventKind.RAISED
         on_event(event)
 
-    site = AppContext(
-        config=config,
-        clock=clock,
-        models=models,
-        provenance=partial(provenance, config, models),
-        evidence=evidence,
-        on_event=tell,
+    context = AppContext(
+        clock=clock, models=models, provenance=partial(provenance, config, models), on_event=count
     )
-    settings = _as_recording(config.cameras[camera], file, overlay, every_frame=every_frame)
-    built = CameraRuntime(camera, settings, site)
+    spec = replay_spec(
+        camera,
+        config.cameras[camera],
+        file,
+        evidence=evidence,
+        overlay=overlay,
+        every_frame=every_frame,
+    )
+    runtime = CameraRuntime(spec, context)
     began = time.perf_counter()
-    built.pipeline().run()
+    runtime.run()
+    runtime.close()
     return ReplaySummary(
-        frames=built.monitor.status().frames,
+        frames=runtime.report().frames,
         media_seconds=clock.monotonic_ns() / 1e9,
         wall_seconds=time.perf_counter() - began,
         raised=raised,
-    )
-
-
-def _as_recording(
-    settings: CameraSettings, file: str, overlay: Path | None, *, every_frame: bool
-) -> CameraSettings:
-    """The settings of a camera for a file in its place."""
-    source = settings.source.model_copy(
-        update={
-            "address": Address(file),
-            "kind": "auto",
-            "live": "never",
-            "realtime": False,
-            "loop": False,
-        }
-    )
-    drawn = None if overlay is None else FileOutput(path=overlay)
-    return settings.model_copy(
-        update={
-            "source": source,
-            "outputs": OutputSettings(file=drawn, preview=False, every_frame=every_frame),
-            "record": RecordSettings(),
-            "notify": (),
-        }
     )

@@ -1,186 +1,343 @@
-"""Many cameras at once: start, restart with growing pauses, health, and an orderly end.
+"""The supervisor: runs cameras and background services, and restarts what fails.
 
-A failed camera is started again; it never takes another one down. What all cameras share
-(delivery, retention, the preview) runs beside them and ends after them.
+A failure never affects another camera. Cameras are added, replaced and removed while the others
+run. Background services (delivery, retention, the web server) end after the last camera.
 """
 
-import itertools
 import threading
-import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+import traceback
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from typing import Final, Protocol
 
 import structlog
 
 from streamer.core.backoff import Backoff, FailureCounter
-from streamer.core.clock import CancelToken
+from streamer.core.clock import CancelToken, Clock, SystemClock
 from streamer.core.errors import Cancelled
-from streamer.core.pipeline import Pipeline
+from streamer.health.reports import ErrorReport, TaskPhase, TaskReport
 
 _log = structlog.get_logger(__name__)
 
 _RESTART: Final = Backoff(initial_s=1.0, max_delay_s=30.0, reset_after_s=60.0)
-"""Delays before a camera that failed starts again. Arbitrary."""
+"""Delays before a restart. A task that has run for a minute is healthy: its next failure begins a
+new series. Arbitrary."""
 
 _GRACE_S: Final = 10.0
-"""What `finish` gives the parts to end by themselves before they are stopped."""
+"""How long parts may take to end by themselves after `finish` or `remove`."""
 
 
 class Camera(Protocol):
-    """What the service must know of a camera; `build` makes them."""
+    """What the supervisor needs of a camera; `camera_runtime.CameraRuntime` is one."""
 
     name: str
     live: bool
-    """Whether the camera is started again when it fails. A file is not."""
+    """Whether the camera is started again after a failure. A file is not."""
 
-    def pipeline(self) -> Pipeline:
-        """A fresh pipeline, ready to run."""
+    def run(self) -> None:
+        """Run until the camera ends or fails; may be called again after a failure."""
+        ...
+
+    def finish(self) -> None:
+        """Make `run` return after the frames on their way are processed. It never runs again."""
+        ...
+
+    def stop(self) -> None:
+        """Make `run` return soon. It never runs again."""
+        ...
+
+    def close(self) -> None:
+        """Release what outlives a run."""
         ...
 
 
-@dataclass(frozen=True, slots=True)
-class Failure:
-    """Why a camera does not run, and since how many tries."""
-
-    message: str
-    tries: int
-
-
 class Supervisor:
-    """Runs cameras until they end or somebody stops them.
+    """Runs cameras until they end or are stopped.
 
     Args:
-        cameras: Each runs in threads of its own.
-        beside: Shared work by name; each returns soon after its `CancelToken` is set. It is started
-            again when it fails: a delivery that died in silence would lose alarms.
+        services: Background services by name. Each returns soon after its `CancelToken` is set,
+            and is started again when it fails: a delivery that ends in silence would lose alarms.
+        clock: Gives the times of the reports.
+        redact: Removes secrets from error messages and tracebacks.
     """
 
     def __init__(
         self,
-        cameras: Sequence[Camera],
+        cameras: Iterable[Camera] = (),
         *,
-        background_services: Mapping[str, Callable[[CancelToken], None]],
+        services: Mapping[str, Callable[[CancelToken], None]] | None = None,
+        clock: Clock | None = None,
+        redact: Callable[[str], str] = str,
     ) -> None:
-        self._cameras = cameras
-        self._beside = background_services
-        self._finish = CancelToken()
-        self._beside_stop = CancelToken()
-        self._guard = threading.Lock()
-        # All below are guarded by _guard.
-        self._running: dict[str, Pipeline] = {}
-        self._failures: dict[str, Failure] = {}
+        self._clock = clock or SystemClock()
+        self._redact = redact
+        self._services_stop = CancelToken()
+        self._changed = threading.Condition()
+        # All below are guarded by _changed.
+        self._services: dict[str, _Task] = {}
+        self._cameras: dict[str, tuple[Camera, _Task]] = {}
         self._errors: list[Exception] = []
+        self._running = self._finishing = False
+        self._replacing = 0
+        for name, work in (services or {}).items():
+            self.add_service(name, work)
+        for camera in cameras:
+            self.add(camera)
 
-    def run(self) -> None:
-        """Run until every camera has ended.
+    def add_service(self, name: str, work: Callable[[CancelToken], None]) -> None:
+        """Add a background service before `run`."""
+        self._services[name] = self._task(
+            name, partial(work, self._services_stop), self._services_stop, restart=True
+        )
+
+    def add(self, camera: Camera) -> None:
+        """Add a camera; it starts at once when the supervisor runs.
 
         Raises:
-            ExceptionGroup: With what ended the cameras that are not started again.
+            ValueError: A camera of this name is there already.
+            RuntimeError: The supervisor is ending.
         """
-        cameras = [
-            self._thread(
-                camera.name, partial(self._run_camera, camera), self._finish, again=camera.live
-            )
-            for camera in self._cameras
-        ]
-        background_services = [
-            self._thread(name, partial(work, self._beside_stop), self._beside_stop, again=True)
-            for name, work in self._beside.items()
-        ]
-        for thread in (*background_services, *cameras):
-            thread.start()
-        for thread in cameras:
-            thread.join()
-        self._beside_stop.set()
-        for thread in background_services:
-            thread.join()
+        with self._changed:
+            if camera.name in self._cameras:
+                raise ValueError(f"there is a camera {camera.name!r} already")
+            if self._finishing:
+                raise RuntimeError(f"camera {camera.name!r} not added: the program is ending")
+            task = self._task(camera.name, camera.run, CancelToken(), restart=camera.live)
+            self._cameras[camera.name] = camera, task
+            if self._running:
+                task.start()
+
+    def remove(self, name: str) -> None:
+        """End a camera and wait for it; the other cameras are not affected.
+
+        Its frames on their way are processed; after a grace period it is stopped.
+
+        Raises:
+            KeyError: There is no camera of this name.
+        """
+        with self._changed:
+            camera, task = self._cameras[name]
+        task.cancel.set()
+        camera.finish()
+        if not task.join(_GRACE_S):
+            camera.stop()
+            task.join(None)
+        camera.close()
+        with self._changed:
+            self._cameras.pop(name, None)
+            self._changed.notify_all()
+
+    def replace(self, camera: Camera) -> None:
+        """Remove the camera of the same name, if there is one, and add this one."""
+        with self._changed:
+            known = camera.name in self._cameras
+            self._replacing += 1
+        try:
+            if known:
+                self.remove(camera.name)
+            self.add(camera)
+        finally:
+            with self._changed:
+                self._replacing -= 1
+                self._changed.notify_all()
+
+    def run(self) -> None:
+        """Run until no camera is left that runs.
+
+        Raises:
+            ExceptionGroup: With the failures of cameras that are not started again.
+        """
+        with self._changed:
+            self._running = True
+            tasks = [*self._services.values(), *(task for _, task in self._cameras.values())]
+            for task in tasks:
+                task.start()
+            self._changed.wait_for(self._is_over)
+            cameras = list(self._cameras.values())
+        for camera, task in cameras:
+            task.join(None)
+            camera.close()
+        self._services_stop.set()
+        for service in self._services.values():
+            service.join(None)
         if self._errors:
-            raise ExceptionGroup("not everything ended well", self._errors)
+            raise ExceptionGroup("not all cameras ended without an error", self._errors)
 
     def finish(self) -> None:
-        """End every source and let what is on its way arrive; stop what takes too long."""
-        if self._finish.is_set():
-            return
-        self._finish.set()
-        for pipeline in self._pipelines():
-            pipeline.finish()
+        """End every source and process the frames on their way; stop what takes too long."""
+        with self._changed:
+            if self._finishing:
+                return
+            self._finishing = True
+        for camera, task in self._all_cameras():
+            task.cancel.set()
+            camera.finish()
         grace = threading.Timer(_GRACE_S, self.stop)
         grace.name = "grace"
         grace.start()
-        self._beside_stop.on_cancel(grace.cancel)
+        self._services_stop.on_cancel(grace.cancel)
 
     def stop(self) -> None:
         """End everything soon. From any thread, any number of times."""
-        self._finish.set()
-        for pipeline in self._pipelines():
-            pipeline.stop()
+        with self._changed:
+            self._finishing = True
+        for camera, task in self._all_cameras():
+            task.cancel.set()
+            camera.stop()
 
-    def call(self, what: Callable[[], None]) -> None:
-        """Run `finish` or `stop` from a signal handler, which may interrupt whoever holds locks."""
-        threading.Thread(target=what, name="signal").start()
+    def call(self, method: Callable[[], None]) -> None:
+        """Run `finish` or `stop` from a signal handler, which may interrupt a holder of locks."""
+        threading.Thread(target=method, name="signal").start()
 
-    def failures(self) -> dict[str, Failure]:
-        """What failed and waits to be started again, by the name of camera or shared work."""
-        with self._guard:
-            return dict(self._failures)
+    def cameras(self) -> list[tuple[Camera, TaskReport]]:
+        """Return all cameras with their reports, in the order in which they were added."""
+        return [(camera, task.report()) for camera, task in self._all_cameras()]
 
-    def _pipelines(self) -> list[Pipeline]:
-        with self._guard:
-            return list(self._running.values())
+    def services(self) -> list[TaskReport]:
+        """Return the reports of the background services."""
+        return [task.report() for task in self._services.values()]
 
-    def _run_camera(self, camera: Camera) -> None:
-        pipeline = camera.pipeline()
-        with self._guard:
-            self._running[camera.name] = pipeline
-            self._failures.pop(camera.name, None)
-        if self._finish.is_set():  # `finish` came before it could see this pipeline.
-            pipeline.finish()
-        try:
-            pipeline.run()
-        finally:
-            with self._guard:
-                del self._running[camera.name]
+    def _all_cameras(self) -> "list[tuple[Camera, _Task]]":
+        with self._changed:
+            return list(self._cameras.values())
 
-    def _thread(
-        self, name: str, work: Callable[[], None], until: CancelToken, *, again: bool
-    ) -> threading.Thread:
-        return threading.Thread(
-            target=self._keep_running, args=(name, work, until), kwargs={"again": again}, name=name
-        )
+    def _is_over(self) -> bool:
+        return not self._replacing and all(task.over for _, task in self._cameras.values())
 
-    def _keep_running(
-        self, name: str, work: Callable[[], None], until: CancelToken, *, again: bool
+    def _task(
+        self, name: str, work: Callable[[], None], cancel: CancelToken, *, restart: bool
+    ) -> "_Task":
+        return _Task(
+            name, work, cancel, restart=restart, clock=self._clock, redact=self._redact,
+            on_end=self._ended,
+        )  # fmt: skip
+
+    def _ended(self, error: Exception | None) -> None:
+        with self._changed:
+            if error is not None:
+                self._errors.append(error)
+            self._changed.notify_all()
+
+
+class _Task:
+    """One thread that runs *work* to its end and, where it may, again after each failure.
+
+    The delays before a restart are those of `_RESTART`.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        work: Callable[[], None],
+        cancel: CancelToken,
+        *,
+        restart: bool,
+        clock: Clock,
+        redact: Callable[[str], str],
+        on_end: Callable[[Exception | None], None],
     ) -> None:
-        """Run *work* to its end; where it fails, run it *again* with growing pauses."""
+        self.cancel = cancel
+        """Ends the pauses, and with them the restarts."""
+
+        self.over = False
+        """Whether the task has ended for good."""
+
+        self._name = name
+        self._work = work
+        self._restart = restart
+        self._clock = clock
+        self._redact = redact
+        self._on_end = on_end
+        self._thread = threading.Thread(target=self._run, name=name)
+        self._lock = threading.Lock()
+        # All below are guarded by _lock.
+        self._phase = TaskPhase.RUNNING
+        self._since_ns = clock.monotonic_ns()
+        self._restarts = 0
+        self._failing_since_ns: int | None = None
+        self._last_error: ErrorReport | None = None
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def join(self, timeout_s: float | None) -> bool:
+        """Wait for the end; returns whether it came in time. Returns at once before `start`."""
+        if self._thread.ident is None:
+            return True
+        self._thread.join(timeout_s)
+        return not self._thread.is_alive()
+
+    def report(self) -> TaskReport:
+        with self._lock:
+            failing_since_ns = self._failing_since_ns
+            if self._phase is TaskPhase.RUNNING and self._is_healthy():
+                failing_since_ns = None
+            return TaskReport(
+                name=self._name,
+                phase=self._phase,
+                since_ns=self._since_ns,
+                restarts=self._restarts,
+                failing_since_ns=failing_since_ns,
+                last_error=self._last_error,
+            )
+
+    def _run(self) -> None:
+        error = self._run_to_the_end()
+        with self._lock:
+            self._phase = TaskPhase.ENDED if error is None else TaskPhase.FAILED
+            self._since_ns = self._clock.monotonic_ns()
+        self.over = True
+        self._on_end(error)
+
+    def _run_to_the_end(self) -> Exception | None:
+        """Run and restart; returns the error of a task that is not restarted."""
         failures = FailureCounter(_RESTART)
-        for tries in itertools.count(1):
-            began_ns = time.monotonic_ns()
+        while True:
+            self._enter(TaskPhase.RUNNING)
             try:
-                return work()
+                self._work()
             except Cancelled:
                 return None
-            except Exception as error:  # noqa: BLE001  one failure is not the others'
-                if not again:
-                    with self._guard:
-                        self._errors.append(error)
-                    return None
-                failures.note_success((time.monotonic_ns() - began_ns) / 1e9)
-                pause_s = failures.delay_s()
-                message = one_line(error)
-                _log.error("failed", part=name, error=message, again_in_s=pause_s)
-                with self._guard:
-                    self._failures[name] = Failure(message, tries)
+            except Exception as error:  # noqa: BLE001  any failure of any part ends here
+                message = self._note(error, failures)
+                if not self._restart:
+                    _log.error("failed", part=self._name, error=message)
+                    return error
+                delay_s = failures.delay_s()
+                _log.error("failed", part=self._name, error=message, restart_in_s=delay_s)
+            else:
+                return None
+            self._enter(TaskPhase.BACKOFF)
             try:
-                until.sleep(pause_s)
+                self.cancel.sleep(delay_s)
             except Cancelled:
                 return None
-        return None
+            with self._lock:
+                self._restarts += 1
+
+    def _enter(self, phase: TaskPhase) -> None:
+        with self._lock:
+            self._phase, self._since_ns = phase, self._clock.monotonic_ns()
+
+    def _note(self, error: Exception, failures: FailureCounter) -> str:
+        """Remember a failure, which may begin a new series, and return its message."""
+        message = self._redact(one_line(error))
+        text = self._redact("".join(traceback.format_exception(error)))
+        now_ns = self._clock.monotonic_ns()
+        with self._lock:
+            failures.note_success((now_ns - self._since_ns) / 1e9)
+            if failures.count == 0:
+                self._failing_since_ns = now_ns
+            self._last_error = ErrorReport(message, text, now_ns)
+        return message
+
+    def _is_healthy(self) -> bool:
+        """Whether the present run has lasted long enough. The lock is held."""
+        return self._clock.monotonic_ns() - self._since_ns >= _RESTART.reset_after_s * 1e9
 
 
 def one_line(error: BaseException) -> str:
-    """The first cause, with the notes that say where, on one line."""
+    """Return the first cause on one line, with the notes that name the failed part."""
     while isinstance(error, BaseExceptionGroup):
         error = error.exceptions[0]
     text = " ".join(str(error).split()) or type(error).__name__

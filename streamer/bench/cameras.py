@@ -16,11 +16,11 @@ from functools import partial
 from typing import Any, Final
 
 from streamer.app.camera_runtime import AppContext, CameraRuntime
+from streamer.app.camera_spec import camera_specs
 from streamer.app.models import open_models, provenance
 from streamer.config import Config
 from streamer.core import log
 from streamer.core.clock import SystemClock
-from streamer.core.pipeline import Pipeline
 from streamer.store import Store
 
 from .fixtures import clip, folder, resident_mb
@@ -112,19 +112,14 @@ def _in_a_process_of_its_own(path: str, count: int, network: str) -> _Round:
 def _round(path: str, count: int, network: str) -> _Round:
     config = _config(path, count, network)
     with open_models(config) as models, Store(folder() / "events.sqlite") as store:
-        site = AppContext(
-            config=config,
+        context = AppContext(
             clock=SystemClock(),
             models=models,
             provenance=partial(provenance, config, models),
             store=store,
-            evidence=folder(),
         )
-        cameras = [CameraRuntime(name, one, site) for name, one in config.cameras.items()]
-        pipelines = [camera.pipeline() for camera in cameras]
-        threads = [
-            threading.Thread(target=pipeline.run, name=pipeline.name) for pipeline in pipelines
-        ]
+        cameras = [CameraRuntime(spec, context) for spec in camera_specs(config)]
+        threads = [threading.Thread(target=camera.run, name=camera.name) for camera in cameras]
         for thread in threads:
             thread.start()
             time.sleep(_WARM_S / 2 / count)  # Cameras do not send their key frames all at once.
@@ -136,18 +131,18 @@ def _round(path: str, count: int, network: str) -> _Round:
         looks = (_looks(cameras) - has_fresh_result) / (count * span_s)
         used = (time.process_time() - cpu) / span_s
         memory = resident_mb()
-        result = _summary(pipelines, count, min(1.0, looks), used, memory)
-        for pipeline in pipelines:
-            pipeline.stop()
+        result = _summary(cameras, count, min(1.0, looks), used, memory)
+        for camera in cameras:
+            camera.stop()
         for thread in threads:
             thread.join()
     return result
 
 
 def _summary(
-    pipelines: Sequence[Pipeline], count: int, looks: float, cpu: float, memory: float
+    cameras: Sequence[CameraRuntime], count: int, looks: float, cpu: float, memory: float
 ) -> _Round:
-    links = [link for pipeline in pipelines for link in pipeline.statistics()]
+    links = [link for camera in cameras for link in camera.report().links]
     return _Round(
         cameras=count,
         looks=looks,
@@ -160,7 +155,7 @@ def _summary(
 
 
 def _looks(cameras: Sequence[CameraRuntime]) -> int:
-    return sum(camera.monitor.status().frames for camera in cameras)
+    return sum(camera.report().frames for camera in cameras)
 
 
 def _config(path: str, count: int, network: str) -> Config:

@@ -3,7 +3,7 @@
 import signal
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -29,30 +29,42 @@ def watch(
 ) -> None:
     """Watch cameras: the first Ctrl-C lets what is on its way arrive, a second one stops."""
     from streamer.app.program import open_program
+    from streamer.web.server import WebServer
 
     loaded = configuration(files or [], source=source)
-    out = output.current()
-    with open_program(loaded.config, on_event=show_event) as program:
-        names = ", ".join(camera.name for camera in program.cameras)
-        out.note(f"watching {names}; alarms and evidence in {loaded.config.data_dir}")
-        if program.preview is not None:
-            out.note(f"preview at {program.preview.url}")
-        with _ended_by_signals(program.service):
-            program.service.run()
+    config, out = loaded.config, output.current()
+    with ExitStack() as opened:
+        program = opened.enter_context(open_program(config, on_event=show_event, redact=out.redact))
+        names = ", ".join(camera.name for camera in program.cameras())
+        out.note(f"watching {names}; alarms and evidence in {config.data_dir}")
+        if config.preview.enabled:
+            token = config.preview.token
+            web = WebServer(
+                config.preview.host,
+                config.preview.port,
+                token=None if token is None else token.get_secret_value(),
+                status=program.status,
+                cameras=program.live_views,
+            )
+            opened.callback(web.close)
+            program.supervisor.add_service("web", web.serve)
+            out.note(f"preview at {web.url}")
+        with _ended_by_signals(program.supervisor):
+            program.supervisor.run()
 
 
 @contextmanager
-def _ended_by_signals(service: "Supervisor") -> Iterator[None]:
-    """The first SIGINT or SIGTERM finishes the service, the next one stops it."""
-    asked = threading.Event()
+def _ended_by_signals(supervisor: "Supervisor") -> Iterator[None]:
+    """The first SIGINT or SIGTERM finishes the supervisor, the next one stops it."""
+    signalled = threading.Event()
 
     def end(number: int, frame: object) -> None:
         del number, frame
         # A handler runs between two lines of the main thread, which may hold the locks that
         # ending needs: another thread takes them.
-        what = service.stop if asked.is_set() else service.finish
-        asked.set()
-        service.call(what)
+        method = supervisor.stop if signalled.is_set() else supervisor.finish
+        signalled.set()
+        supervisor.call(method)
 
     before = {number: signal.signal(number, end) for number in (signal.SIGINT, signal.SIGTERM)}
     try:

@@ -1,74 +1,57 @@
-"""The monitor sink: what people may know of a camera at this moment."""
+"""The status sink: figures of a camera's newest frames, for the program status."""
 
 import threading
 from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from datetime import datetime
-from typing import Any, Final
+from typing import Final
 
 from streamer.core.clock import Clock
 from streamer.core.frame import AlarmState, Frame
 
 _NS: Final = 1_000_000_000
-_RATE_OVER: Final = 30
-"""Frames over which the rate is taken."""
+_FPS_FRAMES: Final = 30
+"""Frames over which `fps` is measured."""
 
 
 @dataclass(frozen=True, slots=True)
-class CameraStatus:
-    """A snapshot."""
+class FrameStatistics:
+    """A consistent snapshot."""
 
-    camera: str
     frames: int
-    """Since the program started."""
+    """Since the program started, over all restarts of the pipeline."""
 
-    rate: float
-    """Frames a second, lately; falls towards 0 while none come."""
+    fps: float
+    """Frames per second, recent; falls towards 0 while none arrive."""
 
-    last_utc: datetime | None
-    """Wall time of the newest picture."""
-
-    age_s: float | None
-    """How old that is."""
+    last_frame_ns: int | None
+    """Arrival of the newest frame by `Clock.monotonic_ns`."""
 
     alarm: AlarmState
-    size: tuple[int, int] | None
-    """(height, width)"""
+    """Of the newest frame that was judged."""
 
-    def as_json(self) -> dict[str, Any]:
-        """For scripts."""
-        return {
-            "camera": self.camera,
-            "frames": self.frames,
-            "rate": round(self.rate, 2),
-            "last_utc": self.last_utc and self.last_utc.isoformat(timespec="milliseconds"),
-            "age_s": None if self.age_s is None else round(self.age_s, 3),
-            "alarm": self.alarm.value,
-            "size": self.size,
-        }
+    size: tuple[int, int] | None
+    """(height, width) of the newest frame."""
 
 
 class StatusSink:
-    """Remembers the newest frame's figures, never its picture. Outlives restarts of its camera.
+    """Counts frames and remembers the newest one's figures. It outlives restarts of the pipeline.
 
     Args:
-        camera: Its name.
-        clock: Tells ages.
+        clock: Measures ages.
     """
 
-    def __init__(self, camera: str, *, clock: Clock) -> None:
-        self._camera = camera
+    def __init__(self, *, clock: Clock) -> None:
         self._clock = clock
         self._lock = threading.Lock()
         # All below are guarded by _lock.
         self._frames = 0
-        self._arrivals: deque[int] = deque(maxlen=_RATE_OVER)
+        self._arrivals: deque[int] = deque(maxlen=_FPS_FRAMES)
         self._alarm = AlarmState.IDLE
         self._size: tuple[int, int] | None = None
 
     def __call__(self, frames: Iterator[Frame]) -> None:
-        """Take note of every frame."""
+        """Count every frame."""
         for frame in frames:
             with self._lock:
                 self._frames += 1
@@ -77,25 +60,22 @@ class StatusSink:
                 if frame.alarm_status is not None:
                     self._alarm = frame.alarm_status.state
 
-    def status(self) -> CameraStatus:
-        """A consistent snapshot, from any thread."""
+    def statistics(self) -> FrameStatistics:
+        """Return a consistent snapshot, from any thread."""
         with self._lock:
-            arrivals, now_ns = list(self._arrivals), self._clock.monotonic_ns()
-            last_ns = arrivals[-1] if arrivals else None
-            return CameraStatus(
-                camera=self._camera,
+            arrivals = list(self._arrivals)
+            return FrameStatistics(
                 frames=self._frames,
-                rate=_rate(arrivals, now_ns),
-                last_utc=None if last_ns is None else self._clock.utc_at(last_ns),
-                age_s=None if last_ns is None else (now_ns - last_ns) / _NS,
+                fps=_fps(arrivals, self._clock.monotonic_ns()),
+                last_frame_ns=arrivals[-1] if arrivals else None,
                 alarm=self._alarm,
                 size=self._size,
             )
 
 
-def _rate(arrivals: Sequence[int], now_ns: int) -> float:
-    """Arrivals a second; falls once the next one is overdue."""
-    if len(arrivals) < 2:  # noqa: PLR2004  one picture has no rate
+def _fps(arrivals: Sequence[int], now_ns: int) -> float:
+    """Arrivals per second; falls once the next arrival is overdue."""
+    if len(arrivals) < 2:  # noqa: PLR2004  one frame has no rate
         return 0.0
-    came = (len(arrivals) - 1) / max(1, arrivals[-1] - arrivals[0])
-    return _NS * min(came, len(arrivals) / max(1, now_ns - arrivals[0]))
+    measured = (len(arrivals) - 1) / max(1, arrivals[-1] - arrivals[0])
+    return _NS * min(measured, len(arrivals) / max(1, now_ns - arrivals[0]))

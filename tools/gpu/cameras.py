@@ -26,6 +26,7 @@ from engines.smoke.zoom_verification import WINDOW
 from gpu import runtimes
 from gpu.material import RATE, watch_clip
 from streamer.app.camera_runtime import AppContext, CameraRuntime
+from streamer.app.camera_spec import camera_specs
 from streamer.app.models import Models, open_models, provenance
 from streamer.config import Config
 from streamer.core import log
@@ -39,7 +40,6 @@ if TYPE_CHECKING:
     from engines.registry import RegistryEntry
     from gpu.runtimes import Inputs
     from gpu.sections import Options, ResultLog
-    from streamer.core.pipeline import Pipeline
 
 STEPS = (8, 16, 32, 50, 64, 96, 128, 160, 192, 224, 256)
 LOOKS_PER_S = 5
@@ -186,11 +186,11 @@ def _round(
         config = _config(options, folder, network, count, decoder)
         opened = _programs_own(config) if engine is None else _stand_in(engine, count)
         with opened as models, Store(folder / "events.sqlite") as store:
-            site = AppContext(
-                config=config, clock=SystemClock(), models=models, store=store, evidence=folder,
+            context = AppContext(
+                clock=SystemClock(), models=models, store=store,
                 provenance=partial(provenance, config, models),
             )  # fmt: skip
-            cameras = [CameraRuntime(name, one, site) for name, one in config.cameras.items()]
+            cameras = [CameraRuntime(spec, context) for spec in camera_specs(config)]
             return _watch(cameras, warm_s=warm_s, watched_s=watched_s)
 
 
@@ -203,9 +203,9 @@ def _programs_own(config: Config) -> Iterator[Models]:
     """
     with open_models(config) as models:
         ends = time.monotonic() + _CHANGEOVER_S
-        while late := [state for state in models.states() if state["device"] == "cpu"]:
-            if late[0]["building"] is None and late[0]["degraded"]:
-                raise DeviceUnavailable(late[0]["reason"])
+        while late := [engine for engine in models.status() if engine.device == "cpu"]:
+            if late[0].building is None and late[0].degraded:
+                raise DeviceUnavailable(late[0].reason)
             if time.monotonic() > ends:
                 raise DeviceUnavailable(f"after {_CHANGEOVER_S:.0f} s still on the CPU: {late[0]}")
             time.sleep(0.1)
@@ -224,27 +224,26 @@ def _stand_in(engine: Engine, count: int) -> Iterator[Models]:
 
 
 def _watch(cameras: Sequence[CameraRuntime], *, warm_s: float, watched_s: float) -> Round:
-    pipelines = [camera.pipeline() for camera in cameras]
-    threads = [threading.Thread(target=one.run, name=one.name) for one in pipelines]
+    threads = [threading.Thread(target=one.run, name=one.name) for one in cameras]
     try:
         for thread in threads:
             thread.start()
             time.sleep(warm_s / 2 / len(cameras))  # they do not send their key frames all at once
         time.sleep(warm_s)
-        looked, lost, cpu = _looks(cameras), _dropped(pipelines), time.process_time()
+        looked, lost, cpu = _looks(cameras), _dropped(cameras), time.process_time()
         began = time.monotonic()
         time.sleep(watched_s)
         span_s = time.monotonic() - began
         looks = (_looks(cameras) - looked) / (len(cameras) * span_s * LOOKS_PER_S)
         cores = (time.process_time() - cpu) / span_s
-        dropped = _dropped(pipelines) - lost
-        ages = [link.age for one in pipelines for link in one.statistics()]
+        dropped = _dropped(cameras) - lost
+        ages = [link.age for one in cameras for link in one.report().links]
     finally:
-        for one in pipelines:
+        for one in cameras:
             one.stop()
         for thread in threads:
             thread.join()
-    links = [link for one in pipelines for link in one.statistics()]
+    links = [link for one in cameras for link in one.report().links]
     unreported = sum(
         link.received - link.delivered - link.dropped_full - link.dropped_late
         - link.discarded - link.depth
@@ -262,12 +261,12 @@ def _watch(cameras: Sequence[CameraRuntime], *, warm_s: float, watched_s: float)
 
 
 def _looks(cameras: Sequence[CameraRuntime]) -> int:
-    return sum(camera.monitor.status().frames for camera in cameras)
+    return sum(camera.report().frames for camera in cameras)
 
 
-def _dropped(pipelines: Sequence[Pipeline]) -> int:
+def _dropped(cameras: Sequence[CameraRuntime]) -> int:
     return sum(
-        link.dropped_full + link.dropped_late for one in pipelines for link in one.statistics()
+        link.dropped_full + link.dropped_late for one in cameras for link in one.report().links
     )
 
 

@@ -1,5 +1,6 @@
 """A camera keeps what is usual when it ends; a replay neither reads nor writes it."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -7,6 +8,7 @@ import numpy as np
 import pytest
 
 from streamer.app.camera_runtime import AppContext, CameraRuntime
+from streamer.app.camera_spec import camera_spec
 from streamer.app.models import Models
 from streamer.app.replay import replay
 from streamer.config import load
@@ -59,16 +61,13 @@ def config(tmp_path, pictures):
 
 def watched(config, camera) -> Path:
     """The file of a camera's memory after it has watched all its pictures."""
-    site = AppContext(
-        config=config,
-        clock=SystemClock(),
-        models=Models(Network()),
-        provenance=lambda: PROVENANCE,
-        usual=config.usual_folder,
+    context = AppContext(
+        clock=SystemClock(), models=Models(Network()), provenance=lambda: PROVENANCE
     )
     settings = config.cameras[camera]
     source = settings.source.model_copy(update={"realtime": False})
-    CameraRuntime(camera, settings.model_copy(update={"source": source}), site).pipeline().run()
+    spec = camera_spec(camera, settings.model_copy(update={"source": source}), config)
+    CameraRuntime(replace(spec, evidence_folder=None), context).run()
     return config.usual_folder / f"{camera}.npz"
 
 

@@ -1,7 +1,5 @@
 """A fire watch begins without what only helps it at night; who asked for light does not."""
 
-import json
-
 import pytest
 
 from engines.engine import EngineState
@@ -9,6 +7,7 @@ from engines.errors import EngineError, InaccurateEngine
 from streamer.app import models
 from streamer.app.models import open_models, provenance
 from streamer.config import load
+from streamer.health.program_status import EngineStatus
 
 
 class Network:
@@ -62,14 +61,14 @@ def test_who_wants_dark_pictures_shown_lit_is_told(tmp_path, monkeypatch, smoke)
 def test_what_each_network_runs_on_is_told_as_it_is_now(tmp_path, monkeypatch, smoke):
     smoke.name, smoke.backend, smoke.state = "smoke", "openvino 1 cpu f32", EngineState("cpu")
     with open_models(config(tmp_path, "detect: {low_light: false}")) as opened:
-        (told,) = opened.states()
-        assert (told["engine"], told["device"], told["degraded"]) == ("smoke", "cpu", False)
+        (engine,) = opened.status()
+        assert (engine.engine, engine.device, engine.degraded) == ("smoke", "cpu", False)
         smoke.state = EngineState("cpu", degraded=True, reason="a kernel failed")
-        (told,) = opened.states()
-        assert json.dumps(told) == (
-            '{"engine": "smoke", "backend": "openvino 1 cpu f32", "device": "cpu", '
-            '"degraded": true, "reason": "a kernel failed", "building": null}'
-        )
+        (engine,) = opened.status()
+        assert engine == EngineStatus(
+            engine="smoke", backend="openvino 1 cpu f32", device="cpu", degraded=True,
+            reason="a kernel failed", building=None,
+        )  # fmt: skip
 
 
 @pytest.mark.parametrize(
@@ -125,7 +124,7 @@ def test_where_a_gpu_is_it_looks_by_planes_and_the_network_on_the_cpu_stands_in(
             "callers": 1, "wait_s": pytest.approx(0.01),
         }  # fmt: skip
         assert asked[1] == {"device": "cpu", "precision": None}
-        assert [told["device"] for told in opened.states()] == ["cuda:0"]
+        assert [engine.device for engine in opened.status()] == ["cuda:0"]
         assert provenance(wanted, opened).backend == gpu.backend
         gpu.ready = False
         assert provenance(wanted, opened).backend == smoke.backend

@@ -1,4 +1,4 @@
-"""The service: one camera's failure is its own, nothing is left behind, finish drains."""
+"""The supervisor: a failure stays with its camera, cameras come and go, nothing is left behind."""
 
 import threading
 from dataclasses import dataclass, field
@@ -10,21 +10,47 @@ from streamer.app.supervisor import Supervisor
 from streamer.core.backoff import Backoff
 from streamer.core.errors import SourceFault, SourceLost
 from streamer.core.pipeline import Pipeline, file_links
+from streamer.health.reports import TaskPhase
 from tests.support.frames import counting, frame
+from tests.support.stepping import StepClock
+
+LIMIT_S = 20
 
 
 @dataclass
-class FakeCamera:
+class PipelineCamera:
+    """A camera of one real pipeline per run; the last source is used for all further runs."""
+
     name: str
     live: bool
     sources: list
     built: int = 0
     got: list = field(default_factory=list)
+    closed: bool = False
+    pipeline: Pipeline | None = None
+    finished: bool = False
 
-    def pipeline(self) -> Pipeline:
+    def run(self) -> None:
         source = self.sources[min(self.built, len(self.sources) - 1)]
         self.built += 1
-        return Pipeline(self.name, source, {}, {"out": self.got.extend}, make_link=file_links())
+        links = file_links()
+        self.pipeline = Pipeline(self.name, source, {}, {"out": self.got.extend}, make_link=links)
+        if self.finished:
+            self.pipeline.finish()
+        self.pipeline.run()
+
+    def finish(self) -> None:
+        self.finished = True
+        if self.pipeline is not None:
+            self.pipeline.finish()
+
+    def stop(self) -> None:
+        self.finished = True
+        if self.pipeline is not None:
+            self.pipeline.stop()
+
+    def close(self) -> None:
+        self.closed = True
 
 
 def lost(stop):
@@ -32,101 +58,278 @@ def lost(stop):
     yield
 
 
+class Endless:
+    """A source of frames until it is stopped; `delivered` says that some have been taken."""
+
+    def __init__(self) -> None:
+        self.delivered = threading.Event()
+
+    def __call__(self, stop):
+        number = 0
+        while not stop.is_set():
+            yield frame(number)
+            number += 1
+            if number == 9:
+                self.delivered.set()
+
+
+def wait(event: threading.Event) -> None:
+    assert event.wait(LIMIT_S)
+
+
+def reports(supervisor: Supervisor) -> dict:
+    return {report.name: report for _, report in supervisor.cameras()}
+
+
 @pytest.fixture(autouse=True)
 def _short_pauses(monkeypatch):
-    monkeypatch.setattr(module, "_RESTART", Backoff(initial_s=0.01, max_delay_s=30))
+    restart = Backoff(initial_s=0.01, max_delay_s=30, reset_after_s=60)
+    monkeypatch.setattr(module, "_RESTART", restart)
+
+
+class Running:
+    """A supervisor that runs in a thread until the end of the block."""
+
+    def __init__(self, *cameras, **services) -> None:
+        self.supervisor = Supervisor(cameras, services=services)
+        self._thread = threading.Thread(target=self.supervisor.run)
+
+    def __enter__(self) -> Supervisor:
+        self._thread.start()
+        return self.supervisor
+
+    def __exit__(self, *_) -> None:
+        self.supervisor.stop()
+        self._thread.join(LIMIT_S)
+        assert not self._thread.is_alive()
 
 
 def test_files_run_to_their_end():
     north, south = (
-        FakeCamera("north", False, [counting(5)]),
-        FakeCamera("south", False, [counting(3)]),
+        PipelineCamera("north", False, [counting(5)]),
+        PipelineCamera("south", False, [counting(3)]),
     )
-    Supervisor([north, south], background_services={}).run()
+    Supervisor([north, south]).run()
     assert (len(north.got), len(south.got)) == (5, 3)
+    assert north.closed
+    assert south.closed
 
 
-def test_a_live_camera_is_started_again_and_the_failure_is_told_meanwhile():
+def test_a_live_camera_is_started_again_and_its_failure_is_reported_meanwhile():
     seen = []
-    service: Supervisor
+    supervisor: Supervisor
 
     def watching(stop):
-        seen.append(service.failures())
+        seen.append(reports(supervisor)["north"])
         yield from counting(2)(stop)
 
-    north = FakeCamera("north", True, [lost, watching])
-    service = Supervisor([north], background_services={})
-    service.run()
+    north = PipelineCamera("north", True, [lost, watching])
+    supervisor = Supervisor([north])
+    supervisor.run()
     assert north.built == 2
-    assert seen == [{}]
     assert len(north.got) == 2
+    (report,) = seen
+    assert (report.phase, report.restarts) == (TaskPhase.RUNNING, 1)
+    assert report.failing_since_ns is not None
+    assert report.last_error.message == "north: the camera went away (in thread north/source)"
+    assert "in lost" in report.last_error.traceback
 
 
 def test_a_file_that_fails_is_reported_and_the_others_go_on():
-    broken, whole = FakeCamera("broken", False, [lost]), FakeCamera("whole", False, [counting(9)])
+    broken = PipelineCamera("broken", False, [lost])
+    whole = PipelineCamera("whole", False, [counting(9)])
+    supervisor = Supervisor([broken, whole])
     with pytest.raises(ExceptionGroup) as raised:
-        Supervisor([broken, whole], background_services={}).run()
+        supervisor.run()
     assert "went away" in module.one_line(raised.value)
     assert "in thread broken/source" in module.one_line(raised.value)
     assert len(whole.got) == 9
+    phases = {name: report.phase for name, report in reports(supervisor).items()}
+    assert phases == {"broken": TaskPhase.FAILED, "whole": TaskPhase.ENDED}
 
 
-def test_finish_drains_and_ends_what_runs_beside_after_the_cameras():
+def test_finish_drains_and_ends_the_services_after_the_cameras():
     order = []
-    service: Supervisor
-    north: FakeCamera
+    supervisor: Supervisor
+    north: PipelineCamera
 
     def endless(stop):
         number = 0
         while True:
             if number == 20:
-                service.finish()
+                supervisor.finish()
             yield frame(number)
             number += 1
 
-    def background_services(stop):
+    def delivery(stop):
         ended = threading.Event()
         stop.on_cancel(ended.set)
-        ended.wait(30)
+        wait(ended)
         order.append(len(north.got))
 
-    north = FakeCamera("north", True, [endless])
-    service = Supervisor([north], background_services={"delivery": background_services})
-    service.run()
+    north = PipelineCamera("north", True, [endless])
+    supervisor = Supervisor([north], services={"delivery": delivery})
+    supervisor.run()
     assert order == [len(north.got)]
     assert [item.number for item in north.got] == list(range(21))
 
 
-def test_shared_work_that_fails_is_started_again():
+def test_a_service_that_fails_is_started_again():
     runs = []
 
-    def background_services(stop):
+    def delivery(stop):
         runs.append(1)
         if len(runs) < 3:
             raise OSError("broker gone")
-        service.finish()
+        supervisor.finish()
 
     def endless(stop):
         yield frame(0)
         stop.sleep(3600)
 
-    service = Supervisor(
-        [FakeCamera("north", True, [endless])],
-        background_services={"delivery": background_services},
+    supervisor = Supervisor(
+        [PipelineCamera("north", True, [endless])], services={"delivery": delivery}
     )
-    service.run()
+    supervisor.run()
     assert len(runs) == 3
+    (report,) = supervisor.services()
+    assert (report.restarts, report.last_error.message) == (2, "broker gone")
 
 
 def test_stop_while_a_camera_waits_to_be_started_again_ends_at_once(monkeypatch):
     monkeypatch.setattr(module, "_RESTART", Backoff.constant(3600))
 
-    def background_services(stop):
-        while "north" not in service.failures():
+    def watchdog(stop):
+        while reports(supervisor)["north"].phase is not TaskPhase.BACKOFF:
             stop.sleep(0.001)
-        service.stop()
+        supervisor.stop()
 
-    service = Supervisor(
-        [FakeCamera("north", True, [lost])], background_services={"watchdog": background_services}
+    supervisor = Supervisor(
+        [PipelineCamera("north", True, [lost])], services={"watchdog": watchdog}
     )
-    service.run()
+    supervisor.run()
+    assert reports(supervisor)["north"].phase is TaskPhase.ENDED
+
+
+def test_a_camera_is_added_while_the_others_run():
+    first, second = Endless(), Endless()
+    south = PipelineCamera("south", True, [second])
+    with Running(PipelineCamera("north", True, [first])) as supervisor:
+        wait(first.delivered)
+        supervisor.add(south)
+        wait(second.delivered)
+        assert list(reports(supervisor)) == ["north", "south"]
+        with pytest.raises(ValueError, match="there is a camera 'south' already"):
+            supervisor.add(PipelineCamera("south", True, [second]))
+    assert south.closed
+
+
+def test_a_removed_camera_has_ended_and_the_others_go_on():
+    first, second = Endless(), Endless()
+    north, south = PipelineCamera("north", True, [first]), PipelineCamera("south", True, [second])
+    with Running(north, south) as supervisor:
+        wait(first.delivered)
+        wait(second.delivered)
+        supervisor.remove("south")
+        assert south.closed
+        count = len(south.got)
+        first.delivered.clear()
+        assert list(reports(supervisor)) == ["north"]
+        assert reports(supervisor)["north"].phase is TaskPhase.RUNNING
+        assert len(south.got) == count
+        with pytest.raises(KeyError):
+            supervisor.remove("south")
+
+
+def test_a_camera_that_waits_to_be_started_again_is_removed_at_once(monkeypatch):
+    monkeypatch.setattr(module, "_RESTART", Backoff.constant(3600))
+    first = Endless()
+    with Running(
+        PipelineCamera("north", True, [first]), PipelineCamera("south", True, [lost])
+    ) as supervisor:
+        wait(first.delivered)
+        while reports(supervisor)["south"].phase is not TaskPhase.BACKOFF:
+            pass
+        supervisor.remove("south")
+        assert list(reports(supervisor)) == ["north"]
+
+
+def test_the_only_camera_is_replaced_without_ending_the_program():
+    first, second = Endless(), Endless()
+    before, after = PipelineCamera("north", True, [first]), PipelineCamera("north", True, [second])
+    with Running(before) as supervisor:
+        wait(first.delivered)
+        supervisor.replace(after)
+        wait(second.delivered)
+        assert before.closed
+        assert [camera for camera, _ in supervisor.cameras()] == [after]
+
+
+def test_a_camera_that_does_not_finish_is_stopped_after_the_grace_period(monkeypatch):
+    monkeypatch.setattr(module, "_GRACE_S", 0.01)
+    started, ended = threading.Event(), threading.Event()
+
+    class Stubborn(PipelineCamera):
+        def run(self) -> None:
+            started.set()
+            wait(ended)
+
+        def finish(self) -> None:
+            """It does not listen."""
+
+        def stop(self) -> None:
+            ended.set()
+
+    first = Endless()
+    south = Stubborn("south", True, [])
+    with Running(PipelineCamera("north", True, [first]), south) as supervisor:
+        wait(started)
+        supervisor.remove("south")
+        assert ended.is_set()
+
+
+def test_nothing_is_added_once_the_program_ends():
+    supervisor = Supervisor()
+    supervisor.finish()
+    supervisor.run()
+    with pytest.raises(RuntimeError, match="'north' not added: the program is ending"):
+        supervisor.add(PipelineCamera("north", True, [lost]))
+
+
+def test_a_series_of_failures_ends_after_a_minute_without_one():
+    clock = StepClock()
+    seen = []
+    supervisor: Supervisor
+
+    def failing(stop):
+        clock.step(1)
+        raise OSError("gone")
+        yield
+
+    def healthy(stop):
+        for step_s in (0, 59, 2):
+            clock.step(step_s)
+            seen.append(reports(supervisor)["north"].failing_since_ns)
+        yield frame(0)
+
+    supervisor = Supervisor(
+        [PipelineCamera("north", True, [failing, failing, healthy])], clock=clock
+    )
+    supervisor.run()
+    assert seen == [1_000_000_000, 1_000_000_000, None]
+    assert reports(supervisor)["north"].restarts == 2
+
+
+def test_secrets_are_removed_from_errors_and_tracebacks():
+    def failing():
+        raise OSError("rtsp://me:hunter2@camera refused")
+
+    camera = PipelineCamera("north", False, [])
+    camera.run = failing
+    supervisor = Supervisor([camera], redact=lambda text: text.replace("hunter2", "***"))
+    with pytest.raises(ExceptionGroup):
+        supervisor.run()
+    error = reports(supervisor)["north"].last_error
+    assert error.message == "rtsp://me:***@camera refused"
+    assert "hunter2" not in error.traceback
+    assert "Traceback" in error.traceback

@@ -1,4 +1,4 @@
-"""The preview's page: all cameras side by side. Nothing is fetched from elsewhere."""
+"""The page: all cameras side by side, and what is wrong. It loads nothing from other hosts."""
 
 from collections.abc import Sequence
 from typing import Final
@@ -21,11 +21,15 @@ _PAGE: Final = """<!doctype html>
   img { width: 100%; aspect-ratio: 16 / 9; object-fit: contain; background: #000; display: block; }
   figcaption { display: flex; justify-content: space-between; padding: .45rem .7rem; }
   .what { color: #9aa4ad; }
+  #problems { margin: 0 1.2rem .8rem; padding-left: 1.2rem; color: #f5a524; }
+  #problems:empty { display: none; }
 </style>
 <header><h1>streamer</h1><span class="what" id="all"></span></header>
+<ul id="problems"></ul>
 <main>@CAMERAS@</main>
 <script>
   const all = document.getElementById("all");
+  const problems = document.getElementById("problems");
   async function refresh() {
     try {
       const answer = await fetch("status@QUERY@", {cache: "no-store"});
@@ -34,17 +38,21 @@ _PAGE: Final = """<!doctype html>
       for (const camera of status.cameras) {
         const tile = document.querySelector(`[data-camera="${CSS.escape(camera.camera)}"]`);
         if (!tile) continue;
-        tile.className = camera.alarm;
+        tile.className = `${camera.alarm} ${camera.state}`;
         alarms += camera.alarm === "alarm";
-        const age = camera.age_s === null ? "no picture yet" : `${camera.age_s.toFixed(1)} s ago`;
-        tile.querySelector(".what").textContent =
-          `${camera.alarm} · ${camera.rate.toFixed(1)}/s · ${age}`;
+        const age = camera.age_s === null ? "no frame yet" : `${camera.age_s.toFixed(1)} s ago`;
+        tile.querySelector(".what").textContent = camera.state === "live"
+          ? `${camera.alarm} · ${camera.fps.toFixed(1)} fps · ${age}`
+          : `${camera.state}${camera.reason ? `: ${camera.reason}` : ""} · ${age}`;
       }
-      const engines = status.engines.filter(engine => engine.reason).map(engine =>
-        `${engine.engine} on ${engine.device}` +
-        (engine.building === null ? "" : ` (${Math.round(100 * engine.building)} %)`) +
-        `: ${engine.reason}`);
-      all.textContent = [alarms ? `${alarms} in alarm` : "no alarm", ...engines].join(" · ");
+      const building = status.engines.filter(engine => engine.building !== null).map(engine =>
+        `${engine.engine}: building the plan (${Math.round(100 * engine.building)} %)`);
+      all.textContent = [alarms ? `${alarms} in alarm` : "no alarm", ...building].join(" · ");
+      problems.replaceChildren(...status.problems.map(text => {
+        const line = document.createElement("li");
+        line.textContent = text;
+        return line;
+      }));
     } catch { all.textContent = "the program does not answer"; }
   }
   refresh(); setInterval(refresh, 1000);
@@ -57,11 +65,11 @@ _TILE: Final = """
 
 
 def page(cameras: Sequence[tuple[str, str]], query: str) -> str:
-    """The page as HTML.
+    """Return the page as HTML.
 
     Args:
-        cameras: Name for HTML and name for a URL, both escaped.
-        query: Appended to every address, with its question mark: the token, percent-encoded.
+        cameras: For each camera its name escaped for HTML and its name escaped for a URL.
+        query: Query string with its question mark, appended to every address; it carries the token.
     """
     tiles = "".join(_TILE.replace("@NAME@", name).replace("@PATH@", path) for name, path in cameras)
     return _PAGE.replace("@CAMERAS@", tiles).replace("@QUERY@", query)

@@ -1,0 +1,127 @@
+"""Builds the source of a camera from its spec."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Final
+
+from streamer.core.backoff import Backoff
+from streamer.core.clock import CancelToken, Clock
+from streamer.core.frame import Frame
+from streamer.core.packet import PacketTap
+from streamer.core.pipeline import Source
+from streamer.sources.address import SourceKind
+from streamer.sources.images import ImageFolderSource
+from streamer.sources.options import VideoOptions
+from streamer.sources.pattern import PatternSource
+from streamer.sources.reconnect import RECONNECT, REJECTED, ReconnectingSource, SourceState
+from streamer.sources.snapshot import SnapshotSource
+from streamer.sources.video import VideoSource
+
+from .camera_spec import CameraSpec
+
+_NS: Final = 1_000_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class CameraSource:
+    """A camera's source, with access to what it counts."""
+
+    source: Source
+    """May be called again; media time, frame numbers and counts go on."""
+
+    video: VideoSource | None
+    """The part that counts packets and faults; `None` for sources that have none."""
+
+    connection: Callable[[], SourceState | None]
+    """Returns the state of the connection; `None` for sources that are never reopened."""
+
+
+def build_source(
+    spec: CameraSpec, *, clock: Clock, tap: PacketTap | None, every_frame: bool
+) -> CameraSource:
+    """Return the source that *spec* describes.
+
+    Args:
+        spec: The camera.
+        clock: Gives the arrival times.
+        tap: Receives each packet before it is decoded.
+        every_frame: Whether all frames are decoded rather than those that are sampled.
+    """
+    attempt = _attempt(spec, clock, tap, every_frame=every_frame)
+    video = attempt if isinstance(attempt, VideoSource) else None
+    if not spec.live:
+        return CameraSource(attempt, video, lambda: None)
+    wait = spec.settings.reconnect
+    reconnecting = ReconnectingSource(
+        attempt,
+        clock=clock,
+        backoff=replace(
+            RECONNECT,
+            initial_s=wait.initial_s,
+            factor=wait.factor,
+            max_delay_s=wait.max_delay_s,
+        ),
+        rejected=Backoff.constant(wait.rejected_s, jitter=REJECTED.jitter),
+    )
+    return CameraSource(reconnecting, video, lambda: reconnecting.state)
+
+
+def ending(source: Source, at_end: Callable[[], None]) -> Source:
+    """Return *source*, which calls *at_end* whenever a run of it ends."""
+
+    def run(cancel: CancelToken) -> Iterator[Frame]:
+        try:
+            yield from source(cancel)
+        finally:
+            at_end()
+
+    return run
+
+
+def _attempt(spec: CameraSpec, clock: Clock, tap: PacketTap | None, *, every_frame: bool) -> Source:
+    """A source whose call is one connection attempt, or one pass through a file."""
+    settings = spec.settings.source
+    password = settings.password.get_secret_value() if settings.password else None
+    realtime = settings.realtime and not spec.live and not spec.replay
+    match spec.kind:
+        case SourceKind.PATTERN:
+            return PatternSource(
+                clock=clock, realtime=realtime, inference_interval_ns=spec.inference_interval_ns
+            )
+        case SourceKind.FOLDER:
+            rate = settings.frame_rate or spec.settings.detect.fps
+            return ImageFolderSource(
+                Path(spec.address),
+                clock=clock,
+                rate=rate,
+                realtime=realtime,
+                loop=settings.loop,
+                inference_interval_ns=spec.inference_interval_ns,
+            )
+        case SourceKind.SNAPSHOT:
+            return SnapshotSource(
+                spec.address,
+                clock=clock,
+                interval_ns=round(settings.poll_s * _NS),
+                user=settings.user,
+                password=password,
+                timeout_s=settings.timeout_s,
+                tls_verify=settings.tls_verify,
+                inference_interval_ns=spec.inference_interval_ns,
+            )
+    options = VideoOptions(
+        transport=settings.transport,
+        user=settings.user,
+        password=password,
+        timeout_s=settings.timeout_s,
+        tls_verify=settings.tls_verify,
+        ca_file=None if settings.ca_file is None else str(settings.ca_file),
+        realtime=realtime,
+        loop=settings.loop,
+        frame_rate=settings.frame_rate,
+        inference_interval_ns=spec.inference_interval_ns,
+        every_frame=every_frame,
+        hwaccel=settings.hwaccel,
+    )
+    return VideoSource(spec.address, clock=clock, live=spec.live, options=options, tap=tap)

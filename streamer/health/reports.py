@@ -1,0 +1,95 @@
+"""Reports: what the parts of the program count and know, as input of the program status.
+
+Times are `Clock.monotonic_ns`. Readers of the status never see these types: they read
+`ProgramStatus`, which `program_status.py` builds from them.
+"""
+
+import enum
+from dataclasses import dataclass
+
+from streamer.core.frame import AlarmState
+from streamer.core.link import LinkStatistics
+from streamer.recording.ring import RingStatistics
+from streamer.recording.segments import RecorderState
+
+
+class TaskPhase(enum.Enum):
+    """What a supervised task is doing."""
+
+    RUNNING = "running"
+    BACKOFF = "backoff"
+    """It failed and waits to be started again."""
+
+    FAILED = "failed"
+    """It failed and is not started again, as a file is not."""
+
+    ENDED = "ended"
+    """It finished, or was stopped."""
+
+
+@dataclass(frozen=True, slots=True)
+class ErrorReport:
+    """One failure of a task, without secrets."""
+
+    message: str
+    """One line."""
+
+    traceback: str
+    at_ns: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TaskReport:
+    """What the supervisor knows of one camera or background service."""
+
+    name: str
+    phase: TaskPhase
+    since_ns: int
+    """When the phase began."""
+
+    restarts: int = 0
+    """How often it was started again after a failure."""
+
+    failing_since_ns: int | None = None
+    """First failure of the present series; `None` once it has run for a minute without one."""
+
+    last_error: ErrorReport | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CameraReport:
+    """What the parts of one camera counted since the program started, over all restarts."""
+
+    camera: str
+    stale_after_s: float
+    """Age above which the newest frame no longer shows the present."""
+
+    frames: int
+    fps: float
+    last_frame_ns: int | None
+    alarm: AlarmState
+    size: tuple[int, int] | None
+    """(height, width) of the newest frame."""
+
+    connection_since_ns: int | None = None
+    """Since when the source is connected, or has been trying; `None` before its first attempt and
+    for sources that are never reopened."""
+
+    fault: str = ""
+    """Why the source delivers nothing; empty while it does."""
+
+    failed_attempts: int = 0
+    """Connection attempts that failed in a row."""
+
+    connections: int = 0
+    packets: int = 0
+    damaged: int = 0
+    """Packets and frames that could not be decoded."""
+
+    timestamp_repairs: int = 0
+    decoder: str = ""
+    """What decodes; empty where nothing is known of it."""
+
+    links: tuple[LinkStatistics, ...] = ()
+    ring: RingStatistics | None = None
+    recorder: RecorderState | None = None

@@ -1,0 +1,1 @@
+"""The web server: live page, MJPEG streams, status and metrics over HTTP."""
