@@ -1,4 +1,4 @@
-"""Events: immutable facts about an alarm, the same for the store, the network and scripts."""
+"""Events: immutable facts about an alarm, the same for the store, receivers and scripts."""
 
 import enum
 from dataclasses import dataclass
@@ -21,48 +21,48 @@ class Event:
     """One fact about one alarm."""
 
     alarm_id: str
-    """Shared by all events of one alarm: camera and wall time at which it was raised."""
+    """Camera and wall time at which the alarm was raised; the same in all of its events."""
 
     sequence: int
-    """0 for raised, then counting up."""
+    """0 for the first event of the alarm, then counting up."""
 
     kind: EventKind
 
     camera: str
 
     pts_ns: int
-    """Media time of the picture that decided it."""
+    """Media time of the frame that caused the event."""
 
     utc: datetime
-    """Wall time of that picture, aware UTC."""
+    """Wall time of that frame, aware UTC."""
 
     onset_ns: int
-    """Media time at which what was raised was first seen."""
+    """Media time at which the smoke was first detected; in `CLEARED`, at which it was last."""
 
     reason: str
-    """The reason in words, with figures: "grew 38 % in 20 s, anchored at 0.41, 0.52"."""
+    """What was measured: "grew 38 % in 20 s, anchored at 0.41, 0.52"."""
 
     score: float
-    """How sure the alarm is, 0 to 1."""
+    """Score of the alarm, 0 to 1; 0 in `CLEARED`."""
 
     regions: tuple[Detection, ...]
-    """What was seen, the most alarming first; empty when cleared."""
+    """The confirmed regions, largest first; empty in `CLEARED`."""
 
     @property
     def id(self) -> str:
-        """Unique for ever; receivers may use it to recognise a repeated delivery."""
+        """Unique and permanent; receivers can use it to recognise a repeated delivery."""
         return f"{self.alarm_id}-{self.sequence}"
 
     @property
     def box(self) -> tuple[float, float, float, float] | None:
-        """Left, top, right, bottom around all regions, each 0 to 1."""
+        """Left, top, right, bottom around all regions, each 0 to 1; `None` without regions."""
         if not self.regions:
             return None
         left, top, right, bottom = zip(*(region.box for region in self.regions), strict=True)
         return min(left), min(top), max(right), max(bottom)
 
     def as_json(self) -> dict[str, Any]:
-        """The event as scripts and receivers read it; keys are only ever added."""
+        """Return the event for scripts and receivers, ready for `json.dumps`."""
         return {
             "kind": self.kind.value,
             "id": self.id,

@@ -1,4 +1,4 @@
-"""Regions followed over time: how long, how steadily, growing or not, anchored or drifting."""
+"""Tracks: detections followed over time, with their duration, growth, drift and motion."""
 
 import itertools
 import math
@@ -9,18 +9,18 @@ from typing import Final
 
 from streamer.core.frame import Detection
 
-_NS: Final = 1_000_000_000
-_NEAR: Final = 0.06
-"""A region whose base lies this close to a track's, as a share of the picture, may continue it."""
+_MAX_DISTANCE: Final = 0.06
+"""Distance between two ground points, as a share of the frame, up to which a detection may continue
+a track."""
 
-_FOOT: Final = 8
-"""How much a plume's size excuses a wandering base: one of 1 % of the picture may wander 1.8 times
-as far. Arbitrary."""
+_SIZE_ALLOWANCE: Final = 8
+"""How much the size of a plume reduces its drift: the ground point of a plume of 1 % of the frame
+may move 1.8 times as far. Arbitrary."""
 
 
 @dataclass(frozen=True, slots=True)
 class TrackPoint:
-    """One region in one look."""
+    """One detection of a track, in one inference."""
 
     pts_ns: int
     region: Detection
@@ -28,88 +28,92 @@ class TrackPoint:
 
 @dataclass(slots=True, eq=False)
 class Track:
-    """One plume, or whatever looks like one, over the looks that showed it."""
+    """One plume, or what looks like one, over the inferences that showed it."""
 
     number: int
-    sightings: deque[TrackPoint] = field(default_factory=deque)
+    points: deque[TrackPoint] = field(default_factory=deque)
     first_ns: int = 0
+    """Media time of the first point, even if that point was discarded since."""
 
     @property
     def last(self) -> TrackPoint:
-        """The newest sighting."""
-        return self.sightings[-1]
+        """The newest point."""
+        return self.points[-1]
 
-    def within(self, since_ns: int) -> list[TrackPoint]:
-        """Sightings at or after an instant, oldest first."""
-        return [seen for seen in self.sightings if seen.pts_ns >= since_ns]
+    def points_since(self, since_ns: int) -> list[TrackPoint]:
+        """Return the points at or after a media time, oldest first."""
+        return [point for point in self.points if point.pts_ns >= since_ns]
 
     def growth(self, since_ns: int) -> float:
-        """By how much the area grew since then: 0.38 for 38 % more, negative when it shrank.
+        """Return the growth of the area since then: 0.38 means 38 % more, negative is shrinking.
 
-        Medians of the first and the last third, so that one flickering mask says nothing.
+        The medians of the first and the last third are compared: one flickering mask has no effect.
         """
-        areas = [seen.region.area for seen in self.within(since_ns)]
+        areas = [point.region.area for point in self.points_since(since_ns)]
         third = len(areas) // 3
         if third == 0:
             return 0.0
         return _median(areas[-third:]) / _median(areas[:third]) - 1
 
     def drift(self, since_ns: int) -> float:
-        """How far the base went since then, as a share of the picture; near 0 when anchored.
+        """Return how far the ground point moved since then, as a share of the frame.
 
-        Less for large plumes, whose lowest point is anywhere along their foot.
+        It is reduced for large plumes, whose lowest point may be anywhere along their lower edge.
         """
-        seen = self.within(since_ns)
-        third = len(seen) // 3
+        points = self.points_since(since_ns)
+        third = len(points) // 3
         if third == 0:
             return 0.0
-        begin, end = seen[:third], seen[-third:]
-        size = math.sqrt(_median([sighting.region.area for sighting in seen]))
-        return math.dist(_median_base(begin), _median_base(end)) / (1 + _FOOT * size)
+        begin, end = points[:third], points[-third:]
+        size = math.sqrt(_median([point.region.area for point in points]))
+        distance = math.dist(_median_ground_point(begin), _median_ground_point(end))
+        return distance / (1 + _SIZE_ALLOWANCE * size)
 
     def motion(self, since_ns: int) -> float:
-        """How much it moved since then, 1 as the whole picture; 1 where that is not known."""
-        known = [s.region.motion for s in self.within(since_ns) if s.region.motion is not None]
-        return _median(known) if known else 1.0
+        """Return the median motion since then, 1 as the whole frame; 1 if it is unknown."""
+        points = self.points_since(since_ns)
+        values = [point.region.motion for point in points if point.region.motion is not None]
+        return _median(values) if values else 1.0
 
 
 class Tracker:
-    """Assigns the regions of each look to tracks.
+    """Assigns the detections of each inference to tracks.
 
     Args:
-        window_ns: Sightings older than this are forgotten.
-        gap_ns: A track not seen for so long has ended, unless the last look showed it: looks
-            may be further apart than this.
-        least: Sightings that are kept however old they are.
+        window_ns: Points older than this are discarded.
+        timeout_ns: A track without a point for this long has ended, unless the last inference
+            showed it: inferences may be further apart than this.
+        min_points: Number of points that are kept however old they are.
     """
 
-    def __init__(self, *, window_ns: int, gap_ns: int, least: int = 1) -> None:
+    def __init__(self, *, window_ns: int, timeout_ns: int, min_points: int = 1) -> None:
         self._window_ns = window_ns
-        self._gap_ns = gap_ns
-        self._least = least
-        self._looked_ns: int | None = None
+        self._timeout_ns = timeout_ns
+        self._min_points = min_points
+        self._updated_ns: int | None = None
         self._numbers = itertools.count(1)
         self.tracks: list[Track] = []
-        """Those that have not ended, oldest first."""
+        """Tracks that have not ended, oldest first."""
 
     def update(self, pts_ns: int, regions: Sequence[Detection]) -> None:
-        """Take the regions of one look; looks come in order of time.
+        """Add the detections of one inference; inferences come in order of time.
 
-        A plume tears and closes again: all regions that may continue a track do so together, and
-        tracks that one region continues are one.
+        A plume tears and closes again: all regions that may continue a track continue it together,
+        and tracks that are continued by one region are merged.
         """
         self.tracks = [
             track
             for track in self.tracks
-            if pts_ns - track.last.pts_ns <= self._gap_ns or track.last.pts_ns == self._looked_ns
+            if pts_ns - track.last.pts_ns <= self._timeout_ns
+            or track.last.pts_ns == self._updated_ns
         ]
-        self._looked_ns = pts_ns
-        # As they were before this look: the parts of a torn plume are compared with the whole.
+        self._updated_ns = pts_ns
+        # The regions before this inference: parts of a torn plume are compared with the whole.
         before = {track.number: [track.last.region] for track in self.tracks}
         for region in regions:
             near = [t for t in self.tracks if _is_near(before[t.number], region)]
             if near:
-                track = self._joined(near)
+                track = self._merge(near)
                 before[track.number] = [old for one in near for old in before[one.number]]
             else:
                 track = Track(next(self._numbers), first_ns=pts_ns)
@@ -117,37 +121,39 @@ class Tracker:
                 before[track.number] = [region]
             self._extend(track, TrackPoint(pts_ns, region))
 
-    def _joined(self, tracks: list[Track]) -> Track:
-        """The oldest of *tracks*, with what all of them saw."""
+    def _merge(self, tracks: list[Track]) -> Track:
+        """Return the oldest of *tracks*, with the points of all."""
         oldest, *others = tracks
         if others:
-            seen: dict[int, list[Detection]] = {}
+            by_time: dict[int, list[Detection]] = {}
             for track in tracks:
-                for sighting in track.sightings:
-                    seen.setdefault(sighting.pts_ns, []).append(sighting.region)
-            oldest.sightings = deque(TrackPoint(at, together(seen[at])) for at in sorted(seen))
+                for point in track.points:
+                    by_time.setdefault(point.pts_ns, []).append(point.region)
+            oldest.points = deque(
+                TrackPoint(pts_ns, merge_regions(by_time[pts_ns])) for pts_ns in sorted(by_time)
+            )
             self.tracks = [track for track in self.tracks if track not in others]
         return oldest
 
-    def _extend(self, track: Track, seen: TrackPoint) -> None:
-        if track.sightings and track.last.pts_ns == seen.pts_ns:
-            before = track.sightings.pop()
-            seen = TrackPoint(seen.pts_ns, together([before.region, seen.region]))
-        track.sightings.append(seen)
-        oldest_ns = seen.pts_ns - self._window_ns
-        while len(track.sightings) > self._least and track.sightings[0].pts_ns < oldest_ns:
-            track.sightings.popleft()
+    def _extend(self, track: Track, point: TrackPoint) -> None:
+        if track.points and track.last.pts_ns == point.pts_ns:
+            previous = track.points.pop()
+            point = TrackPoint(point.pts_ns, merge_regions([previous.region, point.region]))
+        track.points.append(point)
+        oldest_ns = point.pts_ns - self._window_ns
+        while len(track.points) > self._min_points and track.points[0].pts_ns < oldest_ns:
+            track.points.popleft()
 
 
-def together(regions: Sequence[Detection]) -> Detection:
-    """Parts of one plume as one region; it stands on the lowest of its larger parts."""
+def merge_regions(regions: Sequence[Detection]) -> Detection:
+    """Return parts of one plume as one region; its ground point is of the lowest large part."""
     if len(regions) == 1:
         return regions[0]
     area = math.fsum(region.area for region in regions)
     largest = max(region.area for region in regions)
     lefts, tops, rights, bottoms = zip(*(region.box for region in regions), strict=True)
     lowest = max((r for r in regions if r.area >= largest / 4), key=lambda r: r.ground_point[1])
-    known = [region for region in regions if region.motion is not None]
+    moving = [region for region in regions if region.motion is not None]
     return Detection(
         box=(min(lefts), min(tops), max(rights), max(bottoms)),
         centroid=(
@@ -159,8 +165,8 @@ def together(regions: Sequence[Detection]) -> Detection:
         confidence=math.fsum(r.confidence * r.area for r in regions) / area,
         peak=max(region.peak for region in regions),
         motion=(
-            math.fsum((r.motion or 0) * r.area for r in known) / math.fsum(r.area for r in known)
-            if known
+            math.fsum((r.motion or 0) * r.area for r in moving) / math.fsum(r.area for r in moving)
+            if moving
             else None
         ),
     )
@@ -171,18 +177,18 @@ def _is_near(before: Sequence[Detection], region: Detection) -> bool:
 
 
 def _distance(one: Detection, other: Detection) -> float:
-    """Below 1 when both may be the same plume: overlapping boxes or bases close together."""
+    """Return at most 1 if both may be the same plume: boxes overlap or ground points are close."""
     left, top = max(one.box[0], other.box[0]), max(one.box[1], other.box[1])
     right, bottom = min(one.box[2], other.box[2]), min(one.box[3], other.box[3])
-    apart = math.dist(one.ground_point, other.ground_point) / _NEAR
+    apart = math.dist(one.ground_point, other.ground_point) / _MAX_DISTANCE
     if right > left and bottom > top:
-        shared = (right - left) * (bottom - top)
-        smaller = min(_size(one), _size(other))
-        return min(apart, 1 - shared / smaller)
+        overlap = (right - left) * (bottom - top)
+        smaller = min(_box_area(one), _box_area(other))
+        return min(apart, 1 - overlap / smaller)
     return apart
 
 
-def _size(region: Detection) -> float:
+def _box_area(region: Detection) -> float:
     left, top, right, bottom = region.box
     return (right - left) * (bottom - top)
 
@@ -191,7 +197,6 @@ def _median(values: Sequence[float]) -> float:
     return sorted(values)[len(values) // 2]
 
 
-def _median_base(seen: Sequence[TrackPoint]) -> tuple[float, float]:
-    return _median([s.region.ground_point[0] for s in seen]), _median(
-        [s.region.ground_point[1] for s in seen]
-    )
+def _median_ground_point(points: Sequence[TrackPoint]) -> tuple[float, float]:
+    places = [point.region.ground_point for point in points]
+    return _median([x for x, _ in places]), _median([y for _, y in places])

@@ -38,7 +38,7 @@ from streamer.stages.overlay import Overlay
 from streamer.store import Store
 
 from .camera_spec import CameraSpec
-from .detector_builder import alarm_rule, detection
+from .detector_builder import alarm_policy, build_detector, detection_stage
 from .models import Models
 from .output_builder import build_outputs
 from .source_builder import build_source, ending
@@ -217,18 +217,17 @@ class CameraRuntime:
 
     def _stages(self, alarm: Alarm, recorder: AlarmRecorder, overlay: Overlay) -> dict[str, Stage]:
         spec, context = self.spec, self._context
-        found = detection(
+        detector = build_detector(
+            spec.settings, context.models, clock=context.clock, prior_file=spec.prior_file
+        )
+        detect = detection_stage(
+            detector,
             alarm,
-            spec.settings,
-            context.models,
+            inference_interval_ns=spec.inference_interval_ns,
             clock=context.clock,
             record=recorder.record,
-            usual=spec.prior_file,
         )
-        stages: dict[str, Stage] = {
-            "segment": found.look,
-            "alarm": _then(found.judge, recorder.close, found.keep),
-        }
+        stages: dict[str, Stage] = {"detect": _then(detect, recorder.close)}
         enhance = spec.settings.enhance
         if self._shown and context.models.lowlight is not None and enhance.enabled:
             # Behind the alarm: evidence shows what the camera sent.
@@ -306,7 +305,7 @@ class CameraRuntime:
 
     def _open_alarm(self, recorder: AlarmRecorder) -> Alarm:
         """The camera's alarm; one that an earlier run left active goes on."""
-        alarm = Alarm(self.name, alarm_rule(self.spec.settings))
+        alarm = Alarm(self.name, alarm_policy(self.spec.settings))
         if self._context.store is not None:
             for recorded in self._context.store.open_alarms():
                 if recorded.event.camera == self.name:

@@ -109,7 +109,7 @@ def camera_spec(name: str, settings: CameraSettings, config: Config) -> CameraSp
         channels=tuple(config.notify) if settings.notify is None else settings.notify,
         evidence_folder=config.evidence_folder,
         recordings_folder=config.recordings_folder / folder if settings.record.enabled else None,
-        prior_file=config.usual_folder / f"{folder}.npz",
+        prior_file=config.priors_folder / f"{folder}.npz",
     )
 
 

@@ -25,10 +25,10 @@ from streamer.core.frame import Frame
 from streamer.core.pipeline import Stage
 from streamer.sources.frame_sampler import FrameSampler
 from streamer.stages.apply_detections import ApplyDetections
-from streamer.stages.detect import carried_ns
+from streamer.stages.detect import result_hold_ns
 from streamer.stages.overlay import Overlay
 
-from .detector_builder import alarm_rule, detection, look_interval_ns
+from .detector_builder import alarm_policy, build_detector, detection_stage, inference_interval_ns
 from .models import Models, open_models
 
 _CAMERA: Final = "recording"
@@ -114,7 +114,7 @@ class DetectionPass:
             made = sum(1 for _ in itertools.islice(judged, looks))
         chunks = self._planned.chunks
         length_ns = chunks[-1].end_ns - chunks[0].begin_ns
-        wanted = max(made, length_ns / look_interval_ns(self._watch.settings))
+        wanted = max(made, length_ns / inference_interval_ns(self._watch.settings))
         return (time.monotonic() - started) * wanted / max(1, made)
 
     def stages(self) -> Mapping[str, Stage]:
@@ -122,7 +122,8 @@ class DetectionPass:
         if self.looks is None:
             return {}
         recall = ApplyDetections(
-            self.looks, carried_ns=carried_ns(look_interval_ns(self._watch.settings))
+            self.looks,
+            result_hold_ns=result_hold_ns(inference_interval_ns(self._watch.settings)),
         )
         overlay = Overlay(
             self._planned.inventory.path.stem,
@@ -148,16 +149,21 @@ class DetectionPass:
     def _judged(self) -> Generator[Frame, None, None]:
         """The frames that are looked at. All in this thread: there is nothing to be stopped."""
         settings = self._watch.settings
-        alarm = Alarm(_CAMERA, alarm_rule(settings))
+        alarm = Alarm(_CAMERA, alarm_policy(settings))
 
         def told(event: Event, _: Frame) -> None:
             alarm.mark_delivered(event.alarm_id)  # Nobody is to be told.
 
-        found = detection(alarm, settings, self._watch.models, clock=self._clock, record=told)
-        with closing(self._pictures(look_interval_ns(settings))) as pictures:
-            yield from (
-                frame for frame in found.judge(found.look(pictures)) if frame.has_fresh_result
-            )
+        interval_ns = inference_interval_ns(settings)
+        detect = detection_stage(
+            build_detector(settings, self._watch.models, clock=self._clock),
+            alarm,
+            inference_interval_ns=interval_ns,
+            clock=self._clock,
+            record=told,
+        )
+        with closing(self._pictures(interval_ns)) as pictures:
+            yield from (frame for frame in detect(pictures) if frame.has_fresh_result)
 
     def _pictures(self, interval_ns: int) -> Generator[Frame, None, None]:
         """The pictures that a replay would look at: as the recording has them, by its times."""

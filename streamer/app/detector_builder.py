@@ -1,7 +1,8 @@
-"""What finds smoke, at a camera or in a recording: the stages that look and judge."""
+"""Builds the detector of a camera or a recording, and the stage that runs it with its alarm."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -10,126 +11,123 @@ from streamer.alarm.policy import Alarm, AlarmPolicy
 from streamer.config import CameraSettings
 from streamer.core.clock import Clock
 from streamer.core.frame import Frame
-from streamer.detect.background import Background
+from streamer.core.pipeline import Stage
+from streamer.detect.detector import Detector, Thresholds
 from streamer.detect.false_positive_prior import FalsePositivePrior
+from streamer.detect.scene import Background
+from streamer.detect.segmenter import CpuSegmenter, GpuSegmenter, Segmenter
 from streamer.detect.zones import Zones
 from streamer.stages.alarm import AlarmStage
-from streamer.stages.detect import Segment
+from streamer.stages.detect import DetectStage
 from streamer.stages.low_light import LowLightFilter
-from streamer.store.prior_file import PriorFile
+from streamer.store.prior_file import PriorFile, adopt_old_folder
 
 from .models import Models
 
 _NS: Final = 1_000_000_000
 
 
-@dataclass(frozen=True, slots=True)
-class Detection:
-    """Two stages that belong together: they share a background."""
-
-    look: Segment
-    judge: AlarmStage
-    keep: Callable[[], None]
-    """Keeps what was learnt; to be called once when the stages have ended."""
-
-
-def detection(
-    alarm: Alarm,
-    settings: CameraSettings,
-    models: Models,
-    *,
-    clock: Clock,
-    record: Callable[[Event, Frame], None],
-    usual: Path | None = None,
-) -> Detection:
-    """The stages that settings mean.
+def build_detector(
+    settings: CameraSettings, models: Models, *, clock: Clock, prior_file: Path | None = None
+) -> Detector:
+    """Return the detector that *settings* describe.
 
     Args:
-        alarm: Judges what is seen.
         settings: Of the camera.
         models: The networks.
-        clock: Gives a picture its wall time.
-        record: Gets each event and the frame that it is about, before the frame goes on.
-        usual: Where what is usual is kept; `None` begins with nothing and keeps nothing.
+        clock: Gives the wall time of a frame.
+        prior_file: Where the false-positive prior is loaded from and saved to; by default it starts
+            empty and is not saved.
     """
+    thresholds = _thresholds(settings, models)
     background = _background(settings)
-    known, keep = _usual(settings, background, usual)
-    threshold, outline = _threshold(settings, models), _outline(settings, models)
-    watch = settings.detect
-    # Where the alarm's lowest threshold lies: all that can count is looked at again.
-    suspect = (
-        (threshold * settings.alarm.hysteresis_ratio, outline) if watch.zoom_verification else None
-    )
-    look = Segment(
-        models.smoke,
-        interval_ns=look_interval_ns(settings),
-        on_gpu=models.on_gpu,
-        background=background,
-        suspect=suspect,
-        brighten=_brighten(settings, models),
-    )
-    judge = AlarmStage(
-        alarm,
-        threshold=threshold,
-        outline=outline,
-        zones=Zones(include=settings.zones.include, exclude=settings.zones.exclude),
+    prior, save_prior = None, None
+    if background is not None and settings.detect.false_positive_prior.enabled:
+        prior = FalsePositivePrior(learn_s=60 * settings.detect.false_positive_prior.learn_minutes)
+        if prior_file is not None:
+            adopt_old_folder(prior_file.parent)
+            file = PriorFile(prior_file)
+            file.load_into(prior)
+            save_prior = partial(file.save, prior)
+    return Detector(
+        _segmenter(settings, models, thresholds),
+        thresholds,
         clock=clock,
-        record=record,
+        zones=Zones(include=settings.zones.include, exclude=settings.zones.exclude),
+        min_area=settings.alarm.min_area,
         background=background,
-        usual=known,
-        keep=keep,
+        prior=prior,
+        save_prior=save_prior,
+        preprocess=_preprocess(settings, models),
     )
-    return Detection(look, judge, keep)
 
 
-def alarm_rule(settings: CameraSettings) -> AlarmPolicy:
-    """The rule that the settings mean; their keys are its fields."""
+def detection_stage(
+    detector: Detector,
+    alarm: Alarm,
+    *,
+    inference_interval_ns: int,
+    clock: Clock,
+    record: Callable[[Event, Frame], None],
+) -> Stage:
+    """Return detector and alarm as one stage, so that both run in one thread.
+
+    Args:
+        detector: Of the camera.
+        alarm: Of the camera; its state is the detector's feedback.
+        inference_interval_ns: See `inference_interval_ns`.
+        clock: Gives the wall time of a frame.
+        record: Stores each event with its frame before the frame goes on.
+    """
+    detect = DetectStage(detector, alarm, inference_interval_ns=inference_interval_ns)
+    update_alarm = AlarmStage(alarm, clock=clock, record=record)
+
+    def run(frames: Iterator[Frame]) -> Iterator[Frame]:
+        with closing(detect(frames)) as detected:
+            yield from update_alarm(detected)
+
+    return run
+
+
+def alarm_policy(settings: CameraSettings) -> AlarmPolicy:
+    """Return the policy of *settings*; the keys are its fields."""
     return AlarmPolicy(**settings.alarm.model_dump(exclude={"threshold", "low_threshold"}))
 
 
-def look_interval_ns(settings: CameraSettings) -> int:
-    """Media time from look to look."""
+def inference_interval_ns(settings: CameraSettings) -> int:
+    """Return the media time between two sampled frames."""
     return round(_NS / settings.detect.fps)
 
 
-def _threshold(settings: CameraSettings, models: Models) -> float:
-    told = settings.alarm.threshold
-    return models.smoke.threshold if told is None else told
+def _thresholds(settings: CameraSettings, models: Models) -> Thresholds:
+    """Return the configured thresholds, or those that the network was shipped with."""
+    high, low = settings.alarm.threshold, settings.alarm.low_threshold
+    idle = models.smoke.threshold if high is None else high
+    return Thresholds(
+        idle=idle,
+        active=alarm_policy(settings).active_threshold(idle),
+        low=models.smoke.low_threshold if low is None else low,
+    )
 
 
-def _outline(settings: CameraSettings, models: Models) -> float:
-    told = settings.alarm.low_threshold
-    return models.smoke.low_threshold if told is None else told
+def _segmenter(settings: CameraSettings, models: Models, thresholds: Thresholds) -> Segmenter:
+    # All that may count at the lowest threshold of the alarm is verified.
+    verify = (thresholds.active, thresholds.low) if settings.detect.zoom_verification else None
+    cpu = CpuSegmenter(models.smoke, verify_thresholds=verify)
+    if models.on_gpu is None:
+        return cpu
+    return GpuSegmenter(models.on_gpu, cpu, verify_thresholds=verify)
 
 
-def _brighten(settings: CameraSettings, models: Models) -> LowLightFilter | None:
-    """What lifts dark pictures for the network."""
+def _preprocess(settings: CameraSettings, models: Models) -> LowLightFilter | None:
+    """Return what makes dark frames brighter for the network."""
     if models.lowlight is None or not settings.detect.low_light:
         return None
     return LowLightFilter(models.lowlight.enhancer())
 
 
 def _background(settings: CameraSettings) -> Background | None:
-    told = settings.detect.background
-    if not told.enabled:
+    background = settings.detect.background
+    if not background.enabled:
         return None
-    return Background(min_age_s=told.min_age_s, step_s=told.step_s)
-
-
-def _usual(
-    settings: CameraSettings, background: Background | None, kept: Path | None
-) -> tuple[FalsePositivePrior | None, Callable[[], None]]:
-    """What is usual here, and what keeps it."""
-    told = settings.detect.false_positive_prior
-    if background is None or not told.enabled:
-        return None, _nothing
-    usual = FalsePositivePrior(learn_s=60 * told.learn_minutes)
-    if kept is None:
-        return usual, _nothing
-    file = PriorFile(kept)
-    file.load_into(usual)
-    return usual, lambda: file.save(usual)
-
-
-def _nothing() -> None:
-    """Nothing is to be done."""
+    return Background(min_age_s=background.min_age_s, step_s=background.step_s)

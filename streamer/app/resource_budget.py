@@ -26,7 +26,7 @@ NETWORK_SIZE: Final[Size] = (384, 640)
 LINK_CAPACITY: Final = 2
 """Of `streamer.core.pipeline.live_links`."""
 
-_STAGES: Final = ("segment", "alarm", "overlay")
+_STAGES: Final = ("detect", "overlay")
 
 _PADDED: Final = 1.04
 """Decoded planes are a little larger than their pixels: rows are padded for SIMD. 1080p: 3 %."""
@@ -63,7 +63,7 @@ _PROGRAM_BYTES: Final = 120_000_000
 """The program with its libraries before it does anything: measured."""
 
 _BACKGROUND_SLOTS: Final = 3
-"""Pictures in the median of `streamer.detect.background`."""
+"""Pictures in the median of `streamer.detect.scene`."""
 
 _MODEL_BYTES: Final = 150_000_000
 """A compiled smoke network that eight callers use at once, shared by all: 135 MB measured."""

@@ -14,8 +14,8 @@ from engines.smoke.model import (
     open_smoke_model,
     validation_samples,
 )
-from streamer.detect.motion import FrameDifference
 from streamer.detect.regions import find_regions
+from streamer.detect.scene import FrameDifference
 
 _NS = 1_000_000_000
 _MAP = (192, 320)
@@ -38,9 +38,9 @@ def measure() -> Mapping[str, float]:
 
     def post() -> None:
         motion = FrameDifference()
-        motion.at(0, image, _MAP)
-        moved = motion.at(_NS, image, _MAP)
-        find_regions(probability, threshold=0.6, outline=0.1, min_area=0.0002, motion=moved)
+        motion.update(0, image, _MAP)
+        moved = motion.update(_NS, image, _MAP)
+        find_regions(probability, threshold=0.6, low_threshold=0.1, min_area=0.0002, motion=moved)
 
     figures = {f"{name}_ms": value for name, value in interleaved(calls | {"post": post}).items()}
     for model in models.values():

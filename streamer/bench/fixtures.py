@@ -15,6 +15,13 @@ import cv2
 import numpy as np
 
 from engines.smoke.demo_clip import make_clip
+from engines.smoke.model import SmokeModel
+from streamer.alarm.policy import Alarm
+from streamer.core.clock import SystemClock
+from streamer.core.pipeline import Stage
+from streamer.detect.detector import Detector, Thresholds
+from streamer.detect.segmenter import CpuSegmenter
+from streamer.stages.detect import DetectStage
 
 _ROOM: Final = 1.4
 """How many times as large as a frame the scene is that a camera pans over."""
@@ -66,6 +73,13 @@ def pan(*, height: int, seconds: int) -> Path:
             out.mux(stream.encode(av.VideoFrame.from_ndarray(window, format="rgb24")))
         out.mux(stream.encode(None))
     return path
+
+
+def detect_stage(model: SmokeModel) -> Stage:
+    """Return a detect stage that infers every frame; no region exceeds its thresholds."""
+    clock = SystemClock()
+    detector = Detector(CpuSegmenter(model), Thresholds(1.0, 1.0, 1.0), clock=clock)
+    return DetectStage(detector, Alarm("bench"), inference_interval_ns=1)
 
 
 def folder() -> Path:

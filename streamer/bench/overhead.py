@@ -19,10 +19,9 @@ from streamer.core.image import Image
 from streamer.core.pipeline import Pipeline, file_links
 from streamer.sources.options import VideoOptions
 from streamer.sources.video import VideoSource
-from streamer.stages.detect import Segment
 from streamer.stages.overlay import Overlay
 
-from .fixtures import clip
+from .fixtures import clip, detect_stage
 
 _ROUNDS = 10
 
@@ -74,7 +73,7 @@ def _pipeline(path: Path, model: SmokeModel) -> int:
     Pipeline(
         "bench",
         VideoSource(str(path), clock=clock, live=False, options=VideoOptions()),
-        {"segment": Segment(model, interval_ns=1), "overlay": Overlay("bench", clock=clock)},
+        {"detect": detect_stage(model), "overlay": Overlay("bench", clock=clock)},
         {"count": count},
         make_link=file_links(),
     ).run()

@@ -11,10 +11,9 @@ from streamer.core.clock import CancelToken, SystemClock
 from streamer.core.frame import Frame
 from streamer.core.image import Image
 from streamer.core.pipeline import Pipeline, live_links
-from streamer.stages.detect import Segment
 from streamer.stages.overlay import Overlay
 
-from .fixtures import resident_mb
+from .fixtures import detect_stage, resident_mb
 
 _FRAMES: Final = 10_000
 _TIMES_FASTER: Final = 3
@@ -45,7 +44,7 @@ def _measure(model: SmokeModel) -> Mapping[str, float]:
         "bench",
         lambda cancel: _camera(cancel, interval_s),
         {
-            "segment": Segment(model, interval_ns=1),
+            "detect": detect_stage(model),
             "overlay": Overlay("bench", clock=SystemClock()),
         },
         {"sink": watch_memory},

@@ -25,10 +25,9 @@ from streamer.core.frame import Frame
 from streamer.core.pipeline import Pipeline, live_links
 from streamer.sources.options import VideoOptions
 from streamer.sources.video import VideoSource
-from streamer.stages.detect import Segment
 from streamer.stages.overlay import Overlay
 
-from .fixtures import clip, folder
+from .fixtures import clip, detect_stage, folder
 
 _PYTHON: Final = "/usr/bin/python3"
 _RATE: Final = 25
@@ -75,7 +74,7 @@ def _measure(url: str, camera: "subprocess.Popen[str]") -> Mapping[str, Any]:
         "bench",
         VideoSource(url, clock=clock, live=True, options=VideoOptions(transport="tcp")),
         {
-            "segment": Segment(model, interval_ns=1),
+            "detect": detect_stage(model),
             "overlay": Overlay("bench", clock=clock, live=True),
         },
         {"out": out},

@@ -126,9 +126,9 @@ class Config(Section):
         return self.data_dir / "recordings"
 
     @property
-    def usual_folder(self) -> Path:
-        """What is usual, a file per camera."""
-        return self.data_dir / "usual"
+    def priors_folder(self) -> Path:
+        """Learned false-positive priors, one file per camera."""
+        return self.data_dir / "priors"
 
     def digest(self) -> str:
         """Return the SHA-256 of all camera settings without secrets, for evidence.

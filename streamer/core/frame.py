@@ -11,42 +11,18 @@ from .image import Image
 
 @dataclass(frozen=True, slots=True, eq=False)
 class SegmentationResult:
-    """Result of one inference of the smoke network."""
+    """Output of one inference: the smoke probability of each place."""
 
     probability: NDArray[np.float32]
-    """Smoke probability, (height, width), 0 to 1, read-only. Covers the whole frame, usually at a
-    lower resolution."""
+    """(height, width), 0 to 1, read-only; covers the whole frame, usually at a smaller size."""
 
     pts_ns: int
-    """Media time of the frame that was inferred. Later frames carry the same result."""
-
-    motion: NDArray[np.float32] | None = None
-    """Change since a second ago, as large as `probability`; 1 is the mean of the whole
-    frame. `None` if unknown."""
-
-    scene_signature: NDArray[np.float32] | None = None
-    """Edge signature of the scene at that time; `None` for cameras that move."""
-
-    used_background: bool = False
-    """Whether the network compared the frame with a background."""
-
-
-class AlarmState(enum.Enum):
-    """State of a camera's alarm."""
-
-    IDLE = "idle"
-    """No detection lasts long enough to become an alarm."""
-
-    PENDING = "pending"
-    """A detection is being confirmed."""
-
-    ALARM = "alarm"
-    """An event was raised and not yet cleared."""
+    """Media time of the frame that was inferred; later frames carry the same result."""
 
 
 @dataclass(frozen=True, slots=True)
 class Detection:
-    """A connected region of smoke in one inference. Coordinates are relative; 0, 0 is top left."""
+    """A connected region of smoke in one frame. Coordinates are relative; (0, 0) is top left."""
 
     box: tuple[float, float, float, float]
     """Left, top, right, bottom, each 0 to 1."""
@@ -58,28 +34,60 @@ class Detection:
     """x, y of the lowest part, where the plume rises from the ground."""
 
     area: float
-    """Fraction of the frame, 0 to 1."""
+    """Share of the frame, 0 to 1."""
 
     confidence: float
-    """Mean probability of its top quartile, 0 to 1: the edge of a plume always has low values."""
+    """Mean of the highest quarter of the probabilities within the region, 0 to 1. The edge of a
+    plume always has a low probability, so the mean of all would be too low."""
 
     peak: float
     """Highest probability within the region, 0 to 1."""
 
     motion: float | None = None
-    """Mean change within the region since a second ago; 1 is the mean of the whole frame."""
+    """Mean change within the region since one second ago; 1 is the median of the whole frame.
+    `None` without an earlier frame to compare with."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class DetectorResult:
+    """What the detector found in a sampled frame."""
+
+    segmentation: SegmentationResult
+
+    detections: tuple[Detection, ...]
+    """Regions within the zones, after the false-positive prior; the largest and most confident
+    first."""
+
+    used_background: bool = False
+    """Whether the network compared the frame with a background model."""
+
+    entered_new_scene: bool = False
+    """Whether the camera moved away from a scene with a learned prior to one without."""
+
+
+class AlarmState(enum.Enum):
+    """State of a camera's alarm."""
+
+    IDLE = "idle"
+    """No smoke."""
+
+    PENDING = "pending"
+    """Smoke was detected, but not yet long or confidently enough."""
+
+    ALARM = "alarm"
+    """An event was raised and not yet cleared."""
 
 
 @dataclass(frozen=True, slots=True)
 class AlarmStatus:
-    """State of the alarm after a frame, as an overlay shows it."""
+    """State of the alarm after a frame, as the overlay shows it."""
 
     state: AlarmState
     since_ns: int
     """Media time at which the state began."""
 
     regions: tuple[Detection, ...] = ()
-    """Detections of the newest inference that count, highest rank first."""
+    """Detections of the newest inference, the largest and most confident first."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -119,14 +127,17 @@ class Frame:
     """Whether the low-light stage made it brighter. Shown and stored, never used as evidence."""
 
     segmentation: SegmentationResult | None = None
-    """Result of the newest inference; set by the detect stage."""
+    """The newest inference, of this frame or an earlier one; set by the detect stage."""
+
+    detector_result: DetectorResult | None = None
+    """Set by the detect stage on frames that were inferred; read by the alarm stage."""
 
     alarm_status: AlarmStatus | None = None
     """State of the alarm after this frame; set by the alarm stage."""
 
     @property
     def has_fresh_result(self) -> bool:
-        """Whether `segmentation` belongs to this frame, not to an earlier one."""
+        """Whether `segmentation` is of this frame, rather than of an earlier one."""
         return self.segmentation is not None and self.segmentation.pts_ns == self.pts_ns
 
     def __repr__(self) -> str:

@@ -1,15 +1,14 @@
-"""What the network usually says of each place at each time of the day, and what exceeds it.
+"""Learned false-positive prior: what the network reports at each place of a scene without smoke.
 
-A network is wrong about the same things of a fixed view again and again: a mast, a pale roof, a
-ridge in haze, a glare at five. Whatever it says there every day is no news. The memory keeps, for
-each place and time of the day, the probability that is seldom exceeded there; what is judged is the
-excess.
+A network makes the same mistakes in a fixed scene again and again: a mast, a pale roof, a ridge in
+haze, a glare at five o'clock. The prior holds the 90th percentile of the smoke probability for each
+cell of a 48 x 80 grid and each two hours of the day. It is subtracted before thresholding.
 
-A high quantile, followed by small steps (stochastic approximation, Robbins and Monro, 1951): a
-place that is called smoke every third look is known by it as well as one that always is.
+The percentile is followed in small steps (stochastic approximation, Robbins and Monro, 1951), so
+that a place reported in every third inference is learned like one reported in all of them.
 
-A camera has more than one view: by day and in infrared, between two glitches, back from a preset.
-What was learnt of a view is set aside while another is shown, and taken up again when it is back.
+A camera shows several scenes: by day, in infrared, during a glitch, at another preset. Each scene
+has a prior of its own, which is used again when the scene is back.
 """
 
 import math
@@ -21,263 +20,270 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from .view import SIGNATURE_SIZE, Signature, same
+from .scene import SIGNATURE_SIZE, Signature, same_scene
 
 Map = NDArray[np.float32]
+"""(height, width) of probabilities, 0 to 1."""
 
 CELLS: Final = (48, 80)
-"""(rows, columns) of the memory."""
+"""(rows, columns) of the grid."""
 
 BINS: Final = 12
-"""Times of the day that are told apart: two hours each, the time between two blended."""
+"""Time bins of a day, two hours each; times between two bin centres are interpolated."""
 
 _QUANTILE: Final = 0.9
-"""Share of the looks in which a place stays at or below what is usual there."""
+"""Share of the inferences in which a cell stays at or below its prior."""
 
-_NOT_WORTH: Final = 0.1
-"""Less than this is usual everywhere: there the network's word stands as it is."""
+_MIN_VALUE: Final = 0.1
+"""A prior below this is ignored: the probability is passed through unchanged."""
 
-_MOST: Final = 0.85
-"""However usual, smoke that the network is sure of still counts."""
+_MAX_VALUE: Final = 0.85
+"""Upper limit of the prior, so that smoke the network is sure of always counts."""
 
-_LONGEST_S: Final = 10.0
-"""A look speaks for at most so many seconds: a gap teaches nothing."""
+_MAX_STEP_S: Final = 10.0
+"""Longest time that one inference stands for: nothing is learned from a gap."""
 
-_LESSONS: Final = 60
-"""What exceeds is judged by a memory that is at most so many looks, or a minute, old."""
+_REFRESH_UPDATES: Final = 60
+"""`suppress` works with a prior that is at most so many updates, or one minute, old."""
 
-_VIEWS: Final = 3
-"""Views that are remembered: by day, in infrared, and room for a glitch."""
+_MAX_SCENES: Final = 3
+"""Scenes that are stored: by day, in infrared, and one for a glitch."""
 
-_KNOWN_S: Final = 600.0
-"""A view that was learnt for less makes room first: a glitch must not push out the day."""
+_SETTLED_S: Final = 600.0
+"""A scene learned for less than this is discarded first: a glitch must not replace the day."""
 
 _LEVELS: Final = 255
 _DAY_S: Final = 86_400
 
 
 @dataclass(slots=True, eq=False)
-class _Learnt:
-    """What is known of one view."""
+class _ScenePrior:
+    """The prior of one scene."""
 
     maps: Map
     """(12, 48, 80), 0 to 1."""
 
-    view: Signature | None = None
-    """As it was last seen; `None` before the first."""
+    signature: Signature | None = None
+    """The newest signature of the scene; `None` before the first."""
 
-    taught_s: float = 0.0
-    """Seconds of looks that went into it; 0 while nothing is known."""
+    learned_s: float = 0.0
+    """Media seconds learned from; 0 while the prior is empty."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class _Prepared:
-    """What is usual now, at the size of the network's maps; `None` where nothing is."""
+class _Suppression:
+    """The prior of this minute at the size of the network's maps; `None` if it is ignored."""
 
     key: tuple[object, ...]
-    base: Map | None
+    offset: Map | None
     scale: Map | None
 
 
 class FalsePositivePrior:
-    """The memory of one camera.
+    """The false-positive prior of one camera; for one thread.
 
-    Memory: 12 maps of 48x80 a view, 184 kB; at most three views. For one thread.
+    Memory: 12 maps of 48x80, 184 kB, for each of at most three scenes.
 
     Args:
-        learn_s: Seconds in which a place that is always at 0.6 becomes usual. It is forgotten nine
-            times as slowly, and only by looks at that time of the day.
+        learn_s: Seconds in which the prior of a cell rises to 0.6 when its probability always is
+            0.6. It falls nine times as slowly, and only by inferences at that time of the day.
     """
 
     def __init__(self, *, learn_s: float = 1500) -> None:
         if learn_s <= 0:
             raise ValueError(f"learn_s must be above 0, got {learn_s}")
         self._per_s = 0.6 / (learn_s * _QUANTILE)
-        self._learnt = [_nothing_learnt()]  # Of the view that is shown, then the latest before it.
-        self._looked_ns: int | None = None
-        self._lessons = 0
-        self._prepared: _Prepared | None = None
+        self._scenes = [_new_scene()]  # The current one first, then from the latest to the oldest.
+        self._updated_ns: int | None = None
+        self._updates = 0
+        self._suppression: _Suppression | None = None
 
-    def excess(self, probability: Map, utc: datetime) -> Map:
-        """What exceeds the usual, of the same shape, 0 to 1; the very same array if nothing does.
+    def suppress(self, probability: Map, utc: datetime) -> Map:
+        """Return `(probability - prior) / (1 - prior)`, at least 0, in the same shape.
 
-        Args:
-            probability: (h, w), 0 to 1.
-            utc: When it was seen, aware.
-        """
-        if self.blank:
-            return probability
-        key = (probability.shape, utc.hour, utc.minute, self._lessons // _LESSONS)
-        if self._prepared is None or self._prepared.key != key:
-            self._prepared = _prepare(self.at(utc), key)
-        usual = self._prepared
-        if usual.base is None or usual.scale is None:
-            return probability
-        return cast("Map", np.maximum((probability - usual.base) * usual.scale, 0))
-
-    def learn(self, probability: Map, utc: datetime, pts_ns: int, *, hold: bool = False) -> None:
-        """Take a look into the memory.
+        The very same array is returned when nothing is suppressed.
 
         Args:
-            probability: (h, w), 0 to 1, as the network said it.
-            utc: When it was seen, aware.
-            pts_ns: Media time; never falls.
-            hold: Learn nothing: a fire must never become usual.
+            probability: (height, width), 0 to 1.
+            utc: Wall time of the frame, aware.
         """
-        before_ns, self._looked_ns = self._looked_ns, pts_ns
-        if hold or before_ns is None:
+        if self.is_empty:
+            return probability
+        key = (probability.shape, utc.hour, utc.minute, self._updates // _REFRESH_UPDATES)
+        if self._suppression is None or self._suppression.key != key:
+            self._suppression = _suppression(self.value_at(utc), key)
+        prior = self._suppression
+        if prior.offset is None or prior.scale is None:
+            return probability
+        return cast("Map", np.maximum((probability - prior.offset) * prior.scale, 0))
+
+    def update(self, probability: Map, utc: datetime, pts_ns: int, *, frozen: bool = False) -> None:
+        """Learn from one inference.
+
+        Args:
+            probability: (height, width), 0 to 1, as the network reported it.
+            utc: Wall time of the frame, aware.
+            pts_ns: Media time; never decreases.
+            frozen: Learn nothing, because there is an alarm: a fire must never be suppressed.
+        """
+        previous_ns, self._updated_ns = self._updated_ns, pts_ns
+        if frozen or previous_ns is None:
             return
-        shown = self._learnt[0]
-        seconds = min(max(0, pts_ns - before_ns) / 1e9, _LONGEST_S)
+        scene = self._scenes[0]
+        seconds = min(max(0, pts_ns - previous_ns) / 1e9, _MAX_STEP_S)
         step = self._per_s * seconds
-        seen = _pooled(probability)
-        bins = _bins(utc)
-        # So that both together rise by a step, however they share this moment.
+        cells = _max_pool(probability)
+        bins = _time_bins(utc)
+        # The interpolated value rises by one step, however the two bins share this moment.
         step /= sum(weight**2 for _, weight in bins)
         for number, weight in bins:
-            usual = shown.maps[number]
+            prior = scene.maps[number]
             rise, fall = step * weight * _QUANTILE, -step * weight * (1 - _QUANTILE)
-            # Never past what was seen: at rest it stays there.
-            np.add(usual, np.clip(seen - usual, fall, rise), out=usual)
-        shown.taught_s += seconds
-        self._lessons += 1
+            # Never beyond the current probability, so that a constant one is kept exactly.
+            np.add(prior, np.clip(cells - prior, fall, rise), out=prior)
+        scene.learned_s += seconds
+        self._updates += 1
 
-    def at(self, utc: datetime) -> Map:
-        """What is usual at a time of the day, (48, 80), 0 to 1; a copy."""
+    def value_at(self, utc: datetime) -> Map:
+        """Return the prior at a time of the day, (48, 80), 0 to 1; a copy."""
         total = np.zeros(CELLS, np.float32)
-        for number, weight in _bins(utc):
-            total += np.float32(weight) * self._learnt[0].maps[number]
+        for number, weight in _time_bins(utc):
+            total += np.float32(weight) * self._scenes[0].maps[number]
         return total
 
-    def see(self, view: Signature | None) -> bool:
-        """Be told which view the camera shows, before each look.
+    def select_scene(self, signature: Signature | None) -> bool:
+        """Select the prior of the scene that the camera shows; call it before `suppress`.
 
         Args:
-            view: What it is known by; `None` changes nothing.
+            signature: Edge signature of the scene; `None` keeps the current scene.
 
         Returns:
-            Whether something was known, but of another view than this.
+            Whether a learned scene was left for one without a prior.
         """
-        if view is None:
+        if signature is None:
             return False
-        shown = self._learnt[0]
-        if shown.view is None or same(shown.view, view):
-            shown.view = view
+        current = self._scenes[0]
+        if current.signature is None or same_scene(current.signature, signature):
+            current.signature = signature
             return False
-        before = self._learnt[1:]
-        back = next((each for each in before if _is_of(each, view)), None)
-        if back is not None:
-            before.remove(back)
-            back.view = view
-        self._learnt = [back or _nothing_learnt(view), shown, *before]
-        self._prepared = None
-        if len(self._learnt) > _VIEWS:
-            # The latest that was hardly learnt, or else the one not shown for longest.
-            hardly = (each for each in self._learnt[1:] if each.taught_s < _KNOWN_S)
-            self._learnt.remove(next(hardly, self._learnt[-1]))
-        return back is None and shown.taught_s > 0
+        others = self._scenes[1:]
+        stored = next((each for each in others if _is_scene(each, signature)), None)
+        if stored is not None:
+            others.remove(stored)
+            stored.signature = signature
+        self._scenes = [stored or _new_scene(signature), current, *others]
+        self._suppression = None
+        if len(self._scenes) > _MAX_SCENES:
+            # The latest that is not settled, or else the one not shown for longest.
+            unsettled = (each for each in self._scenes[1:] if each.learned_s < _SETTLED_S)
+            self._scenes.remove(next(unsettled, self._scenes[-1]))
+        return stored is None and current.learned_s > 0
 
-    def forget(self) -> None:
-        """Begin anew, whatever the view."""
-        self._learnt = [_nothing_learnt(self._learnt[0].view)]
-        self._prepared = None
+    def clear(self) -> None:
+        """Forget everything, in all scenes."""
+        self._scenes = [_new_scene(self._scenes[0].signature)]
+        self._suppression = None
 
     @property
-    def blank(self) -> bool:
-        """Whether nothing is known of the view that is shown."""
-        return self._learnt[0].taught_s <= 0
+    def is_empty(self) -> bool:
+        """Whether nothing was learned yet in the current scene."""
+        return self._scenes[0].learned_s <= 0
 
     def state(self) -> dict[str, NDArray[Any]] | None:
-        """Everything that is known, for `restore`; `None` while that is nothing.
+        """Return all that was learned, for `restore`; `None` while that is nothing.
 
-        `maps` are (views, 12, 48, 80) uint8, 255 for certain; `view` (views, 24, 40) float32;
-        `taught_s` (views,) float32.
+        `maps` are (scenes, 12, 48, 80) uint8, 255 for probability 1; `signatures` (scenes, 24, 40)
+        float32; `learned_s` (scenes,) float32, the media seconds learned from.
         """
-        worth = [(each, each.view) for each in self._learnt if each.taught_s > 0]
-        known = [(each, view) for each, view in worth if view is not None]
-        if not known:
+        learned = [
+            (each, each.signature)
+            for each in self._scenes
+            if each.learned_s > 0 and each.signature is not None
+        ]
+        if not learned:
             return None
-        maps = np.stack([each.maps for each, _ in known])
+        maps = np.stack([each.maps for each, _ in learned])
         return {
             "maps": np.rint(np.clip(maps, 0, 1) * _LEVELS).astype(np.uint8),
-            "view": np.stack([view for _, view in known]).astype(np.float32),
-            "taught_s": np.array([each.taught_s for each, _ in known], np.float32),
+            "signatures": np.stack([signature for _, signature in learned]).astype(np.float32),
+            "learned_s": np.array([each.learned_s for each, _ in learned], np.float32),
         }
 
     def restore(self, state: dict[str, NDArray[Any]]) -> None:
-        """Take over what another program learnt; `see` decides which of it is of this view.
+        """Replace everything by a state; `select_scene` then finds the scene that is shown.
 
         Raises:
-            ValueError: It is of another form, or holds what no memory can.
+            ValueError: The state has another form or holds invalid values.
         """
-        count = checked(state)
-        self._learnt = [
-            _Learnt(
+        count = check_state(state)
+        self._scenes = [
+            _ScenePrior(
                 state["maps"][number].astype(np.float32) / _LEVELS,
-                state["view"][number],
-                float(state["taught_s"][number]),
+                state["signatures"][number],
+                float(state["learned_s"][number]),
             )
             for number in range(count)
         ]
-        self._prepared = None
+        self._suppression = None
 
 
-def checked(state: dict[str, NDArray[Any]]) -> int:
-    """How many views a state is of.
+def check_state(state: dict[str, NDArray[Any]]) -> int:
+    """Return the number of scenes in a state.
 
     Raises:
-        ValueError: It is of another form, or holds what no memory can.
+        ValueError: The state has another form or holds invalid values.
     """
     try:
-        maps, view, taught_s = state["maps"], state["view"], state["taught_s"]
+        maps, signatures, learned_s = state["maps"], state["signatures"], state["learned_s"]
     except KeyError as error:
-        raise ValueError(f"not a memory of this form: there is no {error}") from None
-    count = len(taught_s) if taught_s.ndim == 1 else 0
-    forms = ((maps, (BINS, *CELLS), np.uint8), (view, SIGNATURE_SIZE, np.float32),
-             (taught_s, (), np.float32))  # fmt: skip
-    if not 1 <= count <= _VIEWS or any(
+        raise ValueError(f"not a false-positive prior: {error} is missing") from None
+    count = len(learned_s) if learned_s.ndim == 1 else 0
+    forms = ((maps, (BINS, *CELLS), np.uint8), (signatures, SIGNATURE_SIZE, np.float32),
+             (learned_s, (), np.float32))  # fmt: skip
+    if not 1 <= count <= _MAX_SCENES or any(
         array.shape != (count, *shape) or array.dtype != kind for array, shape, kind in forms
     ):
-        raise ValueError("not a memory of this form")
-    if not (np.isfinite(view).all() and np.isfinite(taught_s).all()):
-        raise ValueError("not a memory: it holds what is no number")
+        raise ValueError("not a false-positive prior: wrong shapes or types")
+    if not (np.isfinite(signatures).all() and np.isfinite(learned_s).all()):
+        raise ValueError("not a false-positive prior: a value is not finite")
     return count
 
 
-def _nothing_learnt(view: Signature | None = None) -> _Learnt:
-    return _Learnt(np.zeros((BINS, *CELLS), np.float32), view)
+def _new_scene(signature: Signature | None = None) -> _ScenePrior:
+    return _ScenePrior(np.zeros((BINS, *CELLS), np.float32), signature)
 
 
-def _is_of(learnt: _Learnt, view: Signature) -> bool:
-    return learnt.view is not None and same(learnt.view, view)
+def _is_scene(scene: _ScenePrior, signature: Signature) -> bool:
+    return scene.signature is not None and same_scene(scene.signature, signature)
 
 
-def _prepare(usual: Map, key: tuple[tuple[int, ...], int, int, int]) -> _Prepared:
-    if float(usual.max()) < _NOT_WORTH:
-        return _Prepared(key, None, None)
-    usual[usual < _NOT_WORTH] = 0
-    usual = np.minimum(cv2.dilate(usual, np.ones((3, 3), np.uint8)), _MOST)  # things sway
-    base = cast("Map", cv2.resize(usual, key[0][::-1], interpolation=cv2.INTER_LINEAR))
-    return _Prepared(key, base, np.float32(1) / (np.float32(1) - base))
+def _suppression(prior: Map, key: tuple[tuple[int, ...], int, int, int]) -> _Suppression:
+    if float(prior.max()) < _MIN_VALUE:
+        return _Suppression(key, None, None)
+    prior[prior < _MIN_VALUE] = 0
+    # Dilated by one cell: things sway.
+    prior = np.minimum(cv2.dilate(prior, np.ones((3, 3), np.uint8)), _MAX_VALUE)
+    offset = cast("Map", cv2.resize(prior, key[0][::-1], interpolation=cv2.INTER_LINEAR))
+    return _Suppression(key, offset, np.float32(1) / (np.float32(1) - offset))
 
 
-def _pooled(probability: Map) -> Map:
-    """(48, 80): the highest probability in each cell, and no less than that."""
+def _max_pool(probability: Map) -> Map:
+    """Return (48, 80): at least the highest probability in each cell."""
     rows, columns = probability.shape
-    tall, wide = math.ceil(rows / CELLS[0]), math.ceil(columns / CELLS[1])
-    if (tall, wide) != (1, 1):
-        # Anchored so that each sample below sees its own cell.
-        kernel = np.ones((tall, wide), np.uint8)
+    height, width = math.ceil(rows / CELLS[0]), math.ceil(columns / CELLS[1])
+    if (height, width) != (1, 1):
+        # Anchored so that each sample below covers its own cell.
+        kernel = np.ones((height, width), np.uint8)
         probability = cast("Map", cv2.dilate(probability, kernel, anchor=(0, 0)))
     y = np.arange(CELLS[0]) * rows // CELLS[0]
     x = np.arange(CELLS[1]) * columns // CELLS[1]
     return probability[np.ix_(y, x)]
 
 
-def _bins(utc: datetime) -> tuple[tuple[int, float], tuple[int, float]]:
-    """The two times of the day nearest to this one, and the share of each; cyclic at midnight."""
+def _time_bins(utc: datetime) -> tuple[tuple[int, float], tuple[int, float]]:
+    """Return the two bins nearest to a time of the day with their weights; midnight wraps."""
     seconds = utc.hour * 3600 + utc.minute * 60 + utc.second
-    at = seconds / _DAY_S * BINS - 0.5  # bins are known by their middle
-    first = math.floor(at)
-    share = at - first
-    return (first % BINS, 1 - share), ((first + 1) % BINS, share)
+    position = seconds / _DAY_S * BINS - 0.5  # The centre of bin 0 is at 0.
+    first = math.floor(position)
+    weight = position - first
+    return (first % BINS, 1 - weight), ((first + 1) % BINS, weight)

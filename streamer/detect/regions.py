@@ -1,4 +1,4 @@
-"""From a map of probabilities to regions: connected patches with their measures."""
+"""Regions: connected areas of a probability map above a threshold, with their measures."""
 
 from dataclasses import replace
 from typing import Final
@@ -11,72 +11,77 @@ from streamer.core.frame import Detection
 
 from .zones import Zones
 
-_OUTLINE: Final = 0.75
-"""Where the outline lies unless told: at this share of the threshold."""
+Map = NDArray[np.float32]
 
-_MOST: Final = 32
-"""Regions kept of one look, the most alarming first: a picture full of specks stays cheap."""
+_LOW_RATIO: Final = 0.75
+"""Default of `low_threshold`, as a share of the threshold."""
+
+_MAX_REGIONS: Final = 32
+"""Regions returned for one map, so that a frame full of specks stays cheap."""
 
 
 def find_regions(
-    probability: NDArray[np.float32],
+    probability: Map,
     *,
     threshold: float,
-    outline: float | None = None,
+    low_threshold: float | None = None,
     zones: Zones | None = None,
     min_area: float = 0.0,
-    motion: NDArray[np.float32] | None = None,
-    said: NDArray[np.float32] | None = None,
+    motion: Map | None = None,
+    raw_probability: Map | None = None,
 ) -> tuple[Detection, ...]:
-    """Connected patches of smoke, the most alarming first.
+    """Return the connected regions of smoke, the largest and most confident first.
+
+    Two thresholds are used (Canny, 1986): a region has at least one pixel above *threshold* and
+    consists of all connected pixels above *low_threshold*, so that the thin edge of a plume belongs
+    to it while a faint patch alone does not count.
 
     Args:
         probability: (height, width), 0 to 1.
-        threshold: A region holds at least one pixel above this, 0 to 1.
-        outline: It grows from there to pixels above this: the thin rim of a plume belongs to it
-            (hysteresis, Canny 1986), but a rim alone is none.
-        zones: Where smoke counts; everywhere when left out.
-        min_area: Smaller regions are left out; a share of the picture.
-        motion: Change since a second ago, of the same size, if it is known.
-        said: What the network itself said, of the same size, where *probability* is only what
-            exceeds the usual: a region is as sure as the network was.
+        threshold: Probability that a region exceeds somewhere, 0 to 1.
+        low_threshold: Probability that all of its pixels exceed, at most *threshold*; three
+            quarters of *threshold* by default.
+        zones: Where smoke counts; everywhere by default.
+        min_area: Smallest area of a region, as a share of the frame.
+        motion: Output of `FrameDifference.update`, of the same shape.
+        raw_probability: Output of the network, of the same shape, if *probability* was reduced by
+            the false-positive prior. Gives the confidence of a region.
     """
-    said = probability if said is None else said
+    raw_probability = probability if raw_probability is None else raw_probability
+    low = threshold * _LOW_RATIO if low_threshold is None else min(low_threshold, threshold)
+    above = (probability > low).view(np.uint8)
     allowed = zones.mask(probability.shape[:2]) if zones is not None else None
-    rim = threshold * _OUTLINE if outline is None else min(outline, threshold)
-    grown = (probability > rim).view(np.uint8)
     if allowed is not None:
-        grown &= allowed
-    if not cv2.hasNonZero(grown):
+        above &= allowed
+    if not cv2.hasNonZero(above):
         return ()
-    count, labels, boxes, _ = cv2.connectedComponentsWithStats(grown, connectivity=8)
+    count, labels, boxes, _ = cv2.connectedComponentsWithStats(above, connectivity=8)
     found = []
-    smallest = max(1, min_area * probability.size)
+    min_pixels = max(1, min_area * probability.size)
     for label in range(1, count):
         x, y, width, height, pixels = boxes[label].tolist()
-        if pixels < smallest:
+        if pixels < min_pixels:
             continue
         part = np.s_[y : y + height, x : x + width]
         inside = labels[part] == label
-        chance = np.where(inside, probability[part], 0)
-        if chance.max() > threshold:
+        values = np.where(inside, probability[part], 0)
+        if values.max() > threshold:
+            region = _measure(inside, values, (x, y), pixels, probability.shape)
+            confidence = _top_quartile_mean(raw_probability[part][inside])
             moved = None if motion is None else float(motion[part][inside].mean())
-            region = _measure(inside, chance, (x, y), pixels, probability.shape)
-            sure = _surest(said[part][inside])
-            found.append(replace(region, confidence=sure, motion=moved))
+            found.append(replace(region, confidence=confidence, motion=moved))
     found.sort(key=lambda region: (-region.area * region.confidence, region.box))
-    return tuple(found[:_MOST])
+    return tuple(found[:_MAX_REGIONS])
 
 
-def _surest(chances: NDArray[np.float32]) -> float:
-    """Mean of the highest quarter."""
-    count = max(1, len(chances) // 4)
-    return float(np.partition(chances, -count)[-count:].mean())
+def _top_quartile_mean(values: Map) -> float:
+    count = max(1, len(values) // 4)
+    return float(np.partition(values, -count)[-count:].mean())
 
 
 def _measure(
     inside: NDArray[np.bool_],
-    chance: NDArray[np.float32],
+    values: Map,
     corner: tuple[int, int],
     pixels: int,
     shape: tuple[int, ...],
@@ -84,17 +89,17 @@ def _measure(
     height, width = shape[:2]
     left, top = corner
     rows, columns = inside.shape
-    total = float(chance.sum())
-    across = chance.sum(axis=0) @ (np.arange(columns) + 0.5) / total
-    down = chance.sum(axis=1) @ (np.arange(rows) + 0.5) / total
-    # The foot is the lowest tenth of the patch: one stray pixel must not move the anchor.
-    foot = inside[rows - max(1, rows // 10) :].sum(axis=0)
-    foot_x = foot @ (np.arange(columns) + 0.5) / max(1, foot.sum())
+    total = float(values.sum())
+    x = values.sum(axis=0) @ (np.arange(columns) + 0.5) / total
+    y = values.sum(axis=1) @ (np.arange(rows) + 0.5) / total
+    # The lowest tenth of the rows: one stray pixel must not move the ground point.
+    lowest = inside[rows - max(1, rows // 10) :].sum(axis=0)
+    ground_x = lowest @ (np.arange(columns) + 0.5) / max(1, lowest.sum())
     return Detection(
         box=(left / width, top / height, (left + columns) / width, (top + rows) / height),
-        centroid=((left + float(across)) / width, (top + float(down)) / height),
-        ground_point=((left + float(foot_x)) / width, (top + rows) / height),
+        centroid=((left + float(x)) / width, (top + float(y)) / height),
+        ground_point=((left + float(ground_x)) / width, (top + rows) / height),
         area=pixels / (height * width),
         confidence=total / pixels,
-        peak=float(chance.max()),
+        peak=float(values.max()),
     )

@@ -1,7 +1,8 @@
-"""The recall stage: what was seen and judged in an earlier pass, given to the frames of its time.
+"""The apply-detections stage: gives frames the results of an earlier detection pass.
 
-An alarm remembers minutes. Where a recording is converted piece by piece, in any order, it was
-judged in one pass before, and each frame gets what held at its time.
+An alarm depends on the minutes before it, while chunks of a recording are converted in any order.
+The recording is therefore inferred once, in order of time, and each frame then gets the result that
+was current at its time.
 """
 
 from collections.abc import Iterator
@@ -12,44 +13,47 @@ from streamer.core.frame import AlarmStatus, Frame, SegmentationResult
 
 
 class DetectionLog(Protocol):
-    """All inferences of a pass in order of time; see `streamer.convert.detection_log`."""
+    """The inferences of a detection pass in order of time; see `streamer.convert.detection_log`."""
 
     def before(self, pts_ns: int, /) -> int | None:
-        """The number of the last look at or before a media time; `None` before the first."""
+        """Return the index of the last inference at or before a media time; `None` without one."""
         ...
 
-    def __getitem__(self, number: int, /) -> tuple[SegmentationResult, AlarmStatus]:
-        """A look, and the verdict after it."""
+    def __getitem__(self, index: int, /) -> tuple[SegmentationResult, AlarmStatus]:
+        """Return an inference and the status of the alarm after it."""
         ...
 
 
 class ApplyDetections:
-    """Sets `Frame.smoke` and `Frame.alarm_status` by the frame's time; synthetic frames too.
+    """Sets `Frame.segmentation` and `Frame.alarm_status` by media time, on synthetic frames too.
 
-    Frames before the first look have neither. A call belongs to one thread, `looks` to many.
+    Frames before the first inference get neither. Each call is for one thread; the log is shared.
 
     Args:
-        looks: What was seen.
-        carried_ns: Media time for which a map is carried on, as in the segment stage.
+        log: Results of the detection pass.
+        result_hold_ns: Media time for which a segmentation is carried on; see
+            `streamer.stages.detect.result_hold_ns`.
     """
 
-    def __init__(self, looks: DetectionLog, *, carried_ns: int) -> None:
-        self._looks = looks
-        self._carried_ns = carried_ns
+    def __init__(self, log: DetectionLog, *, result_hold_ns: int) -> None:
+        self._log = log
+        self._hold_ns = result_hold_ns
 
     def __call__(self, frames: Iterator[Frame]) -> Iterator[Frame]:
-        """Yield every frame with what was seen last at its time."""
-        known: int | None = None
-        look: tuple[SegmentationResult, AlarmStatus] | None = None
+        """Yield every frame with the newest result at its time."""
+        current: int | None = None
+        result: tuple[SegmentationResult, AlarmStatus] | None = None
         for frame in frames:
-            number = self._looks.before(frame.pts_ns)
-            if number != known:
-                known, look = number, None if number is None else self._looks[number]
-            # As in a replay, a picture arrives at its media time: that is what an overlay shows.
-            shown = replace(frame, arrived_ns=frame.pts_ns)
-            if look is None:
-                yield shown
+            index = self._log.before(frame.pts_ns)
+            if index != current:
+                current, result = index, None if index is None else self._log[index]
+            # As in a replay, a frame arrives at its media time, which the overlay shows.
+            timed = replace(frame, arrived_ns=frame.pts_ns)
+            if result is None:
+                yield timed
                 continue
-            smoke, alarm_status = look
-            old = frame.pts_ns - smoke.pts_ns > self._carried_ns
-            yield replace(shown, segmentation=None if old else smoke, alarm_status=alarm_status)
+            segmentation, alarm_status = result
+            outdated = frame.pts_ns - segmentation.pts_ns > self._hold_ns
+            yield replace(
+                timed, segmentation=None if outdated else segmentation, alarm_status=alarm_status
+            )

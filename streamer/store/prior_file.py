@@ -1,93 +1,114 @@
-"""Keeps what is usual at a camera over a restart: one small file per camera.
+"""Stores the false-positive prior of a camera across restarts, in one small file per camera.
 
-A memory is worth keeping, not worth stopping for: a file that cannot be read or written is told of
-once, and the camera goes on.
+A prior is worth keeping, but not worth stopping a camera for: if its file cannot be read or
+written, a warning is logged once and the camera continues.
 """
 
 import io
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import structlog
 from numpy.typing import NDArray
 
 from streamer.core.atomic_file import write_atomically
-from streamer.detect.false_positive_prior import FalsePositivePrior, checked
+from streamer.detect.false_positive_prior import FalsePositivePrior, check_state
 
 State = dict[str, NDArray[Any]]
 
-_FORM = 1
-"""Version of the file."""
+_FORMAT: Final = 2
+"""Version of the file, stored under the key `form`."""
+
+_FORMAT_1_NAMES: Final = {"view": "signatures", "taught_s": "learned_s"}
+"""Arrays that format 1 stored under another name."""
 
 _log = structlog.get_logger(__name__)
+
+
+def adopt_old_folder(folder: Path) -> None:
+    """Rename the folder `usual` of version 0.1 to *folder*, unless *folder* exists already."""
+    old = folder.with_name("usual")
+    if folder.exists() or not old.is_dir():
+        return
+    try:
+        old.rename(folder)
+    except FileNotFoundError:  # Another camera of this program was faster.
+        return
+    except OSError as error:
+        _log.warning("false-positive priors not taken over", folder=str(old), reason=str(error))
+        return
+    _log.info("false-positive priors taken over", old=str(old), new=str(folder))
 
 
 class PriorFile:
     """The file of one camera.
 
     Args:
-        path: The file; its folder is made when it is first written.
+        path: The file; its folder is created when it is first written.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._told = False
-        self._known = False  # Whether the file is there, as far as this program knows.
+        self._warned = False
+        self._expected = False  # Whether the file exists, as far as this program knows.
 
     def load(self) -> State | None:
-        """State as given by `FalsePositivePrior.state`; `None` without a usable file."""
+        """Return the stored state, see `FalsePositivePrior.state`; `None` without a usable file."""
         try:
-            with self.path.open("rb") as file, np.load(file, allow_pickle=False) as kept:
-                state = {name: kept[name] for name in kept.files}
-            if state.pop("form", np.array(0)).tolist() != _FORM:
-                raise ValueError("written by another version")  # noqa: TRY301  told of below
-            checked(state)
-            self._known = True
+            with self.path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
+                state = {name: stored[name] for name in stored.files}
+            form = state.pop("form", np.array(0)).tolist()
+            if form == 1:
+                state = {_FORMAT_1_NAMES.get(name, name): value for name, value in state.items()}
+            elif form != _FORMAT:
+                raise ValueError("written by another version")  # noqa: TRY301  logged below
+            check_state(state)
+            self._expected = True
         except FileNotFoundError:
             return None
-        except Exception as error:  # noqa: BLE001  damage shows in a dozen ways: zlib's, zipfile's, NumPy's
-            self._useless(str(error) or type(error).__name__)
+        except Exception as error:  # noqa: BLE001  zlib, zipfile and NumPy raise a dozen types on damage
+            reason = str(error) or type(error).__name__
+            _log.warning("false-positive prior discarded", file=str(self.path), reason=reason)
             return None
         return state
 
-    def _useless(self, why: str) -> None:
-        _log.warning("forgets what is usual", file=str(self.path), why=why)
-
-    def load_into(self, usual: FalsePositivePrior) -> None:
-        """Restore a prior; `FalsePositivePrior.see` tells whether it is of this scene."""
+    def load_into(self, prior: FalsePositivePrior) -> None:
+        """Restore a prior; `FalsePositivePrior.select_scene` finds the scene that is shown."""
         state = self.load()
         if state is not None:
-            usual.restore(state)
+            prior.restore(state)
 
-    def save(self, usual: FalsePositivePrior) -> None:
-        """Replace the file in one move; a kill leaves the old one or the new one.
+    def save(self, prior: FalsePositivePrior) -> None:
+        """Replace the file in one step: after a kill, the old or the new one exists.
 
-        A file that somebody deleted meanwhile is not brought back: then the memory forgets.
+        If the file was deleted in the meantime, the prior is cleared instead of being written.
         """
-        if self._known and self.path.parent.is_dir() and not self.path.exists():
-            self._known = False
-            usual.forget()
-            _log.info("forgets what is usual: its file was deleted", file=str(self.path))
+        if self._expected and self.path.parent.is_dir() and not self.path.exists():
+            self._expected = False
+            prior.clear()
+            _log.info("false-positive prior cleared: its file was deleted", file=str(self.path))
             return
-        state = usual.state()
+        state = prior.state()
         if state is None:
             return
         # Packed in memory: a disk that fills up while a ZIP file is open fails in other ways too.
         packed = io.BytesIO()
-        np.savez_compressed(packed, allow_pickle=False, form=np.array(_FORM), **state)
+        np.savez_compressed(packed, allow_pickle=False, form=np.array(_FORMAT), **state)
         try:
             write_atomically(self.path, packed.getbuffer())
         except OSError as error:
-            if not self._told:
-                _log.warning("cannot keep what is usual", file=str(self.path), why=str(error))
-            self._told = True
+            if not self._warned:
+                _log.warning(
+                    "false-positive prior not saved", file=str(self.path), reason=str(error)
+                )
+            self._warned = True
         else:
-            self._told = False
-            self._known = True
+            self._warned = False
+            self._expected = True
 
-    def forget(self) -> bool:
-        """Delete the file; whether there was one."""
+    def delete(self) -> bool:
+        """Delete the file; return whether there was one."""
         existed = self.path.exists()
         self.path.unlink(missing_ok=True)
         return existed

@@ -1,4 +1,4 @@
-"""A camera keeps what is usual when it ends; a replay neither reads nor writes it."""
+"""A camera saves its false-positive prior when it ends; a replay neither reads nor writes it."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -23,7 +23,7 @@ PROVENANCE = Provenance(
 
 
 class Network:
-    """Always takes the same spot for smoke, though never surely."""
+    """Always reports the same spot, with a low probability."""
 
     name, digest, backend, input_size = "m", "d", "b", (96, 160)
     threshold, low_threshold = 0.5, 0.4
@@ -35,8 +35,8 @@ class Network:
 
 
 @pytest.fixture
-def pictures(tmp_path):
-    folder = tmp_path / "pictures"
+def images(tmp_path):
+    folder = tmp_path / "images"
     folder.mkdir()
     view = np.random.default_rng(2).integers(0, 256, (12, 20, 3), np.uint8)
     for number in range(30):
@@ -45,22 +45,22 @@ def pictures(tmp_path):
 
 
 @pytest.fixture
-def config(tmp_path, pictures):
+def config(tmp_path, images):
     path = tmp_path / "c.yaml"
     path.write_text(
         f"data_dir: {tmp_path / 'data'}\n"
         "defaults: {detect: {false_positive_prior: {learn_minutes: 1}}}\n"
         "cameras:\n"
-        f"  north: {{source: {{address: {pictures}}}, outputs: {{preview: false}}}}\n"
-        f"  dome: {{source: {{address: {pictures}}}, detect: {{background: {{enabled: false}}}}}}\n"
-        f"  plain: {{source: {{address: {pictures}}},\n"
+        f"  north: {{source: {{address: {images}}}, outputs: {{preview: false}}}}\n"
+        f"  dome: {{source: {{address: {images}}}, detect: {{background: {{enabled: false}}}}}}\n"
+        f"  plain: {{source: {{address: {images}}},\n"
         "    detect: {false_positive_prior: {enabled: false}}}\n"
     )
     return load(path).config
 
 
 def watched(config, camera) -> Path:
-    """The file of a camera's memory after it has watched all its pictures."""
+    """Return the prior file of a camera after it has seen all its images."""
     context = AppContext(
         clock=SystemClock(), models=Models(Network()), provenance=lambda: PROVENANCE
     )
@@ -68,25 +68,32 @@ def watched(config, camera) -> Path:
     source = settings.source.model_copy(update={"realtime": False})
     spec = camera_spec(camera, settings.model_copy(update={"source": source}), config)
     CameraRuntime(replace(spec, evidence_folder=None), context).run()
-    return config.usual_folder / f"{camera}.npz"
+    return config.priors_folder / f"{camera}.npz"
 
 
-def test_what_was_learnt_is_kept_when_a_camera_ends_and_goes_on_when_it_begins_again(config):
-    taught = [PriorFile(watched(config, "north")).load()["taught_s"] for _ in range(2)]
-    assert [seconds.tolist() for seconds in taught] == [[29], [58]]
+def test_a_prior_is_saved_when_a_camera_ends_and_loaded_when_it_starts_again(config):
+    learned = [PriorFile(watched(config, "north")).load()["learned_s"] for _ in range(2)]
+    assert [seconds.tolist() for seconds in learned] == [[29], [58]]
+
+
+def test_a_prior_in_the_folder_of_version_0_1_is_loaded(config):
+    stored = watched(config, "north")
+    stored.parent.rename(stored.parent.with_name("usual"))
+    learned = PriorFile(watched(config, "north")).load()["learned_s"]
+    assert learned.tolist() == [58]
 
 
 @pytest.mark.parametrize("camera", ["dome", "plain"])
-def test_a_camera_that_moves_or_wants_none_has_no_memory(config, camera):
+def test_without_a_background_or_when_disabled_there_is_no_prior(config, camera):
     assert not watched(config, camera).exists()
 
 
-def test_a_replay_neither_reads_nor_writes_a_memory(config, pictures, monkeypatch):
+def test_a_replay_neither_reads_nor_writes_a_prior(config, images, monkeypatch):
     file = watched(config, "north")
-    kept = file.read_bytes()
+    stored = file.read_bytes()
     restored = []
-    monkeypatch.setattr(FalsePositivePrior, "restore", lambda usual, state: restored.append(state))
+    monkeypatch.setattr(FalsePositivePrior, "restore", lambda prior, state: restored.append(state))
     events = []
-    replay(str(pictures), config, "north", models=Models(Network()), on_event=events.append)
-    assert file.read_bytes() == kept
+    replay(str(images), config, "north", models=Models(Network()), on_event=events.append)
+    assert file.read_bytes() == stored
     assert not restored

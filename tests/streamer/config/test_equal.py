@@ -16,7 +16,7 @@ from streamer.config.camera import (
 )
 from streamer.config.channels import RetrySettings
 from streamer.config.values import Section
-from streamer.detect.background import Background
+from streamer.detect.scene import Background
 from streamer.notify.retry import DELIVERY_BACKOFF, RetryPolicy
 from streamer.sources.options import VideoOptions
 from streamer.sources.reconnect import RECONNECT, REJECTED

@@ -48,7 +48,7 @@ def test_one_pixel_in_a_corner_is_a_region_that_ends_at_the_border():
     assert region.area == 1 / 200
 
 
-def test_the_centroid_leans_to_where_smoke_is_surer():
+def test_the_centroid_is_weighted_by_probability():
     probability = empty()
     probability[4, 4], probability[4, 5] = 0.5, 1.0
     (region,) = find_regions(probability, threshold=0.6)
@@ -56,7 +56,7 @@ def test_the_centroid_leans_to_where_smoke_is_surer():
     assert region.centroid == pytest.approx((31 / 6 / 20, 4.5 / 10))
 
 
-def test_the_mean_is_that_of_the_surest_quarter():
+def test_the_confidence_is_the_mean_of_the_highest_quarter():
     probability = empty()
     probability[0, :8] = [0.9, 0.5, 0.5, 0.5, 0.7, 0.5, 0.5, 0.5]
     (region,) = find_regions(probability, threshold=0.6)
@@ -64,7 +64,7 @@ def test_the_mean_is_that_of_the_surest_quarter():
     assert region.peak == pytest.approx(0.9)
 
 
-def test_the_base_is_the_middle_of_the_lowest_tenth():
+def test_the_ground_point_is_the_middle_of_the_lowest_tenth():
     probability = np.zeros((40, 40), np.float32)
     probability[0:30, 10:20] = 0.9
     probability[28:30, 10:16] = 0
@@ -74,7 +74,7 @@ def test_the_base_is_the_middle_of_the_lowest_tenth():
     assert region.ground_point == pytest.approx((middle / 40, 30 / 40))
 
 
-def test_a_region_grows_over_its_rim_but_a_rim_alone_is_none():
+def test_a_region_grows_to_the_low_threshold_but_needs_a_pixel_above_the_high_one():
     probability = empty()
     probability[2, 2:6] = [0.45, 0.6, 0.45, 0.3]
     probability[8, 10:14] = 0.45
@@ -106,7 +106,7 @@ def test_a_patch_within_the_box_of_another_is_not_measured_with_it():
     assert patch.box == (5 / 9, 2 / 9, 7 / 9, 4 / 9)
 
 
-def test_the_most_alarming_is_the_largest_times_how_sure_it_is():
+def test_regions_are_sorted_by_area_times_confidence():
     probability = empty()
     probability[0, 0:4] = 0.6  # 2.4
     probability[4, 0:3] = 0.9  # 2.7
@@ -130,7 +130,7 @@ def test_regions_smaller_than_the_smallest_area_are_left_out():
     assert region.area == 4 / 200
 
 
-def test_of_many_specks_only_the_most_alarming_stay():
+def test_of_many_specks_only_the_first_32_are_returned():
     probability = np.zeros((20, 20), np.float32)
     probability[::2, ::2] = np.linspace(0.6, 0.99, 100, dtype=np.float32).reshape(10, 10)
     peaks = [region.peak for region in find_regions(probability, threshold=0.5)]
@@ -149,7 +149,7 @@ def test_what_lies_outside_the_zones_is_neither_found_nor_measured():
     assert region.peak == pytest.approx(0.9)
 
 
-def test_a_peak_outside_the_zones_does_not_make_a_rim_inside_a_region():
+def test_a_peak_outside_the_zones_does_not_make_a_region_inside_them():
     probability = empty()
     probability[4, 2:18] = 0.45
     probability[4, 17] = 1.0
@@ -191,7 +191,7 @@ def test_measures_agree_with_each_other_and_with_the_map(probability, threshold)
 
 
 @given(probability=maps)
-def test_no_pixel_is_counted_twice_or_forgotten(probability):
+def test_every_pixel_is_counted_once(probability):
     regions = find_regions(probability, threshold=0.5)
     counted = sum(round(region.area * probability.size) for region in regions)
     assert (probability > 0.5).sum() <= counted or len(regions) == 32
@@ -199,7 +199,7 @@ def test_no_pixel_is_counted_twice_or_forgotten(probability):
 
 
 @given(probability=maps, rows=st.integers(0, 3), columns=st.integers(0, 3))
-def test_a_picture_moved_by_whole_pixels_moves_its_regions(probability, rows, columns):
+def test_a_map_moved_by_whole_pixels_moves_its_regions(probability, rows, columns):
     height, width = probability.shape
     moved = np.zeros((height + 3, width + 3), np.float32)
     moved[rows : rows + height, columns : columns + width] = probability

@@ -66,7 +66,7 @@ def test_without_zones_there_is_no_mask():
 
 
 @pytest.mark.parametrize("size", [(1, 1), (9, 16), (7, 13), (96, 160)])
-def test_the_whole_picture_is_every_pixel(size):
+def test_the_whole_frame_is_every_pixel(size):
     assert Zones(include=(WHOLE,)).mask(size).all()
     assert not Zones(exclude=(WHOLE,)).mask(size).any()
 
@@ -149,7 +149,7 @@ def test_any_polygon_even_one_that_crosses_itself_holds_what_a_ray_says(polygon,
 
 
 @given(polygon=convex(), size=sizes)
-def test_including_and_excluding_the_same_area_split_the_picture(polygon, size):
+def test_including_and_excluding_the_same_area_split_the_frame(polygon, size):
     inside, outside = Zones(include=(polygon,)).mask(size), Zones(exclude=(polygon,)).mask(size)
     assert np.array_equal(inside, 1 - outside)
 

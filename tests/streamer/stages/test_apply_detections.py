@@ -1,4 +1,4 @@
-"""The recall stage: frames get what was seen at their time, however they are cut into pieces."""
+"""The apply-detections stage: frames get the result of their time, however they are split."""
 
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -16,7 +16,7 @@ from streamer.stages.apply_detections import ApplyDetections
 from streamer.stages.overlay import Overlay
 
 NS = 1_000_000_000
-PICTURE = Image.from_rgb(np.full((360, 640, 3), 90, np.uint8))
+IMAGE = Image.from_rgb(np.full((360, 640, 3), 90, np.uint8))
 REGION = Detection(
     box=(0.4, 0.4, 0.6, 0.6),
     centroid=(0.5, 0.5),
@@ -28,18 +28,18 @@ REGION = Detection(
 
 
 class DetectionLog:
-    """A look at each of these seconds; suspected from 2 s on, alarm from 5 s on."""
+    """One inference at each of these seconds; pending from 2 s on, alarm from 5 s on."""
 
     def __init__(self, *seconds):
         self.times = [round(second * NS) for second in seconds]
-        self.asked = []
+        self.fetched = []
 
     def before(self, pts_ns):
         earlier = [number for number, at in enumerate(self.times) if at <= pts_ns]
         return earlier[-1] if earlier else None
 
     def __getitem__(self, number):
-        self.asked.append(number)
+        self.fetched.append(number)
         at_ns = self.times[number]
         states = ((5, AlarmState.ALARM), (2, AlarmState.PENDING), (0, AlarmState.IDLE))
         since, state = next((begin, one) for begin, one in states if at_ns >= begin * NS)
@@ -50,13 +50,13 @@ class DetectionLog:
 
 def frames(times_ns):
     return [
-        Frame(PICTURE, pts_ns, arrived_ns=7, number=number, synthetic=number % 2 == 1)
+        Frame(IMAGE, pts_ns, arrived_ns=7, number=number, synthetic=number % 2 == 1)
         for number, pts_ns in enumerate(times_ns)
     ]
 
 
-def recalled(looks, shown):
-    return list(ApplyDetections(looks, carried_ns=4 * NS)(iter(shown)))
+def applied(log, shown):
+    return list(ApplyDetections(log, result_hold_ns=4 * NS)(iter(shown)))
 
 
 def seen(frame):
@@ -64,7 +64,7 @@ def seen(frame):
 
 
 @pytest.mark.parametrize(
-    ("at_s", "look_s", "state"),
+    ("at_s", "inference_s", "state"),
     [
         (0, 0, AlarmState.IDLE),
         (0.999, 0, AlarmState.IDLE),
@@ -73,26 +73,26 @@ def seen(frame):
         (5.02, 5, AlarmState.ALARM),
     ],
 )
-def test_a_frame_gets_the_last_look_at_or_before_its_time(at_s, look_s, state):
-    (frame,) = recalled(DetectionLog(*range(10)), frames([round(at_s * NS)]))
-    assert frame.segmentation.pts_ns == look_s * NS
+def test_a_frame_gets_the_last_inference_at_or_before_its_time(at_s, inference_s, state):
+    (frame,) = applied(DetectionLog(*range(10)), frames([round(at_s * NS)]))
+    assert frame.segmentation.pts_ns == inference_s * NS
     assert frame.alarm_status.state is state
 
 
-def test_synthetic_frames_carry_the_look_of_the_time_before_and_are_no_look():
-    shown = recalled(DetectionLog(0, 1, 2), frames([0, NS // 50, NS, NS + NS // 50]))
+def test_synthetic_frames_carry_the_result_before_them_which_is_not_fresh():
+    shown = applied(DetectionLog(0, 1, 2), frames([0, NS // 50, NS, NS + NS // 50]))
     assert [frame.synthetic for frame in shown] == [False, True, False, True]
     assert [frame.has_fresh_result for frame in shown] == [True, False, True, False]
     assert [frame.segmentation.pts_ns for frame in shown] == [0, 0, NS, NS]
 
 
-def test_before_the_first_look_nothing_is_known():
-    (frame,) = recalled(DetectionLog(1), frames([NS // 2]))
+def test_before_the_first_inference_a_frame_has_no_result():
+    (frame,) = applied(DetectionLog(1), frames([NS // 2]))
     assert (frame.segmentation, frame.alarm_status) == (None, None)
 
 
-def test_after_a_gap_the_old_map_is_not_shown_but_the_verdict_stays():
-    before, after = recalled(DetectionLog(3), frames([7 * NS, 7 * NS + 1]))
+def test_after_a_gap_the_old_segmentation_is_dropped_and_the_alarm_status_stays():
+    before, after = applied(DetectionLog(3), frames([7 * NS, 7 * NS + 1]))
     assert before.segmentation.pts_ns == 3 * NS
     assert after.segmentation is None
     assert after.alarm_status.state is AlarmState.PENDING
@@ -106,28 +106,28 @@ def test_after_a_gap_the_old_map_is_not_shown_but_the_verdict_stays():
         )
     )
 )
-def test_frames_in_pieces_get_what_they_get_in_one(drawn):
+def test_frames_in_pieces_get_the_same_results_as_in_one(drawn):
     times, cuts = drawn
     shown = frames(sorted(times))
-    looks = DetectionLog(0.5, 1.5, 2, 3, 5.25, 11)
-    whole = [seen(frame) for frame in recalled(looks, shown)]
+    log = DetectionLog(0.5, 1.5, 2, 3, 5.25, 11)
+    whole = [seen(frame) for frame in applied(log, shown)]
     edges = [0, *sorted(cuts), len(shown)]
     pieces = [shown[begin:end] for begin, end in pairwise(edges)]
     # In any order: each has a stage of its own.
-    done = {n: recalled(looks, pieces[n]) for n in reversed(range(len(pieces)))}
+    done = {n: applied(log, pieces[n]) for n in reversed(range(len(pieces)))}
     assert [seen(frame) for n in range(len(pieces)) for frame in done[n]] == whole
 
 
-def test_a_map_is_fetched_once_for_all_frames_that_carry_it():
-    looks = DetectionLog(0, 1, 2)
-    recalled(looks, frames(range(0, 3 * NS, NS // 25)))
-    assert looks.asked == [0, 1, 2]
+def test_a_result_is_fetched_once_for_all_frames_that_carry_it():
+    log = DetectionLog(0, 1, 2)
+    applied(log, frames(range(0, 3 * NS, NS // 25)))
+    assert log.fetched == [0, 1, 2]
 
 
-def test_an_overlay_shows_media_time_and_every_picture_of_an_interpolated_file_says_so():
+def test_an_overlay_shows_media_time_and_marks_every_frame_of_an_interpolated_file():
     clock = MediaClock(datetime.fromtimestamp(0, UTC))
     overlay = Overlay("gate", clock=clock, interpolated=True)
-    original, synthetic = recalled(DetectionLog(*range(99)), frames([62 * NS, 62 * NS + NS // 50]))
+    original, synthetic = applied(DetectionLog(*range(99)), frames([62 * NS, 62 * NS + NS // 50]))
     assert (original.arrived_ns, synthetic.arrived_ns) == (62 * NS, 62 * NS + NS // 50)
     first, second = (overlay.draw(frame).luma() for frame in (original, synthetic))
     np.testing.assert_array_equal(first, second)
@@ -135,4 +135,4 @@ def test_an_overlay_shows_media_time_and_every_picture_of_an_interpolated_file_s
     apart = plain.draw(original).luma() != plain.draw(synthetic).luma()
     assert apart.any(), "without it, only what is synthetic is marked"
     later = overlay.draw(replace(original, arrived_ns=63 * NS)).luma()
-    assert (later != first).any(), "the time is part of the picture"
+    assert (later != first).any(), "the time is drawn"

@@ -9,11 +9,14 @@ import pytest
 from engines.lowlight.enhancer import Enhancer
 from engines.lowlight.full_resolution import OnCpu
 from engines.lowlight.model import open_lowlight_model
+from streamer.alarm.policy import Alarm
 from streamer.core.clock import MediaClock
 from streamer.core.frame import AlarmState, AlarmStatus, Frame, SegmentationResult
 from streamer.core.image import ColorTags, Image
-from streamer.detect.background import Background
-from streamer.stages.detect import Segment
+from streamer.detect.detector import Detector, Thresholds
+from streamer.detect.scene import Background
+from streamer.detect.segmenter import CpuSegmenter
+from streamer.stages.detect import DetectStage
 from streamer.stages.low_light import Enhance, LowLightFilter
 from streamer.stages.overlay import Overlay
 from tests.engines.lowlight.scenes import Model, street
@@ -93,8 +96,14 @@ class Network:
 
 def looks(network, shown, *, lift=True):
     brighten = LowLightFilter(Enhancer(Model(), full_size=OnCpu(denoise=False))) if lift else None
-    segment = Segment(network, interval_ns=1, background=Background(), brighten=brighten)
-    return list(segment(iter(shown)))
+    detector = Detector(
+        CpuSegmenter(network),
+        Thresholds(0.5, 0.4, 0.3),
+        clock=MediaClock(datetime(2026, 1, 1, tzinfo=UTC)),
+        background=Background(),
+        preprocess=brighten,
+    )
+    return list(DetectStage(detector, Alarm("gate"), inference_interval_ns=1)(iter(shown)))
 
 
 def test_the_network_is_shown_dark_pictures_lit_and_is_told_so():
