@@ -35,7 +35,7 @@ from streamer.sinks.status import StatusSink
 from streamer.sources.reconnect import ConnectionState
 from streamer.stages.low_light import Enhance, LowLightFilter
 from streamer.stages.overlay import Overlay
-from streamer.store import Store
+from streamer.store import EventStore
 
 from .camera_spec import CameraSpec
 from .detector_builder import alarm_policy, build_detector, detection_stage
@@ -57,7 +57,7 @@ class AppContext:
     provenance: Callable[[], Provenance]
     """Returns what evidence states about the program: model, configuration, version."""
 
-    store: Store | None = None
+    store: EventStore | None = None
     """`None` stores no events, as in a replay."""
 
     live_view: bool = False

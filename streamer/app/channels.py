@@ -48,7 +48,7 @@ def _channel(
                 url=settings.url.get_secret_value(),
                 secret=settings.secret.get_secret_value() if settings.secret else None,
                 headers={key: text.get_secret_value() for key, text in settings.headers.items()},
-                picture=settings.include_image,
+                include_image=settings.include_image,
                 timeout_s=settings.timeout_s,
             )
         case MqttSettings():

@@ -20,7 +20,8 @@ from streamer.notify import Channel, Dispatcher, RetryPolicy, ShowsStatus
 from streamer.notify.retry import DELIVERY_BACKOFF
 from streamer.recording.retention import Retention
 from streamer.sinks.mjpeg import MjpegSink
-from streamer.store import Store
+from streamer.store import EventStore
+from streamer.store.sqlite import SqliteEventStore
 
 from .camera_runtime import AppContext, CameraRuntime
 from .camera_spec import CameraSpec, camera_specs
@@ -56,7 +57,7 @@ class Program:
         config: Config,
         *,
         context: AppContext,
-        store: Store,
+        store: EventStore,
         channels: list[Channel],
         redact: Callable[[str], str],
     ) -> None:
@@ -124,7 +125,7 @@ class Program:
         if not channels:
             return None
         return Dispatcher(
-            self._store,
+            self._store.outbox,
             channels,
             retry=retry_policy(config),
             on_confirmed=self._mark_delivered,
@@ -208,7 +209,7 @@ def program_with(
     clock: Clock | None = None,
 ) -> Iterator[Program]:
     """As `open_program`, with networks that are open already."""
-    with Store(config.events_file) as store:
+    with SqliteEventStore(config.events_file) as store:
         in_alarm = {recorded.event.camera for recorded in store.open_alarms()}
         context = AppContext(
             clock=clock or SystemClock(),

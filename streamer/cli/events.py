@@ -20,7 +20,8 @@ from .common import DataConfig, DataFolder, data_settings
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-    from streamer.store import RecordedEvent, Store
+    from streamer.store import EventStore, RecordedEvent
+    from streamer.store.sqlite import SqliteEventStore
 
 app = typer.Typer(help="Show what was raised, updated and cleared, and its evidence.")
 
@@ -126,15 +127,15 @@ def export_events(
     out.result(record, f"{target}: {len(events)} events, {files} files of evidence")
 
 
-def open_store(files: list[Path] | None, folder: Path | None) -> "Store":
+def open_store(files: list[Path] | None, folder: Path | None) -> "SqliteEventStore":
     """The event store that is meant; one that is not there is an error.
 
     Raises:
         StorageError: It is missing or cannot be read.
     """
-    from streamer.store import Store
+    from streamer.store.sqlite import SqliteEventStore
 
-    return Store(data_settings(files, folder).events_file, create=False)
+    return SqliteEventStore(data_settings(files, folder).events_file, create=False)
 
 
 def moment(text: str | None) -> datetime | None:
@@ -151,7 +152,7 @@ def moment(text: str | None) -> datetime | None:
         ) from None
 
 
-def _of_alarm(store: "Store", some_id: str) -> "list[RecordedEvent]":
+def _of_alarm(store: "EventStore", some_id: str) -> "list[RecordedEvent]":
     """All events of the alarm with this id, or of the alarm of the event with this id."""
     found = store.event(some_id)
     alarm_id = found.event.alarm_id if found else some_id
@@ -161,7 +162,7 @@ def _of_alarm(store: "Store", some_id: str) -> "list[RecordedEvent]":
     return events
 
 
-def _next(store: "Store", alarm_id: str, sequence: Iterator[int]) -> "RecordedEvent | None":
+def _next(store: "EventStore", alarm_id: str, sequence: Iterator[int]) -> "RecordedEvent | None":
     return store.event(f"{alarm_id}-{next(sequence)}")
 
 

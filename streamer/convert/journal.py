@@ -6,7 +6,6 @@ latter is written last and appears in one piece: it is what says that a chunk is
 """
 
 import contextlib
-import fcntl
 import hashlib
 import json
 import os
@@ -18,6 +17,7 @@ from typing import Any, BinaryIO, Final
 
 from streamer.core.atomic_file import storage_error, write_atomically
 from streamer.core.errors import StorageError
+from streamer.core.process_lock import ProcessLock
 
 FOLDER: Final = ".convert"
 """Ends the name of the folder that holds a conversion under way."""
@@ -161,7 +161,7 @@ class Journal:
     def __init__(self, output: Path, job: dict[str, Any]) -> None:
         self.folder = output.with_name(output.name + FOLDER)
         self._job = job
-        self._descriptor: int | None = None  # Of the lock.
+        self._lock = ProcessLock(self.folder / _LOCK)
         self.resumed = False
         """Whether a part was done before."""
 
@@ -174,7 +174,8 @@ class Journal:
         job = self.folder / "job.json"
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            self._lock()
+            if not self._lock.acquire():
+                raise StorageError(f"{self.folder}: another run is at work on this output")
             if read_json(job) != self._job:
                 self._clear()
                 write_json(job, self._job)
@@ -184,23 +185,9 @@ class Journal:
         self.resumed = bool(finished)
         return finished
 
-    def _lock(self) -> None:
-        """Keep other runs out, until `close` or the end of this process."""
-        descriptor = os.open(self.folder / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            os.close(descriptor)
-            if not isinstance(error, BlockingIOError):
-                raise
-            raise StorageError(f"{self.folder}: another run is at work on this output") from error
-        self._descriptor = descriptor
-
     def close(self) -> None:
         """Let other runs in."""
-        if self._descriptor is not None:
-            os.close(self._descriptor)
-            self._descriptor = None
+        self._lock.release()
 
     def _finished(self) -> Iterator[FinishedChunk]:
         for path in sorted(self.folder.glob("[0-9]*.json")):

@@ -21,7 +21,7 @@ from streamer.core.frame import Frame
 from streamer.recording.clip import write_clip
 from streamer.recording.recovery import recover_part
 from streamer.recording.ring import PacketReader, PacketRing
-from streamer.store import Store
+from streamer.store import EventStore
 
 from .folder import EvidenceFolder
 
@@ -63,7 +63,7 @@ class AlarmRecorder:
         self,
         *,
         evidence: EvidenceFolder | None,
-        store: Store | None,
+        store: EventStore | None,
         channels: Sequence[str],
         ring: PacketRing | None,
         span: ClipSpan,
@@ -88,8 +88,8 @@ class AlarmRecorder:
         """
         folder = self._write_evidence(event, frame)
         if self._store is not None:
-            picture = None if folder is None else folder / f"overlay-{event.sequence}.jpg"
-            self._store.add(event, evidence=folder, picture=picture, channels=self._channels)
+            image = None if folder is None else folder / f"overlay-{event.sequence}.jpg"
+            self._store.add(event, evidence=folder, image=image, channels=self._channels)
         _log.warning(
             event.kind.value, camera=event.camera, alarm=event.alarm_id, reason=event.reason
         )

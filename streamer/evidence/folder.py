@@ -2,7 +2,7 @@
 
     <root>/<camera>/<alarm>/
         event-0.json        one for each event of the alarm, with all times and digests
-        still-0.jpg         the picture as it came
+        still-0.jpg         the image as it came
         overlay-0.jpg       the same with what was seen drawn over it
         mask-0.png          probability of smoke, 8 bit, at the network's size
         clip.mp4            the camera's own packets around the alarm
@@ -63,7 +63,7 @@ class EvidenceFolder:
     Args:
         root: Created when needed.
         provenance: Says what decides at that moment; written into each event's file.
-        draw: Draws what was seen over a picture.
+        draw: Draws what was seen over an image.
     """
 
     def __init__(

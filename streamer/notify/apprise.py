@@ -81,9 +81,9 @@ class AppriseChannel:
             raise DeliveryFailed(self._redact(remarks.text) or "the service did not take it")
 
     def _attachment(self, notice: Notification) -> str | None:
-        # Every second attempt goes without the picture: it may be what the service refuses.
-        if notice.attempt % 2 and notice.picture is not None and notice.picture.is_file():
-            return str(notice.picture)
+        # Every second attempt goes without the image: it may be what the service refuses.
+        if notice.attempt % 2 and notice.image is not None and notice.image.is_file():
+            return str(notice.image)
         return None
 
     def __enter__(self) -> Self:

@@ -42,8 +42,8 @@ class Notification:
     text: str
     """A few lines for people."""
 
-    picture: Path | None = None
-    """A picture to send along."""
+    image: Path | None = None
+    """An image to send along."""
 
     superseded: bool = False
     """Whether the receiver knows a later event of this camera: this one is history to it."""
@@ -58,21 +58,21 @@ class Notification:
             attempt=delivery.attempts,
             title=_TITLES[event.kind].format(camera=event.camera),
             text=_text(event),
-            picture=delivery.recorded.picture,
+            image=delivery.recorded.image,
             superseded=delivery.superseded,
         )
 
-    def read_picture(self) -> bytes | None:
-        """The picture's bytes, if there is one and it can be read.
+    def read_image(self) -> bytes | None:
+        """The image's bytes, if there is one and it can be read.
 
-        An alarm without its picture is better than none, so trouble with the file is only logged.
+        An alarm without its image is better than none, so trouble with the file is only logged.
         """
-        if self.picture is None:
+        if self.image is None:
             return None
         try:
-            return self.picture.read_bytes()
+            return self.image.read_bytes()
         except OSError as error:
-            _log.warning("picture left out", event_id=self.event.id, error=str(error))
+            _log.warning("image left out", event_id=self.event.id, error=str(error))
             return None
 
 

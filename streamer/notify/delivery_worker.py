@@ -131,7 +131,7 @@ class DeliveryWorker:
         self._on_confirmed(event, self.channel.name, when)
         if self._outage:
             self._outage = False
-            self._outbox.hurry(self.channel.name)
+            self._outbox.expedite(self.channel.name)
         return Outcome.CONFIRMED
 
     def _record_failure(self, delivery: Delivery, failure: DeliveryFailed) -> Outcome:

@@ -15,8 +15,7 @@ import structlog
 from streamer.alarm.event import Event
 from streamer.core.clock import CancelToken
 from streamer.core.errors import StorageError
-from streamer.store import Store
-from streamer.store.channel_lock import ChannelLock
+from streamer.store import DeliveryLock, Outbox
 
 from .channel import Channel
 from .delivery_worker import ChannelStatus, DeliveryWorker, OnConfirmed, Outcome
@@ -40,7 +39,7 @@ class Dispatcher:
     """Delivers what the store's outbox holds for *channels*, until it is stopped.
 
     Args:
-        store: Where the deliveries wait.
+        outbox: Where the deliveries wait.
         channels: Whom to tell; names are unique. Entered and left by `run`.
         retry: When to try again.
         on_confirmed: Told of the event, the channel's name and the wall time of each confirmation,
@@ -50,7 +49,7 @@ class Dispatcher:
 
     def __init__(
         self,
-        store: Store,
+        outbox: Outbox,
         channels: Sequence[Channel],
         *,
         retry: RetryPolicy | None = None,
@@ -60,7 +59,7 @@ class Dispatcher:
         names = [channel.name for channel in channels]
         if len(set(names)) < len(names):
             raise ValueError(f"channel names must be unique, got {names}")
-        self._outbox = store.outbox
+        self._outbox = outbox
         self._couriers = [
             DeliveryWorker(
                 channel,
@@ -95,12 +94,12 @@ class Dispatcher:
             )
             for courier in self._couriers
         ]
-        self._outbox.listen(self._bell.ring)
+        self._outbox.subscribe(self._bell.ring)
         for thread in threads:
             thread.start()
         for thread in threads:
             thread.join()
-        self._outbox.unlisten(self._bell.ring)
+        self._outbox.unsubscribe(self._bell.ring)
         if errors:
             raise ExceptionGroup("delivery failed", errors)
 
@@ -131,12 +130,12 @@ class Dispatcher:
         finally:
             lock.release()
 
-    def _take(self, lock: ChannelLock, courier: DeliveryWorker, cancel: CancelToken) -> bool:
+    def _take(self, lock: DeliveryLock, courier: DeliveryWorker, cancel: CancelToken) -> bool:
         """Wait for the right to deliver; returns whether it came before the stop."""
         while True:
             seen = self._bell.rung
             try:
-                if lock.take():
+                if lock.acquire():
                     self._outbox.recover(courier.channel.name)
                     courier.block(None)
                     return True

@@ -55,4 +55,4 @@ class RetryPolicy:
         if failure.retry_after_s is not None:
             delay_s = max(delay_s, min(failure.retry_after_s, _LONGEST_REQUESTED_S))
         delay = timedelta(seconds=delay_s)
-        return None if delivery.waited + delay > self.give_up_after else delay
+        return None if delivery.backoff_total + delay > self.give_up_after else delay

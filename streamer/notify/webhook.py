@@ -1,4 +1,4 @@
-"""Webhook: one HTTP POST per notice, signed, with or without a picture.
+"""Webhook: one HTTP POST per notice, signed, with or without an image.
 
 The contract with the receiver is in this folder's README.
 """
@@ -37,8 +37,8 @@ _MENDABLE: Final = frozenset({401, 402, 403, 404, 407, 408, 409, 421, 423, 424, 
 """Client errors that lie with the moment or with how the receiver is set up, not with the notice.
 The others in 400 to 499 say that this very notice will never be accepted."""
 
-_PICTURE_UNWANTED: Final = frozenset({413, 415})
-"""Too large, or not of a kind it takes: the alarm goes without its picture, in the same attempt."""
+_IMAGE_UNWANTED: Final = frozenset({413, 415})
+"""Too large, or not of a kind it takes: the alarm goes without its image, in the same attempt."""
 
 
 class WebhookChannel:
@@ -49,7 +49,7 @@ class WebhookChannel:
         url: Whom to tell. It may hold a user, a password or a token: only its host is shown.
         secret: Signs each message; without, there is no signature.
         headers: Further headers, e.g. `Authorization`; never shown.
-        picture: Whether the picture is sent along.
+        include_image: Whether the image is sent.
         timeout_s: Longest time for an attempt, from the look-up of the name to the answer.
         tls: Whom to trust; by default the usual authorities.
 
@@ -64,7 +64,7 @@ class WebhookChannel:
         url: str,
         secret: str | None = None,
         headers: Mapping[str, str] | None = None,
-        picture: bool = True,
+        include_image: bool = True,
         timeout_s: float = 10.0,
         tls: ssl.SSLContext | None = None,
     ) -> None:
@@ -79,7 +79,7 @@ class WebhookChannel:
         self._host = parts.host
         self._secret = secret
         self._headers = dict(headers or {})
-        self._picture = picture
+        self._include_image = include_image
         self._timeout_s = timeout_s
         self._tls = tls or httpx.create_ssl_context()
 
@@ -99,34 +99,34 @@ class WebhookChannel:
             raise DeliveryFailed(f"{self._host}: {_reason(error)}") from None
 
     async def _deliver(self, notice: Notification) -> None:
-        picture = notice.read_picture() if self._picture else None
+        image = notice.read_image() if self._include_image else None
         async with (
             asyncio.timeout(self._timeout_s),
             # It follows no redirects: they could carry secrets and alarms to strangers.
             httpx.AsyncClient(verify=self._tls, timeout=self._timeout_s) as client,
         ):
-            answer = await self._post(client, notice, picture)
-            if picture is not None and answer.status_code in _PICTURE_UNWANTED:
+            answer = await self._post(client, notice, image)
+            if image is not None and answer.status_code in _IMAGE_UNWANTED:
                 answer = await self._post(client, notice, None)
         _judge(answer, host=self._host)
 
     async def _post(
-        self, client: httpx.AsyncClient, notice: Notification, picture: bytes | None
+        self, client: httpx.AsyncClient, notice: Notification, image: bytes | None
     ) -> httpx.Response:
         event = json.dumps(notice.event.as_json(), ensure_ascii=False).encode()
-        if picture is None:
+        if image is None:
             request = client.build_request("POST", self._url, content=event, headers=self._headers)
             request.headers["Content-Type"] = "application/json"
         else:
-            assert notice.picture is not None, "its bytes were read"
-            kind = mimetypes.guess_type(notice.picture.name)[0] or "application/octet-stream"
+            assert notice.image is not None, "its bytes were read"
+            kind = mimetypes.guess_type(notice.image.name)[0] or "application/octet-stream"
             request = client.build_request(
                 "POST",
                 self._url,
                 headers=self._headers,
                 files={
                     "event": (None, event, "application/json"),
-                    "picture": (notice.picture.name, picture, kind),
+                    "image": (notice.image.name, image, kind),
                 },
             )
         request.headers["User-Agent"] = f"streamer/{__version__}"

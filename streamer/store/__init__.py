@@ -1,7 +1,17 @@
-"""The event store and the outbox, in SQLite."""
+"""Events and their deliveries, stored before anyone is notified: protocols and value types.
 
-from .events import RecordedEvent
-from .outbox import Backlog, Delivery, DeliveryState, Outbox
-from .store import Store
+`streamer.store.sqlite` implements them; only the assembly and the command line name it.
+"""
 
-__all__ = ["Backlog", "Delivery", "DeliveryState", "Outbox", "RecordedEvent", "Store"]
+from .protocols import DeliveryLock, EventStore, Outbox
+from .records import Backlog, Delivery, DeliveryState, RecordedEvent
+
+__all__ = [
+    "Backlog",
+    "Delivery",
+    "DeliveryLock",
+    "DeliveryState",
+    "EventStore",
+    "Outbox",
+    "RecordedEvent",
+]

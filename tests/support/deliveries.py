@@ -65,14 +65,14 @@ def notice(what: Event | None = None, *, channel: str = "siren", **more: object)
 
 def delivery(what: Event | None = None, *, channel: str = "siren") -> Delivery:
     """A delivery whose first attempt is under way."""
-    recorded = RecordedEvent(1, what or event(), evidence=None, picture=None, added=START)
+    recorded = RecordedEvent(1, what or event(), evidence=None, image=None, added=START)
     return Delivery(
         number=1,
         channel=channel,
         recorded=recorded,
         state=DeliveryState.SENDING,
         attempts=1,
-        waited=timedelta(0),
+        backoff_total=timedelta(0),
         due=START,
         changed=START,
         error=None,

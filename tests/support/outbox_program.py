@@ -26,7 +26,8 @@ from streamer.core.clock import CancelToken
 from streamer.notify import Dispatcher, Notification, RetryPolicy
 from streamer.notify.delivery_worker import DeliveryWorker, Outcome
 from streamer.notify.webhook import WebhookChannel
-from streamer.store import DeliveryState, Store
+from streamer.store import DeliveryState
+from streamer.store.sqlite import SqliteEventStore
 from tests.support.deliveries import event
 
 QUICK = RetryPolicy(Backoff(initial_s=0.02, max_delay_s=0.1))
@@ -38,8 +39,8 @@ def siren(url: str) -> WebhookChannel:
 
 
 def work(database: str, url: str, life: str) -> None:
-    store = Store(Path(database))
-    dispatcher = Dispatcher(store, [siren(url)], retry=QUICK)
+    store = SqliteEventStore(Path(database))
+    dispatcher = Dispatcher(store.outbox, [siren(url)], retry=QUICK)
     threading.Thread(target=dispatcher.run, args=(CancelToken(),)).start()
     for number in itertools.count():
         alarm, sequence = divmod(number, ALARM_LENGTH)
@@ -52,14 +53,14 @@ def work(database: str, url: str, life: str) -> None:
 
 def drain(database: str, url: str) -> None:
     cancel = CancelToken()
-    store = Store(Path(database))
+    store = SqliteEventStore(Path(database))
 
     def end_when_empty(*_: Any) -> None:
         if not store.outbox.pending():
             cancel.set()
 
     end_when_empty()
-    Dispatcher(store, [siren(url)], retry=QUICK, on_confirmed=end_when_empty).run(cancel)
+    Dispatcher(store.outbox, [siren(url)], retry=QUICK, on_confirmed=end_when_empty).run(cancel)
     store.close()
 
 
@@ -114,11 +115,11 @@ def live(folder: Path, kill_at: int | None) -> None:
         return connection
 
     sqlite3.connect = traced
-    with Store(folder / "events.db") as store:
+    with SqliteEventStore(folder / "events.db") as store:
         store.add(event(), channels=["siren"])
         (folder / "added").touch()
         lock = store.outbox.lock("siren")
-        assert lock.take()
+        assert lock.acquire()
         store.outbox.recover("siren")
         channel = LogChannel(folder / "log", tick)
         courier = DeliveryWorker(channel, store.outbox, retry=QUICK, on_confirmed=lambda *_: tick())
@@ -143,7 +144,7 @@ def left_behind(folder: Path) -> tuple[bool, bool, int]:
     """Whether the event is recorded, whether confirmed, and how often it was sent."""
     log = folder / "log"
     sent = len(log.read_text().split()) if log.exists() else 0
-    with Store(folder / "events.db") as store:
+    with SqliteEventStore(folder / "events.db") as store:
         deliveries = store.outbox.of_event(event().id)
     states = [each.state for each in deliveries]
     return bool(states), states == [DeliveryState.CONFIRMED], sent

@@ -1,4 +1,4 @@
-"""Coded packets for tests of what keeps and writes them: real ones, and made-up small ones."""
+"""Encoded packets for tests: real ones, and small made-up ones."""
 
 import hashlib
 import io
@@ -14,7 +14,7 @@ from streamer.core.packet import EncodedPacket, EncodedStream
 
 SECOND = 1_000_000_000
 STEP = 40_000_000
-"""25 pictures a second."""
+"""25 frames per second."""
 
 PLAIN = EncodedStream("h264", 320, 180, b"")
 
@@ -27,7 +27,7 @@ def packet(
     reordered: int = 0,
     stream: EncodedStream = PLAIN,
 ) -> EncodedPacket:
-    """The packet with this number in order of decoding, shown *reordered* pictures later."""
+    """The packet with this number in order of decoding, presented *reordered* frames later."""
     return EncodedPacket(
         stream=stream,
         payload=b"x" * size,
@@ -51,7 +51,7 @@ def real_packets(
     height: int = 180,
     start_ns: int = 0,
 ) -> tuple[EncodedPacket, ...]:
-    """Packets as a demuxer gives them: Annex-B from `mpegts`, length-prefixed from `mp4`."""
+    """Packets as a demuxer returns them: Annex-B from `mpegts`, length-prefixed from `mp4`."""
     memory = io.BytesIO()
     with av.open(memory, "w", format=container) as output:
         options = {"g": str(gop), "bf": str(b_frames)}
@@ -65,13 +65,13 @@ def real_packets(
         stream.width, stream.height = width, height
         stream.pix_fmt = "yuvj420p" if encoder == "mjpeg" else "yuv420p"
         for number in range(frames):
-            output.mux(stream.encode(_picture(number, width, height)))
+            output.mux(stream.encode(_frame(number, width, height)))
         output.mux(stream.encode())
     memory.seek(0)
     found = []
     with av.open(memory, format=container) as source:
         stream = source.streams.video[0]
-        coded = EncodedStream(
+        encoded = EncodedStream(
             stream.codec_context.name, width, height, stream.codec_context.extradata or b""
         )
         for one in source.demux(stream):
@@ -80,7 +80,7 @@ def real_packets(
             unit = one.time_base * SECOND
             found.append(
                 EncodedPacket(
-                    stream=coded,
+                    stream=encoded,
                     payload=bytes(one),
                     pts_ns=int(one.pts * unit),
                     dts_ns=int(one.dts * unit),
@@ -92,7 +92,7 @@ def real_packets(
     return tuple(shifted(found, start_ns - found[0].pts_ns))
 
 
-def _picture(number: int, width: int, height: int) -> av.VideoFrame:
+def _frame(number: int, width: int, height: int) -> av.VideoFrame:
     image = np.full((height, width, 3), 40 + number % 150, np.uint8)
     left = 4 * number % (width - 16)
     image[:, left : left + 16] = 255
@@ -111,8 +111,8 @@ def shifted(packets: Iterable[EncodedPacket], by_ns: int) -> list[EncodedPacket]
     ]
 
 
-def pictures(packets: Sequence[EncodedPacket]) -> list[str]:
-    """A digest of each picture that *packets* decode to, in order of showing."""
+def frame_digests(packets: Sequence[EncodedPacket]) -> list[str]:
+    """Return a digest of each frame that *packets* decode to, in order of presentation."""
     decoder = av.CodecContext.create(packets[0].stream.codec, "r")
     decoder.extradata = packets[0].stream.extradata or None
     frames = []
@@ -121,8 +121,8 @@ def pictures(packets: Sequence[EncodedPacket]) -> list[str]:
     return [_digest(frame) for frame in frames + decoder.decode(None)]
 
 
-def pictures_of(path: Path) -> tuple[list[str], list[float]]:
-    """Digests and times in seconds of all pictures of a file."""
+def file_frame_digests(path: Path) -> tuple[list[str], list[float]]:
+    """Return digests and times in seconds of all frames of a file."""
     with av.open(str(path)) as file:
         frames = list(file.decode(video=0))
     return [_digest(frame) for frame in frames], [round(frame.time, 6) for frame in frames]

@@ -31,7 +31,7 @@ from streamer.app.models import Models, open_models, provenance
 from streamer.config import Config
 from streamer.core import log
 from streamer.core.clock import SystemClock
-from streamer.store import Store
+from streamer.store.sqlite import SqliteEventStore
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -185,7 +185,7 @@ def _round(
         folder = Path(name)
         config = _config(options, folder, network, count, decoder)
         opened = _programs_own(config) if engine is None else _stand_in(engine, count)
-        with opened as models, Store(folder / "events.sqlite") as store:
+        with opened as models, SqliteEventStore(folder / "events.sqlite") as store:
             context = AppContext(
                 clock=SystemClock(), models=models, store=store,
                 provenance=partial(provenance, config, models),

@@ -20,10 +20,10 @@ from streamer.evidence.folder import EvidenceFolder, Provenance, verify
 from streamer.notify import RetryPolicy
 from streamer.notify.delivery_worker import DeliveryWorker, Outcome
 from streamer.recording.ring import PacketRing
-from streamer.store import Store
+from streamer.store.sqlite import SqliteEventStore
 from tests.support import deliveries
 from tests.support.frames import frame
-from tests.support.packets import SECOND, STEP, pictures, pictures_of, real_packets
+from tests.support.packets import SECOND, STEP, file_frame_digests, frame_digests, real_packets
 
 ROOT = Path(__file__).resolve().parents[3]
 START = datetime(2026, 8, 1, 14, 5, tzinfo=UTC)
@@ -57,7 +57,7 @@ def incidents_in(root, store, *, ring=None, on_event=lambda what: None, clock=No
 
 @pytest.fixture
 def store(tmp_path):
-    with Store(tmp_path / "events.db") as opened:
+    with SqliteEventStore(tmp_path / "events.db") as opened:
         yield opened
 
 
@@ -86,10 +86,10 @@ def test_who_is_told_finds_all_but_the_clip_on_disk(store, root):
     told = []
 
     def look(what):
-        with Store(store.path) as other:  # As another process sees it.
+        with SqliteEventStore(store.path) as other:  # As another process sees it.
             recorded = other.event(what.id)
             waiting = [each.channel for each in other.outbox.of_event(what.id)]
-        told.append((recorded.event, recorded.evidence, recorded.picture, waiting))
+        told.append((recorded.event, recorded.evidence, recorded.image, waiting))
         assert sealed(recorded.evidence) == SEALED
         assert verify(recorded.evidence) == []
 
@@ -97,7 +97,7 @@ def test_who_is_told_finds_all_but_the_clip_on_disk(store, root):
     incidents_in(root, store, ring=ring, on_event=look).record(event(), SEEN)
     folder = folder_in(root)
     assert told == [(event(), folder, folder / "overlay-0.jpg", ["siren"])]
-    assert [what.picture for what in delivered(store)] == [folder / "overlay-0.jpg"]
+    assert [what.image for what in delivered(store)] == [folder / "overlay-0.jpg"]
 
 
 def test_an_event_that_cannot_be_stored_is_told_to_nobody(root):
@@ -128,7 +128,7 @@ def test_updated_and_cleared_go_into_the_folder_of_what_was_raised_and_make_no_c
     folder = folder_in(root)
     found = list(store.events())
     assert [each.event.kind.value for each in found] == ["raised", "updated", "cleared"]
-    assert [each.picture for each in found] == [folder / f"overlay-{n}.jpg" for n in range(3)]
+    assert [each.image for each in found] == [folder / f"overlay-{n}.jpg" for n in range(3)]
     assert {each.evidence for each in found} == {folder}
     later = [name.replace("0", number) for name in SEALED for number in "12"]
     assert sealed(folder) == sorted([*SEALED, *later, "clip.json", "clip.mp4"])
@@ -155,7 +155,7 @@ def test_the_clip_holds_pre_roll_and_post_roll_even_if_the_ring_has_gone_on(stor
         "start_pts_ns": 3 * SECOND, "end_pts_ns": 6 * SECOND + STEP,
         "start_utc": "2026-08-01T14:05:03.000+00:00",
     }  # fmt: skip
-    assert pictures_of(folder / "clip.mp4")[0] == pictures(packets[75:151])
+    assert file_frame_digests(folder / "clip.mp4")[0] == frame_digests(packets[75:151])
     assert sealed(folder) == sorted([*SEALED, "clip.json", "clip.mp4"])
     assert verify(folder) == []
 
@@ -216,7 +216,7 @@ def test_evidence_that_cannot_be_written_holds_no_event_back_and_is_told(store, 
         incidents.record(event(), SEEN)
     assert told == [event()]
     recorded = store.event("north-1-0")
-    assert (recorded.event, recorded.evidence, recorded.picture) == (event(), None, None)
+    assert (recorded.event, recorded.evidence, recorded.image) == (event(), None, None)
     assert [what.event.id for what in delivered(store)] == ["north-1-0"]
     said = [(line["log_level"], line["event"], line["alarm"]) for line in logs]
     assert said == [("error", "no evidence", "north-1"), ("warning", "raised", "north-1")]
@@ -262,7 +262,7 @@ def live(home, kill_at):
     sqlite3.connect, os.fsync = traced, lambda handle: (tick(), fsync(handle))
     os.pwrite = lambda *what: (tick(), pwrite(*what))[1]
     tell = lambda what: (home / "told").touch()
-    with Store(home / "events.db") as store:
+    with SqliteEventStore(home / "events.db") as store:
         incidents = incidents_in(home, store, ring=ring_of(PACKETS), on_event=tell)
         incidents.record(event(), SEEN)
         incidents.close()
@@ -286,7 +286,7 @@ def test_wherever_a_kill_comes_who_was_told_has_the_event_and_no_half_looks_whol
     ends = set()
     for home in tmp_path.iterdir():
         folder = folder_in(home)
-        with Store(home / "events.db") as store:
+        with SqliteEventStore(home / "events.db") as store:
             recorded = store.event("north-1-0") is not None
             clip = (folder / "clip.mp4").exists()
             ends.add((recorded, (home / "told").exists(), clip))  # In the order of their coming.
@@ -294,7 +294,7 @@ def test_wherever_a_kill_comes_who_was_told_has_the_event_and_no_half_looks_whol
                 assert verify(folder) == []
                 assert [each.channel for each in store.outbox.of_event("north-1-0")] == ["siren"]
             if clip:
-                assert len(pictures_of(folder / "clip.mp4")[0]) == 76
+                assert len(file_frame_digests(folder / "clip.mp4")[0]) == 76
             next_life = incidents_in(home, store)
             next_life.recover(folder)
             assert not list(folder.glob("clip*.part")), "a clip that was cut off is kept as it is"

@@ -20,11 +20,11 @@ def url_of(receiver, options: str = "") -> str:
     return f"json://fire:t0psecret@127.0.0.1:{receiver.port}/s3cretpath{options}"
 
 
-def test_title_text_and_picture_arrive(tmp_path):
-    picture = tmp_path / "still.jpg"
-    picture.write_bytes(b"\xff\xd8 a picture \xff\xd9")
+def test_title_text_and_image_arrive(tmp_path):
+    image = tmp_path / "still.jpg"
+    image.write_bytes(b"\xff\xd8 an image \xff\xd9")
     with HttpReceiver() as receiver:
-        AppriseChannel("mail", url=url_of(receiver)).deliver(notice(picture=picture))
+        AppriseChannel("mail", url=url_of(receiver)).deliver(notice(image=image))
     got = json.loads(receiver.requests[0].body)
     assert (got["title"], got["message"]) == ("Alarm: north", "smoke")
     assert [each["filename"] for each in got["attachments"]] == ["still.jpg"]
@@ -40,21 +40,21 @@ def test_the_weight_follows_the_kind_of_the_event(kind, weight):
     assert json.loads(receiver.requests[0].body)["type"] == weight
 
 
-def test_every_second_attempt_goes_without_the_picture(tmp_path):
-    picture = tmp_path / "still.jpg"
-    picture.write_bytes(b"\xff\xd8 a picture \xff\xd9")
+def test_every_second_attempt_goes_without_the_image(tmp_path):
+    image = tmp_path / "still.jpg"
+    image.write_bytes(b"\xff\xd8 an image \xff\xd9")
     with HttpReceiver() as receiver:
         channel = AppriseChannel("mail", url=url_of(receiver))
         for attempt in (1, 2, 3):
-            channel.deliver(notice(picture=picture, attempt=attempt))
+            channel.deliver(notice(image=image, attempt=attempt))
     counts = [len(json.loads(each.body)["attachments"]) for each in receiver.requests]
     assert counts == [1, 0, 1]
 
 
-def test_a_picture_that_is_gone_does_not_stop_the_alarm(tmp_path):
+def test_a_image_that_is_gone_does_not_stop_the_alarm(tmp_path):
     with HttpReceiver() as receiver:
         channel = AppriseChannel("mail", url=url_of(receiver))
-        channel.deliver(notice(picture=tmp_path / "gone.jpg"))
+        channel.deliver(notice(image=tmp_path / "gone.jpg"))
     assert len(receiver.requests) == 1
 
 

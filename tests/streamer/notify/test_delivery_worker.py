@@ -8,7 +8,8 @@ import pytest
 from streamer.core.errors import StorageError
 from streamer.notify import RetryPolicy
 from streamer.notify.delivery_worker import DeliveryWorker, Outcome
-from streamer.store import DeliveryState, Store
+from streamer.store import DeliveryState
+from streamer.store.sqlite import SqliteEventStore
 from tests.support.deliveries import START, HandClock, ScriptedChannel, event, failed
 
 
@@ -19,7 +20,7 @@ def clock():
 
 @pytest.fixture
 def store(tmp_path, clock):
-    with Store(tmp_path / "events.db", clock=clock) as opened:
+    with SqliteEventStore(tmp_path / "events.db", clock=clock) as opened:
         yield opened
 
 
@@ -88,7 +89,7 @@ def test_after_days_of_trying_a_person_decides(store, clock):
         clock.advance(seconds=300)
     (kept,) = store.outbox.pending()
     assert kept.state is DeliveryState.DEAD
-    assert timedelta(minutes=50) < kept.waited <= timedelta(hours=1)
+    assert timedelta(minutes=50) < kept.backoff_total <= timedelta(hours=1)
 
 
 def test_time_in_which_the_machine_was_off_does_not_count_as_trying(store, clock):
@@ -162,16 +163,16 @@ def test_an_outcome_that_cannot_be_written_is_kept_and_nothing_is_sent_again(sto
 
 
 def test_what_is_sent_is_what_was_recorded(store, tmp_path):
-    picture = tmp_path / "still.jpg"
+    image = tmp_path / "still.jpg"
     channel = ScriptedChannel()
     courier = courier_for(store, channel)
-    store.add(event(), picture=picture, channels=["siren"])
+    store.add(event(), image=image, channels=["siren"])
     courier.step()
     (sent,) = channel.tried
-    assert (sent.event, sent.picture, sent.key) == (event(), picture, "north-1-0:siren")
+    assert (sent.event, sent.image, sent.key) == (event(), image, "north-1-0:siren")
     assert sent.title == "Alarm: north"
     assert "grew 38 %" in sent.text
-    assert sent.read_picture() is None, "there is no such file, and that is no failure"
+    assert sent.read_image() is None, "there is no such file, and that is no failure"
 
 
 @pytest.mark.parametrize(

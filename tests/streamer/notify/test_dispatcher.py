@@ -11,7 +11,7 @@ from streamer.core.backoff import Backoff
 from streamer.core.clock import CancelToken
 from streamer.core.errors import StorageError
 from streamer.notify import Dispatcher, RetryPolicy
-from streamer.store import Store
+from streamer.store.sqlite import SqliteEventStore
 from tests.support.deliveries import ScriptedChannel, event, failed
 
 QUICK = RetryPolicy(Backoff(initial_s=0.01, max_delay_s=0.02))
@@ -19,7 +19,7 @@ QUICK = RetryPolicy(Backoff(initial_s=0.01, max_delay_s=0.02))
 
 @pytest.fixture
 def store(tmp_path):
-    with Store(tmp_path / "events.db") as opened:
+    with SqliteEventStore(tmp_path / "events.db") as opened:
         yield opened
 
 
@@ -27,7 +27,7 @@ def store(tmp_path):
 def running(store, *channels, **more):
     cancel = CancelToken()
     more.setdefault("retry", QUICK)
-    dispatcher = Dispatcher(store, channels, **more)
+    dispatcher = Dispatcher(store.outbox, channels, **more)
     thread = threading.Thread(target=dispatcher.run, args=(cancel,))
     thread.start()
     try:
@@ -58,9 +58,11 @@ def test_what_waits_from_an_earlier_run_is_delivered_first(store):
 
 def test_an_event_that_another_process_adds_is_delivered(store):
     program = (
-        "import sys; from pathlib import Path; from streamer.store import Store;"
+        "import sys; from pathlib import Path; "
+        "from streamer.store.sqlite import SqliteEventStore;"
         "from tests.support.deliveries import event;"
-        "store = Store(Path(sys.argv[1])); store.add(event(), channels=['siren']); store.close()"
+        "store = SqliteEventStore(Path(sys.argv[1]));"
+        "store.add(event(), channels=['siren']); store.close()"
     )
     siren = ScriptedChannel()
     with running(store, siren):
@@ -121,7 +123,7 @@ def test_an_alarm_raised_while_the_program_ends_is_still_told(store):
     siren = ScriptedChannel()
     for number in range(3):
         store.add(event("a", number), channels=["siren"])
-    Dispatcher(store, [siren]).run(cancel)
+    Dispatcher(store.outbox, [siren]).run(cancel)
     assert len(siren.taken) == 3
 
 
@@ -131,7 +133,7 @@ def test_the_end_does_not_wait_for_a_receiver_that_is_gone(store):
     siren = ScriptedChannel(script=[failed()])
     for alarm in ("a", "b", "c"):
         store.add(event(alarm), channels=["siren"])
-    Dispatcher(store, [siren]).run(cancel)
+    Dispatcher(store.outbox, [siren]).run(cancel)
     assert len(siren.tried) == 1
     assert len(store.outbox.pending()) == 3
 
@@ -149,7 +151,7 @@ def test_channels_are_left_and_may_be_entered_again(store):
 def test_two_dispatchers_never_deliver_the_same(store, monkeypatch):
     monkeypatch.setattr("streamer.notify.dispatcher._LOOK_S", 0.01)
     first, second = ScriptedChannel(), ScriptedChannel()
-    with Store(store.path) as other:
+    with SqliteEventStore(store.path) as other:
         with running(store, first):
             store.add(event("a"), channels=["siren"])
             first.wait_for(lambda: bool(first.taken))
@@ -190,7 +192,7 @@ def test_a_fault_of_the_program_comes_out_of_run_and_ends_every_thread(store):
 
     siren, mail = ScriptedChannel("siren"), ScriptedChannel("mail")
     store.add(event(), channels=["siren"])
-    dispatcher = Dispatcher(store, [siren, mail], on_confirmed=faulty)
+    dispatcher = Dispatcher(store.outbox, [siren, mail], on_confirmed=faulty)
     with pytest.raises(ExceptionGroup) as caught:
         dispatcher.run(CancelToken())
     assert caught.group_contains(RuntimeError, match="fault")
@@ -202,7 +204,7 @@ def test_a_fault_of_the_program_comes_out_of_run_and_ends_every_thread(store):
 
 def test_channels_of_one_name_are_refused(store):
     with pytest.raises(ValueError, match="unique"):
-        Dispatcher(store, [ScriptedChannel(), ScriptedChannel()])
+        Dispatcher(store.outbox, [ScriptedChannel(), ScriptedChannel()])
 
 
 def test_deliveries_for_unknown_channels_wait(store):

@@ -36,6 +36,8 @@ def test_a_permanent_failure_is_not_tried_again():
 
 
 def test_a_delivery_is_given_up_when_the_sum_of_its_delays_exceeds_the_limit():
-    nearly = replace(delivery(), attempts=1, waited=timedelta(hours=1) - timedelta(seconds=2))
+    nearly = replace(
+        delivery(), attempts=1, backoff_total=timedelta(hours=1) - timedelta(seconds=2)
+    )
     assert POLICY.next_delay(nearly, FAILURE) == timedelta(seconds=2)
     assert POLICY.next_delay(replace(nearly, attempts=2), FAILURE) is None

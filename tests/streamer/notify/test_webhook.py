@@ -20,7 +20,7 @@ from tests.support.deliveries import event, notice
 from tests.support.http_receiver import Answer, HttpReceiver
 from tests.support.rtsp_server import certificate
 
-JPEG = b"\xff\xd8 a picture \xff\xd9"
+JPEG = b"\xff\xd8 an image \xff\xd9"
 
 
 @pytest.fixture(autouse=True)
@@ -82,40 +82,40 @@ def test_a_key_of_any_letters_fits_into_a_header(receiver):
     assert receiver.requests[0].key == "n%C3%B6rd%0D%0AX:%201-0:siren"
 
 
-def test_the_picture_comes_along(receiver, tmp_path):
-    picture = tmp_path / "still.jpg"
-    picture.write_bytes(JPEG)
-    WebhookChannel("siren", url=receiver.url).deliver(notice(picture=picture))
+def test_the_image_comes_along(receiver, tmp_path):
+    image = tmp_path / "still.jpg"
+    image.write_bytes(JPEG)
+    WebhookChannel("siren", url=receiver.url).deliver(notice(image=image))
     found = parts(receiver.requests[0])
-    assert found["picture"] == ("image/jpeg", JPEG)
+    assert found["image"] == ("image/jpeg", JPEG)
     kind, body = found["event"]
     assert (kind, json.loads(body)) == ("application/json", event().as_json())
 
 
 @pytest.mark.parametrize("wanted", [True, False])
-def test_an_alarm_goes_without_a_picture_that_is_gone_or_unwanted(receiver, tmp_path, wanted):
-    picture = tmp_path / "still.jpg"
+def test_an_alarm_goes_without_a_image_that_is_gone_or_unwanted(receiver, tmp_path, wanted):
+    image = tmp_path / "still.jpg"
     if not wanted:
-        picture.write_bytes(JPEG)
-    WebhookChannel("siren", url=receiver.url, picture=wanted).deliver(notice(picture=picture))
+        image.write_bytes(JPEG)
+    WebhookChannel("siren", url=receiver.url, include_image=wanted).deliver(notice(image=image))
     assert receiver.requests[0].headers["content-type"] == "application/json"
 
 
 @pytest.mark.parametrize("code", [413, 415])
-def test_where_the_picture_is_refused_the_alarm_goes_without_it_at_once(tmp_path, code):
-    picture = tmp_path / "still.jpg"
-    picture.write_bytes(JPEG)
+def test_where_the_image_is_refused_the_alarm_goes_without_it_at_once(tmp_path, code):
+    image = tmp_path / "still.jpg"
+    image.write_bytes(JPEG)
     with HttpReceiver([(code, {})]) as receiver:
-        WebhookChannel("siren", url=receiver.url).deliver(notice(picture=picture))
+        WebhookChannel("siren", url=receiver.url).deliver(notice(image=image))
         kinds = [each.headers["content-type"].partition(";")[0] for each in receiver.requests]
     assert kinds == ["multipart/form-data", "application/json"]
 
 
-@pytest.mark.parametrize("with_picture", [True, False])
-def test_a_receiver_can_tell_that_nobody_else_sent_it(receiver, tmp_path, with_picture):
-    picture = tmp_path / "still.jpg"
-    picture.write_bytes(JPEG)
-    what = notice(picture=picture if with_picture else None)
+@pytest.mark.parametrize("with_image", [True, False])
+def test_a_receiver_can_tell_that_nobody_else_sent_it(receiver, tmp_path, with_image):
+    image = tmp_path / "still.jpg"
+    image.write_bytes(JPEG)
+    what = notice(image=image if with_image else None)
     WebhookChannel("siren", url=receiver.url, secret="pass word").deliver(what)
     (request,) = receiver.requests
     timestamp = request.headers["streamer-timestamp"]

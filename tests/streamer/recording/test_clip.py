@@ -22,7 +22,14 @@ from streamer.core.errors import StorageError
 from streamer.recording.clip import ClipFile, write_clip
 from streamer.recording.recovery import recover_part
 from streamer.recording.ring import PacketRing
-from tests.support.packets import SECOND, STEP, pictures, pictures_of, real_packets, shifted
+from tests.support.packets import (
+    SECOND,
+    STEP,
+    file_frame_digests,
+    frame_digests,
+    real_packets,
+    shifted,
+)
 
 ROOT = Path(__file__).resolve().parents[3]
 CLOCK = MediaClock(datetime(2026, 8, 1, 14, 5, tzinfo=UTC))
@@ -80,11 +87,11 @@ def test_every_picture_comes_out_as_it_went_in_from_time_0(
     )
     info = write_clip(packets, tmp_path / "clip.mp4", clock=CLOCK)
     assert info.path == tmp_path / ("clip.mp4" if tag else "clip.mkv")
-    found, times = pictures_of(info.path)
+    found, times = file_frame_digests(info.path)
     if encoder == "mpeg4":  # FFmpeg does not always decode the same bytes to the same pictures.
         assert payloads_of(info.path) == [one.payload for one in packets]
     else:
-        assert found == pictures(packets)
+        assert found == frame_digests(packets)
     assert times == pytest.approx([number / 25 for number in range(60)], abs=0.001)
     assert (info.frames, info.complete, info.reason, info.retimed) == (60, True, "", 0)
     assert info.bytes == info.path.stat().st_size
@@ -102,7 +109,7 @@ def test_every_picture_comes_out_as_it_went_in_from_time_0(
 def test_parameter_sets_are_found_in_front_of_the_key_frame(tmp_path, encoder):
     packets = without_sets(real_packets(encoder))
     info = write_clip(packets, tmp_path / "clip.mp4", clock=CLOCK)
-    assert pictures_of(info.path)[0] == pictures(packets)
+    assert file_frame_digests(info.path)[0] == frame_digests(packets)
 
 
 def lone_slices(packets):
@@ -119,7 +126,7 @@ def test_a_key_frame_that_nothing_could_decode_begins_no_file(tmp_path):
     fine = shifted(without_sets(real_packets()), SECOND)
     info = write_clip([*undecodable, *fine], tmp_path / "clip.mp4", clock=CLOCK)
     assert info.start_pts_ns == SECOND
-    assert pictures_of(info.path)[0] == pictures(fine)
+    assert file_frame_digests(info.path)[0] == frame_digests(fine)
     with pytest.raises(StorageError, match="no key frame came that can be decoded"):
         write_clip(undecodable, tmp_path / "clip.mp4")
     with pytest.raises(StorageError, match="the camera sent no parameter sets"):
@@ -133,7 +140,7 @@ def test_parameter_sets_before_the_key_frame_beat_stale_ones_of_the_session(tmp_
     info = write_clip(stale, tmp_path / "clip.mp4", clock=CLOCK)
     with av.open(str(info.path)) as file:
         assert file.streams.video[0].codec_context.extradata != other
-    assert pictures_of(info.path)[0] == pictures(packets)
+    assert file_frame_digests(info.path)[0] == frame_digests(packets)
 
 
 def test_the_finished_file_is_an_ordinary_mp4_that_browsers_seek(tmp_path):
@@ -160,7 +167,7 @@ def test_a_clip_out_of_a_ring_covers_what_was_asked_for(tmp_path):
     assert info.complete
     assert 2 * SECOND < info.start_pts_ns <= 3 * SECOND
     assert info.end_pts_ns >= 5 * SECOND
-    found, times = pictures_of(info.path)
+    found, times = file_frame_digests(info.path)
     assert len(found) == info.frames
     assert times[0] == 0
 
@@ -193,11 +200,11 @@ def test_a_camera_that_changes_its_size_goes_on_in_a_second_file(tmp_path):
     # Switched in mid-group: what comes before the first key frame of the new size is of no use.
     info = write_clip([*small, *large[5:]], tmp_path / "clip.mp4", clock=CLOCK)
     assert [path.name for path in info.files] == ["clip.mp4", "clip-2.mp4"]
-    assert pictures_of(info.files[0])[0] == pictures(small)
-    assert pictures_of(info.files[1])[0] == pictures(large[25:])
+    assert file_frame_digests(info.files[0])[0] == frame_digests(small)
+    assert file_frame_digests(info.files[1])[0] == frame_digests(large[25:])
     assert info.complete
     assert info.continued[0].start_pts_ns == 55 * STEP
-    assert pictures_of(info.files[1])[1][0] == 0
+    assert file_frame_digests(info.files[1])[1][0] == 0
 
 
 def test_pictures_that_need_what_came_before_the_clip_are_left_out(tmp_path):
@@ -205,7 +212,7 @@ def test_pictures_that_need_what_came_before_the_clip_are_left_out(tmp_path):
     leading = replace(packets[1], pts_ns=packets[0].pts_ns - STEP, keyframe=False)
     info = write_clip([packets[0], leading, *packets[1:]], tmp_path / "clip.mp4", clock=CLOCK)
     assert info.frames == len(packets)
-    assert pictures_of(info.path)[1][0] == 0
+    assert file_frame_digests(info.path)[1][0] == 0
 
 
 def test_times_that_do_not_grow_are_mended_and_counted(tmp_path):
@@ -214,8 +221,8 @@ def test_times_that_do_not_grow_are_mended_and_counted(tmp_path):
     packets[20] = replace(packets[20], pts_ns=packets[20].dts_ns - STEP // 2)
     info = write_clip(packets, tmp_path / "clip.mp4", clock=CLOCK)
     assert info.retimed == 2
-    found, times = pictures_of(info.path)
-    assert found == pictures(packets)
+    found, times = file_frame_digests(info.path)
+    assert found == frame_digests(packets)
     assert times == sorted(set(times))
 
 
@@ -225,7 +232,7 @@ def test_a_rate_that_changes_is_kept_as_it_came(tmp_path):
         for number, one in enumerate(real_packets())
     ]
     info = write_clip(packets, tmp_path / "clip.mp4", clock=CLOCK)
-    _, times = pictures_of(info.path)
+    _, times = file_frame_digests(info.path)
     assert times == pytest.approx([number * number / 25 for number in range(50)], abs=1e-4)
 
 
@@ -284,8 +291,8 @@ def test_whatever_write_a_kill_interrupts_the_rest_plays_and_can_be_recovered(
     assert recover_part(part, path) == bool(seconds)
     assert not part.exists()
     if seconds:
-        found, times = pictures_of(path)
-        assert found == pictures(packets)[: len(found)]
+        found, times = file_frame_digests(path)
+        assert found == frame_digests(packets)[: len(found)]
         assert len(found) >= seconds * 25 - 3
         assert times[0] == 0
 
@@ -331,7 +338,7 @@ def test_a_killed_process_leaves_a_part_that_plays(tmp_path, encoder, container,
     assert not path.exists()
     assert len(decoded(part)) >= 150 - 26  # The second in hand is lost.
     assert recover_part(part, path)
-    assert len(pictures_of(path)[0]) >= 150 - 26
+    assert len(file_frame_digests(path)[0]) >= 150 - 26
 
 
 # Disks that are full, read-only or in the way.
@@ -365,7 +372,7 @@ def test_a_file_that_may_not_grow_is_told_in_one_line_and_what_is_there_plays(tm
     assert part.stat().st_size <= limit
     assert recover_part(part, path) == (limit >= 20_000)
     if limit >= 20_000:
-        assert len(pictures_of(path)[0]) >= 25
+        assert len(file_frame_digests(path)[0]) >= 25
 
 
 SMALL_DISK = """
@@ -374,7 +381,7 @@ from pathlib import Path
 from streamer.core.errors import StorageError
 from streamer.recording.clip import write_clip
 from streamer.recording.recovery import recover_part
-from tests.support.packets import pictures_of, real_packets
+from tests.support.packets import file_frame_digests, real_packets
 
 disk = Path(sys.argv[1])
 for name in ("full.mp4", "closed.mp4"):
@@ -384,7 +391,7 @@ for name in ("full.mp4", "closed.mp4"):
         print(error)
     part = disk / f"{name}.part"
     if part.exists() and recover_part(part, disk / name):
-        print(len(pictures_of(disk / name)[0]) >= 25)
+        print(len(file_frame_digests(disk / name)[0]) >= 25)
     subprocess.run(["mount", "-o", "remount,ro", str(disk)], check=True)
 """
 
@@ -435,7 +442,7 @@ def test_a_nearly_full_disk_takes_a_write_in_pieces(tmp_path, monkeypatch):
     monkeypatch.setattr(os, "pwrite", lambda h, data, at: pwrite(h, bytes(data[:1000]), at))
     packets = real_packets()
     info = write_clip(packets, tmp_path / "clip.mp4", clock=CLOCK)
-    assert pictures_of(info.path)[0] == pictures(packets)
+    assert file_frame_digests(info.path)[0] == frame_digests(packets)
 
 
 def test_a_path_that_cannot_be_made_is_told_in_one_line(tmp_path):

@@ -16,7 +16,14 @@ from streamer.core.clock import CancelToken, MediaClock
 from streamer.recording.recording_paths import recording_path, recording_start
 from streamer.recording.ring import PacketRing
 from streamer.recording.segments import SegmentRecorder
-from tests.support.packets import SECOND, STEP, pictures, pictures_of, real_packets, shifted
+from tests.support.packets import (
+    SECOND,
+    STEP,
+    file_frame_digests,
+    frame_digests,
+    real_packets,
+    shifted,
+)
 
 ROOT = Path(__file__).resolve().parents[3]
 START = datetime(2026, 8, 1, 23, 59, 57, tzinfo=UTC)
@@ -75,8 +82,8 @@ def test_files_are_cut_at_key_frames_and_together_hold_every_picture_once(tmp_pa
     recorder(CancelToken())
     names = ["2026-08-01/23-59-56.mp4", "2026-08-02/00-00-00.mp4", "2026-08-02/00-00-03.mp4"]
     assert files(tmp_path) == names
-    found = [picture for name in names for picture in pictures_of(tmp_path / name)[0]]
-    assert found == pictures(packets)
+    found = [picture for name in names for picture in file_frame_digests(tmp_path / name)[0]]
+    assert found == frame_digests(packets)
     state = recorder.state()
     assert (state.files, state.missed, state.recording, state.trouble) == (3, 0, None, "")
     assert state.bytes == sum((tmp_path / name).stat().st_size for name in names)
@@ -99,8 +106,8 @@ def test_stop_ends_the_file_and_what_is_recorded_is_whole(tmp_path):
             ring(one)
         until(lambda: recorder.state().recording is not None)
         assert files(tmp_path) == ["2026-08-01/23-59-57.mp4.part"]
-    found, _ = pictures_of(tmp_path / "2026-08-01/23-59-57.mp4")
-    assert found == pictures(packets)[: len(found)]
+    found, _ = file_frame_digests(tmp_path / "2026-08-01/23-59-57.mp4")
+    assert found == frame_digests(packets)[: len(found)]
     assert found
 
 
@@ -182,7 +189,7 @@ def test_a_full_disk_stops_recording_but_not_the_worker_which_goes_on_when_there
         until(lambda: recorder.state().recording is not None)
         assert recorder.state().trouble == ""
     assert len(files(tmp_path)) == 2
-    assert len(pictures_of(tmp_path / "2026-08-01/23-59-57.mp4")[0]) >= 25
+    assert len(file_frame_digests(tmp_path / "2026-08-01/23-59-57.mp4")[0]) >= 25
 
 
 def test_a_folder_that_cannot_be_made_is_trouble_not_a_crash(tmp_path):
@@ -245,7 +252,7 @@ def test_a_killed_recorder_loses_a_second_and_the_next_one_makes_its_file_whole(
 
     SegmentRecorder(FedRing([]), tmp_path)(CancelToken())
     assert files(tmp_path) == sorted({name.removesuffix(".part") for name in left})
-    total = sum(len(pictures_of(tmp_path / name)[0]) for name in files(tmp_path))
+    total = sum(len(file_frame_digests(tmp_path / name)[0]) for name in files(tmp_path))
     assert total >= 6 * 50 - 26
 
 

@@ -6,9 +6,8 @@ from datetime import timedelta
 
 import pytest
 
-from streamer.core.errors import StorageError
-from streamer.store import DeliveryState, Store
-from streamer.store.channel_lock import ChannelLock
+from streamer.store import DeliveryState
+from streamer.store.sqlite import SqliteEventStore
 from tests.support.deliveries import START, HandClock, event
 
 
@@ -19,7 +18,7 @@ def clock():
 
 @pytest.fixture
 def store(tmp_path, clock):
-    with Store(tmp_path / "events.db", clock=clock) as opened:
+    with SqliteEventStore(tmp_path / "events.db", clock=clock) as opened:
         yield opened
 
 
@@ -60,7 +59,7 @@ def test_new_alarms_go_before_what_failed_already(store, clock):
     assert store.outbox.claim("siren").recorded.event.alarm_id == "new"
 
 
-def test_a_raised_that_a_person_brings_back_late_knows_that_it_was_overtaken(store):
+def test_a_raised_that_a_person_brings_back_late_is_superseded(store):
     store.add(event("a", 0), channels=["siren"])
     store.outbox.dead_letter(store.outbox.claim("siren").number, error="no such siren")
     store.add(event("a", 1, kind="cleared"), channels=["siren"])
@@ -94,7 +93,7 @@ def test_only_a_delivery_under_way_can_be_finished(store):
         store.outbox.confirm(1)
 
 
-def test_the_backlog_tells_how_old_the_oldest_alarm_is(store, clock):
+def test_the_backlog_has_how_old_the_oldest_alarm_is(store, clock):
     store.add(event("a"), channels=["siren"])
     clock.advance(hours=1)
     store.add(event("b"), channels=["siren", "mail"])
@@ -103,10 +102,10 @@ def test_the_backlog_tells_how_old_the_oldest_alarm_is(store, clock):
     assert backlog["mail"].oldest == START + timedelta(hours=1)
 
 
-def test_looking_for_what_is_due_writes_nothing(store):
+def test_polling_for_what_is_due_writes_nothing(store):
     store.add(event(), channels=["siren"])
     before = store._database.read("PRAGMA data_version")[0][0]
-    with Store(store.path) as other:
+    with SqliteEventStore(store.path) as other:
         opened = store._database.read("PRAGMA data_version")[0][0]
         assert opened != before, "opening writes, so that this test could see a write"
         for _ in range(3):
@@ -119,9 +118,9 @@ def test_looking_for_what_is_due_writes_nothing(store):
 HOLD = """
 import sys
 from pathlib import Path
-from streamer.store.channel_lock import ChannelLock
-lock = ChannelLock(Path(sys.argv[1]), "siren")
-print(lock.take(), flush=True)
+from streamer.store.sqlite import SqliteEventStore
+lock = SqliteEventStore(Path(sys.argv[1])).outbox.lock("siren")
+print(lock.acquire(), flush=True)
 sys.stdin.read()
 """
 
@@ -136,34 +135,28 @@ def test_one_process_delivers_for_a_channel_and_another_follows_when_it_is_kille
     with holder:
         assert holder.stdout.readline() == "True\n"
         ours, mail = store.outbox.lock("siren"), store.outbox.lock("mail")
-        assert not ours.take()
-        assert mail.take()
+        assert not ours.acquire()
+        assert mail.acquire()
         holder.kill()
         holder.wait()
-        assert ours.take()
+        assert ours.acquire()
     ours.release()
     mail.release()
 
 
 def test_one_part_of_a_program_delivers_for_a_channel(store):
     first, second = store.outbox.lock("siren"), store.outbox.lock("siren")
-    assert first.take()
-    assert first.take()
-    assert not second.take()
+    assert first.acquire()
+    assert first.acquire()
+    assert not second.acquire()
     first.release()
-    assert second.take()
+    assert second.acquire()
     second.release()
     second.release()
 
 
-def test_the_name_of_a_channel_cannot_lead_elsewhere(tmp_path):
-    lock = ChannelLock(tmp_path / "events.db", "../up")
-    assert lock.take()
+def test_the_name_of_a_channel_cannot_lead_elsewhere(store):
+    lock = store.outbox.lock("../up")
+    assert lock.acquire()
     lock.release()
-    assert [each.parent for each in tmp_path.rglob("*.lock")] == [tmp_path]
-
-
-def test_a_lock_that_cannot_be_made_is_an_error(tmp_path):
-    lock = ChannelLock(tmp_path / "no folder" / "events.db", "siren")
-    with pytest.raises(StorageError, match="cannot be locked"):
-        lock.take()
+    assert [each.parent for each in store.path.parent.rglob("*.lock")] == [store.path.parent]

@@ -15,7 +15,8 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from streamer.store import DeliveryState, Store
+from streamer.store import DeliveryState
+from streamer.store.sqlite import SqliteEventStore
 from tests.support.deliveries import HandClock, event
 
 WAITING, SENDING, CONFIRMED, DEAD, GIVEN_UP = DeliveryState
@@ -32,7 +33,7 @@ class Row:
     changed: datetime
     state: DeliveryState = WAITING
     attempts: int = 0
-    waited: timedelta = field(default_factory=timedelta)
+    backoff_total: timedelta = field(default_factory=timedelta)
     error: str | None = None
 
 
@@ -49,7 +50,7 @@ class OutboxMachine(RuleBasedStateMachine):
         self.known: list[tuple] = []
 
     def open(self):
-        self.store = Store(Path(self.folder.name) / "events.db", clock=self.clock)
+        self.store = SqliteEventStore(Path(self.folder.name) / "events.db", clock=self.clock)
         self.outbox = self.store.outbox
 
     def teardown(self):
@@ -125,10 +126,10 @@ class OutboxMachine(RuleBasedStateMachine):
                 assert self.outbox.confirm(row.number) == self.clock.now
                 row.state, row.error = CONFIRMED, None
             case "later":
-                pause = timedelta(seconds=data.draw(st.integers(0, 50)))
-                self.outbox.reschedule(row.number, after=pause, error="later")
-                row.state, row.due, row.error = WAITING, self.clock.now + pause, "later"
-                row.waited += pause
+                delay = timedelta(seconds=data.draw(st.integers(0, 50)))
+                self.outbox.reschedule(row.number, after=delay, error="later")
+                row.state, row.due, row.error = WAITING, self.clock.now + delay, "later"
+                row.backoff_total += delay
             case "dead":
                 self.outbox.dead_letter(row.number, error="dead")
                 row.state, row.error = DEAD, "dead"
@@ -143,7 +144,7 @@ class OutboxMachine(RuleBasedStateMachine):
         ]
         assert self.outbox.retry(numbers) == len(wanted)
         for row in wanted:
-            row.state, row.attempts, row.waited = WAITING, 0, timedelta()
+            row.state, row.attempts, row.backoff_total = WAITING, 0, timedelta()
             row.due = row.changed = self.clock.now
 
     @rule(numbers=st.sets(st.integers(1, 12), max_size=2))
@@ -155,7 +156,7 @@ class OutboxMachine(RuleBasedStateMachine):
 
     @rule(channel=st.sampled_from(CHANNELS))
     def a_receiver_is_back(self, channel):
-        self.outbox.hurry(channel)
+        self.outbox.expedite(channel)
         for row in self.rows:
             if row.channel == channel and row.state is WAITING:
                 row.due = min(row.due, self.clock.now)
@@ -174,7 +175,14 @@ class OutboxMachine(RuleBasedStateMachine):
     @invariant()
     def what_is_pending_is_the_same(self):
         def shown(each):
-            return each.number, each.state, each.attempts, each.waited, each.changed, each.error
+            return (
+                each.number,
+                each.state,
+                each.attempts,
+                each.backoff_total,
+                each.changed,
+                each.error,
+            )
 
         wanted = [row for row in self.rows if row.state in (WAITING, SENDING, DEAD)]
         assert [shown(each) for each in self.outbox.pending()] == [shown(row) for row in wanted]

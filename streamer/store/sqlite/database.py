@@ -1,7 +1,7 @@
-"""One SQLite file: opened with care, every error in words that say what to do.
+"""Opening a SQLite file safely, transactions, and errors that say what to do.
 
-A single connection is shared by all threads behind a lock: each use takes milliseconds, and one
-connection is closed at one place. Other processes use connections of their own.
+All threads share one connection behind a lock: each use takes milliseconds, and one connection is
+closed in one place. Other processes use connections of their own.
 """
 
 import sqlite3
@@ -13,20 +13,20 @@ from typing import Any, Final
 
 from streamer.core.errors import StorageError
 
-from .migrations import APPLICATION_ID, MIGRATIONS
+from .migrations import APPLICATION_ID, MIGRATIONS, migration_parameters
 
 _OLDEST_SQLITE: Final = (3, 37, 0)
-"""The first with STRICT tables."""
+"""The first version with STRICT tables."""
 
 _BUSY_S: Final = 10.0
-"""Longest wait for another process; ours hold the lock for milliseconds. Arbitrary."""
+"""Longest wait for another process; this program holds the lock for milliseconds. Arbitrary."""
 
 _ADVICE: Final = {
     sqlite3.SQLITE_FULL: "the disk is full: free some space",
     sqlite3.SQLITE_READONLY: "it is read-only: allow this user to write the file and its folder",
     sqlite3.SQLITE_PERM: "access is denied: allow this user to write the file and its folder",
-    sqlite3.SQLITE_BUSY: "another program keeps it locked: close that program",
-    sqlite3.SQLITE_LOCKED: "another program keeps it locked: close that program",
+    sqlite3.SQLITE_BUSY: "another program holds its lock: close that program",
+    sqlite3.SQLITE_LOCKED: "another program holds its lock: close that program",
     sqlite3.SQLITE_CANTOPEN: (
         "it cannot be opened: check that it is a file, and that this user may write its folder"
     ),
@@ -38,17 +38,17 @@ _ADVICE: Final = {
     sqlite3.SQLITE_NOTADB: "it is no event store: move it aside, or name another file",
 }
 _PRIMARY_CODE: Final = 0xFF
-"""Extended error codes carry the plain one in their lowest byte."""
+"""The lowest byte of an extended error code is the primary one."""
 
 Parameters = Mapping[str, Any]
 
 
 class Database:
-    """The open file.
+    """An open SQLite file.
 
     Args:
-        path: Of the file.
-        create: Whether a missing file is made, with its folder.
+        path: The file.
+        create: Whether to make a missing file and its folder.
 
     Raises:
         StorageError: It cannot be used; the message says what to do.
@@ -60,6 +60,8 @@ class Database:
                 f"SQLite {sqlite3.sqlite_version} is too old: 3.37 or newer is needed"
             )
         self.path = path
+        self.data_dir = path.absolute().parent
+        """Folder that stored paths are relative to."""
         self._guard = threading.Lock()
         self._prepare_folder(create=create)
         with self._translated():
@@ -104,7 +106,7 @@ class Database:
         self._migrate()
 
     def _check(self) -> None:
-        """Tell damage, other programs and newer versions before anything is written."""
+        """Refuse damage, other programs' files and newer versions before anything is written."""
         damage = self._pragma("quick_check(1)")
         if damage != "ok":
             raise StorageError(f"event store {self.path}: {_ADVICE[sqlite3.SQLITE_CORRUPT]}")
@@ -127,15 +129,16 @@ class Database:
         # not when the first alarm comes.
         with self.transaction() as connection:
             version = self._pragma("user_version")  # Another process may have been faster.
-            for step in MIGRATIONS[version:]:
-                for statement in step:
-                    connection.execute(statement)
+            parameters = migration_parameters(self.data_dir)
+            for migration in MIGRATIONS[version:]:
+                for statement in migration:
+                    connection.execute(statement, parameters)
             connection.execute(f"PRAGMA user_version = {len(MIGRATIONS)}")
             connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
 
     @contextmanager
     def transaction(self) -> Iterator[sqlite3.Connection]:
-        """Write: all of the block or nothing of it is on disk when this returns or raises.
+        """Write atomically: all of the block is on disk when this returns, nothing if it raises.
 
         Raises:
             StorageError: It could not be written; nothing was.
@@ -151,7 +154,7 @@ class Database:
                 raise
 
     def read(self, sql: str, parameters: Parameters | None = None) -> list[sqlite3.Row]:
-        """All rows of a query.
+        """Return all rows of a query.
 
         Raises:
             StorageError: It could not be read.
@@ -164,7 +167,7 @@ class Database:
         try:
             yield
         except (sqlite3.IntegrityError, sqlite3.ProgrammingError):
-            raise  # Faults of the program.
+            raise  # Bugs of this program.
         except sqlite3.DatabaseError as error:
             code = getattr(error, "sqlite_errorcode", 0) & _PRIMARY_CODE
             advice = _ADVICE.get(code, "it cannot be used")

@@ -1,5 +1,7 @@
-"""The event store: what happened, on disk before anyone is told."""
+"""The event store in SQLite."""
+# ruff: noqa: D102  the methods are described by the protocol
 
+import sqlite3
 from collections.abc import Iterator, Sequence
 from datetime import datetime
 from pathlib import Path
@@ -9,19 +11,20 @@ from typing import Any, Final, Self
 from streamer.alarm.event import Event, EventKind
 from streamer.core.clock import Clock, SystemClock
 from streamer.core.errors import StorageError
+from streamer.store.records import RecordedEvent
 
 from .database import Database
-from .events import EVENT_COLUMNS, RecordedEvent, event_columns, recorded_event, to_us
-from .outbox import Outbox
+from .outbox import SqliteOutbox
+from .rows import EVENT_COLUMNS, event_columns, recorded_event, stored_path, to_us
 
 _PAGE: Final = 500
-"""Events read at once, so that an export neither needs much memory nor holds up an alarm."""
+"""Events read at once, so that an export neither needs much memory nor delays an alarm."""
 
 _INSERT: Final = """
-INSERT INTO event (id, alarm_id, sequence, kind, camera, pts_ns, utc_us, onset_ns, why, score,
-                   regions, evidence, picture, added_us)
-VALUES (:id, :alarm_id, :sequence, :kind, :camera, :pts_ns, :utc_us, :onset_ns, :why, :score,
-        :regions, :evidence, :picture, :added_us)
+INSERT INTO event (id, alarm_id, sequence, kind, camera, pts_ns, utc_us, onset_ns, reason, score,
+                   regions, evidence, image, added_us)
+VALUES (:id, :alarm_id, :sequence, :kind, :camera, :pts_ns, :utc_us, :onset_ns, :reason, :score,
+        :regions, :evidence, :image, :added_us)
 """
 
 _SELECT: Final = f"SELECT {EVENT_COLUMNS} FROM event"  # noqa: S608  put together from constants
@@ -40,73 +43,68 @@ ORDER BY number
 """  # noqa: S608  put together from constants
 
 _BEYOND: Final = 2**62
-"""Above every number."""
+"""Larger than every number of an event."""
 
 
-class Store:
-    """Events and their deliveries in one SQLite file. For any thread, and several processes.
+class SqliteEventStore:
+    """Implements `streamer.store.EventStore` in one file. For any thread, and several processes.
 
     Args:
-        path: Of the file; missing folders are made.
-        create: Whether a missing file is made; without, it is an error.
-        clock: Tells when an event was recorded and a delivery is due.
+        path: The file. Paths of evidence below its folder are stored relative to that folder.
+        create: Whether to make a missing file and its folder; without, it is an error.
+        clock: Returns when an event is recorded and a delivery is due.
 
     Raises:
         StorageError: It cannot be used; the message says in one line what to do.
     """
 
-    def __init__(self, path: Path, *, create: bool = True, clock: Clock | None = None) -> None:
+    def __init__(
+        self,
+        path: Path,
+        *,
+        create: bool = True,
+        clock: Clock | None = None,
+    ) -> None:
         self._clock = clock or SystemClock()
         self._database = Database(path, create=create)
-        self.outbox = Outbox(self._database, clock=self._clock)
-        """What is still to be told, and to whom."""
+        self._outbox = SqliteOutbox(self._database, clock=self._clock)
 
     @property
     def path(self) -> Path:
-        """Of the file."""
+        """The file."""
         return self._database.path
+
+    @property
+    def outbox(self) -> SqliteOutbox:
+        return self._outbox
 
     def add(
         self,
         event: Event,
         *,
         evidence: Path | None = None,
-        picture: Path | None = None,
+        image: Path | None = None,
         channels: Sequence[str] = (),
     ) -> bool:
-        """Record *event* and one delivery per channel; both are on disk when this returns.
-
-        Args:
-            event: What happened.
-            evidence: Folder of the alarm's evidence.
-            picture: File that is sent along, by channels that send pictures.
-            channels: Names of those who are to be told.
-
-        Returns:
-            False if this event was recorded before; then nothing is changed.
-
-        Raises:
-            StorageError: It is not on disk; or another event has the same id.
-        """
         values = event_columns(event)
         now_us = to_us(self._clock.utc_at(self._clock.monotonic_ns()))
         with self._database.transaction() as connection:
-            known = connection.execute(f"{_SELECT} WHERE id = :id", values).fetchone()
-            if known is not None:
-                if event_columns(recorded_event(known).event) != values:
+            row = connection.execute(f"{_SELECT} WHERE id = :id", values).fetchone()
+            if row is not None:
+                if event_columns(self._recorded(row).event) != values:
                     raise StorageError(f"another event was recorded as {event.id!r}")
                 return False
             paths = {
-                "evidence": _absolute(evidence),
-                "picture": _absolute(picture),
+                "evidence": stored_path(evidence, self._database.data_dir),
+                "image": stored_path(image, self._database.data_dir),
                 "added_us": now_us,
             }
             number = connection.execute(_INSERT, values | paths).lastrowid
             assert number is not None, "an insert has a row"
-            self.outbox.enqueue(
+            self._outbox.enqueue(
                 connection, number, event.alarm_id, channels=channels, now_us=now_us
             )
-        self.outbox.announce()
+        self._outbox.announce()
         return True
 
     def events(
@@ -118,15 +116,6 @@ class Store:
         limit: int | None = None,
         newest_first: bool = False,
     ) -> Iterator[RecordedEvent]:
-        """Events in the order of recording, read page by page.
-
-        Args:
-            camera: Only its events.
-            kind: Only such events.
-            since: Only events of that wall time or later, aware.
-            limit: At most so many.
-            newest_first: The other way round.
-        """
         values: dict[str, Any] = {
             "camera": camera,
             "kind": None if kind is None else kind.value,
@@ -138,23 +127,21 @@ class Store:
         while left > 0:
             values["page"] = min(left, _PAGE)
             rows = self._database.read(query, values)
-            yield from map(recorded_event, rows)
+            yield from map(self._recorded, rows)
             if len(rows) < values["page"]:
                 return
             left -= len(rows)
             values["last"] = rows[-1]["event_number"]
 
     def event(self, event_id: str) -> RecordedEvent | None:
-        """The event with this id, if it was recorded."""
         rows = self._database.read(f"{_SELECT} WHERE id = :id", {"id": event_id})
-        return recorded_event(rows[0]) if rows else None
+        return self._recorded(rows[0]) if rows else None
 
     def open_alarms(self) -> list[RecordedEvent]:
-        """The newest event of each alarm that was never cleared.
+        return [self._recorded(row) for row in self._database.read(_OPEN_ALARMS)]
 
-        After a restart these are the alarms that a killed program left behind.
-        """
-        return [recorded_event(row) for row in self._database.read(_OPEN_ALARMS)]
+    def _recorded(self, row: sqlite3.Row) -> RecordedEvent:
+        return recorded_event(row, self._database.data_dir)
 
     def close(self) -> None:
         """Close the file; a second call does nothing."""
@@ -170,7 +157,3 @@ class Store:
         trace: TracebackType | None,
     ) -> None:
         self.close()
-
-
-def _absolute(path: Path | None) -> str | None:
-    return None if path is None else str(path.absolute())

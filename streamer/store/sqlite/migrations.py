@@ -1,13 +1,15 @@
-"""What the database looks like: every table, and every step from one version to the next.
+"""The schema: every table, and every migration from one version to the next.
 
-Rules: a released step is never edited, only followed by another one. Times are microseconds since
-1970 (`_us`), because that is exactly what a `datetime` holds; media times are nanoseconds.
+A released migration is never edited, only followed by another one. Times are microseconds since
+1970 (`_us`), because that is exactly what a `datetime` holds; media times are nanoseconds. A
+statement may use the parameters of `migration_parameters`.
 """
 
+from pathlib import Path
 from typing import Final
 
 APPLICATION_ID: Final = 0x73747265
-"""`stre` in ASCII, in the file's header: tells our store from another program's database."""
+"""`stre` in ASCII, in the file's header: distinguishes the store from other programs' databases."""
 
 _EVENTS = """
 CREATE TABLE event (
@@ -57,5 +59,28 @@ MIGRATIONS: Final[tuple[tuple[str, ...], ...]] = (
         """CREATE INDEX delivery_open ON delivery (channel, alarm_id, number)
            WHERE state IN ('waiting', 'sending')""",
     ),
+    (
+        "ALTER TABLE event RENAME COLUMN why TO reason",
+        "ALTER TABLE event RENAME COLUMN picture TO image",
+        "ALTER TABLE delivery RENAME COLUMN waited_us TO backoff_us",
+        # The values of regions are numbers only, so these keys stand nowhere else in the text.
+        """UPDATE event SET regions = replace(replace(
+               regions, '"base": ', '"ground_point": '), '"mean": ', '"confidence": ')""",
+        *(
+            f"""UPDATE event SET {column} = substr({column}, length(:{folder}) + 1)
+                WHERE substr({column}, 1, length(:{folder})) = :{folder}"""  # noqa: S608  constants
+            for column in ("evidence", "image")
+            for folder in ("data_dir", "resolved_data_dir")
+        ),
+    ),
 )
-"""Step *n* leads from version *n* to *n + 1*; `PRAGMA user_version` holds the version."""
+"""Migration *n* leads from version *n* to *n + 1*; `PRAGMA user_version` holds the version."""
+
+
+def migration_parameters(data_dir: Path) -> dict[str, str]:
+    """Return the parameters of the statements: the absolute data folder, ending with a slash.
+
+    Paths below it become relative. It is tried as given and with its symbolic links resolved,
+    because older versions stored either.
+    """
+    return {"data_dir": f"{data_dir.absolute()}/", "resolved_data_dir": f"{data_dir.resolve()}/"}
