@@ -298,5 +298,4 @@ def probe_camera(camera: "CameraSettings") -> "ProbeReport | None":
         tls_verify=source.tls_verify,
         ca_file=str(source.ca_file) if source.ca_file else None,
     )
-    looks = (camera.detect.fps,)
-    return probe(address, options=options, cancel=CancelToken(), looks_per_s=looks)
+    return probe(address, options=options, cancel=CancelToken(), fps=(camera.detect.fps,))

@@ -1,4 +1,4 @@
-"""Addresses of sources: what kind they are, and who logs in."""
+"""Addresses of sources: their kind and their credentials."""
 
 import enum
 import re
@@ -10,38 +10,38 @@ _URL: Final = re.compile(r"([a-z][a-z0-9+.-]+)://", re.IGNORECASE)
 
 
 class SourceKind(enum.Enum):
-    """How an address is read."""
+    """What an address leads to, which decides how it is read."""
 
     FILE = "file"
     FOLDER = "folder"
     """A folder of images."""
 
     DEVICE = "device"
-    """A camera at this machine: V4L2."""
+    """A camera of this machine (V4L2)."""
 
     RTSP = "rtsp"
     """RTSP or RTSPS."""
 
     HTTP = "http"
-    """A stream by HTTP or HTTPS: HLS, MPEG-TS, MJPEG."""
+    """A stream over HTTP or HTTPS: HLS, MPEG-TS, MJPEG."""
 
     SNAPSHOT = "snapshot"
-    """One JPEG, asked for again and again."""
+    """A JPEG over HTTP or HTTPS that is requested repeatedly."""
 
     STREAM = "stream"
-    """Another protocol that FFmpeg speaks: SRT, RTMP, UDP, ..."""
+    """Another protocol that FFmpeg supports: SRT, RTMP, UDP, ..."""
 
     PATTERN = "pattern"
     """The moving test pattern."""
 
     @property
     def live(self) -> bool:
-        """Whether its pictures come in real time, so that its end is a broken connection."""
+        """Whether its frames arrive in real time, so that its end is a lost connection."""
         return self not in (SourceKind.FILE, SourceKind.FOLDER, SourceKind.PATTERN)
 
     @property
     def network(self) -> bool:
-        """Whether a host stands behind it."""
+        """Whether it is reached over a network."""
         return self in (SourceKind.RTSP, SourceKind.HTTP, SourceKind.SNAPSHOT, SourceKind.STREAM)
 
 
@@ -56,14 +56,14 @@ _SCHEMES: Final = {
 
 
 def kind_of(address: str) -> SourceKind:
-    """What an address leads to. Plain paths are looked at; no connection is made."""
+    """Return the kind of an address. Checks whether a plain path is a folder; opens nothing."""
     if address == "pattern" or address.startswith("pattern:"):
         return SourceKind.PATTERN
     found = _URL.match(address)
     if found:
         kind = _SCHEMES.get(found[1].lower(), SourceKind.STREAM)
-        picture = (".jpg", ".jpeg")
-        if kind is SourceKind.HTTP and urlsplit(address).path.lower().endswith(picture):
+        is_jpeg = urlsplit(address).path.lower().endswith((".jpg", ".jpeg"))
+        if kind is SourceKind.HTTP and is_jpeg:
             return SourceKind.SNAPSHOT
         return kind
     if address.startswith("/dev/video"):
@@ -72,13 +72,13 @@ def kind_of(address: str) -> SourceKind:
 
 
 def split_credentials(address: str) -> tuple[str, str | None, str | None]:
-    """Take user and password out of a URL.
+    """Separate user and password from a URL.
 
-    A password may be written plainly or percent-encoded; one with a plain `/`, `?` or `#` in it
-    is understood as long as what stands before that cannot be a host and a port.
+    A password may be plain or percent-encoded. One that contains a plain `/`, `?` or `#` is
+    recognised if the text before that character cannot be a host and a port.
 
     Returns:
-        The URL without them, the user and the password, decoded; None where there is none.
+        The URL without credentials, the user and the password, decoded; `None` for a missing one.
     """
     found = _URL.match(address)
     if not found:
@@ -100,15 +100,15 @@ def split_credentials(address: str) -> tuple[str, str | None, str | None]:
 def resolve_credentials(
     address: str, *, user: str | None, password: str | None
 ) -> tuple[str, str | None, str | None]:
-    """The URL without credentials, and those that count: given ones before those in the URL.
+    """Return the URL without credentials, and the effective ones: arguments before the URL's own.
 
     Args:
-        address: May hold credentials of its own.
-        user: None takes the one in the address.
-        password: None takes the one in the address, if the user is taken from there too.
+        address: May contain credentials.
+        user: `None` takes the one in the address.
+        password: `None` takes the one in the address, if the user is taken from there too.
 
     Returns:
-        The URL, the user and the password, decoded; None where there is none.
+        The URL, the user and the password, decoded; `None` for a missing one.
     """
     bare, own_user, own_password = split_credentials(address)
     if user is not None:
@@ -117,12 +117,12 @@ def resolve_credentials(
 
 
 def with_credentials(address: str, *, user: str | None, password: str | None) -> str:
-    """The URL with user and password as FFmpeg wants them: percent-encoded, before the host.
+    """Return the URL with user and password percent-encoded before the host, as FFmpeg reads it.
 
     Args:
-        address: May hold credentials of its own.
-        user: See `login`.
-        password: See `login`.
+        address: May contain credentials.
+        user: See `resolve_credentials`.
+        password: See `resolve_credentials`.
     """
     found = _URL.match(address)
     if not found:
@@ -137,7 +137,7 @@ def with_credentials(address: str, *, user: str | None, password: str | None) ->
 
 
 def host_of(address: str) -> str | None:
-    """The host in a URL, or None."""
+    """Return the host in a URL, or `None`."""
     bare, _, _ = split_credentials(address)
     try:
         return urlsplit(bare).hostname

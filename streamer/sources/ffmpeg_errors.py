@@ -1,8 +1,8 @@
-"""FFmpeg's errors as people know them: the one place where they are translated.
+"""Translates FFmpeg's errors to `SourceError`, in this one place.
 
-FFmpeg says little (a peer that hangs up, one that speaks another protocol and one that is silent
-all come as "invalid data"), so what else is known counts too: what kind of address it was, and
-how long it was waited for. The messages say what to do and never hold a password.
+FFmpeg's codes are ambiguous: a server that closes the connection, one that speaks another protocol
+and one that is silent all give "invalid data". So the translation also uses the kind of the address
+and the time that the call took. Messages say what to do and never contain a password.
 """
 
 import errno
@@ -18,15 +18,15 @@ from streamer.core.redact import redact
 from .address import host_of, kind_of
 
 _ADVICE: Final = {
-    SourceFault.WRONG_PASSWORD: "wrong password: user and password were asked for or refused",
+    SourceFault.WRONG_PASSWORD: "wrong password: user and password are required or were refused",
     SourceFault.NO_ROUTE: "no route: the host name is unknown or no network leads to it",
     SourceFault.REFUSED: "refused: the host is there, but nothing serves this address",
     SourceFault.NOT_FOUND: "not found: check the path",
-    SourceFault.NO_VIDEO: "no video: it opened, but there is no video in it",
-    SourceFault.UNKNOWN_CODEC: "unknown codec: the video is in a form that cannot be decoded here",
+    SourceFault.NO_VIDEO: "no video: it opened, but it contains no video",
+    SourceFault.UNKNOWN_CODEC: "unknown codec: no decoder here can decode the video",
     SourceFault.STALLED: "stalled: nothing came within {timeout_s:g} s",
-    SourceFault.ENDED: "ended: the stream broke off",
-    SourceFault.DAMAGED: "damaged: what came cannot be understood",
+    SourceFault.ENDED: "ended: the stream ended",
+    SourceFault.DAMAGED: "damaged: the data cannot be decoded",
 }
 
 _BY_CLASS: Final[tuple[tuple[type[Exception], SourceFault, str | None], ...]] = (
@@ -54,7 +54,7 @@ _BY_CLASS: Final[tuple[tuple[type[Exception], SourceFault, str | None], ...]] = 
     (
         av.error.ProtocolNotFoundError,
         SourceFault.NOT_FOUND,
-        "not found: no way is known to open such an address",
+        "not found: no protocol is known for such an address",
     ),
     (av.error.ConnectionRefusedError, SourceFault.REFUSED, None),
     (av.error.ConnectionResetError, SourceFault.ENDED, None),
@@ -66,7 +66,7 @@ _BY_CLASS: Final[tuple[tuple[type[Exception], SourceFault, str | None], ...]] = 
     (av.error.DecoderNotFoundError, SourceFault.UNKNOWN_CODEC, None),
     (av.error.PatchWelcomeError, SourceFault.UNKNOWN_CODEC, None),
 )
-"""The first that fits; with what to say in place of the usual advice."""
+"""Error class, fault, and a message in place of the default advice. The first match counts."""
 
 _NO_DEVICE: Final = (SourceFault.NOT_FOUND, "not found: no camera answers at this device")
 
@@ -86,25 +86,25 @@ _BY_NUMBER: Final[dict[int, tuple[SourceFault, str | None]]] = {
 """Errors that have no class of their own."""
 
 _FINAL: Final = {SourceFault.WRONG_PASSWORD, SourceFault.NO_VIDEO, SourceFault.UNKNOWN_CODEC}
-"""Of a live source, only these do not mend themselves while it is tried again."""
+"""Faults of a live source that further attempts cannot resolve."""
 
 
 @dataclass(frozen=True, slots=True)
 class FaultContext:
-    """What was tried when it failed."""
+    """What was attempted when the error occurred."""
 
     address: str
-    """May hold a password; never printed."""
+    """May contain a password; never printed."""
 
     live: bool
     opening: bool
-    """Whether the failure came before the first packet."""
+    """Whether the error came before the first packet."""
 
     timeout_s: float
-    """How long a silent stream is waited for."""
+    """Timeout of a silent stream."""
 
     silent: bool = False
-    """Whether the failing call took as long as such a call waits."""
+    """Whether the failing call took as long as its timeout."""
 
 
 def source_error(
@@ -115,14 +115,16 @@ def source_error(
     detail: str | None = None,
     timeout_s: float = 0,
 ) -> SourceError:
-    """The error for one fault: lost if trying again may help, else rejected.
+    """Return the error for a fault.
+
+    It is `SourceLost` if another attempt may succeed, else `SourceRejected`.
 
     Args:
-        fault: What is wrong.
+        fault: The fault.
         address: Printed without its secrets.
-        live: Files do not mend themselves; cameras mostly do.
-        detail: What to say in place of the usual advice.
-        timeout_s: For `SourceFault.STALLED`.
+        live: Whether the source is live; faults of files are permanent.
+        detail: Message in place of the default advice.
+        timeout_s: For the message of `SourceFault.STALLED`.
     """
     advice = detail or _ADVICE[fault].format(timeout_s=timeout_s)
     kind = SourceLost if live and fault not in _FINAL else SourceRejected
@@ -130,12 +132,12 @@ def source_error(
 
 
 def translate(error: av.error.FFmpegError, attempt: FaultContext) -> SourceError:
-    """What FFmpeg said, as a `SourceError`.
+    """Return FFmpeg's error as a `SourceError`.
 
-    FFmpeg's own error is stripped of the address, so it may be chained and printed.
+    The address is removed from FFmpeg's error, so it may be chained and printed.
     """
     fault, detail = _classify(error, attempt)
-    error.args = error.args[:2]  # The third is the address, with the password.
+    error.args = error.args[:2]  # The third is the address with the password.
     return source_error(
         fault,
         address=attempt.address,
@@ -161,12 +163,12 @@ def _classify(  # noqa: PLR0911  a list of cases is read from top to bottom
     if kind.network and attempt.opening:
         if attempt.silent:
             return SourceFault.STALLED, None
-        return SourceFault.DAMAGED, "damaged: the peer hung up or speaks another protocol"
+        return SourceFault.DAMAGED, "damaged: the server hung up or speaks another protocol"
     return SourceFault.DAMAGED, None
 
 
 def _of_connection(attempt: FaultContext) -> tuple[SourceFault, str | None]:
-    """FFmpeg says "input/output error" for an unknown name as well as for a failed TLS."""
+    """FFmpeg gives "input/output error" for an unknown host name and for failed TLS alike."""
     try:
         socket.getaddrinfo(host_of(attempt.address), None)
     except (OSError, UnicodeError):
@@ -174,6 +176,6 @@ def _of_connection(attempt: FaultContext) -> tuple[SourceFault, str | None]:
     if attempt.address.lower().startswith(("rtsps:", "https:")):
         return SourceFault.REFUSED, (
             "refused: no trusted connection; the certificate is not valid for this host, or the"
-            " peer does not speak TLS"
+            " server does not speak TLS"
         )
     return SourceFault.DAMAGED, None

@@ -1,4 +1,4 @@
-"""Single pictures: from bytes in any usual image format, and folders full of them."""
+"""Still images: decoding one from bytes, and the source that reads a folder of them."""
 
 import io
 import re
@@ -25,11 +25,15 @@ _NS: Final = 1_000_000_000
 _SUFFIXES: Final = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".ppm", ".pgm"}
 
 
-def decode_image(data: bytes, *, attempt: FaultContext) -> Image:
-    """The picture in a JPEG, PNG, WebP, ...
+def decode_image(data: bytes, *, context: FaultContext) -> Image:
+    """Decode a JPEG, PNG, WebP, ... image.
+
+    Args:
+        data: The file's content.
+        context: For the error.
 
     Raises:
-        SourceError: It is none, or it is damaged.
+        SourceError: *data* is no image, or it is damaged.
     """
     try:
         with av.open(io.BytesIO(data), mode="r") as container:
@@ -37,28 +41,28 @@ def decode_image(data: bytes, *, attempt: FaultContext) -> Image:
                 if not frame.is_corrupt:
                     return Image(frame)
     except av.error.FFmpegError as error:
-        raise translate(error, attempt) from error
+        raise translate(error, context) from error
     except IndexError:  # No video stream in it.
         pass
     raise source_error(
         SourceFault.DAMAGED,
-        address=attempt.address,
-        live=attempt.live,
-        detail="damaged: not a picture",
+        address=context.address,
+        live=context.live,
+        detail="damaged: not an image",
     )
 
 
 class ImageFolderSource:
-    """The pictures of a folder, in the order of the numbers in their names.
+    """Yields the images of a folder, ordered by the numbers in their names.
 
-    What is not a picture is left out, counted and logged.
+    Files that are not images are skipped, counted and logged.
 
     Args:
-        folder: Its sub-folders are not looked into.
-        clock: Says when a picture arrived; with a `MediaClock` that is its media time.
-        rate: Pictures a second.
-        realtime: Yield each at its time rather than as fast as they can be read.
-        loop: Begin again at the end; media time goes on.
+        folder: Subfolders are ignored.
+        clock: Gives each frame its arrival time.
+        rate: Frames per second of media time.
+        realtime: Yield each frame at its time; `False` yields them as fast as they can be read.
+        loop: Start again at the end; media time continues.
         inference_interval_ns: Media time from one frame sampled for inference to the next; `None`
             samples every frame. All frames are yielded.
     """
@@ -83,27 +87,27 @@ class ImageFolderSource:
         self._sampler = FrameSampler(inference_interval_ns)
         self._number = 0
         self.damaged = 0
-        """Files that could not be read as a picture."""
+        """Files that could not be decoded."""
 
     def __repr__(self) -> str:
         return f"<ImageFolderSource {self._folder}>"
 
     def __call__(self, cancel: CancelToken) -> Iterator[Frame]:
-        """Yield the pictures as frames.
+        """Yield the images as frames.
 
         Raises:
-            SourceRejected: The folder is not there, or holds no picture.
-            Cancelled: Somebody wants to stop while it waits for the next picture's time.
+            SourceRejected: The folder does not exist, or contains no image.
+            Cancelled: *cancel* was set while the source waited for the time of a frame.
         """
-        from_ns = self._clock.monotonic_ns() - self._media_ns()
+        start_ns = self._clock.monotonic_ns() - self._media_ns()
         while not cancel.is_set():
             before = self._number
             for path in self._paths():
                 if cancel.is_set():
                     return
-                picture = self._read(path)
-                if picture is not None:
-                    yield self._frame(picture, from_ns, cancel)
+                image = self._read(path)
+                if image is not None:
+                    yield self._frame(image, start_ns, cancel)
             if self._number == before:
                 raise source_error(SourceFault.NO_VIDEO, address=str(self._folder), live=False)
             if not self._loop:
@@ -122,23 +126,23 @@ class ImageFolderSource:
         return sorted(found, key=_by_number)
 
     def _read(self, path: Path) -> Image | None:
-        attempt = FaultContext(address=str(path), live=False, opening=True, timeout_s=0)
+        context = FaultContext(address=str(path), live=False, opening=True, timeout_s=0)
         try:
-            return decode_image(path.read_bytes(), attempt=attempt)
+            return decode_image(path.read_bytes(), context=context)
         except (OSError, SourceError) as error:
             self.damaged += 1
-            _log.warning("picture left out", path=str(path), message=str(error))
+            _log.warning("image skipped", path=str(path), message=str(error))
             return None
 
-    def _frame(self, picture: Image, from_ns: int, cancel: CancelToken) -> Frame:
+    def _frame(self, image: Image, start_ns: int, cancel: CancelToken) -> Frame:
         pts_ns = self._media_ns()
         if self._realtime:
-            ahead_ns = from_ns + pts_ns - self._clock.monotonic_ns()
+            ahead_ns = start_ns + pts_ns - self._clock.monotonic_ns()
             if ahead_ns > 0:
                 cancel.sleep(ahead_ns / _NS)
         self._clock.advance_to(pts_ns)
         frame = Frame(
-            picture,
+            image,
             pts_ns,
             self._clock.arrival_of(pts_ns),
             self._number,

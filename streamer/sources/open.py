@@ -1,4 +1,4 @@
-"""One attempt to open a video: addresses and options as FFmpeg wants them."""
+"""Opens a video once: translates address and options for FFmpeg, and finds the video stream."""
 
 import ssl
 import time
@@ -22,51 +22,51 @@ from .ffmpeg_errors import FaultContext, source_error, translate
 from .options import VideoOptions
 
 _FAST_ANALYSIS_US: Final = 200_000
-"""Opens a camera in 0.25 s; with FFmpeg's usual five seconds it takes 1.1 s and more."""
+"""Opens a camera in 0.25 s; with FFmpeg's default of five seconds it takes 1.1 s and more."""
 
 _SOCKET_BUFFER: Final = 1 << 20
-"""A key frame arrives in one burst; the kernel's usual 200 kB lose a part of it over UDP."""
+"""A key frame arrives in one burst. With the kernel's default of 200 kB, UDP loses a part."""
 
 _DISCONTINUOUS_GAP_NS: Final = 10_000_000_000
 _CONTINUOUS_GAP_NS: Final = 30 * 3600 * 1_000_000_000
-"""FFmpeg's limits (dts_delta_threshold and dts_error_threshold) for a gap that is believed."""
+"""FFmpeg's limits (dts_delta_threshold and dts_error_threshold) for a plausible gap."""
 
-_USUAL_FRAME_NS: Final = 40_000_000
+_DEFAULT_FRAME_NS: Final = 40_000_000
 _LOWEST_RATE, _HIGHEST_RATE = 1 / 60, 1000
-"""A rate outside of these is a guess gone wrong."""
+"""A frame rate outside these limits is a wrong guess of FFmpeg's."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class OpenedStream:
-    """An open video. Whoever gets it closes the container."""
+    """An open video. The caller closes the container."""
 
     container: InputContainer
     stream: VideoStream
     time_base: Fraction
     frame_ns: int
-    """Usual distance of two pictures as announced, or a guess."""
+    """Distance of two frames by the announced frame rate; 40 ms if none is announced."""
 
     max_gap_ns: int
-    """Longest gap between two stamps of this container that is believed."""
+    """Longest plausible gap between two timestamps of this container."""
 
-    stamped: bool
-    """Whether the container holds time stamps; else FFmpeg invents some at 25 a second."""
+    has_timestamps: bool
+    """Whether the container stores timestamps; if not, FFmpeg invents some at 25 fps."""
 
 
 def open_video(
     address: str, options: VideoOptions, *, live: bool, hwaccel: HWAccel | None = None
 ) -> OpenedStream:
-    """Open *address* and find its video.
+    """Open *address* and find its video stream.
 
-    A camera is opened with a short analysis, which does not always see the picture's size; the
-    first key frame tells it. Only if no video is seen, the camera is opened once more with a
-    long analysis, and asked for everything it has.
+    A camera is opened with a short analysis, which does not always find the frame size; the first
+    key frame has it. Only if the analysis finds no video, the camera is opened once more with a
+    long analysis, and all its streams are requested.
 
     Args:
         address: Path, device or URL.
-        options: How to fetch; of `hwaccel` only what is given here counts.
+        options: How to fetch. `options.hwaccel` is ignored; *hwaccel* counts.
         live: Whether the end of the stream is a failure.
-        hwaccel: What decodes the video if it can.
+        hwaccel: Device that decodes the video if it supports it.
 
     Raises:
         SourceError: With the fault and what to do about it.
@@ -76,9 +76,9 @@ def open_video(
         try:
             return _open(address, options, hwaccel, kind=kind, live=live, fast=True)
         except SourceError as error:
-            unseen = error.fault in (SourceFault.NO_VIDEO, SourceFault.UNKNOWN_CODEC)
+            no_video = error.fault in (SourceFault.NO_VIDEO, SourceFault.UNKNOWN_CODEC)
             # A camera without video refuses to play the video alone.
-            if not unseen and not isinstance(error.__cause__, av.error.HTTPOtherClientError):
+            if not no_video and not isinstance(error.__cause__, av.error.HTTPOtherClientError):
                 raise
     return _open(address, options, hwaccel, kind=kind, live=live, fast=False)
 
@@ -106,14 +106,14 @@ def _open(
             hwaccel=hwaccel,
         )
     except av.error.FFmpegError as error:
-        attempt = FaultContext(
+        context = FaultContext(
             address=address,
             live=live,
             opening=True,
             timeout_s=options.timeout_s,
             silent=time.monotonic() - began >= _socket_timeout_s(options, kind=kind) * 0.95,
         )
-        raise translate(error, attempt) from error
+        raise translate(error, context) from error
     try:
         stream = _video_of(container, address=address, live=live)
     except SourceError:
@@ -126,37 +126,37 @@ def _open(
         time_base=stream.time_base or Fraction(1, 90_000),
         frame_ns=_frame_ns(stream),
         max_gap_ns=_DISCONTINUOUS_GAP_NS if flags & Flags.ts_discont else _CONTINUOUS_GAP_NS,
-        stamped=not flags & Flags.no_timestamps,
+        has_timestamps=not flags & Flags.no_timestamps,
     )
 
 
 def _ffmpeg_options(
     options: VideoOptions, *, kind: SourceKind, url: str, fast: bool
 ) -> dict[str, str]:
-    wanted: dict[str, str] = {}
+    result: dict[str, str] = {}
     if fast:
-        wanted["analyzeduration"] = str(_FAST_ANALYSIS_US)
+        result["analyzeduration"] = str(_FAST_ANALYSIS_US)
     if kind is SourceKind.RTSP:
-        wanted["timeout"] = str(round(_socket_timeout_s(options, kind=kind) * 1e6))
-        wanted["rtsp_transport"] = "tcp+udp" if options.transport == "auto" else options.transport
+        result["timeout"] = str(round(_socket_timeout_s(options, kind=kind) * 1e6))
+        result["rtsp_transport"] = "tcp+udp" if options.transport == "auto" else options.transport
         if options.transport == "auto":
-            wanted["rtsp_flags"] = "prefer_tcp"
+            result["rtsp_flags"] = "prefer_tcp"
         if options.transport != "tcp":
-            wanted["buffer_size"] = str(_SOCKET_BUFFER)
+            result["buffer_size"] = str(_SOCKET_BUFFER)
         if fast:
-            wanted["allowed_media_types"] = "video"
+            result["allowed_media_types"] = "video"
     if url.lower().startswith(("rtsps:", "https:")):
-        wanted["tls_verify"] = "1" if options.tls_verify else "0"
+        result["tls_verify"] = "1" if options.tls_verify else "0"
         if options.tls_verify:
-            wanted["ca_file"] = options.ca_file or _system_certificates()
+            result["ca_file"] = options.ca_file or _system_certificates()
     if kind in (SourceKind.HTTP, SourceKind.FILE, SourceKind.STREAM):
-        # MPEG-TS may announce new streams in its middle: they continue the old ones.
-        wanted["merge_pmt_versions"] = "1"
-    return wanted
+        # MPEG-TS may announce new streams in the middle; they continue the old ones.
+        result["merge_pmt_versions"] = "1"
+    return result
 
 
 def _socket_timeout_s(options: VideoOptions, *, kind: SourceKind) -> float:
-    """FFmpeg's RTSP waits twice before it gives a silent camera up."""
+    """FFmpeg's RTSP reader gives up a silent camera after twice its timeout."""
     return options.timeout_s / 2 if kind is SourceKind.RTSP else options.timeout_s
 
 
@@ -164,13 +164,13 @@ def _system_certificates() -> str:
     found = ssl.get_default_verify_paths().cafile
     if found and Path(found).is_file():
         return found
-    import certifi  # Comes with httpx; the machine has no certificates of its own.
+    import certifi  # Comes with httpx. This machine has no certificates.
 
     return certifi.where()
 
 
 def _video_of(container: InputContainer, *, address: str, live: bool) -> VideoStream:
-    """The best video that is not a cover picture."""
+    """Return FFmpeg's best video stream that is not a cover image."""
     videos = [
         stream
         for stream in container.streams.video
@@ -189,4 +189,4 @@ def _frame_ns(stream: VideoStream) -> int:
     for rate in (stream.average_rate, stream.guessed_rate, stream.base_rate):
         if rate and _LOWEST_RATE <= rate <= _HIGHEST_RATE:
             return int(1_000_000_000 / rate)
-    return _USUAL_FRAME_NS
+    return _DEFAULT_FRAME_NS

@@ -1,4 +1,4 @@
-"""How a video is to be fetched, and how much of it is wanted."""
+"""How a video is fetched and decoded, and how much of it is yielded."""
 
 from dataclasses import dataclass, field
 from typing import Literal
@@ -8,19 +8,19 @@ Transport = Literal["auto", "tcp", "udp"]
 
 @dataclass(frozen=True, slots=True)
 class VideoOptions:
-    """Settings of a `VideoSource`. Its `repr` names no password."""
+    """Options of a `VideoSource`. Its `repr` does not contain the password."""
 
     transport: Transport = "auto"
-    """How RTSP carries video. `auto` tries TCP, then UDP."""
+    """RTSP transport. `auto` tries TCP, then UDP."""
 
     user: str | None = None
-    """Name to log in with, if it is not in the address."""
+    """User name, unless the address contains it."""
 
     password: str | None = field(default=None, repr=False)
-    """Password, if it is not in the address; plain, not percent-encoded."""
+    """Password, unless the address contains it; plain, not percent-encoded."""
 
     timeout_s: float = 10.0
-    """A stream that is silent for this long is lost. Bounds opening and shutdown too."""
+    """A stream that sends nothing for this long is lost. Also bounds opening and shutdown."""
 
     inference_interval_ns: int | None = None
     """Media time from one frame sampled for inference to the next; `None` samples every frame."""
@@ -29,19 +29,23 @@ class VideoOptions:
     """Yield every frame and mark the sampled ones; `False` yields only the sampled frames."""
 
     realtime: bool = False
-    """Play a file at its own speed rather than as fast as it can be read."""
+    """Read a file in real time, as FFmpeg's `-re`; `False` reads it as fast as possible."""
 
     loop: bool = False
-    """Begin a file again at its end; media time goes on."""
+    """Start a file again at its end; media time continues."""
 
     frame_rate: float | None = None
-    """Pictures per second of a file whose time stamps are nonsense; None believes the file."""
+    """Frames per second of a file with wrong timestamps; `None` uses the timestamps of the file."""
 
     tls_verify: bool = True
-    """Whether the certificate of an https or rtsps address must be valid."""
+    """Whether to verify the certificate of an https or rtsps address."""
 
     ca_file: str | None = None
-    """Certificates to trust instead of this machine's, e.g. the camera's own."""
+    """CA certificates (PEM) to trust instead of those of this machine."""
+
+    hwaccel: str | None = None
+    """Hardware decoder, as in `open_hwaccel`; `None` decodes on the CPU. The CPU also decodes what
+    the hardware cannot."""
 
     def __post_init__(self) -> None:
         if self.timeout_s <= 0:
@@ -52,7 +56,3 @@ class VideoOptions:
             )
         if self.frame_rate is not None and self.frame_rate <= 0:
             raise ValueError(f"frame_rate must be above 0, got {self.frame_rate}")
-
-    hwaccel: str | None = None
-    """What decodes, as in `hwaccel.hwaccel`; None for the processor, which also stands in where the
-    hardware cannot."""

@@ -1,4 +1,4 @@
-"""Demuxed packets as values that outlive the demuxer, and what a muxer must know to store them."""
+"""Copies demuxed packets to values that outlive the demuxer and hold all that a muxer needs."""
 
 from dataclasses import replace
 from typing import Final
@@ -17,15 +17,14 @@ from .timestamps import NormalizedTimestamps
 _START: Final = b"\x00\x00\x01"
 
 _PARAMETER_SETS: Final = {"h264": (7, 8), "hevc": (32, 33, 34)}
-"""NAL unit types that say how the pictures after them are coded."""
+"""NAL unit types of parameter sets (SPS and PPS)."""
 
 
 class PacketCopier:
-    """Copies the packets of one connection. Belongs to one thread.
+    """Copies the packets of one connection. Used by one thread.
 
-    A camera may change its picture's size without a word outside of the stream. So the
-    parameter sets in front of the key frames are watched, and other ones make another
-    `EncodedStream`.
+    A camera may change its frame size inside the stream. So the parameter sets in front of the key
+    frames are compared, and different ones make a new `EncodedStream`.
     """
 
     def __init__(self, stream: VideoStream) -> None:
@@ -36,20 +35,20 @@ class PacketCopier:
             height=context.height,
             extradata=bytes(context.extradata or b""),
         )
-        """As the last copied packet is coded."""
+        """The stream of the last copied packet."""
 
-        in_stream = self.stream.extradata[:1] != b"\x01"  # 1: the sets are kept out of packets.
+        in_stream = self.stream.extradata[:1] != b"\x01"  # 1: the packets contain none.
         self._types = _PARAMETER_SETS.get(self.stream.codec, ()) if in_stream else ()
         self._sets = b""
 
     def copy(
-        self, packet: "Packet[VideoStream]", placed: NormalizedTimestamps, *, arrived_ns: int
+        self, packet: "Packet[VideoStream]", timestamps: NormalizedTimestamps, *, arrived_ns: int
     ) -> EncodedPacket:
-        """The packet with its bytes copied.
+        """Return the packet with its bytes copied.
 
         Args:
             packet: As demuxed.
-            placed: Where it lies on the continuous media time.
+            timestamps: Its times on the continuous media time.
             arrived_ns: When it was read.
         """
         payload = bytes(packet)
@@ -58,16 +57,16 @@ class PacketCopier:
         elif packet.is_keyframe and self._types:
             sets = parameter_sets(payload, codec=self.stream.codec)
             known = self._sets or self.stream.extradata
-            # The first sets in the stream may repeat those from outside in another order.
+            # The first sets in the stream may be those of the container in another order.
             if sets and (not known or (self._sets and sets != self._sets)):
                 self._change(sets, payload)
             self._sets = sets or self._sets
         return EncodedPacket(
             stream=self.stream,
             payload=payload,
-            pts_ns=placed.pts_ns,
-            dts_ns=placed.dts_ns,
-            duration_ns=placed.duration_ns,
+            pts_ns=timestamps.pts_ns,
+            dts_ns=timestamps.dts_ns,
+            duration_ns=timestamps.duration_ns,
             keyframe=packet.is_keyframe,
             arrived_ns=arrived_ns,
         )
@@ -82,13 +81,13 @@ class PacketCopier:
 
 
 def parameter_sets(payload: bytes, *, codec: str) -> bytes:
-    """The parameter sets before the first picture of an Annex B packet; empty if there are none.
+    """Return the parameter sets before the first slice of an Annex B packet; empty if it has none.
 
     Args:
         payload: NAL units, each behind a start code.
         codec: `h264` or `hevc`.
     """
-    wanted = _PARAMETER_SETS[codec]
+    types = _PARAMETER_SETS[codec]
     found = []
     start = payload.find(_START)
     while 0 <= start < len(payload) - 3:
@@ -98,21 +97,21 @@ def parameter_sets(payload: bytes, *, codec: str) -> bytes:
             break
         following = payload.find(_START, start + 3)
         end = following if following >= 0 else len(payload)
-        if kind in wanted:
+        if kind in types:
             found.append(b"\x00" + payload[start:end].rstrip(b"\x00"))
         start = following
     return b"".join(found)
 
 
 def _size(stream: EncodedStream, payload: bytes) -> tuple[int, int] | None:
-    """(width, height) of a key frame, by decoding it apart: changes are rare."""
+    """Return (width, height) of a key frame by decoding it alone."""
     context = CodecContext.create(stream.codec, "r")
     assert isinstance(context, VideoCodecContext)
     context.thread_count = 1
     if stream.extradata:
         context.extradata = stream.extradata
     try:
-        pictures = [*context.decode(Packet(payload)), *context.decode(None)]
+        frames = [*context.decode(Packet(payload)), *context.decode(None)]
     except av.error.FFmpegError:
         return None
-    return (pictures[0].width, pictures[0].height) if pictures else None
+    return (frames[0].width, frames[0].height) if frames else None

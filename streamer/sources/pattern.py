@@ -1,4 +1,4 @@
-"""A moving test pattern: frames without a camera, the same ones on every run."""
+"""`PatternSource`: a moving test pattern, the same on every run."""
 
 from collections.abc import Iterator
 from fractions import Fraction
@@ -14,21 +14,21 @@ from streamer.core.image import Image
 from .frame_sampler import FrameSampler
 
 _NS: Final = 1_000_000_000
-_BAR_SHARE: Final = 16  # The bar is a sixteenth of the picture's width.
+_BAR_SHARE: Final = 16  # The bar is a sixteenth of the width.
 
 
 class PatternSource:
-    """Colour bars, a white bar that crosses the picture in four seconds, and the frame's number.
+    """Yields colour bars, a white bar that crosses the frame in four seconds, and the frame number.
 
-    Called again, it goes on where it was, as a camera does.
+    A further call continues where the last one ended, as a camera does.
 
     Args:
-        clock: Says when a picture arrived; a `MediaClock` is moved with it.
+        clock: Gives each frame its arrival time.
         width: Even, at least 64.
         height: Even, at least 48.
-        rate: Pictures a second.
-        frames: How many a call; None: without end.
-        realtime: Yield each at its time rather than as fast as wanted.
+        rate: Frames per second.
+        frames: Frames per call; `None` for no end.
+        realtime: Yield each frame at its time; `False` yields them as fast as they are consumed.
         inference_interval_ns: Media time from one frame sampled for inference to the next; `None`
             samples every frame. All frames are yielded.
     """
@@ -63,19 +63,19 @@ class PatternSource:
         """Yield frames.
 
         Raises:
-            Cancelled: Somebody wants to stop while it waits for the next frame's time.
+            Cancelled: *cancel* was set while the source waited for the time of a frame.
         """
         end = None if self._frames is None else self._number + self._frames
-        from_ns = self._clock.monotonic_ns() - self._media_ns(self._number)
+        start_ns = self._clock.monotonic_ns() - self._media_ns(self._number)
         while not cancel.is_set() and self._number != end:
             pts_ns = self._media_ns(self._number)
             if self._realtime:
-                ahead_ns = from_ns + pts_ns - self._clock.monotonic_ns()
+                ahead_ns = start_ns + pts_ns - self._clock.monotonic_ns()
                 if ahead_ns > 0:
                     cancel.sleep(ahead_ns / _NS)
             self._clock.advance_to(pts_ns)
             yield Frame(
-                self.picture(self._number),
+                self.image(self._number),
                 pts_ns,
                 self._clock.arrival_of(pts_ns),
                 self._number,
@@ -83,8 +83,8 @@ class PatternSource:
             )
             self._number += 1
 
-    def picture(self, number: int) -> Image:
-        """The picture with that number."""
+    def image(self, number: int) -> Image:
+        """Return the image of a frame number."""
         canvas = self._background.canvas()
         luma = canvas.planes[0]
         height, width = luma.shape

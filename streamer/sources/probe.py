@@ -1,4 +1,4 @@
-"""A short look at an address: what is there, and what watching it will cost."""
+"""`probe`: measures what an address delivers and what must be decoded at some inference rates."""
 
 import time
 from dataclasses import dataclass, replace
@@ -18,26 +18,28 @@ from .snapshot import SnapshotSource
 from .video import VideoSource
 
 _LIMIT_S: Final = 6.0
-"""Long enough to see two key frames of most cameras; people wait for the answer."""
+"""Enough for two key frames of most cameras. A person waits for the answer."""
 
-_ENOUGH_GOPS: Final = 2
+_MIN_GOPS: Final = 2
 _FILE_S: Final = 60.0
-"""Media time of a file that is looked at."""
+"""Media time that is read from a file."""
 
 _NS: Final = 1_000_000_000
 
 
 @dataclass(frozen=True, slots=True)
 class SamplingCost:
-    """What is decoded at a wanted rate of looks."""
+    """What is decoded at one inference rate."""
 
-    looks_per_s: float
+    fps: float
+    """Inferences per second."""
+
     plan: SamplingPlan
 
 
 @dataclass(frozen=True, slots=True)
 class ProbeReport:
-    """What an address delivers, as measured."""
+    """Measured properties of the stream behind an address."""
 
     address: str
     """Without secrets."""
@@ -52,29 +54,29 @@ class ProbeReport:
     """As decoded, FFmpeg's name."""
 
     rate: float | None
-    """Pictures per second by their time stamps; None when only one came."""
+    """Frames per second by their timestamps; `None` if there was only one."""
 
     bit_rate: float | None
-    """Bits per second of media time; None for snapshots."""
+    """Bits per second of media time; `None` for snapshots."""
 
     gop_s: float | None
-    """Longest distance of two key frames; None when fewer than two came."""
+    """Longest distance of two key frames; `None` if there were fewer than two."""
 
     reordered: bool
-    """Whether there are B frames: pictures are delayed by the camera."""
+    """Whether there are B-frames, which delay frames in the camera."""
 
     first_frame_ms: float
-    """From the attempt to the first decoded picture."""
+    """Time from the attempt to the first decoded frame."""
 
     seconds: float
-    """Media time that was looked at."""
+    """Media time that was measured."""
 
     damaged: int
-    """Packets and pictures that could not be used."""
+    """Packets and frames that could not be decoded."""
 
     timestamp_repairs: int
     plans: tuple[SamplingCost, ...]
-    """For some rates of looks, from rare to often."""
+    """What is decoded at each requested inference rate."""
 
 
 def probe(
@@ -82,28 +84,29 @@ def probe(
     *,
     options: VideoOptions,
     cancel: CancelToken,
-    looks_per_s: tuple[float, ...] = (0.2, 0.5, 1, 2, 5),
+    fps: tuple[float, ...] = (0.2, 0.5, 1, 2, 5),
     limit_s: float = _LIMIT_S,
 ) -> ProbeReport:
-    """Open *address*, watch it for some seconds, and say what is there.
+    """Open *address*, read it for a few seconds and measure.
 
     Args:
         address: A video or a snapshot address.
-        options: How to log in and so on; looks, pace and loop in it do not matter.
-        cancel: Ends the probe early; then the report says what was seen so far.
-        looks_per_s: Rates to plan for.
-        limit_s: Longest time after the first picture.
+        options: Transport, credentials, timeout, frame rate and TLS; other options are ignored.
+        cancel: Ends the measurement early; the report then covers what was read.
+        fps: Inference rates to plan for.
+        limit_s: Longest time after the first frame.
 
     Raises:
-        SourceError: Nothing is there; with the fault and what to do about it.
+        SourceError: The address delivers no frames; with the fault and what to do about it.
+        ValueError: The address is a folder or the test pattern.
     """
     kind = kind_of(address)
     if kind in (SourceKind.FOLDER, SourceKind.PATTERN):
         raise ValueError(f"only videos and snapshots can be probed, got a {kind.value}")
     if kind is SourceKind.SNAPSHOT:
         return _probe_snapshot(address, options, cancel)
-    packets: list[_Seen] = []
-    wanted = VideoOptions(
+    packets: list[_PacketInfo] = []
+    video_options = VideoOptions(
         transport=options.transport,
         user=options.user,
         password=options.password,
@@ -113,7 +116,9 @@ def probe(
         ca_file=options.ca_file,
     )
     tap = _Tap(packets)
-    source = VideoSource(address, clock=SystemClock(), live=kind.live, options=wanted, tap=tap)
+    source = VideoSource(
+        address, clock=SystemClock(), live=kind.live, options=video_options, tap=tap
+    )
     began = time.monotonic()
     first_frame_ms: float | None = None
     pixel_format = ""
@@ -124,14 +129,14 @@ def probe(
                 first_frame_ms = (time.monotonic() - began) * 1000
                 pixel_format = frame.image.video_frame().format.name
                 size = frame.image.size
-            waited_s = time.monotonic() - began - first_frame_ms / 1000
-            if waited_s > limit_s or _enough(packets, live=kind.live):
+            elapsed_s = time.monotonic() - began - first_frame_ms / 1000
+            if elapsed_s > limit_s or _is_enough(packets, live=kind.live):
                 break
     except SourceError:
-        if first_frame_ms is None:  # What breaks off later has shown enough.
+        if first_frame_ms is None:  # A later failure has delivered enough.
             raise
     if first_frame_ms is None:
-        raise SourceError(f"{redact(address)}: stopped", fault=SourceFault.NO_VIDEO)
+        raise SourceError(f"{redact(address)}: cancelled", fault=SourceFault.NO_VIDEO)
     counts = source.statistics()
     return ProbeReport(
         address=redact(address),
@@ -148,12 +153,12 @@ def probe(
         seconds=_span_s(packets),
         damaged=counts.damaged,
         timestamp_repairs=counts.repairs.total,
-        plans=tuple(SamplingCost(rate, _plan(packets, rate)) for rate in looks_per_s),
+        plans=tuple(SamplingCost(rate, _plan(packets, rate)) for rate in fps),
     )
 
 
 @dataclass(frozen=True, slots=True)
-class _Seen:
+class _PacketInfo:
     pts_ns: int
     dts_ns: int
     size: int
@@ -161,16 +166,17 @@ class _Seen:
 
 
 class _Tap:
-    """Keeps what a report needs of each packet; not its bytes."""
+    """Saves what a report needs of each packet, without its bytes."""
 
-    def __init__(self, packets: list[_Seen]) -> None:
+    def __init__(self, packets: list[_PacketInfo]) -> None:
         self._packets = packets
         self.codec = ""
 
     def __call__(self, packet: EncodedPacket, /) -> None:
         self.codec = packet.stream.codec
-        seen = _Seen(packet.pts_ns, packet.dts_ns, len(packet.payload), packet.keyframe)
-        self._packets.append(seen)
+        self._packets.append(
+            _PacketInfo(packet.pts_ns, packet.dts_ns, len(packet.payload), packet.keyframe)
+        )
 
 
 def _probe_snapshot(address: str, options: VideoOptions, cancel: CancelToken) -> ProbeReport:
@@ -205,38 +211,38 @@ def _probe_snapshot(address: str, options: VideoOptions, cancel: CancelToken) ->
     )
 
 
-def _enough(packets: list[_Seen], *, live: bool) -> bool:
+def _is_enough(packets: list[_PacketInfo], *, live: bool) -> bool:
     if live:
-        return sum(packet.keyframe for packet in packets) > _ENOUGH_GOPS and _span_s(packets) > 1
+        return sum(packet.keyframe for packet in packets) > _MIN_GOPS and _span_s(packets) > 1
     return _span_s(packets) > _FILE_S
 
 
-def _span_s(packets: list[_Seen]) -> float:
+def _span_s(packets: list[_PacketInfo]) -> float:
     return (packets[-1].dts_ns - packets[0].dts_ns) / _NS
 
 
-def _rate(packets: list[_Seen]) -> float | None:
+def _rate(packets: list[_PacketInfo]) -> float | None:
     span_ns = packets[-1].dts_ns - packets[0].dts_ns
     return float(Fraction((len(packets) - 1) * _NS, span_ns)) if span_ns > 0 else None
 
 
-def _bit_rate(packets: list[_Seen]) -> float | None:
+def _bit_rate(packets: list[_PacketInfo]) -> float | None:
     span_s = _span_s(packets)
-    # The last one's bytes belong to the time after it.
+    # The bytes of the last packet belong to the time after it.
     return sum(packet.size for packet in packets[:-1]) * 8 / span_s if span_s > 0 else None
 
 
-def _gop_s(packets: list[_Seen]) -> float | None:
+def _gop_s(packets: list[_PacketInfo]) -> float | None:
     keys = [packet.dts_ns for packet in packets if packet.keyframe]
     gops = [later - earlier for earlier, later in pairwise(keys)]
     return max(gops) / _NS if gops else None
 
 
-def _plan(packets: list[_Seen], rate: float) -> SamplingPlan:
-    planner = FrameSampler(round(_NS / rate))
+def _plan(packets: list[_PacketInfo], rate: float) -> SamplingPlan:
+    sampler = FrameSampler(round(_NS / rate))
     for packet in packets:
-        planner.observe_packet(packet.dts_ns, keyframe=packet.keyframe)
-    if planner.plan.gop_ns is None:
-        reason = f"no two key frames came in {_span_s(packets):.1f} s"
-        return replace(planner.plan, reason=reason)
-    return planner.plan
+        sampler.observe_packet(packet.dts_ns, keyframe=packet.keyframe)
+    if sampler.plan.gop_ns is None:
+        reason = f"fewer than two key frames in {_span_s(packets):.1f} s"
+        return replace(sampler.plan, reason=reason)
+    return sampler.plan

@@ -1,7 +1,7 @@
-"""A source around a source: tries again, ever more rarely, and says how it stands.
+"""`ReconnectingSource`: a source around a source that repeats failed attempts with backoff.
 
-One attempt is the inner source's call. Repeating it is all that happens here, so it works for
-every kind of source, and the times of the repetition are tested without any.
+One call of the inner source is one attempt. Nothing else happens here, so this works for every kind
+of source, and its delays are tested without waiting.
 """
 
 import enum
@@ -27,58 +27,58 @@ within 5 s of its return. Jitter: cameras behind one switch that come back toget
 together. Frames for 10 s end a series of failures; a stream that breaks at once continues it."""
 
 REJECTED: Final = Backoff.constant(30.0, jitter=RECONNECT.jitter)
-"""After a rejection. Many cameras lock an account after some wrong passwords."""
+"""After a rejection. Many cameras lock an account after a few wrong passwords."""
 
 
 class SourceAttempt(Protocol):
-    """One attempt at a stream."""
+    """One attempt to open and read a stream, as `Source` of the pipeline."""
 
-    def __call__(self, stop: CancelToken, /) -> Iterator[Frame]: ...  # noqa: D102  described by the class
+    def __call__(self, cancel: CancelToken, /) -> Iterator[Frame]: ...  # noqa: D102  described by the class
 
 
 class ConnectionState(enum.Enum):
-    """How a source that is tried again stands."""
+    """State of a connection that is repeated after failures."""
 
     CONNECTING = "connecting"
     LIVE = "live"
-    """Frames come."""
+    """Frames arrive."""
 
     WAITING = "waiting"
-    """It failed; the next attempt has a time."""
+    """The last attempt failed; the next one is scheduled."""
 
 
 @dataclass(frozen=True, slots=True)
 class SourceState:
-    """What people may know of a source."""
+    """State of a source, as the status shows it."""
 
     connection: ConnectionState
     since_ns: int
-    """By `Clock.monotonic_ns`: since when there are frames, or since when there are none."""
+    """Since when frames arrive, or since when none arrive, by `Clock.monotonic_ns`."""
 
     fault: SourceFault | None = None
-    """Of the last failure; None while all is well."""
+    """Fault of the last failure; `None` while frames arrive."""
 
     message: str = ""
-    """The same in words, without secrets."""
+    """Message of the last failure, without secrets."""
 
     attempts: int = 0
-    """Failed ones in a row."""
+    """Failed attempts in a row."""
 
     retry_in_s: float | None = None
-    """Only while waiting."""
+    """Delay before the next attempt; `None` unless waiting."""
 
 
 class ReconnectingSource:
     """A live source that does not end.
 
-    The state may be read from any thread; all else belongs to the caller's.
+    Any thread may read `state`; everything else is used by the calling thread only.
 
     Args:
-        source: One attempt a call. Its end counts as a failure too.
+        source: Each call is one attempt. The end of its frames counts as a failure too.
         clock: For the times of the states.
         backoff: Delays after a failure.
         rejected: Delays after a rejection.
-        on_state: Told of every change, on the source's thread; must not block.
+        on_state: Called with each new state on the source's thread; must not block.
         rng: Returns a random number from 0 to 1, for the jitter.
     """
 
@@ -98,18 +98,18 @@ class ReconnectingSource:
         self._on_state = on_state
         self._rng = rng
         self._failures = FailureCounter(backoff, rng=rng)
-        self._reported = 0  # Failures at the last line in the log.
+        self._logged_failures = 0  # Failures in a row at the last line in the log.
         self._log = _log.bind(source=repr(source))
         self.state = SourceState(ConnectionState.CONNECTING, clock.monotonic_ns())
 
     def __repr__(self) -> str:
-        return f"<Reconnecting {self._source!r}>"
+        return f"<ReconnectingSource {self._source!r}>"
 
     def __call__(self, cancel: CancelToken) -> Iterator[Frame]:
-        """Yield frames until somebody wants to stop.
+        """Yield frames until *cancel* is set.
 
         Raises:
-            Cancelled: Somebody wants to stop while it waits.
+            Cancelled: *cancel* was set during a delay.
         """
         while not cancel.is_set():
             self._connecting()
@@ -119,8 +119,8 @@ class ReconnectingSource:
                     return
                 raise SourceLost(f"{self._source!r}: the stream ended", fault=SourceFault.ENDED)
             except SourceError as error:
-                wait_s = self._failed(error)
-            cancel.sleep(wait_s)
+                delay_s = self._failed(error)
+            cancel.sleep(delay_s)
 
     def _attempt(self, cancel: CancelToken) -> Iterator[Frame]:
         began_ns: int | None = None
@@ -134,24 +134,21 @@ class ReconnectingSource:
                 elif self._failures.count:
                     self._failures.note_success((now_ns - began_ns) / _NS)
                     if not self._failures.count:
-                        self._reported = 0
+                        self._logged_failures = 0
                 yield frame
         finally:
-            close = getattr(frames, "close", None)  # Only generators have something to close.
+            close = getattr(frames, "close", None)  # Iterators other than generators have none.
             if close is not None:
                 close()
 
     def _connecting(self) -> None:
-        gone = self.state
-        since_ns = (
-            self._clock.monotonic_ns() if gone.connection is ConnectionState.LIVE else gone.since_ns
-        )
-        self._tell(
+        previous = self.state
+        self._set(
             SourceState(
                 ConnectionState.CONNECTING,
-                since_ns,
-                gone.fault,
-                gone.message,
+                self._without_frames_since_ns(),
+                previous.fault,
+                previous.message,
                 attempts=self._failures.count,
             )
         )
@@ -160,33 +157,41 @@ class ReconnectingSource:
         outage_s = (now_ns - self.state.since_ns) / _NS
         attempts = self._failures.count
         if attempts:
-            self._log.info("picture is back", outage_s=round(outage_s, 1), attempts=attempts)
-        self._tell(SourceState(ConnectionState.LIVE, now_ns))
+            self._log.info("frames are back", outage_s=round(outage_s, 1), attempts=attempts)
+        self._set(SourceState(ConnectionState.LIVE, now_ns))
 
     def _failed(self, error: SourceError) -> float:
-        wait_s = self._failures.delay_s()
+        """Note a failed attempt and return the delay before the next one."""
+        delay_s = self._failures.delay_s()
         if isinstance(error, SourceRejected):
-            wait_s = self._rejected.delay_s(1, rng=self._rng)
+            delay_s = self._rejected.delay_s(1, rng=self._rng)
         attempts = self._failures.count
-        was = self.state
-        since_ns = (
-            self._clock.monotonic_ns() if was.connection is ConnectionState.LIVE else was.since_ns
-        )
-        # Days of failing must not fill a disk: a line when the fault is new, then ever fewer.
-        if error.fault is not was.fault or attempts >= 2 * self._reported:
-            self._reported = attempts
+        # A camera may be gone for days without filling the disk: one line for each new fault, then
+        # one whenever the number of attempts has doubled.
+        if error.fault is not self.state.fault or attempts >= 2 * self._logged_failures:
+            self._logged_failures = attempts
             self._log.warning(
-                "no picture", fault=error.fault.value, message=str(error),
-                attempts=attempts, retry_in_s=round(wait_s, 2),
+                "no frames", fault=error.fault.value, message=str(error),
+                attempts=attempts, retry_in_s=round(delay_s, 2),
             )  # fmt: skip
-        self._tell(
+        self._set(
             SourceState(
-                ConnectionState.WAITING, since_ns, error.fault, str(error), attempts, wait_s
+                ConnectionState.WAITING,
+                self._without_frames_since_ns(),
+                error.fault,
+                str(error),
+                attempts,
+                delay_s,
             )
         )
-        return wait_s
+        return delay_s
 
-    def _tell(self, state: SourceState) -> None:
+    def _without_frames_since_ns(self) -> int:
+        if self.state.connection is ConnectionState.LIVE:
+            return self._clock.monotonic_ns()
+        return self.state.since_ns
+
+    def _set(self, state: SourceState) -> None:
         self.state = state
         if self._on_state is not None:
             self._on_state(state)

@@ -1,4 +1,4 @@
-"""A camera's snapshot address, asked for a JPEG again and again."""
+"""`SnapshotSource`: requests a JPEG from a camera at a fixed interval."""
 
 import logging
 from collections.abc import Generator, Iterator
@@ -18,28 +18,28 @@ from .images import decode_image
 
 _NS: Final = 1_000_000_000
 _LARGEST_BYTES: Final = 64 << 20
-"""More than any camera's JPEG; a wrong address must not fill the memory."""
+"""More than any camera's JPEG. A wrong address must not fill the memory."""
 
-_WORDS: Final = {
+_FAULTS_BY_STATUS: Final = {
     401: SourceFault.WRONG_PASSWORD, 403: SourceFault.WRONG_PASSWORD, 404: SourceFault.NOT_FOUND,
     410: SourceFault.NOT_FOUND,
 }  # fmt: skip
 
-# httpx writes each request's address to the log, and cameras take passwords in it.
+# httpx logs the address of each request, which may contain a password.
 logging.getLogger("httpx").setLevel(logging.WARNING)
 
 
 class SnapshotSource:
-    """Polls one address. Media time is the time since the first picture, as measured here.
+    """Polls one address. Media time is the measured time since the first frame.
 
     Args:
-        address: http or https; may hold user and password.
-        clock: Says when a picture arrived.
-        interval_ns: From request to request. An answer that takes longer delays the next.
-        user: Name to log in with, if it is not in the address; Basic and Digest are known.
-        password: Plain, if it is not in the address.
-        timeout_s: Of a request, and so of shutdown.
-        tls_verify: Whether the certificate of an https address must be valid.
+        address: http or https; may contain user and password.
+        clock: Measures the arrival of each frame.
+        interval_ns: Time from request to request. A slower response delays the next request.
+        user: User name, unless the address contains it. Basic and Digest are supported.
+        password: Plain password, unless the address contains it.
+        timeout_s: Timeout of a request, which also bounds shutdown.
+        tls_verify: Whether to verify the certificate of an https address.
         inference_interval_ns: Media time from one frame sampled for inference to the next; `None`
             samples every frame. All frames are yielded.
     """
@@ -60,7 +60,7 @@ class SnapshotSource:
             raise ValueError(f"interval_ns must be above 0, got {interval_ns}")
         self._address = address
         self._url, user, password = resolve_credentials(address, user=user, password=password)
-        self._auth = _Login(user or "", password or "") if user or password else None
+        self._auth = _Auth(user or "", password or "") if user or password else None
         self._clock = clock
         self._interval_ns = interval_ns
         self._timeout_s = timeout_s
@@ -68,18 +68,18 @@ class SnapshotSource:
         self._sampler = FrameSampler(inference_interval_ns)
         self._number = 0
         self._last_ns = -1
-        self._from_ns: int | None = None  # Arrival of the first picture.
+        self._start_ns: int | None = None  # Arrival of the first frame.
 
     def __repr__(self) -> str:
         return f"<SnapshotSource {redact(self._address)}>"
 
     def __call__(self, cancel: CancelToken) -> Iterator[Frame]:
-        """Yield one picture per interval until somebody wants to stop.
+        """Yield one frame per interval until *cancel* is set.
 
         Raises:
             SourceLost: A request failed.
-            SourceRejected: The camera refuses, e.g. the password.
-            Cancelled: Somebody wants to stop while it waits for the next request's time.
+            SourceRejected: The camera refused the request, e.g. because of the password.
+            Cancelled: *cancel* was set while the source waited for the next request.
         """
         with httpx.Client(
             auth=self._auth,
@@ -96,9 +96,10 @@ class SnapshotSource:
                 cancel.sleep((due_ns - now_ns) / _NS)
 
     def _request(self, client: httpx.Client) -> bytes:
-        """The body of one answer.
+        """Return the body of one response.
 
-        httpx bounds each read; a camera that drips byte by byte is bounded here.
+        httpx limits the time of each read. The limit here also covers a camera that sends byte by
+        byte.
         """
         began_ns = self._clock.monotonic_ns()
         body = bytearray()
@@ -109,48 +110,54 @@ class SnapshotSource:
                 for part in response.iter_bytes():
                     body += part
                     if len(body) > _LARGEST_BYTES:
-                        raise self._error(SourceFault.DAMAGED, "damaged: the answer is no snapshot")
+                        raise self._error(
+                            SourceFault.DAMAGED, "damaged: the response is no snapshot"
+                        )
                     if self._clock.monotonic_ns() - began_ns > self._timeout_s * _NS:
                         raise self._error(SourceFault.STALLED)
         except httpx.HTTPError as error:
-            raise self._translated(error) from None  # Its request holds the address.
+            raise self._translate(error) from None  # Its request contains the address.
         return bytes(body)
 
     def _frame(self, body: bytes) -> Frame:
-        attempt = FaultContext(
+        context = FaultContext(
             address=self._address, live=True, opening=True, timeout_s=self._timeout_s
         )
-        picture = decode_image(body, attempt=attempt)
+        image = decode_image(body, context=context)
         arrived_ns = self._clock.monotonic_ns()
-        if self._from_ns is None:
-            self._from_ns = arrived_ns
-        self._last_ns = max(arrived_ns - self._from_ns, self._last_ns + 1)
+        if self._start_ns is None:
+            self._start_ns = arrived_ns
+        self._last_ns = max(arrived_ns - self._start_ns, self._last_ns + 1)
         sampled = self._sampler.selects(self._last_ns)
-        frame = Frame(picture, self._last_ns, arrived_ns, self._number, sampled=sampled)
+        frame = Frame(image, self._last_ns, arrived_ns, self._number, sampled=sampled)
         self._number += 1
         return frame
 
     def _refused(self, status: int) -> SourceError:
-        fault = _WORDS.get(status, SourceFault.REFUSED)
-        detail = f"refused: the camera answered {status}" if fault is SourceFault.REFUSED else None
+        fault = _FAULTS_BY_STATUS.get(status, SourceFault.REFUSED)
+        detail = (
+            f"refused: the camera responded with status {status}"
+            if fault is SourceFault.REFUSED
+            else None
+        )
         return self._error(fault, detail)
 
-    def _translated(self, error: httpx.HTTPError) -> SourceError:
+    def _translate(self, error: httpx.HTTPError) -> SourceError:
         if isinstance(error, httpx.TimeoutException):
             return self._error(SourceFault.STALLED)
         if isinstance(error, httpx.ConnectError):
-            return self._unconnected(str(error))
+            return self._connect_error(str(error))
         if isinstance(error, (httpx.RemoteProtocolError, httpx.NetworkError)):
             return self._error(SourceFault.ENDED)
         return self._error(SourceFault.DAMAGED)
 
-    def _unconnected(self, said: str) -> SourceError:
-        """Httpx tells refused from unknown only by the system's words."""
-        if "CERTIFICATE" in said or "SSL" in said:
+    def _connect_error(self, message: str) -> SourceError:
+        """Distinguish connection errors by the system's message: httpx has one class for all."""
+        if "CERTIFICATE" in message or "SSL" in message:
             return self._error(
                 SourceFault.REFUSED, "refused: the certificate is not valid for this host"
             )
-        if "refused" in said.lower():
+        if "refused" in message.lower():
             return self._error(SourceFault.REFUSED)
         return self._error(SourceFault.NO_ROUTE)
 
@@ -160,19 +167,19 @@ class SnapshotSource:
         )
 
 
-class _Login(httpx.Auth):
-    """Basic or Digest, as the camera asks; what it asked for is remembered."""
+class _Auth(httpx.Auth):
+    """Basic or Digest, as the camera requires; the scheme of the first challenge is kept."""
 
     def __init__(self, user: str, password: str) -> None:
         self._basic = httpx.BasicAuth(user, password)
         self._digest = httpx.DigestAuth(user, password)
-        self._chosen: httpx.Auth | None = None
+        self._scheme: httpx.Auth | None = None
 
     def auth_flow(self, request: httpx.Request) -> Generator[httpx.Request, httpx.Response, None]:
-        if self._chosen is None:
+        if self._scheme is None:
             response = yield request
             if response.status_code != httpx.codes.UNAUTHORIZED:
                 return
-            asked = response.headers.get("www-authenticate", "").lower()
-            self._chosen = self._digest if "digest" in asked else self._basic
-        yield from self._chosen.auth_flow(request)
+            challenge = response.headers.get("www-authenticate", "").lower()
+            self._scheme = self._digest if "digest" in challenge else self._basic
+        yield from self._scheme.auth_flow(request)

@@ -1,7 +1,7 @@
-"""Video from files, devices, RTSP, HTTP and HLS by FFmpeg: one call is one attempt.
+"""`VideoSource`: video from files, devices, RTSP, HTTP and HLS through FFmpeg.
 
-Trying again is `reconnect`'s job. What must survive an attempt (the media time, the numbering,
-the counts) lives in the source, so it is simply called again.
+One call is one attempt; `ReconnectingSource` repeats attempts. What must survive an attempt (media
+time, frame numbers, counts) is held by the source, so the same object is called again.
 """
 
 from collections.abc import Iterator
@@ -34,18 +34,18 @@ from .timestamps import NormalizedTimestamps, TimestampNormalizer, TimestampRepa
 
 _log = structlog.get_logger(__name__)
 
-_NO_PICTURE_NS: Final = 30_000_000_000
-"""Packets without a picture for so long: the decoder will not find its way any more. Longer than
-the distance of key frames of any camera, since the first picture may have to wait for one."""
+_NO_FRAME_NS: Final = 30_000_000_000
+"""After packets without a frame for this long, the decoder will not recover. Longer than the GOP of
+any camera, because the first frame may have to wait for a key frame."""
 
 _FAILING_NS: Final = 5_000_000_000
-"""The same, when the decoder calls every packet damaged: the codec has changed."""
+"""The same if the decoder rejects every packet: the codec has changed."""
 
 _MIN_PACKETS: Final = 10
-"""At least so many packets must have been decoded in vain; a look may be rarer than the above."""
+"""Minimum number of packets without a frame; key frames may be rarer than the times above."""
 
 _BEHIND_NS: Final = 1_000_000_000
-"""A paced file that is this late goes on from here rather than racing to catch up."""
+"""A file in real time that is this late continues from here, without catching up."""
 
 _NS: Final = 1_000_000_000
 
@@ -66,29 +66,28 @@ class VideoStatistics:
     """Yielded."""
 
     damaged: int
-    """Packets and pictures that could not be used."""
+    """Packets and frames that could not be decoded."""
 
     stream_changes: int
-    """How often the size of the picture changed."""
+    """Changes of the frame size."""
 
     repairs: TimestampRepairs
-    """Of time stamps."""
 
     decoder: str
-    """What decodes: "processor" or the hardware's name; of the hardware empty before a picture."""
+    """"cpu", or the name of the hardware; empty before the first frame with a hardware decoder."""
 
 
 class VideoSource:
-    """A source of one address. Called again, it goes on with the same media time.
+    """A source of one address. A further call continues media time and frame numbers.
 
-    The counts and the plan may be read from any thread; all else belongs to the caller's.
+    Any thread may read `statistics` and `plan`; everything else is used by the calling thread only.
 
     Args:
-        address: Path, device or URL. Only ever printed without its secrets.
-        clock: Says when a picture arrived. With a `MediaClock` that is its media time.
-        live: Whether pictures come in real time; then the end of the stream is a failure.
-        options: How to fetch, and how much.
-        tap: Gets each packet before it is decoded.
+        address: Path, device or URL. Printed without its secrets.
+        clock: Gives packets and frames their arrival times.
+        live: Whether frames arrive in real time; then the end of the stream is a failure.
+        options: How to fetch and decode, and which frames to yield.
+        tap: Receives each packet before it is decoded.
     """
 
     def __init__(
@@ -114,16 +113,16 @@ class VideoSource:
         self._size: tuple[int, int] | None = None
         self._opened = self._packets = self._bytes = 0
         self._frames = self._decoded = self._damaged = self._stream_changes = 0
-        self._decoder = "" if self._options.hwaccel else "processor"
-        self._pace_from_ns: int | None = None  # Monotonic time at which media time was 0.
+        self._decoder = "" if self._options.hwaccel else "cpu"
+        self._realtime_start_ns: int | None = None  # Monotonic time at which media time was 0.
 
     @property
     def plan(self) -> SamplingPlan:
-        """What is decoded at the moment, and why."""
+        """What is decoded at present, and why."""
         return self._sampler.plan
 
     def statistics(self) -> VideoStatistics:
-        """What was counted so far."""
+        """Return the counts so far."""
         return VideoStatistics(
             opened=self._opened,
             packets=self._packets,
@@ -140,12 +139,12 @@ class VideoSource:
         return f"<VideoSource {redact(self._address)}>"
 
     def __call__(self, cancel: CancelToken) -> Iterator[Frame]:
-        """Open the address and yield its frames until it ends or somebody wants to stop.
+        """Open the address and yield its frames until it ends or *cancel* is set.
 
         Raises:
-            SourceLost: It broke off or is not there; it may come back.
-            SourceRejected: It was refused; trying again at once would fail the same way.
-            Cancelled: Somebody wants to stop while a paced file waits.
+            SourceLost: The stream ended, failed or is not there; another attempt may succeed.
+            SourceRejected: The stream was refused; another attempt would fail in the same way.
+            Cancelled: *cancel* was set while a file in real time waited.
         """
         while not cancel.is_set():
             before = self._packets
@@ -156,7 +155,7 @@ class VideoSource:
                 if self._live:
                     raise source_error(SourceFault.ENDED, address=self._address, live=True)
                 return
-            if self._packets == before:  # Nothing in it: no reason to read it for ever.
+            if self._packets == before:  # An empty file must not be read for ever.
                 raise source_error(SourceFault.NO_VIDEO, address=self._address, live=False)
 
     def _attempt(self, cancel: CancelToken) -> Iterator[Frame]:
@@ -177,8 +176,7 @@ class VideoSource:
             every_frame=self._options.every_frame,
             realtime=self._live or self._options.realtime,
         )
-        frames_before, decoded_before = self._frames, self._decoded
-        damaged_before = self._damaged
+        decoded_before, damaged_before = self._decoded, self._damaged
         frame_ns = self._clock.monotonic_ns()
         for packet, timestamps, has_pts in self._normalized(opened, cancel):
             for decoded in decoder.decode(packet, timestamps, has_pts=has_pts):
@@ -196,44 +194,46 @@ class VideoSource:
             yield self._frame(decoded)
         self._damaged = damaged_before + decoder.damaged
         self._decoded = decoded_before + decoder.decoded
-        if self._frames == frames_before and not cancel.is_set():
+        if not decoder.decoded and not cancel.is_set():
             raise self._no_frame_error(packets=decoder.packets_without_frame)
 
     def _normalized(
         self, opened: OpenedStream, cancel: CancelToken
     ) -> Iterator[tuple["Packet[VideoStream]", NormalizedTimestamps, bool]]:
-        """Each packet, where it lies, and whether its presentation time is known."""
-        stamps = _Stamps(self._options.frame_rate, opened, live=self._live)
+        """Yield each packet, its times, and whether the stream gives its presentation time."""
+        reader = _TimestampReader(self._options.frame_rate, opened, live=self._live)
         copier = PacketCopier(opened.stream) if self._tap else None
         self._normalizer.begin(
-            time_base=stamps.time_base,
-            frame_ns=stamps.frame_ns,
+            time_base=reader.time_base,
+            frame_ns=reader.frame_ns,
             max_gap_ns=opened.max_gap_ns,
             reorder_depth=opened.stream.codec_context.reorder_depth,
         )
         for packet in self._demux(opened, cancel):
-            pts, dts, duration = stamps.of(packet)
-            placed = self._normalizer.normalize(
+            pts, dts, duration = reader.read(packet)
+            timestamps = self._normalizer.normalize(
                 pts=pts, dts=dts, duration=duration, arrived_ns=self._clock.monotonic_ns()
             )
             if self._options.realtime:
-                self._wait_for(placed, cancel)
+                self._wait_for(timestamps.dts_ns, cancel)
             self._packets += 1
             self._bytes += packet.size
             if copier is not None and self._tap is not None:
                 self._tap(
-                    copier.copy(packet, placed, arrived_ns=self._clock.arrival_of(placed.pts_ns))
+                    copier.copy(
+                        packet, timestamps, arrived_ns=self._clock.arrival_of(timestamps.pts_ns)
+                    )
                 )
-            yield packet, placed, pts is not None
+            yield packet, timestamps, pts is not None
 
     def _demux(self, opened: OpenedStream, cancel: CancelToken) -> "Iterator[Packet[VideoStream]]":
-        """The packets of the video, until the stream ends or somebody wants to stop.
+        """Yield the packets of the video until the stream ends or *cancel* is set.
 
-        All streams are read, not only the video: else a stream whose sound goes on without
-        pictures would never come back from FFmpeg.
+        All streams are read, not only the video. Otherwise FFmpeg would not return from a stream
+        whose audio continues without video.
         """
         packets = opened.container.demux()
-        failed = FaultContext(
+        context = FaultContext(
             address=self._address,
             live=self._live,
             opening=False,
@@ -244,11 +244,11 @@ class VideoSource:
             try:
                 packet = next(packets, None)
             except av.error.FFmpegError as error:
-                raise translate(error, failed) from error
+                raise translate(error, context) from error
             if packet is None:
                 return
             if packet.stream_index == opened.stream.index:
-                if packet.size:  # The last one is empty; the decoder is drained apart.
+                if packet.size:  # The last one is empty; `Decoder.flush` drains the decoder.
                     yield cast("Packet[VideoStream]", packet)
                 began_ns = self._clock.monotonic_ns()
             elif self._live:
@@ -258,41 +258,41 @@ class VideoSource:
                         SourceFault.STALLED,
                         address=self._address,
                         live=True,
-                        detail=f"stalled: sound but no picture for {silent_s:.1f} s",
+                        detail=f"stalled: audio but no video for {silent_s:.1f} s",
                     )
 
     def _hardware(self) -> HWAccel | None:
-        """What decodes besides the processor. A camera is watched, whatever becomes of a GPU."""
+        """Return the hardware decoder, or `None` to decode on the CPU if it is unavailable."""
         if self._options.hwaccel is None:
             return None
         try:
             return open_hwaccel(self._options.hwaccel)
         except DeviceUnavailable as error:
-            self._say_decoder("processor", why=str(error))
+            self._log_decoder("cpu", reason=str(error))
             return None
 
     def _note_decoder(self, opened: OpenedStream) -> None:
-        wanted = self._options.hwaccel
-        if wanted is None:
+        hwaccel = self._options.hwaccel
+        if hwaccel is None:
             return
         context = opened.stream.codec_context
         if is_hardware_decoded(context):
-            self._say_decoder(wanted)
+            self._log_decoder(hwaccel)
         else:
-            self._say_decoder("processor", why=f"{wanted} does not decode this {context.name}")
+            self._log_decoder("cpu", reason=f"{hwaccel} does not decode this {context.name}")
 
-    def _say_decoder(self, decoder: str, *, why: str = "") -> None:
-        """Log what decodes when it is news."""
+    def _log_decoder(self, decoder: str, *, reason: str = "") -> None:
+        """Log what decodes when it changes."""
         if decoder == self._decoder:
             return
         self._decoder = decoder
-        if why:
-            self._log.warning("decoded by the processor", wanted=self._options.hwaccel, why=why)
+        if reason:
+            self._log.warning("decoded on the CPU", hwaccel=self._options.hwaccel, reason=reason)
         else:
             self._log.info("decoded on hardware", device=decoder)
 
     def _log_plan(self, logged: SamplingPlan) -> SamplingPlan:
-        """Log the plan if it differs from the one logged before; return the present plan."""
+        """Log the present plan if it differs from *logged*; return it."""
         plan = self._sampler.plan
         if plan is not logged and (plan.decode is not logged.decode or logged.gop_ns is None):
             self._log.info("decoding", plan=str(plan))
@@ -300,23 +300,23 @@ class VideoSource:
 
     def _check_progress(self, frame_ns: int, *, failing: bool) -> None:
         without_ns = self._clock.monotonic_ns() - frame_ns
-        if without_ns > (_FAILING_NS if failing else _NO_PICTURE_NS):
+        if without_ns > (_FAILING_NS if failing else _NO_FRAME_NS):
             raise source_error(
                 SourceFault.DAMAGED,
                 address=self._address,
                 live=True,
-                detail=f"damaged: no picture could be decoded for {without_ns / _NS:.0f} s",
+                detail=f"damaged: no frame could be decoded for {without_ns / _NS:.0f} s",
             )
 
     def _no_frame_error(self, *, packets: int) -> SourceError:
-        """An end without a single picture."""
+        """Return the error for an end without a single frame."""
         if not packets:
             return source_error(SourceFault.NO_VIDEO, address=self._address, live=self._live)
         return source_error(
             SourceFault.DAMAGED,
             address=self._address,
             live=self._live,
-            detail="damaged: not one picture in it can be decoded",
+            detail="damaged: none of its frames can be decoded",
         )
 
     def _frame(self, decoded: DecodedFrame) -> Frame:
@@ -324,7 +324,7 @@ class VideoSource:
         if self._size is not None and image.size != self._size:
             self._stream_changes += 1
             height, width = image.size
-            self._log.info("picture size changed", width=width, height=height)
+            self._log.info("frame size changed", width=width, height=height)
         self._size = image.size
         self._clock.advance_to(decoded.pts_ns)
         arrived_ns = self._clock.arrival_of(decoded.pts_ns)
@@ -333,36 +333,36 @@ class VideoSource:
         self._frames += 1
         return frame
 
-    def _wait_for(self, placed: NormalizedTimestamps, cancel: CancelToken) -> None:
-        """Hold a packet of a file until its time has come."""
+    def _wait_for(self, dts_ns: int, cancel: CancelToken) -> None:
+        """Wait until the decoding time of a packet of a file."""
         now_ns = self._clock.monotonic_ns()
-        if self._pace_from_ns is None:
-            self._pace_from_ns = now_ns - placed.dts_ns
-        ahead_ns = self._pace_from_ns + placed.dts_ns - now_ns
+        if self._realtime_start_ns is None:
+            self._realtime_start_ns = now_ns - dts_ns
+        ahead_ns = self._realtime_start_ns + dts_ns - now_ns
         if ahead_ns > 0:
             cancel.sleep(ahead_ns / _NS)
         elif ahead_ns < -_BEHIND_NS:
-            self._pace_from_ns -= ahead_ns
+            self._realtime_start_ns -= ahead_ns
 
 
-class _Stamps:
-    """The time stamps of packets: as they are, or counted at a rate that the user gave.
+class _TimestampReader:
+    """Reads the timestamps of packets, or counts them at the frame rate that the user gives.
 
-    Those of a live stream without any are left out, so that the time of arrival counts.
+    Ignores the invented timestamps of a live stream that has none, so that the arrival counts.
     """
 
     def __init__(self, rate: float | None, opened: OpenedStream, *, live: bool) -> None:
         self._count = 0
         self._counts = rate is not None
-        self._invented = live and not opened.stamped
+        self._invented = live and not opened.has_timestamps
         self.time_base = opened.time_base
         self.frame_ns = opened.frame_ns
         if rate is not None:
             self.time_base = 1 / Fraction(rate).limit_denominator(1001)
             self.frame_ns = int(self.time_base * _NS)
 
-    def of(self, packet: "Packet[VideoStream]") -> tuple[int | None, int | None, int | None]:
-        """(pts, dts, duration) in ticks of `time_base`, each None if unknown."""
+    def read(self, packet: "Packet[VideoStream]") -> tuple[int | None, int | None, int | None]:
+        """Return (pts, dts, duration) in ticks of `time_base`, each `None` if unknown."""
         if self._counts:
             self._count += 1
             return None, self._count - 1, 1

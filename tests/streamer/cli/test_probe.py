@@ -19,7 +19,7 @@ ROOT = Path(__file__).parents[3]
 
 @pytest.fixture(scope="module")
 def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Three seconds, 320x240, 10 pictures a second, a key frame each second."""
+    """Three seconds, 320x240, 10 fps, a key frame each second."""
     path = tmp_path_factory.mktemp("clip") / "clip.mp4"
     with av.open(str(path), "w") as container:
         stream = container.add_stream("libx264", rate=10, options={"preset": "ultrafast"})
@@ -33,14 +33,14 @@ def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_a_file_is_described_for_scripts(clip: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["probe", str(clip), "--json", "--looks", "1", "--looks", "5"]) == Exit.OK
+    assert main(["probe", str(clip), "--json", "--fps", "1", "--fps", "5"]) == Exit.OK
     shown = capsys.readouterr()
     (line,) = shown.out.splitlines()
     record = json.loads(line)
     assert (record["kind"], record["source"]) == ("probe", "file")
     assert (record["width"], record["height"], record["codec"]) == (320, 240, "h264")
     assert record["rate"] == pytest.approx(10)
-    assert [(plan["looks_per_s"], plan["decode"]) for plan in record["plans"]] == [
+    assert [(plan["fps"], plan["decode"]) for plan in record["plans"]] == [
         (1, "key frames only"),
         (5, "every frame"),
     ]
@@ -50,9 +50,9 @@ def test_a_file_is_described_for_people(clip: Path, capsys: pytest.CaptureFixtur
     assert main(["probe", str(clip)]) == Exit.OK
     shown = capsys.readouterr()
     assert "320x240 h264" in shown.out
-    assert "10.00 pictures a second" in shown.out
+    assert "10.00 fps" in shown.out
     assert "key frames only" in shown.out
-    assert shown.err == f"looking at {clip}\n"
+    assert shown.err == f"probing {clip}\n"
 
 
 @pytest.mark.parametrize("content", [None, b"", b"this is no video\n" * 100])

@@ -1,4 +1,4 @@
-"""Decoding on hardware: the same pictures, or words that say why not."""
+"""Decoding on hardware gives the same frames, or a reason why it cannot."""
 
 import os
 
@@ -75,29 +75,29 @@ def test_a_camera_whose_hardware_is_missing_is_decoded_all_the_same_and_says_so_
     assert all(map(np.array_equal, twice, lumas(camera(clip)) * 2))
     assert len(twice) == 60
     warnings = [line for line in logs if line["log_level"] == "warning"]
-    assert [line["event"] for line in warnings] == ["decoded by the processor"]
-    assert "nonsense" in warnings[0]["why"]
-    assert source.statistics().decoder == "processor"
+    assert [line["event"] for line in warnings] == ["decoded on the CPU"]
+    assert "nonsense" in warnings[0]["reason"]
+    assert source.statistics().decoder == "cpu"
 
 
-def test_a_codec_that_the_hardware_does_not_know_is_said_to_be_decoded_by_the_processor(
+def test_a_codec_that_the_hardware_does_not_support_is_reported_as_decoded_on_the_cpu(
     clip, monkeypatch
 ):
     monkeypatch.setattr(video, "open_hwaccel", lambda device: None)
     source = camera(clip, hwaccel="cuda")
     with structlog.testing.capture_logs() as logs:
         assert len(lumas(source)) == 30
-    assert [line["why"] for line in logs if line["log_level"] == "warning"] == [
+    assert [line["reason"] for line in logs if line["log_level"] == "warning"] == [
         "cuda does not decode this h264"
     ]
 
 
-def test_a_camera_decoded_by_the_processor_on_purpose_warns_of_nothing(clip):
+def test_a_camera_decoded_on_the_cpu_on_purpose_logs_no_warning(clip):
     source = camera(clip)
     with structlog.testing.capture_logs() as logs:
         lumas(source)
     assert not [line for line in logs if line["log_level"] == "warning"]
-    assert source.statistics().decoder == "processor"
+    assert source.statistics().decoder == "cpu"
 
 
 def test_a_conversion_on_missing_hardware_ends_before_it_decodes(clip):
@@ -108,7 +108,7 @@ def test_a_conversion_on_missing_hardware_ends_before_it_decodes(clip):
         list(source(CancelToken()))
 
 
-def test_a_conversion_does_not_take_the_processor_unasked(clip, monkeypatch):
+def test_a_conversion_does_not_fall_back_to_the_cpu(clip, monkeypatch):
     monkeypatch.setattr("streamer.convert.chunk_source.open_hwaccel", lambda device: None)
     inventory = take(clip)
     options = DecodeOptions(inventory.video.pixel_format, hwaccel="cuda")
@@ -132,14 +132,14 @@ class _Context:
         (_Context("yuv420p", is_hwaccel=False), False),
         (_Context(None), False),
     ],
-    ids=["cuda", "fallen back", "processor", "nothing yet"],
+    ids=["cuda", "fallen back", "cpu", "nothing yet"],
 )
-def test_what_decoded_is_told_by_the_format_of_the_decoder(context, on):
+def test_the_pixel_format_of_the_decoder_tells_what_decoded(context, on):
     assert is_hardware_decoded(context) is on
 
 
 @pytest.mark.gpu
-def test_a_gpu_decodes_the_very_pictures_of_the_processor(clip, cuda):
+def test_a_gpu_decodes_the_same_frames_as_the_cpu(clip, cuda):
     with av.open(str(clip), hwaccel=cuda) as container:
         context = container.streams.video[0].codec_context
         formats = {frame.format.name for frame in container.decode(video=0)}
@@ -154,20 +154,20 @@ def test_a_gpu_decodes_the_very_pictures_of_the_processor(clip, cuda):
 @pytest.mark.usefixtures("cuda")
 def test_a_gpu_decodes_key_frames_alone_as_well(tmp_path):
     path = video_clip(tmp_path / "a.mp4", frames=150, gop=25)
-    looks = {"look_interval_ns": 1_000_000_000}
-    ours, theirs = (lumas(camera(path, hwaccel=device, **looks)) for device in ("cuda", None))
-    assert len(ours) == len(theirs)
-    assert all(map(np.array_equal, ours, theirs))
+    sampling = {"inference_interval_ns": 1_000_000_000}
+    on_gpu, on_cpu = (lumas(camera(path, hwaccel=device, **sampling)) for device in ("cuda", None))
+    assert len(on_gpu) == len(on_cpu)
+    assert all(map(np.array_equal, on_gpu, on_cpu))
 
 
 @pytest.mark.gpu
 @pytest.mark.usefixtures("cuda")
-def test_a_conversion_decoded_by_a_gpu_has_the_pictures_of_the_processor(clip):
+def test_a_conversion_decoded_by_a_gpu_has_the_frames_of_the_cpu(clip):
     inventory = take(clip)
     chunk = plan_chunks(inventory.video)[0]
-    ours, theirs = (
+    on_gpu, on_cpu = (
         lumas(ChunkSource(inventory, chunk, DecodeOptions("yuv420p", hwaccel=device)))
         for device in ("cuda", None)
     )
-    assert len(ours) == len(theirs) == 30
-    assert all(map(np.array_equal, ours, theirs))
+    assert len(on_gpu) == len(on_cpu) == 30
+    assert all(map(np.array_equal, on_gpu, on_cpu))

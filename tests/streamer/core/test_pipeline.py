@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from streamer.core.clock import CancelToken
+from streamer.core.errors import Cancelled
 from streamer.core.link import Link, Overflow
 from streamer.core.pipeline import Pipeline, file_links, live_links
 from tests.support.frames import counting, drain, frame, same
@@ -173,14 +174,20 @@ def test_finish_cuts_a_pause_of_the_source_short():
 
 def test_stop_cuts_a_pause_of_the_source_short():
     pipeline: Pipeline
+    interrupted = []
 
     def pausing(cancel):
         yield frame(0)
         threading.Thread(target=pipeline.stop).start()
-        cancel.sleep(3600)
+        try:
+            cancel.sleep(3600)
+        except Cancelled:
+            interrupted.append(cancel.is_set())
+            raise
 
     pipeline = Pipeline("p", pausing, {"a": same}, {"x": drain}, make_link=LIVE)
     pipeline.run()
+    assert interrupted == [True]
 
 
 def test_a_sink_that_has_enough_ends_the_source():
@@ -223,12 +230,12 @@ def test_a_stage_that_ends_early_ends_the_source():
 def test_without_sinks_frames_end_after_the_last_stage():
     seen = []
 
-    def look(frames):
+    def record(frames):
         for item in frames:
             seen.append(item.number)
             yield item
 
-    Pipeline("p", counting(5), {"look": look}, {}, make_link=FILE).run()
+    Pipeline("p", counting(5), {"record": record}, {}, make_link=FILE).run()
     assert seen == [0, 1, 2, 3, 4]
 
 

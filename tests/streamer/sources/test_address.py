@@ -32,16 +32,16 @@ secrets = st.text(
         ("http://cam/live.ts", SourceKind.HTTP),
         ("https://cam/hls/live.m3u8", SourceKind.HTTP),
         ("http://cam/snapshot.jpg?channel=1", SourceKind.SNAPSHOT),
-        ("https://cam/picture.JPEG", SourceKind.SNAPSHOT),
+        ("https://cam/image.JPEG", SourceKind.SNAPSHOT),
         ("srt://cam:9000", SourceKind.STREAM),
         ("pattern:", SourceKind.PATTERN),
     ],
 )
-def test_an_address_tells_its_kind(address, kind):
+def test_an_address_gives_its_kind(address, kind):
     assert kind_of(address) is kind
 
 
-def test_a_folder_is_told_from_a_file_by_looking(tmp_path):
+def test_a_folder_is_distinguished_from_a_file_on_disk(tmp_path):
     assert kind_of(str(tmp_path)) is SourceKind.FOLDER
 
 

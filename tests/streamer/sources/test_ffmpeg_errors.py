@@ -27,31 +27,31 @@ def failure(address, *, options=OPTIONS):
 
 @pytest.fixture
 def silent():
-    """The port of a peer that accepts and says nothing."""
+    """The port of a server that accepts connections and sends nothing."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         yield listener.getsockname()[1]
 
 
 @pytest.fixture
 def answering():
-    """Starts a peer that says something to each caller and hangs up; gives its port."""
+    """Starts a server that sends something to each client and hangs up; gives its port."""
     ending = threading.Event()
     started = []
 
-    def start(said: bytes) -> int:
+    def start(response: bytes) -> int:
         listener = socket.create_server(("127.0.0.1", 0))
         listener.settimeout(0.05)
 
         def serve() -> None:
             while not ending.is_set():
                 try:
-                    peer, _ = listener.accept()
+                    client, _ = listener.accept()
                 except TimeoutError:
                     continue
-                with peer:
-                    peer.settimeout(1)
-                    peer.recv(1000)
-                    peer.sendall(said)
+                with client:
+                    client.settimeout(1)
+                    client.recv(1000)
+                    client.sendall(response)
 
         thread = threading.Thread(target=serve)
         thread.start()
@@ -73,7 +73,7 @@ def test_a_port_that_nobody_listens_on_is_refused(scheme):
 
 
 @pytest.mark.parametrize("scheme", ["rtsp", "http"])
-def test_a_peer_that_says_nothing_is_stalled(silent, scheme):
+def test_a_server_that_sends_nothing_is_stalled(silent, scheme):
     error = failure(f"{scheme}://127.0.0.1:{silent}/a")
     assert error.fault is SourceFault.STALLED
     assert "0.5 s" in str(error)
@@ -86,17 +86,17 @@ def test_an_unknown_name_has_no_route(scheme):
     assert "no-such-camera.invalid" in str(error)
 
 
-def test_a_peer_that_hangs_up_is_tried_again(answering):
+def test_a_server_that_hangs_up_is_tried_again(answering):
     assert isinstance(failure(f"rtsp://127.0.0.1:{answering(b'')}/a"), SourceLost)
     assert failure(f"http://127.0.0.1:{answering(b'')}/a").fault is SourceFault.ENDED
 
 
-def test_a_peer_of_another_protocol_is_called_damaged(answering):
+def test_a_server_of_another_protocol_is_called_damaged(answering):
     port = answering(b"220 mail.example ESMTP\r\n")
     assert failure(f"rtsp://127.0.0.1:{port}/a").fault is SourceFault.DAMAGED
 
 
-def test_a_peer_without_tls_is_not_trusted(answering):
+def test_a_server_without_tls_is_not_trusted(answering):
     port = answering(b"RTSP/1.0 400 Bad Request\r\n\r\n")
     error = failure(f"rtsps://127.0.0.1:{port}/a")
     assert error.fault is SourceFault.REFUSED

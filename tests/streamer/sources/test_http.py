@@ -147,7 +147,7 @@ def test_snapshots_go_on_with_time_and_number_after_a_failure(camera):
     assert (again.number, again.pts_ns - first.pts_ns) == (1, 60_000_000_000)
 
 
-def test_a_snapshot_that_is_no_picture_is_damaged(camera):
+def test_a_snapshot_that_is_no_image_is_damaged(camera):
     for body in (b"", b"<html>login</html>", jpeg()[:200]):
         camera.bodies["/snap.jpg"] = body
         _, error = until_failure(snapshots(camera.url + "/snap.jpg"))
@@ -171,7 +171,7 @@ def test_a_snapshot_camera_that_says_nothing_is_stalled(camera):
     assert error.fault is SourceFault.STALLED
 
 
-def test_a_probe_of_a_snapshot_address_looks_once(camera):
+def test_a_probe_of_a_snapshot_address_requests_one(camera):
     camera.bodies["/snap.jpg"] = jpeg()
     report = probe(
         camera.url + "/snap.jpg", options=VideoOptions(timeout_s=1), cancel=CancelToken()

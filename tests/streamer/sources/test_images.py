@@ -1,4 +1,4 @@
-"""Sources without a stream: the test pattern and folders of pictures; and probing a file."""
+"""Sources without a stream: the test pattern and folders of images; and probing a file."""
 
 from datetime import UTC, datetime
 from itertools import islice
@@ -40,7 +40,7 @@ def test_the_pattern_goes_on_where_it_was():
     ]  # fmt: skip
 
 
-def test_a_paced_pattern_keeps_its_rate():
+def test_a_pattern_in_real_time_keeps_its_rate():
     clock = StepClock()
     cancel = StepStop(clock)
     frames = list(pattern(clock=clock, frames=51, rate=25, realtime=True)(cancel))
@@ -77,7 +77,7 @@ def test_an_impossible_pattern_is_refused(wrong):
 def folder(tmp_path):
     for number in (1, 2, 10):
         (tmp_path / f"view_{number}.jpg").write_bytes(jpeg(number=number))
-    (tmp_path / "notes.txt").write_text("no picture")
+    (tmp_path / "notes.txt").write_text("no image")
     return tmp_path
 
 
@@ -85,15 +85,15 @@ def images(folder, **settings):
     return ImageFolderSource(folder, **{"clock": SystemClock(), **settings})
 
 
-def test_a_folder_gives_its_pictures_in_the_order_of_their_numbers(folder):
+def test_a_folder_gives_its_images_in_the_order_of_their_numbers(folder):
     frames = list(images(folder, rate=2)(CancelToken()))
     assert [frame.pts_ns / MS for frame in frames] == [0, 500, 1000]
     bars = [int(np.argmax(frame.image.luma()[90] > 230)) for frame in frames]
     assert bars == pytest.approx([4, 8, 40], abs=1)
 
 
-def test_a_picture_that_cannot_be_read_is_left_out_and_counted(folder):
-    (folder / "view_3.jpg").write_bytes(b"no picture")
+def test_an_image_that_cannot_be_read_is_skipped_and_counted(folder):
+    (folder / "view_3.jpg").write_bytes(b"no image")
     source = images(folder)
     assert len(list(source(CancelToken()))) == 3
     assert source.damaged == 1
@@ -111,12 +111,12 @@ def test_a_folder_is_replayed_by_the_media_clock(folder):
     ] * 3
 
 
-def test_a_folder_marks_the_pictures_that_are_sampled(folder):
+def test_a_folder_marks_the_images_that_are_sampled(folder):
     frames = images(folder, rate=2, inference_interval_ns=1000 * MS)(CancelToken())
     assert [frame.sampled for frame in frames] == [True, False, True]
 
 
-def test_a_paced_folder_waits_for_each_picture(folder):
+def test_a_folder_in_real_time_waits_for_each_image(folder):
     clock = StepClock()
     cancel = StepStop(clock)
     list(images(folder, clock=clock, rate=0.5, realtime=True)(cancel))
@@ -126,14 +126,14 @@ def test_a_paced_folder_waits_for_each_picture(folder):
 @pytest.mark.parametrize(
     ("name", "fault"), [("none", SourceFault.NOT_FOUND), ("empty", SourceFault.NO_VIDEO)]
 )
-def test_a_folder_without_pictures_is_rejected(tmp_path, name, fault):
+def test_a_folder_without_images_is_rejected(tmp_path, name, fault):
     (tmp_path / "empty").mkdir()
     with pytest.raises(SourceRejected) as caught:
         list(images(tmp_path / name, loop=True)(CancelToken()))
     assert caught.value.fault is fault
 
 
-def test_a_probe_of_a_file_says_what_is_in_it_and_what_watching_costs(tmp_path):
+def test_a_probe_of_a_file_reports_its_stream_and_what_must_be_decoded(tmp_path):
     path = video_clip(tmp_path / "a.mp4", frames=100, b_frames=2, options={"preset": "medium"})
     report = probe(str(path), options=VideoOptions(), cancel=CancelToken())
     assert (report.codec, report.width, report.height) == ("h264", 320, 180)
@@ -141,19 +141,19 @@ def test_a_probe_of_a_file_says_what_is_in_it_and_what_watching_costs(tmp_path):
     assert report.rate == pytest.approx(25)
     assert report.gop_s == pytest.approx(1)
     assert report.bit_rate == pytest.approx(path.stat().st_size * 8 / 4, rel=0.4)
-    decodes = {plan.looks_per_s: plan.plan.decode for plan in report.plans}
+    decodes = {plan.fps: plan.plan.decode for plan in report.plans}
     assert decodes[1] is DecodeMode.KEY_FRAMES
     assert decodes[2] is DecodeMode.EVERY_FRAME
 
 
-def test_a_probe_of_nothing_says_why(tmp_path):
+def test_a_probe_of_a_missing_file_gives_the_fault(tmp_path):
     with pytest.raises(SourceRejected) as caught:
         probe(str(tmp_path / "none.mp4"), options=VideoOptions(), cancel=CancelToken())
     assert caught.value.fault is SourceFault.NOT_FOUND
 
 
-def test_a_probe_says_when_too_few_key_frames_came(tmp_path):
+def test_a_probe_reports_when_there_are_too_few_key_frames(tmp_path):
     path = video_clip(tmp_path / "a.mp4", frames=60, gop=250)
     report = probe(str(path), options=VideoOptions(), cancel=CancelToken())
     assert report.gop_s is None
-    assert all("no two key frames came in 2.4 s" in plan.plan.reason for plan in report.plans)
+    assert all("fewer than two key frames in 2.4 s" in plan.plan.reason for plan in report.plans)

@@ -81,10 +81,10 @@ def test_the_end_of_a_source_is_a_failure_too():
     assert [state.fault for state in waiting][:2] == [SourceFault.ENDED] * 2
 
 
-def test_the_states_say_how_it_stands_and_since_when():
+def test_the_states_give_connection_fault_and_since_when():
     _, _, states = run((2, 1, lost()), (0, 0, lost()), (3, 1, lost()), pauses=2)
-    told = [(state.connection, state.since_ns // 10**9, state.attempts) for state in states]
-    assert told == [
+    reported = [(state.connection, state.since_ns // 10**9, state.attempts) for state in states]
+    assert reported == [
         (ConnectionState.CONNECTING, 0, 0),
         (ConnectionState.LIVE, 1, 0),
         (ConnectionState.WAITING, 2, 1),
@@ -146,7 +146,7 @@ def test_closing_it_closes_the_attempt_within():
     assert closed == [True]
 
 
-def test_other_errors_are_not_mended():
+def test_other_errors_are_raised():
     def source(cancel):
         raise ZeroDivisionError
         yield
@@ -157,4 +157,4 @@ def test_other_errors_are_not_mended():
 
 def test_days_of_failing_write_few_lines(capsys):
     run(*[(0, 0, lost())] * 1000, pauses=999)
-    assert capsys.readouterr().out.count("no picture") <= 11
+    assert capsys.readouterr().out.count("no frames") <= 11

@@ -88,15 +88,13 @@ def test_an_unknown_path_is_not_found_but_may_come_back(rtsp, elementary):
     assert isinstance(error, SourceLost)
 
 
-def test_a_stream_of_sound_alone_has_no_video(rtsp):
+def test_a_stream_of_audio_alone_has_no_video(rtsp):
     launch = "( audiotestsrc is-live=true ! alawenc ! rtppcmapay name=pay0 pt=8 )"
     with rtsp(launch=launch) as server:
         assert fault(camera(server)).fault is SourceFault.NO_VIDEO
 
 
-def test_an_encrypted_stream_needs_a_valid_certificate_unless_told_otherwise(
-    rtsp, elementary, tmp_path
-):
+def test_an_encrypted_stream_needs_a_valid_certificate_unless_disabled(rtsp, elementary, tmp_path):
     with rtsp(elementary, tls=certificate(tmp_path)) as server:
         error = fault(camera(server))
         assert error.fault is SourceFault.REFUSED
@@ -132,7 +130,7 @@ def test_a_killed_server_ends_the_stream(rtsp, elementary, transport):
     assert caught.value.fault is SourceFault.ENDED
 
 
-def test_the_picture_is_back_within_5_s_of_the_server_and_time_goes_on(rtsp, elementary):
+def test_frames_are_back_within_5_s_of_the_server_and_time_continues(rtsp, elementary):
     waits = []
     started_ns = []
     with rtsp(elementary) as server:
@@ -174,7 +172,7 @@ def test_a_probe_of_a_camera_measures_it(rtsp, elementary):
     assert (report.codec, report.width, report.height) == ("h264", 320, 180)
     assert report.rate == pytest.approx(25, abs=1)
     assert report.gop_s == pytest.approx(0.4, abs=0.05)
-    decodes = {plan.looks_per_s: plan.plan.decode for plan in report.plans}
+    decodes = {plan.fps: plan.plan.decode for plan in report.plans}
     assert decodes[1] is DecodeMode.KEY_FRAMES
     assert decodes[5] is DecodeMode.EVERY_FRAME
 

@@ -17,21 +17,21 @@ time_bases = st.sampled_from(
 ticks = st.one_of(st.none(), st.integers(-(1 << 40), 1 << 40))
 
 
-def begun(*, live=False, time_base=Fraction(1, 90_000), max_gap_ns=DAY_NS, reorder_depth=0):
-    timeline = TimestampNormalizer(live=live)
-    timeline.begin(
+def started(*, live=False, time_base=Fraction(1, 90_000), max_gap_ns=DAY_NS, reorder_depth=0):
+    normalizer = TimestampNormalizer(live=live)
+    normalizer.begin(
         time_base=time_base, frame_ns=S // 25, max_gap_ns=max_gap_ns, reorder_depth=reorder_depth
     )
-    return timeline
+    return normalizer
 
 
-def placed(timeline, stamps, *, arrivals=None):
-    """Stamps: pts, or (pts, dts). Returns the media times of presentation."""
+def normalized(normalizer, stream, *, arrivals=None):
+    """Timestamps: pts, or (pts, dts). Returns the media times of presentation."""
     found = []
-    for index, stamp in enumerate(stamps):
-        pts, dts = stamp if isinstance(stamp, tuple) else (stamp, stamp)
+    for index, timestamp in enumerate(stream):
+        pts, dts = timestamp if isinstance(timestamp, tuple) else (timestamp, timestamp)
         arrived_ns = arrivals[index] if arrivals else index * S // 25
-        found.append(timeline.normalize(pts=pts, dts=dts, duration=FRAME, arrived_ns=arrived_ns))
+        found.append(normalizer.normalize(pts=pts, dts=dts, duration=FRAME, arrived_ns=arrived_ns))
     return found
 
 
@@ -44,20 +44,21 @@ def times(packets):
     first=st.integers(-(1 << 40), 1 << 40),
     steps=st.lists(st.integers(1, 20_000), max_size=40),
 )
-def test_sound_stamps_keep_their_distances_exactly(time_base, first, steps):
-    stamps = [first]
+def test_valid_timestamps_keep_their_distances_exactly(time_base, first, steps):
+    stream = [first]
     for step in steps:
-        stamps.append(stamps[-1] + step)
-    timeline = begun(time_base=time_base)
-    assert times(placed(timeline, stamps)) == [
-        (stamp - first) * time_base.numerator * S // time_base.denominator for stamp in stamps
+        stream.append(stream[-1] + step)
+    normalizer = started(time_base=time_base)
+    assert times(normalized(normalizer, stream)) == [
+        (timestamp - first) * time_base.numerator * S // time_base.denominator
+        for timestamp in stream
     ]
-    assert timeline.repairs.total == 0
+    assert normalizer.repairs.total == 0
 
 
 def test_hours_of_a_rate_that_is_no_decimal_drift_by_nothing():
-    timeline = begun(time_base=Fraction(1001, 30_000))
-    last = placed(timeline, [0, *range(100, 400_000, 100)])[-1]
+    normalizer = started(time_base=Fraction(1001, 30_000))
+    last = normalized(normalizer, [0, *range(100, 400_000, 100)])[-1]
     assert last.pts_ns == 399_900 * 1001 * S // 30_000
 
 
@@ -71,16 +72,16 @@ def test_hours_of_a_rate_that_is_no_decimal_drift_by_nothing():
 def test_whatever_comes_decoding_times_rise_and_shown_times_rise(
     live, packets, breaks, time_base, depth
 ):
-    timeline = begun(live=live, time_base=time_base, reorder_depth=depth)
+    normalizer = started(live=live, time_base=time_base, reorder_depth=depth)
     arrived_ns = 0
     decoding, shown = [], []
     for index, (pts, dts, duration, elapsed_ns) in enumerate(packets):
         arrived_ns += elapsed_ns
         if index in breaks:
-            timeline.begin(time_base=time_base, frame_ns=S // 25, max_gap_ns=DAY_NS)
-        packet = timeline.normalize(pts=pts, dts=dts, duration=duration, arrived_ns=arrived_ns)
+            normalizer.begin(time_base=time_base, frame_ns=S // 25, max_gap_ns=DAY_NS)
+        packet = normalizer.normalize(pts=pts, dts=dts, duration=duration, arrived_ns=arrived_ns)
         decoding.append(packet.dts_ns)
-        shown.append(timeline.next_display_pts(packet.pts_ns if index % 5 else None))
+        shown.append(normalizer.next_display_pts(packet.pts_ns if index % 5 else None))
     assert all(earlier < later for earlier, later in pairwise(decoding))
     assert all(earlier < later for earlier, later in pairwise(shown))
     assert all(time_ns >= 0 for time_ns in shown)
@@ -90,127 +91,129 @@ def test_whatever_comes_decoding_times_rise_and_shown_times_rise(
 @given(first=st.integers(0, 1 << 33), count=st.integers(2, 60))
 def test_a_counter_that_wraps_is_not_noticed(bits, first, count):
     start = (1 << bits) - first % (count * FRAME)
-    stamps = [start + number * FRAME for number in range(count)]
-    timeline = begun()
-    wrapped = times(placed(timeline, [stamp % (1 << bits) for stamp in stamps]))
-    assert wrapped == times(placed(begun(), stamps))
-    assert timeline.repairs.jumps == 0
+    stream = [start + number * FRAME for number in range(count)]
+    normalizer = started()
+    wrapped = times(normalized(normalizer, [timestamp % (1 << bits) for timestamp in stream]))
+    assert wrapped == times(normalized(started(), stream))
+    assert normalizer.repairs.jumps == 0
 
 
-def test_a_wrap_in_the_middle_of_reordered_pictures_is_not_noticed():
+def test_a_wrap_in_the_middle_of_reordered_frames_is_not_noticed():
     reordered = [(0, -2), (1, -1), (4, 0), (2, 1), (3, 2), (5, 3), (8, 4), (6, 5), (7, 6)]
-    stamps = [
+    stream = [
         ((pts * FRAME - 2 * FRAME) % (1 << 33), (dts * FRAME - 2 * FRAME) % (1 << 33))
         for pts, dts in reordered
     ]
-    timeline = begun()
-    assert times(placed(timeline, stamps)) == [pts * S // 25 for pts, _ in reordered]
-    assert timeline.repairs.jumps == 0
+    normalizer = started()
+    assert times(normalized(normalizer, stream)) == [pts * S // 25 for pts, _ in reordered]
+    assert normalizer.repairs.jumps == 0
 
 
 @given(jump=st.one_of(st.integers(-(1 << 31), -2 * 90_000), st.integers(90_000 * 20, 1 << 31)))
 def test_a_jump_in_a_file_costs_one_frame(jump):
-    timeline = begun(max_gap_ns=10 * S)
-    stamps = [number * FRAME + (jump if number >= 5 else 0) for number in range(10)]
-    assert times(placed(timeline, stamps)) == [number * S // 25 for number in range(10)]
-    assert timeline.repairs.jumps == 1
+    normalizer = started(max_gap_ns=10 * S)
+    stream = [number * FRAME + (jump if number >= 5 else 0) for number in range(10)]
+    assert times(normalized(normalizer, stream)) == [number * S // 25 for number in range(10)]
+    assert normalizer.repairs.jumps == 1
 
 
 @given(jump=st.one_of(st.integers(-(1 << 31), -4 * 90_000), st.integers(90_000 * 60, 1 << 31)))
 def test_a_jump_of_a_camera_takes_the_time_that_passed_here(jump):
-    timeline = begun(live=True)
+    normalizer = started(live=True)
     arrivals = [0, S, 2 * S, 9 * S, 10 * S]
-    stamps = [0, 90_000, 180_000, 270_000 + jump, 360_000 + jump]
-    assert times(placed(timeline, stamps, arrivals=arrivals)) == arrivals
-    assert timeline.repairs.jumps == 1
+    stream = [0, 90_000, 180_000, 270_000 + jump, 360_000 + jump]
+    assert times(normalized(normalizer, stream, arrivals=arrivals)) == arrivals
+    assert normalizer.repairs.jumps == 1
 
 
 def test_a_gap_of_a_file_that_its_container_allows_is_kept():
-    assert times(placed(begun(), [0, 90_000 * 3600])) == [0, 3600 * S]
+    assert times(normalized(started(), [0, 90_000 * 3600])) == [0, 3600 * S]
 
 
 def test_a_hold_up_of_the_network_does_not_change_media_time():
-    timeline = begun(live=True)
+    normalizer = started(live=True)
     arrivals = [0, 8 * S, 8 * S + 1, 8 * S + 2]
-    assert times(placed(timeline, [0, FRAME, 2 * FRAME, 3 * FRAME], arrivals=arrivals)) == [
+    assert times(normalized(normalizer, [0, FRAME, 2 * FRAME, 3 * FRAME], arrivals=arrivals)) == [
         0, S // 25, 2 * S // 25, 3 * S // 25
     ]  # fmt: skip
-    assert timeline.repairs.total == 0
+    assert normalizer.repairs.total == 0
 
 
-def test_one_late_stamp_does_not_move_those_after_it():
-    timeline = begun()
-    stamps = [0, FRAME, 2 * FRAME, FRAME, 4 * FRAME]
-    shown = [timeline.next_display_pts(time_ns) for time_ns in times(placed(timeline, stamps))]
+def test_one_late_timestamp_does_not_move_those_after_it():
+    normalizer = started()
+    stream = [0, FRAME, 2 * FRAME, FRAME, 4 * FRAME]
+    shown = [
+        normalizer.next_display_pts(time_ns) for time_ns in times(normalized(normalizer, stream))
+    ]
     assert shown == [0, S // 25, 2 * S // 25, 2 * S // 25 + 1, 4 * S // 25]
-    assert timeline.repairs.held == 1
+    assert normalizer.repairs.non_monotonic == 1
 
 
 def test_a_small_step_back_that_lasts_is_taken_as_a_jump():
-    timeline = begun()
-    stamps = [*range(0, 10 * FRAME, FRAME), *range(0, 90_000, 300)]
-    found = times(placed(timeline, stamps))
-    assert timeline.repairs.jumps == 1
+    normalizer = started()
+    stream = [*range(0, 10 * FRAME, FRAME), *range(0, 90_000, 300)]
+    found = times(normalized(normalizer, stream))
+    assert normalizer.repairs.jumps == 1
     assert found[-1] > found[9]
 
 
-def test_a_negative_first_stamp_is_the_beginning():
-    assert times(placed(begun(), [-7200, -3600, 0])) == [0, S // 25, 2 * S // 25]
+def test_a_negative_first_timestamp_is_the_beginning():
+    assert times(normalized(started(), [-7200, -3600, 0])) == [0, S // 25, 2 * S // 25]
 
 
-def test_the_first_shown_picture_is_the_beginning_even_if_decoding_began_before():
-    found = placed(begun(), [(7200, 0), (18_000, 3600), (10_800, 7200), (14_400, 10_800)])
+def test_the_first_shown_frame_is_the_beginning_even_if_decoding_began_before():
+    found = normalized(started(), [(7200, 0), (18_000, 3600), (10_800, 7200), (14_400, 10_800)])
     assert [(packet.pts_ns, packet.dts_ns) for packet in found[:2]] == [
         (0, -2 * S // 25), (3 * S // 25, -S // 25)
     ]  # fmt: skip
 
 
-def test_missing_stamps_of_a_file_are_one_frame_apart():
-    timeline = begun()
-    assert times(placed(timeline, [None] * 4)) == [number * S // 25 for number in range(4)]
-    assert timeline.repairs.missing == 4
+def test_missing_timestamps_of_a_file_are_one_frame_apart():
+    normalizer = started()
+    assert times(normalized(normalizer, [None] * 4)) == [number * S // 25 for number in range(4)]
+    assert normalizer.repairs.missing == 4
 
 
-def test_missing_stamps_of_a_camera_are_as_far_apart_as_they_came():
-    timeline = begun(live=True)
+def test_missing_timestamps_of_a_camera_are_as_far_apart_as_they_came():
+    normalizer = started(live=True)
     arrivals = [5 * S, 6 * S, 8 * S]
-    assert times(placed(timeline, [None] * 3, arrivals=arrivals)) == [0, S, 3 * S]
+    assert times(normalized(normalizer, [None] * 3, arrivals=arrivals)) == [0, S, 3 * S]
 
 
-def test_a_first_packet_without_stamp_comes_before_the_next():
-    timeline = begun(live=True)
-    found = times(placed(timeline, [None, FRAME, 2 * FRAME], arrivals=[0, 0, 0]))
+def test_a_first_packet_without_timestamp_comes_before_the_next():
+    normalizer = started(live=True)
+    found = times(normalized(normalizer, [None, FRAME, 2 * FRAME], arrivals=[0, 0, 0]))
     assert found == [0, S // 25, 2 * S // 25]
 
 
 def test_a_new_connection_goes_on_after_the_time_that_passed_here():
-    timeline = begun(live=True)
-    placed(timeline, [1000 * FRAME, 1001 * FRAME], arrivals=[0, S // 25])
-    timeline.begin(time_base=Fraction(1, 90_000), frame_ns=S // 25, max_gap_ns=DAY_NS)
-    again = placed(timeline, [5 * FRAME, 6 * FRAME], arrivals=[7 * S, 7 * S])
+    normalizer = started(live=True)
+    normalized(normalizer, [1000 * FRAME, 1001 * FRAME], arrivals=[0, S // 25])
+    normalizer.begin(time_base=Fraction(1, 90_000), frame_ns=S // 25, max_gap_ns=DAY_NS)
+    again = normalized(normalizer, [5 * FRAME, 6 * FRAME], arrivals=[7 * S, 7 * S])
     assert times(again) == [7 * S, 7 * S + S // 25]
-    assert timeline.repairs.total == 0
+    assert normalizer.repairs.total == 0
 
 
 def test_a_file_that_begins_again_goes_on_after_one_frame():
-    timeline = begun()
-    placed(timeline, [0, FRAME])
-    timeline.begin(time_base=Fraction(1, 90_000), frame_ns=S // 25, max_gap_ns=DAY_NS)
-    assert times(placed(timeline, [0, FRAME])) == [2 * S // 25, 3 * S // 25]
+    normalizer = started()
+    normalized(normalizer, [0, FRAME])
+    normalizer.begin(time_base=Fraction(1, 90_000), frame_ns=S // 25, max_gap_ns=DAY_NS)
+    assert times(normalized(normalizer, [0, FRAME])) == [2 * S // 25, 3 * S // 25]
 
 
 @given(
     groups=st.integers(1, 12),
     announced=st.booleans(),
 )
-def test_reordered_pictures_without_decoding_times_get_some(groups, announced):
+def test_reordered_frames_without_decoding_times_get_some(groups, announced):
     order = [0]
     for group in range(groups):
         order += [3 * group + 3, 3 * group + 1, 3 * group + 2]  # P, B, B
-    timeline = begun(live=True, reorder_depth=1 if announced else 0)
-    found = placed(timeline, [(number * FRAME, None) for number in order])
+    normalizer = started(live=True, reorder_depth=1 if announced else 0)
+    found = normalized(normalizer, [(number * FRAME, None) for number in order])
     assert times(found) == [number * S // 25 for number in order]
     assert all(a.dts_ns < b.dts_ns for a, b in pairwise(found))
     if announced:
         assert all(packet.dts_ns <= packet.pts_ns for packet in found)
-    assert timeline.repairs.total == 0
+    assert normalizer.repairs.total == 0

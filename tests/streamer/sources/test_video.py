@@ -58,7 +58,7 @@ def test_frames_differ_as_the_clip_does(clip):
         ("reordered.ts", {"b_frames": 2, "options": {"preset": "medium"}}),
         ("reordered.h264", {"b_frames": 2, "options": {"preset": "medium"}}),
         ("older.mp4", {"codec": "mpeg4"}),
-        ("pictures.avi", {"codec": "mjpeg"}),
+        ("mjpeg.avi", {"codec": "mjpeg"}),
         ("odd.mp4", {"width": 322, "height": 182}),
     ],
 )
@@ -73,14 +73,14 @@ def test_variable_distances_are_kept(tmp_path):
     assert times_ms(source(path)(CancelToken())) == [round(time * 1000) for time in times]
 
 
-def test_an_old_container_with_reordered_pictures_still_gives_rising_times(tmp_path):
+def test_an_old_container_with_reordered_frames_still_gives_rising_times(tmp_path):
     path = video_clip(tmp_path / "old.avi", frames=30, b_frames=2, options={"preset": "medium"})
     times = times_ms(source(path)(CancelToken()))
     assert len(times) == 30
     assert all(earlier < later for earlier, later in pairwise(times))
 
 
-def test_a_rate_that_the_user_gives_replaces_the_stamps(tmp_path):
+def test_a_rate_that_the_user_gives_replaces_the_timestamps(tmp_path):
     path = video_clip(tmp_path / "lapse.mp4", frames=6, b_frames=2, options={"preset": "medium"})
     assert times_ms(source(path, frame_rate=0.5)(CancelToken())) == [n * 2000 for n in range(6)]
 
@@ -98,6 +98,12 @@ def test_a_loop_has_no_seam(clip):
     assert times_ms(frames) == [number * 40 for number in range(120)]
 
 
+def test_a_loop_shorter_than_the_inference_interval_goes_on(tmp_path):
+    path = video_clip(tmp_path / "short.mp4", frames=10)
+    frames = source(path, loop=True, inference_interval_ns=S)(CancelToken())
+    assert times_ms(islice(frames, 4)) == [0, 1000, 2000, 3000]
+
+
 def test_the_end_of_a_live_stream_is_a_failure(clip):
     frames = source(clip, live=True)(CancelToken())
     with pytest.raises(SourceLost) as caught:
@@ -113,7 +119,7 @@ def test_a_replay_reads_the_media_clock(clip):
     assert [packet.arrived_ns for packet in packets] == [packet.pts_ns for packet in packets]
 
 
-def test_a_paced_file_waits_for_the_time_of_each_packet(clip):
+def test_a_file_in_real_time_waits_for_the_time_of_each_packet(clip):
     clock = StepClock()
     cancel = StepStop(clock)
     frames = list(source(clip, clock=clock, realtime=True)(cancel))
@@ -121,7 +127,7 @@ def test_a_paced_file_waits_for_the_time_of_each_packet(clip):
     assert all(frame.arrived_ns >= frame.pts_ns for frame in frames)
 
 
-def test_a_stop_ends_the_pause_of_a_paced_file(clip):
+def test_a_stop_ends_the_pause_of_a_file_in_real_time(clip):
     clock = StepClock()
     frames = source(clip, clock=clock, realtime=True)(StepStop(clock, limit=10))
     with pytest.raises(Cancelled):
@@ -284,12 +290,12 @@ def _of_unknown_codec(folder):
         (lambda path: _written(path / "empty.mp4", b""), SourceFault.DAMAGED),
         (lambda path: _written(path / "text.mp4", b"no video\n" * 99), SourceFault.DAMAGED),
         (lambda path: truncated(video_clip(path / "cut.mp4"), keep=0.5), SourceFault.DAMAGED),
-        (lambda path: audio_clip(path / "sound.m4a"), SourceFault.NO_VIDEO),
+        (lambda path: audio_clip(path / "audio.m4a"), SourceFault.NO_VIDEO),
         (_of_unknown_codec, SourceFault.UNKNOWN_CODEC),
     ],
     ids=["missing", "folder", "empty", "text", "without index", "audio only", "unknown codec"],
 )
-def test_what_is_no_video_is_rejected_with_its_trouble(tmp_path, make, fault):
+def test_what_is_no_video_is_rejected_with_its_fault(tmp_path, make, fault):
     error = fails(source(make(tmp_path)))
     assert error.fault is fault
     assert str(tmp_path) in str(error)
