@@ -1,1 +1,1 @@
-"""Alarms: from masks to regions, from regions over time to events and their evidence."""
+"""Alarms: from detections to tracks, from tracks to events."""
