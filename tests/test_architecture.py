@@ -76,7 +76,9 @@ def test_threads_are_created_in_few_files():
 @pytest.mark.parametrize(
     "path",
     [
-        "alarm/policy.py",
+        *(f"alarm/{n}.py" for n in ("event", "policy", "tracks")),
+        *(f"detect/{n}.py" for n in ("detector", "segmenter", "scene", "regions", "zones")),
+        "detect/false_positive_prior.py",
         "core/link.py",
         *(f"stages/{n}.py" for n in ("detect", "alarm", "low_light", "overlay")),
     ],

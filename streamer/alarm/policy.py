@@ -148,13 +148,13 @@ class Alarm:
         self._active: _ActiveAlarm | None = None
         self._previous: _ActiveAlarm | None = None  # The one that was cleared last.
         self._cleared_ns = 0
-        self.alarm_status = AlarmStatus(AlarmState.IDLE, since_ns=0)
+        self.status = AlarmStatus(AlarmState.IDLE, since_ns=0)
         """Status after the newest observation."""
 
     @property
     def active_or_pending(self) -> bool:
         """Whether the state is not idle, so that the lower threshold applies."""
-        return self.alarm_status.state is not AlarmState.IDLE
+        return self.status.state is not AlarmState.IDLE
 
     def mark_delivered(self, alarm_id: str) -> None:
         """Note that a delivery was confirmed: only then a cool-down follows. Any thread."""
@@ -169,7 +169,7 @@ class Alarm:
             last: Its newest event. `clear_after_s` counts from the next observation.
         """
         self._active = _ActiveAlarm(last.alarm_id, last.sequence, 0, 0, len(last.regions), 0)
-        self.alarm_status = AlarmStatus(AlarmState.ALARM, since_ns=0)
+        self.status = AlarmStatus(AlarmState.ALARM, since_ns=0)
 
     def update(self, seen: Observation) -> Event | None:
         """Process the detections of one inference; return the event that follows, if any."""
@@ -185,8 +185,8 @@ class Alarm:
             state = AlarmState.ALARM
         elif self._tracker.tracks:
             state = AlarmState.PENDING
-        since = self.alarm_status.since_ns if state is self.alarm_status.state else seen.pts_ns
-        self.alarm_status = AlarmStatus(state, since, seen.regions)
+        since = self.status.since_ns if state is self.status.state else seen.pts_ns
+        self.status = AlarmStatus(state, since, seen.regions)
         return event
 
     def _add(self, seen: Observation) -> None:

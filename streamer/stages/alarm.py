@@ -33,7 +33,7 @@ class AlarmStage:
         """Yield every frame with the status of the alarm after it."""
         for frame in frames:
             event = self._update(frame)
-            updated = replace(frame, alarm_status=self._alarm.alarm_status)
+            updated = replace(frame, alarm_status=self._alarm.status)
             if event is not None:
                 self._record(event, updated)
             yield updated

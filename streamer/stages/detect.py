@@ -55,10 +55,10 @@ class DetectStage:
                 else:
                     yield replace(frame, segmentation=newest)
         finally:
-            self._detector.flush(alarm_state=self._alarm.alarm_status.state)
+            self._detector.flush(alarm_state=self._alarm.status.state)
 
     def _detect(self, frame: Frame) -> Frame:
-        result = self._detector.detect(frame, alarm_state=self._alarm.alarm_status.state)
+        result = self._detector.detect(frame, alarm_state=self._alarm.status.state)
         if result.entered_new_scene:
             _log.info("new scene: learns a false-positive prior", camera=self._alarm.camera)
         return replace(frame, segmentation=result.segmentation, detector_result=result)

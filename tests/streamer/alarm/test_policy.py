@@ -38,7 +38,7 @@ class Watch:
             event = self.alarm.update(seen)
             if event is not None:
                 events.append(event)
-            self.states.append(self.alarm.alarm_status.state)
+            self.states.append(self.alarm.status.state)
             self.now_s += 1 / self.fps
         return events
 
@@ -221,4 +221,4 @@ def test_events_of_an_alarm_are_numbered_and_begin_with_raised_and_end_with_clea
         previous = event.sequence
         if event.kind is EventKind.CLEARED:
             open_alarm = None
-    assert (watch.alarm.alarm_status.state is AlarmState.ALARM) == (open_alarm is not None)
+    assert (watch.alarm.status.state is AlarmState.ALARM) == (open_alarm is not None)

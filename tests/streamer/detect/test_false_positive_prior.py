@@ -258,7 +258,7 @@ def first_alarm_s(prior, show, *, seconds, start_s=0):
         event = alarm.update(Observation(second * NS, NOON, regions, used_background=True))
         if event is not None:
             return second - start_s, alarm
-        frozen = alarm.alarm_status.state is AlarmState.ALARM
+        frozen = alarm.status.state is AlarmState.ALARM
         prior.update(probability, NOON, second * NS, frozen=frozen)
     return None, alarm
 
@@ -268,10 +268,10 @@ def test_a_spot_that_never_raises_is_no_longer_pending_after_an_hour(level):
     prior = FalsePositivePrior()
     raised, alarm = first_alarm_s(prior, lambda _: spot(level), seconds=200)
     assert raised is None
-    assert alarm.alarm_status.state is AlarmState.PENDING
+    assert alarm.status.state is AlarmState.PENDING
     raised, alarm = first_alarm_s(prior, lambda _: spot(level), seconds=3600, start_s=200)
     assert raised is None
-    assert alarm.alarm_status.state is AlarmState.IDLE
+    assert alarm.status.state is AlarmState.IDLE
 
 
 def plume(second, *, y=100, x=40):

@@ -86,7 +86,7 @@ class Station:
 
     def __init__(self):
         self.level, self.scene = 0.0, HERE
-        self.events = []
+        self.events, self.frozen = [], []
         self.background = Background()
         self.prior = FalsePositivePrior(learn_s=60)
         clock = MediaClock(START)
@@ -107,6 +107,7 @@ class Station:
         )
 
     def _segment(self, image, pts_ns, background, *, enhanced):
+        self.frozen.append(background.frozen)
         probability = np.full((96, 160), 0.02, np.float32)
         probability[40:50, 60:70] = self.level
         reference = background.update(pts_ns, self.scene)
@@ -127,6 +128,14 @@ def test_a_constant_false_positive_is_learned_and_smoke_there_still_raises():
     assert station.events == []
     assert AlarmState.ALARM in station.watch(0.97, 60, start_s=300)
     assert station.background.frozen
+
+
+def test_the_background_is_frozen_for_each_frame_after_one_that_was_not_idle():
+    station = Station()
+    states = station.watch(0.0, 5) + station.watch(0.95, 20, start_s=5)
+    states += station.watch(0.0, 100, start_s=25)
+    assert set(states) == set(AlarmState)
+    assert station.frozen[1:] == [state is not AlarmState.IDLE for state in states[:-1]]
 
 
 def test_a_fire_is_never_learned():

@@ -92,7 +92,7 @@ def test_the_state_of_the_alarm_after_the_frame_before_is_passed_to_the_detector
     passed = stage(detector, alarm=alarm)(iter(frames(0, 1, 2)))
     for state in (AlarmState.PENDING, AlarmState.ALARM, AlarmState.IDLE):
         next(passed)
-        alarm.alarm_status = AlarmStatus(state, since_ns=0)
+        alarm.status = AlarmStatus(state, since_ns=0)
     assert detector.states == [AlarmState.IDLE, AlarmState.PENDING, AlarmState.ALARM]
     assert list(passed) == []
     assert detector.flushed == [AlarmState.IDLE]
