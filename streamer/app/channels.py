@@ -1,7 +1,7 @@
-"""From settings to channels: who is told of alarms.
+"""Builds the notification channels of the configuration.
 
-A channel's library is imported when a channel of that kind is wanted: Apprise alone takes longer
-than all the rest of the start.
+The library of a channel is imported only if the configuration has a channel of its kind: importing
+Apprise takes longer than the rest of the program's start.
 """
 
 import ssl
@@ -16,11 +16,11 @@ Settings = WebhookSettings | MqttSettings | AppriseSettings
 
 
 def open_channels(config: Config, *, in_alarm: Collection[str] | None = None) -> list[Channel]:
-    """The channels under `notify`, not entered yet.
+    """Return the channels of the `notify` section, not entered yet.
 
     Args:
-        config: Names them, and the cameras.
-        in_alarm: Cameras whose alarm was on when the program ended; `None` where that is not
+        config: The configuration, with the channels and the names of the cameras.
+        in_alarm: Cameras whose alarm was active when the program ended; `None` where that is not
             known, as for a test message.
 
     Raises:

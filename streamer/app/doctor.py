@@ -1,13 +1,13 @@
-"""Is this machine fit for the work, and what is to be done about it?
+"""The checks of `streamer doctor`: whether this machine is fit for a configuration.
 
-Each check gives one finding or several and raises nothing: what fails by surprise is a finding
-too, so that the others are still made. Nothing is changed on the machine.
+Each check yields findings and raises nothing: an unexpected error becomes a finding, so that the
+other checks still run. Nothing is changed on the machine. If the program is running here, its
+status is checked as well.
 """
 
 import ctypes
 import os
 import platform
-import shutil
 import socket
 import tempfile
 from collections.abc import Callable, Iterator
@@ -15,9 +15,10 @@ from dataclasses import dataclass
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 from streamer.core.errors import ConfigError, StreamerError
+from streamer.health.disk import disk_status
 
 if TYPE_CHECKING:
     from streamer.config import CameraSettings, Config
@@ -27,38 +28,36 @@ Status = Literal["ok", "warn", "fail"]
 
 _LIBRARIES: Final = ("av", "numpy", "opencv-python-headless", "openvino", "onnxruntime")
 _DECODERS: Final = ("h264", "hevc", "mjpeg")
-_LITTLE_SPACE: Final = 1_000_000_000
-_ENOUGH_SPACE: Final = 5_000_000_000
-"""Bytes. Arbitrary: the evidence of an alarm takes 10 to 50 MB."""
-
 _TIME_ERROR: Final = 5
-"""What Linux' adjtimex gives while the clock is not synchronised."""
+"""Return value of Linux' adjtimex while the clock is not synchronised."""
 
 _TIMEX_BYTES: Final = 512
-"""More than its `struct timex`; all zero means that nothing is to be changed."""
+"""Larger than `struct timex`; all zero makes adjtimex change nothing."""
+
+_STATUS_TIMEOUT_S: Final = 5.0
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """The answer to one question."""
+    """The result of one check."""
 
     check: str
-    """What was looked at."""
+    """Name of the check."""
 
     status: Status
     message: str
-    """What was found."""
+    """What was found, on one line."""
 
     advice: str = ""
-    """What to do about it; empty when all is well."""
+    """What to do about it; empty if nothing is wrong."""
 
 
 def examine(config: "Config", *, reach: bool) -> Iterator[Finding]:
-    """All findings, each as it is made.
+    """Yield all findings, each as soon as it is known.
 
     Args:
-        config: What the machine is to do.
-        reach: Whether the cameras are asked too.
+        config: The configuration that the machine is to run.
+        reach: Whether the cameras are opened as well.
     """
     yield from _safely("program", _program)
     yield from _safely("decoders", _decoders)
@@ -68,7 +67,7 @@ def examine(config: "Config", *, reach: bool) -> Iterator[Finding]:
     yield from _safely("notify", partial(_notify, config))
     yield from _safely("clock", _clock)
     if config.preview.enabled:
-        yield from _safely("preview", partial(_port, config.preview.host, config.preview.port))
+        yield from _safely("preview", partial(_preview, config))
     if reach:
         for name, camera in config.cameras.items():
             if camera.enabled:
@@ -79,7 +78,7 @@ def _safely(check: str, work: Callable[[], Iterator[Finding]]) -> Iterator[Findi
     try:
         yield from work()
     except Exception as error:  # noqa: BLE001  a check that breaks must not hide the others
-        yield Finding(check, "fail", f"{type(error).__name__}: {error}", "please report this")
+        yield Finding(check, "fail", f"{type(error).__name__}: {error}", "please report this error")
 
 
 def _program() -> Iterator[Finding]:
@@ -123,14 +122,14 @@ def _network(config: "Config") -> Iterator[Finding]:
     advice = {
         DeviceUnavailable: "set engine.device to auto, or install what it needs",
         InaccurateEngine: "set engine.precision to f32",
-        ModelFileError: "mend engine.model, or install the program again",
+        ModelFileError: "correct engine.model, or install the program again",
     }
     try:
         precision = None if engine.precision == "auto" else engine.precision
         model = open_smoke_model(engine.model, device=engine.device, precision=precision)
     except EngineError as error:
-        help_ = advice.get(type(error), "set engine.model to smoke")
-        yield Finding("network", "fail", str(error), help_)
+        fix = advice.get(type(error), "set engine.model to smoke")
+        yield Finding("network", "fail", str(error), fix)
         return
     message, state = f"{model.name} on {model.backend} agrees with the reference", model.state
     model.close()
@@ -139,8 +138,8 @@ def _network(config: "Config") -> Iterator[Finding]:
         wait = "`streamer engines build` builds it now; else the program does while it runs"
         yield Finding("gpu", "warn", f"{engine.device}: there is no proven plan yet", wait)
     elif state.degraded:
-        mend = "mend that, or set engine.device to cpu"
-        yield Finding("gpu", "warn", f"{engine.device}: {state.reason}", mend)
+        fix = "fix the cause, or set engine.device to cpu"
+        yield Finding("gpu", "warn", f"{engine.device}: {state.reason}", fix)
 
 
 def _data(folder: Path) -> Iterator[Finding]:
@@ -159,11 +158,15 @@ def _data(folder: Path) -> Iterator[Finding]:
             "set data_dir to a folder that you may write, or change its owner",
         )
         return
-    free = shutil.disk_usage(there).free
-    status: Status = "ok" if free >= _ENOUGH_SPACE else "warn"
-    status = "fail" if free < _LITTLE_SPACE else status
-    advice = "" if status == "ok" else "make room, or set data_dir to a larger disk"
-    yield Finding("data", status, f"{folder} can be written, {free / 1e9:.1f} GB free", advice)
+    disk = disk_status(folder)
+    if disk.free_bytes is None:
+        yield Finding("data", "warn", disk.reason, "set data_dir to another disk")
+        return
+    status: Status = "ok" if disk.state == "ok" else "warn"
+    status = "fail" if disk.state == "full" else status
+    advice = "" if status == "ok" else "delete files, or set data_dir to a larger disk"
+    message = f"{folder} can be written, {disk.free_bytes / 1e9:.1f} GB free"
+    yield Finding("data", status, message, advice)
 
 
 def _memory(config: "Config") -> Iterator[Finding]:
@@ -172,18 +175,18 @@ def _memory(config: "Config") -> Iterator[Finding]:
     needed = compute(config).bytes
     available = _available_bytes()
     if available is None:
-        yield Finding("memory", "ok", f"at most {needed / 1e6:.0f} MB are needed")
+        yield Finding("memory", "ok", f"needs at most {needed / 1e6:.0f} MB")
         return
-    message = f"at most {needed / 1e6:.0f} MB are needed, {available / 1e6:.0f} MB are available"
+    message = f"needs at most {needed / 1e6:.0f} MB, {available / 1e6:.0f} MB are available"
     if needed <= available:
         yield Finding("memory", "ok", message)
     else:
-        advice = "`streamer check` shows what needs it: fewer cameras, smaller rings, fewer outputs"
+        advice = "use fewer cameras or outputs, or smaller packet rings: see `streamer check`"
         yield Finding("memory", "warn", message, advice)
 
 
 def _available_bytes() -> int | None:
-    """What Linux could give without swapping; `None` where it is not said."""
+    """Memory that Linux can provide without swapping; `None` where it is not known."""
     try:
         lines = Path("/proc/meminfo").read_text().splitlines()
     except OSError:
@@ -198,34 +201,36 @@ def _notify(config: "Config") -> Iterator[Finding]:
     from .channels import open_channels
 
     if not config.notify:
-        yield Finding("notify", "ok", "nobody is told of alarms; they are kept on disk")
+        yield Finding("notify", "ok", "no channel is configured; alarms are only stored on disk")
         return
     try:
         open_channels(config)
     except ConfigError as error:
-        yield Finding("notify", "fail", str(error), "mend the channel's settings")
+        yield Finding("notify", "fail", str(error), "correct the settings of the channel")
         return
     names = ", ".join(config.notify)
-    yield Finding("notify", "ok", f"{names}: can be used; `streamer deliveries test` tells them")
+    yield Finding(
+        "notify", "ok", f"{names}: settings are usable; `streamer deliveries test` sends a message"
+    )
 
 
 def _clock() -> Iterator[Finding]:
     state = _clock_state()
     if state is None:
-        yield Finding("clock", "ok", "whether it is synchronised cannot be told here")
+        yield Finding("clock", "ok", "its synchronisation cannot be checked on this system")
     elif state == _TIME_ERROR:
         yield Finding(
             "clock",
             "warn",
             "not synchronised: the times of alarms may be wrong",
-            "let chrony, systemd-timesyncd or the host of this container set it",
+            "set it by chrony or systemd-timesyncd, or on the host of this container",
         )
     else:
         yield Finding("clock", "ok", "synchronised")
 
 
 def _clock_state() -> int | None:
-    """What the kernel says of the clock: negative when it does not want to; `None` elsewhere."""
+    """State of the kernel's clock; `None` where the kernel does not report it."""
     try:
         adjtimex = ctypes.CDLL(None).adjtimex
     except (OSError, AttributeError):
@@ -234,13 +239,43 @@ def _clock_state() -> int | None:
     return None if state < 0 else state
 
 
+def _preview(config: "Config") -> Iterator[Finding]:
+    running = _running_status(config)
+    if running is None:
+        yield from _port(config.preview.host, config.preview.port)
+        return
+    where = (
+        f"streamer {running['version']} is running at {config.preview.host}:{config.preview.port}"
+    )
+    yield Finding("preview", "ok", where)
+    for problem in running["problems"]:
+        yield Finding("running", "warn", problem, "see /status of the running program")
+
+
+def _running_status(config: "Config") -> dict[str, Any] | None:
+    """The program status that a running program serves at the preview's address; `None` if none."""
+    import httpx
+
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(config.preview.host, config.preview.host)  # noqa: S104  compared, not listened on
+    token = config.preview.token
+    headers = {} if token is None else {"Authorization": f"Bearer {token.get_secret_value()}"}
+    url = httpx.URL(scheme="http", host=host, port=config.preview.port, path="/status")
+    try:
+        with httpx.Client(timeout=_STATUS_TIMEOUT_S, trust_env=False) as client:
+            found = client.get(url, headers=headers).json()
+    except (httpx.HTTPError, ValueError):
+        return None
+    known = isinstance(found, dict) and {"version", "problems"} <= set(found)
+    return found if known else None
+
+
 def _port(host: str, number: int) -> Iterator[Finding]:
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(
             host, number, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
         )[0]
         with socket.socket(family, kind, protocol) as listener:
-            # As the server does: a port that is only cooling down is free.
+            # As the server does: a port in TIME_WAIT is free.
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             listener.bind(address)
     except OSError as error:
@@ -249,7 +284,7 @@ def _port(host: str, number: int) -> Iterator[Finding]:
             "preview",
             "fail",
             f"{host}:{number} cannot be used: {reason}",
-            "end what uses it, or set preview.port to another",
+            "end the program that uses it, or set preview.port to another port",
         )
     else:
         yield Finding("preview", "ok", f"{host}:{number} is free")
@@ -263,19 +298,19 @@ def _camera(name: str, camera: "CameraSettings") -> Iterator[Finding]:
         yield Finding(check, "fail", str(error), f"try `streamer probe {camera.source.address}`")
         return
     if report is None:
-        yield Finding(check, "ok", f"{camera.source.address} is neither a video nor a snapshot")
+        yield Finding(check, "ok", f"{camera.source.address} is a folder or the test pattern")
         return
-    looks = camera.detect.fps
+    fps = camera.detect.fps
     plan = f"; {report.plans[0].plan}" if report.plans else ""
-    message = f"{report.codec} {report.width}x{report.height}, {looks:g} looks a second{plan}"
+    message = f"{report.codec} {report.width}x{report.height}, {fps:g} inferences per second{plan}"
     yield Finding(check, "ok", message)
 
 
 def probe_camera(camera: "CameraSettings") -> "ProbeReport | None":
-    """What the camera delivers; `None` for folders of images and the test pattern.
+    """Probe the camera; return `None` for folders of images and the test pattern.
 
     Raises:
-        SourceError: Nothing is there, or it cannot be decoded.
+        SourceError: It cannot be opened or decoded.
     """
     from streamer.core.clock import CancelToken
     from streamer.sources.address import SourceKind, kind_of

@@ -1,4 +1,4 @@
-"""The file sink: pictures as a video file, each at the time at which it came."""
+"""The file sink: frames as H.264 in an MP4 file, each at its own timestamp."""
 
 from collections.abc import Iterator
 from fractions import Fraction
@@ -15,22 +15,21 @@ from streamer.core.frame import Frame
 from .h264 import H264Encoder
 
 _NOMINAL_RATE: Final = Fraction(25)
-"""Only a hint for players; the time stamps say when."""
+"""A hint for players; the timestamps decide when a frame is shown."""
 
 _GOP: Final = 50
-"""Pictures from key frame to key frame, each of which begins a fragment: what a kill can cost."""
+"""Frames per group. Each group is one fragment, so a kill loses at most one group."""
 
 
 class VideoFileSink:
-    """Writes H.264 in MP4. The file is `NAME.part` until it is whole.
+    """Writes H.264 in MP4. The file is named `NAME.part` until it is complete.
 
-    After a kill the part plays, up to the last two seconds of 25 pictures each.
-
-    A picture of another size is scaled to the first one's: a player takes no change of size.
+    After a kill the part plays up to its last fragment: at most 50 frames are lost. Frames of
+    another size are scaled to the size of the first one, because players accept no change of size.
 
     Args:
-        path: Replaced when whole.
-        preset: x264's name for how hard it works.
+        path: The file; it is replaced when the new one is complete.
+        preset: x264's preset, from `ultrafast` to `veryslow`.
     """
 
     def __init__(self, path: Path, *, preset: str = "veryfast") -> None:
@@ -38,10 +37,10 @@ class VideoFileSink:
         self._preset = preset
 
     def __call__(self, frames: Iterator[Frame]) -> None:
-        """Write all frames. Without any, no file is made.
+        """Write all frames. Without any frame no file is made.
 
         Raises:
-            SinkError: The disk does not take it. What was written stays as `NAME.part`.
+            SinkError: The file cannot be written. What was written stays as `NAME.part`.
         """
         first = next(frames, None)
         if first is None:
@@ -58,7 +57,7 @@ class VideoFileSink:
             raise SinkError(f"{self._path} cannot be written: {reason}") from error
 
     def _write(self, file: AtomicFile, first: Frame, frames: Iterator[Frame]) -> None:
-        # Fragments: what is on disk plays without the end.
+        # Fragments: what is on disk plays although the file has no end yet.
         options = {
             "movflags": "frag_keyframe+empty_moov+default_base_moof", "flush_packets": "1",
         }  # fmt: skip
@@ -68,15 +67,15 @@ class VideoFileSink:
                 first.image,
                 preset=self._preset,
                 rate=_NOMINAL_RATE,
-                # Without B-frames, which fragments would show late by their reordering; and
-                # without looking ahead, which would keep pictures from the disk.
+                # No B frames, because fragments would show reordered frames late; no lookahead,
+                # because it would hold frames back from the disk.
                 options={"g": str(_GOP), "bf": "0", "rc-lookahead": "0"},
             )
             container.mux(encoder.encode(first.image, 0))
             try:
                 for frame in frames:
                     container.mux(encoder.encode(frame.image, frame.pts_ns - first.pts_ns))
-            except Cancelled:  # Any other error is the disk's: it takes nothing more.
+            except Cancelled:  # Any other error is the disk's: nothing more can be written.
                 container.mux(encoder.flush())
                 raise
             container.mux(encoder.flush())

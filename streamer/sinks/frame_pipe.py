@@ -1,4 +1,7 @@
-"""Pictures through a pipe, from the program to its publisher: a head of fixed size, then planes."""
+"""The format in which frames cross the pipe to the publisher: a fixed header, then the planes.
+
+The planes are 8-bit 4:2:0: Y, U, V, each row by row without padding.
+"""
 
 import struct
 from dataclasses import astuple, dataclass
@@ -9,43 +12,43 @@ import numpy as np
 from streamer.core.frame import Frame
 from streamer.core.image import Canvas, ColorTags, Image
 
-_HEAD: Final = struct.Struct("<qIIBBB?")
+_HEADER: Final = struct.Struct("<qIIBBB?")
 """arrived_ns, height, width, matrix, primaries, transfer, full range."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class SentImage:
-    """A picture that came through the pipe."""
+    """A frame that came through the pipe."""
 
     image: Image
     arrived_ns: int
-    """By the machine's monotonic clock, which all of its processes share."""
+    """By the monotonic clock of this machine, which all processes share."""
 
 
 class Writer(Protocol):
-    """What pictures are written to: all of it, before `write` returns."""
+    """A byte sink that has written everything when `write` returns."""
 
     def write(self, data: bytes | memoryview, /) -> int: ...  # noqa: D102  described by the class
     def flush(self) -> None: ...  # noqa: D102  as above
 
 
 def write_frame(pipe: Writer, frame: Frame) -> None:
-    """Send a picture; blocks while the pipe is full."""
+    """Send a frame; blocks while the pipe is full."""
     image = frame.image.as_format("yuv420p")
     height, width = image.size
     color = astuple(image.color)
-    pipe.write(_HEAD.pack(frame.arrived_ns, height, width, *color))
+    pipe.write(_HEADER.pack(frame.arrived_ns, height, width, *color))
     for plane in image.planes():
         pipe.write(np.ascontiguousarray(plane).data)
     pipe.flush()
 
 
-def read_picture(pipe: IO[bytes]) -> SentImage | None:
-    """The next picture; `None` when the sender has gone."""
-    head = _read(pipe, _HEAD.size)
-    if head is None:
+def read_frame(pipe: IO[bytes]) -> SentImage | None:
+    """Return the next frame; `None` when the sender has closed the pipe."""
+    header = _read(pipe, _HEADER.size)
+    if header is None:
         return None
-    arrived_ns, height, width, *color = _HEAD.unpack(head)
+    arrived_ns, height, width, *color = _HEADER.unpack(header)
     canvas = Canvas.blank((height, width), color=ColorTags(*color))
     for plane in canvas.planes:
         data = _read(pipe, plane.size)
@@ -56,7 +59,7 @@ def read_picture(pipe: IO[bytes]) -> SentImage | None:
 
 
 def _read(pipe: IO[bytes], size: int) -> bytearray | None:
-    """Exactly *size* bytes, or `None` at the end."""
+    """Exactly *size* bytes, or `None` at the end of the pipe."""
     data = bytearray(size)
     view = memoryview(data)
     filled = 0

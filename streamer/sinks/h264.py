@@ -1,4 +1,4 @@
-"""Frames into an H.264 stream with the times and colours that they came with."""
+"""Encoding of frames as one H.264 stream with their own timestamps and color tags."""
 
 from fractions import Fraction
 from typing import TYPE_CHECKING, Final
@@ -13,24 +13,24 @@ if TYPE_CHECKING:
     from av.video.stream import VideoStream
 
 TIME_BASE: Final = Fraction(1, 90_000)
-"""The clock of MPEG: fine enough for every camera, and every container and protocol takes it."""
+"""The 90 kHz clock of MPEG: fine enough for every camera, accepted by all containers."""
 
 
 class H264Encoder:
-    """One H.264 stream in a container. Pictures of another size are scaled to the first one's.
+    """One H.264 stream in a container. Images of another size are scaled to the first one's size.
 
     Args:
         container: Open for writing.
-        picture: The first picture: its size and colours are the stream's.
-        preset: x264's name for how hard it works.
-        rate: Nominal frames a second, for players that want one.
+        image: The first image; its size and color tags are those of the stream.
+        preset: x264's preset.
+        rate: Nominal frames per second, a hint for players.
         options: Further options of x264.
     """
 
     def __init__(
         self,
         container: OutputContainer,
-        picture: Image,
+        image: Image,
         *,
         preset: str,
         rate: Fraction,
@@ -38,32 +38,32 @@ class H264Encoder:
     ) -> None:
         self._stream = container.add_stream("libx264", rate=rate)
         context = self._stream.codec_context
-        # 4:2:0 has no half chroma samples: an odd last row or column is cut off.
-        context.width, context.height = picture.width & ~1, picture.height & ~1
+        # 4:2:0 has no half chroma samples: an odd last row or column is cropped.
+        context.width, context.height = image.width & ~1, image.height & ~1
         context.pix_fmt = "yuv420p"
         context.time_base = self._stream.time_base = TIME_BASE
         context.options = {"preset": preset, **(options or {})}
-        color = picture.color
+        color = image.color
         context.colorspace, context.color_primaries = color.matrix, color.primaries
         context.color_trc = color.transfer
         context.color_range = int(ColorRange.JPEG if color.full_range else ColorRange.MPEG)
         self._reformatter = VideoReformatter()
         self._last_ticks = -1
 
-    def encode(self, picture: Image, pts_ns: int) -> "list[Packet[VideoStream]]":
-        """Packets to be muxed; a picture whose time is not after the last one's is left out."""
+    def encode(self, image: Image, pts_ns: int) -> "list[Packet[VideoStream]]":
+        """Return the packets to mux; an image that is not later than the last one is skipped."""
         ticks = round(Fraction(pts_ns, 1_000_000_000) / TIME_BASE)
         if ticks <= self._last_ticks:
             return []
         self._last_ticks = ticks
         context = self._stream.codec_context
-        # A shared picture may be at another encoder at this moment, and a time is set on it here.
+        # Another encoder may use the same image at this moment, and its timestamp is set here.
         frame = self._reformatter.reformat(
-            picture.canvas().image().video_frame(), context.width, context.height, "yuv420p"
+            image.canvas().image().video_frame(), context.width, context.height, "yuv420p"
         )
         frame.pts, frame.time_base = ticks, TIME_BASE
         return self._stream.encode(frame)
 
     def flush(self) -> "list[Packet[VideoStream]]":
-        """What the encoder still holds."""
+        """Return the packets that the encoder still holds."""
         return self._stream.encode(None)

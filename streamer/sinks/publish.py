@@ -1,7 +1,7 @@
-"""The publish sink: hands pictures to a process of its own, which sends them to a media server.
+"""The publish sink: hands frames to a process of its own, which sends them to a media server.
 
-Opening a network output holds the interpreter's lock for seconds when the server is away: in this
-process, every camera would stand still. See `publisher` for the other side.
+Opening a network output holds the interpreter's lock for seconds while the server is away; in this
+process every camera would stand still meanwhile. `publisher.py` is the other side of the pipe.
 """
 
 import contextlib
@@ -24,60 +24,61 @@ from .frame_pipe import write_frame
 
 _log = structlog.get_logger(__name__)
 
-_LAST_WORD_S: Final = 15.0
-"""What the publisher gets to end by itself: an opening attempt and its last packets."""
+_EXIT_TIMEOUT_S: Final = 15.0
+"""How long the publisher may take to exit: one connection attempt and its last packets."""
 
-_STANDSTILL_S: Final = 12.0
-"""Opening an address holds the publisher up for 5 s at most; longer, and it is broken."""
+_STALL_TIMEOUT_S: Final = 12.0
+"""A publisher that reads nothing for so long is stalled: opening an address blocks it for 5 s at
+most."""
 
 
 @dataclass(frozen=True, slots=True)
 class PublishSettings:
-    """What the publisher must know.
+    """Settings of the publisher.
 
-    It goes through a pipe, never as an argument: the address may hold a password, and arguments
-    are in everybody's process list.
+    They are sent through the pipe, never as arguments: the address may hold a password, and all
+    users of the machine can read the arguments of a process.
     """
 
     camera: str
     url: str
     shown_as: str
-    """The address as it may be printed."""
+    """The address without secrets."""
 
     rate: float
-    """Frames a second, held constant: between two pictures the last one is repeated."""
+    """Frames per second of the stream; the last frame is repeated while no new one comes."""
 
     preset: str
-    """x264's name for how hard it works."""
+    """x264's preset."""
 
     stale_after_s: float
-    """A picture older than this is not sent any more: a card says NO SIGNAL."""
+    """Age above which a NO SIGNAL card is sent instead of the newest frame."""
 
 
 class PublishSink:
-    """Publishes to RTSP, RTMP or SRT. A server that is away is tried again by the publisher.
+    """Publishes to RTSP, RTMP or SRT. The publisher reconnects to a server that is away.
 
     Args:
-        settings: Where to, and how.
+        settings: Address and encoding.
     """
 
     def __init__(self, settings: PublishSettings) -> None:
         self._settings = settings
 
     def __call__(self, frames: Iterator[Frame]) -> None:
-        """Hand over every frame; the publisher takes the newest.
+        """Hand every frame over; the publisher sends the newest.
 
         Raises:
-            SinkError: The publisher ended, which it does only when it cannot go on.
+            SinkError: The publisher exited, which it does only after a failure it cannot fix.
         """
         while not self._hand_over(frames):
             _log.warning(
-                "publisher stood still and is started anew",
-                camera=self._settings.camera, to=self._settings.shown_as, after_s=_STANDSTILL_S,
+                "the publisher stalled and is restarted",
+                camera=self._settings.camera, to=self._settings.shown_as, after_s=_STALL_TIMEOUT_S,
             )  # fmt: skip
 
     def _hand_over(self, frames: Iterator[Frame]) -> bool:
-        """Feed one publisher; returns whether *frames* ended rather than its patience."""
+        """Feed one publisher; returns whether *frames* ended, false if the publisher stalled."""
         publisher = subprocess.Popen(
             [sys.executable, "-m", "streamer.sinks.publisher"], stdin=subprocess.PIPE
         )
@@ -89,10 +90,10 @@ class PublishSink:
                 write_frame(pipe, frame)
             pipe.close()  # The publisher ends when its input does.
         except TimeoutError:
-            publisher.kill()  # E.g. a server that takes the connection and never answers.
+            publisher.kill()  # For example, a server that accepts the connection and never answers.
             return False
         except BrokenPipeError:
-            status = publisher.wait(_LAST_WORD_S)
+            status = publisher.wait(_EXIT_TIMEOUT_S)
             raise SinkError(
                 f"{self._settings.camera}: the publisher ended with status {status}"
             ) from None
@@ -102,10 +103,10 @@ class PublishSink:
 
 
 class _BoundedPipe(io.RawIOBase):
-    """A pipe whose reader may pause, but not for ever.
+    """A pipe whose reader may pause for a limited time.
 
     Raises:
-        TimeoutError: From `write`, when the reader took nothing for `_STANDSTILL_S`.
+        TimeoutError: From `write`, when the reader has read nothing for `_STALL_TIMEOUT_S`.
     """
 
     def __init__(self, pipe: IO[bytes]) -> None:
@@ -116,23 +117,23 @@ class _BoundedPipe(io.RawIOBase):
         """Write all of *data*, a contiguous buffer."""
         left = memoryview(data).cast("B")
         while left:
-            if not select.select([], [self._pipe], [], _STANDSTILL_S)[1]:
+            if not select.select([], [self._pipe], [], _STALL_TIMEOUT_S)[1]:
                 raise TimeoutError
             with contextlib.suppress(BlockingIOError):
                 left = left[os.write(self._pipe.fileno(), left) :]
         return memoryview(data).nbytes
 
     def close(self) -> None:
-        """Say that nothing more comes."""
+        """Close the pipe, which ends the publisher."""
         self._pipe.close()
 
 
 def _end(publisher: "subprocess.Popen[bytes]") -> None:
     assert publisher.stdin is not None
-    with contextlib.suppress(BrokenPipeError):  # It was faster.
+    with contextlib.suppress(BrokenPipeError):  # It has exited already.
         publisher.stdin.close()
     try:
-        publisher.wait(_LAST_WORD_S)
+        publisher.wait(_EXIT_TIMEOUT_S)
     except subprocess.TimeoutExpired:
         publisher.kill()
         publisher.wait()

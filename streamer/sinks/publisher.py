@@ -1,8 +1,8 @@
-"""The publisher: a process that sends one camera's newest picture to a media server.
+"""The publisher: a process that sends the newest frame of one camera to a media server.
 
-Started by `publish`. It sends at a constant rate, so that viewers' players never wait, shows a
-NO SIGNAL card when no fresh picture came, tries an absent server again, and ends when its input
-does, which also happens when the program is killed.
+`publish.py` starts it. It sends at a constant frame rate, so that players never wait, sends a NO
+SIGNAL card while the newest frame is stale, and reconnects to a server that is away. It exits when
+its input ends, which also happens when the program is killed.
 """
 
 import json
@@ -24,7 +24,7 @@ from streamer.core.drawing import no_signal
 from streamer.core.image import Image
 from streamer.core.link import LatestValue
 
-from .frame_pipe import SentImage, read_picture
+from .frame_pipe import SentImage, read_frame
 from .h264 import H264Encoder
 from .publish import PublishSettings
 
@@ -33,11 +33,11 @@ _log = structlog.get_logger(__name__)
 _RECONNECT: Final = Backoff(initial_s=0.5, max_delay_s=8.0, reset_after_s=8.0)
 _TIMEOUT_US: Final = "5000000"
 _FORMATS: Final = {"rtsp": "rtsp", "rtsps": "rtsp", "rtmp": "flv", "rtmps": "flv"}
-"""Container for each scheme; everything else takes MPEG-TS."""
+"""Container format by scheme; MPEG-TS for all others."""
 
 
 def main(pipe: IO[bytes]) -> None:
-    """Publish what comes through *pipe* until it ends."""
+    """Publish the frames that come through *pipe* until it ends."""
     disable_malloc_trim()
     settings = PublishSettings(**json.loads(pipe.readline()))
     log.set_up(
@@ -55,22 +55,22 @@ def main(pipe: IO[bytes]) -> None:
             _publish(settings, newest)
         except (av.error.FFmpegError, OSError) as error:
             failures.note_success(time.monotonic() - began)
-            pause_s = failures.delay_s()
+            delay_s = failures.delay_s()
             _log.warning(
                 "not published", camera=settings.camera, to=settings.shown_as,
-                error=error.strerror or str(error), again_in_s=pause_s,
+                error=error.strerror or str(error), retry_in_s=delay_s,
             )  # fmt: skip
-            time.sleep(pause_s)
+            time.sleep(delay_s)
 
 
 def _read(pipe: IO[bytes], newest: LatestValue[SentImage]) -> None:
-    while (sent := read_picture(pipe)) is not None:
+    while (sent := read_frame(pipe)) is not None:
         newest.set(sent)
     newest.close()
 
 
 def _publish(settings: PublishSettings, newest: LatestValue[SentImage]) -> None:
-    """One connection, from opening to its failure or the end of the input."""
+    """Publish over one connection until it fails or the input ends."""
     while (first := newest.wait(0, timeout_s=1.0)) is None:
         if newest.closed:
             return
@@ -86,7 +86,7 @@ def _publish(settings: PublishSettings, newest: LatestValue[SentImage]) -> None:
             first[1].image,
             preset=settings.preset,
             rate=rate,
-            # A key frame every two seconds: a new viewer waits no longer than that.
+            # A key frame every two seconds: a new viewer waits at most that long.
             options={"tune": "zerolatency", "g": str(max(1, round(2 * settings.rate)))},
         )
         began_ns, number = time.monotonic_ns(), 0
@@ -95,16 +95,16 @@ def _publish(settings: PublishSettings, newest: LatestValue[SentImage]) -> None:
             wait_s = (began_ns + pts_ns - time.monotonic_ns()) / 1e9
             if wait_s > 0:
                 time.sleep(wait_s)
-            container.mux(encoder.encode(_picture(settings, newest), pts_ns))
-            # A tick that was missed is not caught up: it would only be late.
+            container.mux(encoder.encode(_current_image(settings, newest), pts_ns))
+            # A frame whose time has passed is skipped: it would be late.
             behind = int((time.monotonic_ns() - began_ns) * rate / 1_000_000_000)
             number = max(number + 1, behind)
         container.mux(encoder.flush())
 
 
-def _picture(settings: PublishSettings, newest: LatestValue[SentImage]) -> Image:
+def _current_image(settings: PublishSettings, newest: LatestValue[SentImage]) -> Image:
     found = newest.wait(0, timeout_s=0)
-    assert found is not None, "the first picture stays in the slot"
+    assert found is not None, "the first frame stays in the slot"
     sent = found[1]
     age_s = (time.monotonic_ns() - sent.arrived_ns) / 1e9
     if age_s <= settings.stale_after_s:
@@ -116,4 +116,4 @@ def _picture(settings: PublishSettings, newest: LatestValue[SentImage]) -> Image
 if __name__ == "__main__":
     main(sys.stdin.buffer)
     sys.stderr.flush()
-    os._exit(0)  # The muxer of a dead connection must not hold up the end.
+    os._exit(0)  # The muxer of a dead connection must not delay the exit.

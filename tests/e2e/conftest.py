@@ -14,7 +14,7 @@ STREAMER = [sys.executable, "-m", "streamer.cli"]
 
 @dataclass(frozen=True)
 class Demo:
-    """What `streamer demo --json` made and said."""
+    """What `streamer demo --json` wrote."""
 
     folder: Path
     events: list[dict[str, Any]]

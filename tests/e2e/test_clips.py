@@ -14,7 +14,7 @@ SMOKE = {
     "jingchengdeng_campfire_720p_every5th": 12,
     "teerapongp_smoke_distant_plume": 10,
 }
-"""Name and the latest second of its alarm; where smoke is there from the first picture on."""
+"""Name and the latest second of its alarm; where smoke is there from the first frame on."""
 
 CLEAR = (
     "javisdada_nosmoke2_overcast",
@@ -26,7 +26,7 @@ CLEAR = (
 
 def replayed(data, kind, name):
     (path,) = (data / "smoke" / kind).glob(f"{name}*")
-    # A clip of which every fifth picture was kept claims a rate that it was not taken at.
+    # A clip of which only every fifth frame remains claims a rate that it was not taken at.
     rate = ["--frame-rate", "6"] if "every5th" in name else []
     done = run("replay", path, "--json", *rate)
     assert done.returncode == 0, done.stderr

@@ -1,8 +1,9 @@
 """What `streamer doctor` finds."""
 
-import os
 import socket
+import threading
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -46,7 +47,7 @@ def test_this_machine_has_what_is_needed() -> None:
         (ModelFileError("no file"), "engine.model"),
     ],
 )
-def test_a_network_that_does_not_work_is_told_with_what_to_do(
+def test_a_network_that_does_not_work_is_a_failure_with_advice(
     error: Exception, advice: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refuse(*arguments: object, **settings: object) -> None:
@@ -86,19 +87,19 @@ def test_a_gpu_that_is_not_used_is_a_warning_beside_the_network(
     state: EngineState, message: str | None, advice: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     network = Network(state)
-    asked: list[object] = []
+    requested: list[object] = []
 
     def opened(*arguments: object, **settings: object) -> Network:
-        asked.append(settings["precision"])
+        requested.append(settings["precision"])
         return network
 
     monkeypatch.setattr("engines.smoke.model.open_smoke_model", opened)
-    told = [each for each in examine(config(), reach=False) if each.check in ("network", "gpu")]
-    assert (told[0].check, told[0].status) == ("network", "ok")
-    assert [each.message for each in told[1:]] == ([] if message is None else [message])
-    assert all(each.status == "warn" and advice in each.advice for each in told[1:])
+    findings = [each for each in examine(config(), reach=False) if each.check in ("network", "gpu")]
+    assert (findings[0].check, findings[0].status) == ("network", "ok")
+    assert [each.message for each in findings[1:]] == ([] if message is None else [message])
+    assert all(each.status == "warn" and advice in each.advice for each in findings[1:])
     assert network.closed
-    assert asked == [None]  # what suits the device
+    assert requested == [None]  # what suits the device
 
 
 def test_a_data_folder_that_is_not_there_yet_is_no_fault_and_is_not_made(tmp_path: Path) -> None:
@@ -115,17 +116,11 @@ def test_a_data_folder_that_cannot_be_written_is_a_failure(tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize(("free", "status"), [(10**8, "fail"), (2 * 10**9, "warn"), (10**11, "ok")])
-def test_a_disk_that_is_nearly_full_is_told(
+def test_a_disk_that_is_nearly_full_is_reported(
     free: int, status: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    usage = os.statvfs_result  # Any type will do: only `free` is read.
-
-    class Usage:
-        pass
-
-    Usage.free = free  # type: ignore[attr-defined]
-    del usage
-    monkeypatch.setattr(doctor.shutil, "disk_usage", lambda path: Usage)
+    usage = SimpleNamespace(free=free, total=10**12)
+    monkeypatch.setattr("streamer.health.disk.shutil.disk_usage", lambda path: usage)
     assert found("data", data_dir=tmp_path).status == status
 
 
@@ -146,7 +141,7 @@ def test_a_clock_that_nobody_sets_is_a_warning(
     assert found("clock").status == status
 
 
-def test_the_kernel_can_be_asked_about_the_clock() -> None:
+def test_the_kernel_reports_the_state_of_its_clock() -> None:
     assert doctor._clock_state() in (None, 0, 1, 2, 3, 4, 5)
 
 
@@ -160,6 +155,37 @@ def test_a_port_in_use_is_a_failure() -> None:
     assert found("preview", preview={"host": "no.such.host.invalid"}).status == "fail"
 
 
+def test_the_problems_of_a_running_program_are_findings() -> None:
+    from streamer.core.clock import CancelToken
+    from streamer.health.disk import DiskStatus
+    from streamer.health.program_status import StatusSources, program_status
+    from streamer.web.server import WebServer
+    from tests.support.stepping import StepClock
+
+    full = DiskStatus(path="/d", state="full", reason="only 0 GB", free_bytes=0, total_bytes=1)
+    status = program_status(
+        StatusSources(version="1.2", started_ns=0, cameras=[], tasks={}, disk=full),
+        clock=StepClock(),
+    )
+    web = WebServer("127.0.0.1", 0, token="t", status=lambda: status, cameras=dict)
+    port = int(web.url.rstrip("/").rpartition(":")[2])
+    cancel = CancelToken()
+    thread = threading.Thread(target=web.serve, args=(cancel,))
+    thread.start()
+    try:
+        preview = {"port": port, "token": "t"}
+        findings = {each.check: each for each in examine(config(preview=preview), reach=False)}
+        assert findings["preview"].status == "ok"
+        assert findings["preview"].message == f"streamer 1.2 is running at 127.0.0.1:{port}"
+        running = findings["running"]
+        assert (running.status, running.message) == ("warn", "disk: only 0 GB")
+        assert found("preview", preview={"port": port}).status == "fail"  # without the token
+    finally:
+        cancel.set()
+        thread.join(20)
+    assert not thread.is_alive()
+
+
 def test_a_check_that_breaks_is_a_finding_and_the_others_are_made(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -168,6 +194,6 @@ def test_a_check_that_breaks_is_a_finding_and_the_others_are_made(
 
     monkeypatch.setattr(doctor, "_decoders", broken)
     findings = list(examine(config(), reach=False))
-    (told,) = [each for each in findings if each.check == "decoders"]
-    assert (told.status, told.message) == ("fail", "RuntimeError: oops")
+    (broken_check,) = [each for each in findings if each.check == "decoders"]
+    assert (broken_check.status, broken_check.message) == ("fail", "RuntimeError: oops")
     assert findings[-1].check == "preview"

@@ -12,8 +12,8 @@ from streamer.app.resource_budget import (
     LINK_CAPACITY,
     NETWORK_SIZE,
     compute,
-    decoder_pictures,
-    picture_bytes,
+    decoder_frames,
+    frame_bytes,
 )
 from streamer.config import Config, from_source
 from streamer.core.image import Image
@@ -24,7 +24,7 @@ def config(**camera: Any) -> Config:
     return Config.model_validate({"cameras": {"a": {"source": {"address": "x"}, **camera}}})
 
 
-def test_no_picture_is_handed_over_older_than_the_budget_and_shown_one_look_longer() -> None:
+def test_no_frame_is_delivered_older_than_the_budget_and_shown_one_interval_longer() -> None:
     (camera,) = compute(
         config(
             latency_budget_ms=700,
@@ -33,7 +33,7 @@ def test_no_picture_is_handed_over_older_than_the_budget_and_shown_one_look_long
         )
     ).cameras
     assert {age.sink: (age.delivered_ms, age.shown_ms) for age in camera.ages} == {
-        "monitor": (700, 950),
+        "status": (700, 950),
         "preview": (700, 950),
         "file": (700, 950),
         "publish": (700, 1050),
@@ -61,10 +61,10 @@ def test_what_is_turned_off_costs_nothing() -> None:
     assert "background" not in camera.memory
     assert compute(config(enabled=False)).cameras == ()
     (unseen,) = compute(config(outputs={"preview": False})).cameras
-    assert [age.sink for age in unseen.ages] == ["monitor"]
+    assert [age.sink for age in unseen.ages] == ["status"]
 
 
-def test_larger_pictures_cost_more_and_a_known_size_is_no_assumption() -> None:
+def test_larger_frames_cost_more_and_a_known_size_is_no_assumption() -> None:
     small, large = (
         compute(config(), sizes={"a": size}).cameras[0] for size in ((480, 640), (2160, 3840))
     )
@@ -82,18 +82,18 @@ def test_the_sum_is_the_sum_of_its_parts() -> None:
 
 
 @pytest.mark.parametrize(
-    ("size", "pictures"),
-    # Table A-1 of the standard: 9 pictures at 720p and 4 at 1080p for level 4.1; one is worked on.
+    ("size", "frames"),
+    # Table A-1 of the standard: 9 frames at 720p and 4 at 1080p for level 4.1; one is worked on.
     [((720, 1280), 10), ((1080, 1920), 5), ((2160, 3840), 6), ((240, 320), 17)],
 )
-def test_a_decoder_keeps_what_its_level_allows(size: tuple[int, int], pictures: int) -> None:
-    assert decoder_pictures(size) == pictures
+def test_a_decoder_keeps_what_its_level_allows(size: tuple[int, int], frames: int) -> None:
+    assert decoder_frames(size) == frames
 
 
 @pytest.mark.parametrize("size", [(1080, 1920), (480, 640), (721, 1281)])
-def test_a_real_picture_is_not_larger_than_computed(size: tuple[int, int]) -> None:
-    picture = Image.from_rgb(np.zeros((*size, 3), np.uint8))
-    assert picture.nbytes <= picture_bytes(size) * 1.05  # A tiny one is padded more.
+def test_a_real_frame_is_not_larger_than_computed(size: tuple[int, int]) -> None:
+    image = Image.from_rgb(np.zeros((*size, 3), np.uint8))
+    assert image.nbytes <= frame_bytes(size) * 1.05  # A tiny one is padded more.
 
 
 def test_the_figures_are_those_of_the_parts() -> None:

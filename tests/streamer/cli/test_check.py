@@ -26,7 +26,7 @@ def right(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.mark.parametrize("more", [[], ["--effective"], ["--json"], ["-v"], ["--debug"]])
-def test_a_right_file_is_told_what_it_costs_and_no_secret_is_shown(
+def test_a_valid_file_is_reported_with_its_cost_and_without_secrets(
     right: Path, more: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["check", str(right), *more]) == Exit.OK
@@ -67,7 +67,7 @@ def test_every_problem_is_a_line_for_people_and_an_object_for_scripts(
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "advice"),
     [
         ("", "nobody is told of alarms"),
         ("preview: {host: 0.0.0.0}\n", "set preview.token"),
@@ -77,13 +77,13 @@ def test_every_problem_is_a_line_for_people_and_an_object_for_scripts(
         ),
     ],
 )
-def test_what_is_probably_not_meant_is_said(
-    tmp_path: Path, text: str, told: str, capsys: pytest.CaptureFixture[str]
+def test_what_is_probably_not_intended_is_reported(
+    tmp_path: Path, text: str, advice: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     file = tmp_path / "fire.yaml"
     file.write_text(text + "cameras: {a: {source: {address: x}}}\n")
     assert main(["check", str(file)]) == Exit.OK
-    assert told in capsys.readouterr().out
+    assert advice in capsys.readouterr().out
 
 
 def test_the_schema_and_the_reference_are_printed_whole(

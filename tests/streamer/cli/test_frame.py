@@ -93,7 +93,7 @@ def test_each_error_has_its_exit_code(error: BaseException, code: int) -> None:
 
 
 @pytest.mark.parametrize(
-    ("error", "told"),
+    ("error", "text"),
     [
         (ConfigError("a\nb"), "a\nb"),
         (OSError(28, "No space left on device", "/x"), "no space left on device: /x"),
@@ -103,15 +103,15 @@ def test_each_error_has_its_exit_code(error: BaseException, code: int) -> None:
         (StorageError(), "StorageError"),
     ],
 )
-def test_errors_are_told_in_lines_without_their_machinery(error: Exception, told: str) -> None:
-    assert one_line(error) == told
+def test_errors_are_shown_in_lines_without_their_class(error: Exception, text: str) -> None:
+    assert one_line(error) == text
 
 
 @pytest.mark.parametrize(
     "arguments",
     [["chek"], ["check"], ["check", "--nonsense"], ["-v"], ["engines"], ["engines", "x"]],
 )
-def test_a_wrong_command_line_is_told_on_standard_error(
+def test_a_wrong_command_line_is_reported_on_standard_error(
     arguments: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(arguments) == Exit.USAGE
@@ -133,7 +133,7 @@ def _failing(monkeypatch: pytest.MonkeyPatch, error: BaseException) -> None:
     monkeypatch.setattr("streamer.cli.schema.schema", schema)
 
 
-def test_a_traceback_is_shown_only_when_asked_for(
+def test_a_traceback_is_shown_only_on_request(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     _failing(monkeypatch, RuntimeError("boom"))
@@ -180,9 +180,9 @@ def test_a_reader_that_leaves_is_no_reason_to_complain() -> None:
     assert process.stderr is not None
     process.stdout.close()
     with process.stderr:
-        told = process.stderr.read()
+        errors = process.stderr.read()
     assert process.wait(timeout=60) == Exit.BROKEN_PIPE
-    assert told == ""
+    assert errors == ""
 
 
 def test_the_module_runs_as_the_program() -> None:

@@ -30,7 +30,7 @@ def test_a_folder_that_is_not_there_yet_is_measured_and_not_made(tmp_path):
     assert not folder.parent.exists()
 
 
-def test_a_disk_that_cannot_be_measured_is_said(tmp_path, monkeypatch):
+def test_a_disk_that_cannot_be_measured_is_reported(tmp_path, monkeypatch):
     def refuse(path):
         raise OSError(5, "Input/output error")
 

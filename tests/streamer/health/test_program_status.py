@@ -1,4 +1,4 @@
-"""The program status: which state a camera has, and what a person is told about."""
+"""The program status: the state of a camera, and the problems that people should see."""
 
 import json
 from dataclasses import fields

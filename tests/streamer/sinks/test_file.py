@@ -26,9 +26,9 @@ def flat(level, *, width=128, height=96):
     return Image.from_rgb(np.full((height, width, 3), level, np.uint8))
 
 
-def shown(picture, number=0, *, pts_ns=None):
+def shown(image, number=0, *, pts_ns=None):
     pts_ns = number * STEP_NS if pts_ns is None else pts_ns
-    return replace(frame(number), image=picture, pts_ns=pts_ns)
+    return replace(frame(number), image=image, pts_ns=pts_ns)
 
 
 def clip(count, *, width=128, height=96):
@@ -41,22 +41,22 @@ def decoded(path):
         return list(file.decode(video=0))
 
 
-def luma(picture):
-    return picture.to_ndarray()[: picture.height, : picture.width]
+def luma(image):
+    return image.to_ndarray()[: image.height, : image.width]
 
 
 def gaps(times):
     return [round(later - earlier, 3) for earlier, later in itertools.pairwise(times)]
 
 
-def test_every_picture_is_in_the_file_in_order_and_looks_as_it_came(tmp_path):
+def test_every_frame_is_in_the_file_in_order_and_unchanged(tmp_path):
     sent = list(clip(60))
     VideoFileSink(tmp_path / "north.mp4")(iter(sent))
     came = decoded(tmp_path / "north.mp4")
     assert len(came) == 60
     for before, after in zip(sent, came, strict=True):
         wrong = np.abs(before.image.luma().astype(int) - luma(after))
-        assert wrong.mean() < 4, f"picture {before.number}"
+        assert wrong.mean() < 4, f"frame {before.number}"
 
 
 def test_the_file_is_h264_in_mp4_that_every_player_takes(tmp_path):
@@ -68,35 +68,33 @@ def test_the_file_is_h264_in_mp4_that_every_player_takes(tmp_path):
         assert (context.width, context.height) == (128, 96)
 
 
-def test_pictures_lie_as_far_apart_in_time_as_they_came(tmp_path):
+def test_frames_keep_their_distances_in_time(tmp_path):
     times = [7.0, 7.04, 7.1, 7.5, 7.533, 9.0, 9.001, 12.25]
     VideoFileSink(tmp_path / "north.mp4")(
         shown(flat(20 * number + 30), number, pts_ns=round(time * SECOND))
         for number, time in enumerate(times)
     )
-    came = [picture.time for picture in decoded(tmp_path / "north.mp4")]
+    came = [image.time for image in decoded(tmp_path / "north.mp4")]
     assert gaps(came) == gaps(times)
 
 
-def test_a_picture_that_is_not_later_than_the_last_one_is_left_out(tmp_path):
+def test_a_frame_that_is_not_later_than_the_last_one_is_skipped(tmp_path):
     levels_and_times = [(40, 0), (90, 0), (140, STEP_NS), (190, STEP_NS), (240, 2 * STEP_NS)]
     VideoFileSink(tmp_path / "north.mp4")(
         shown(flat(level), pts_ns=pts_ns) for level, pts_ns in levels_and_times
     )
-    came = [round(float(luma(picture).mean())) for picture in decoded(tmp_path / "north.mp4")]
+    came = [round(float(luma(image).mean())) for image in decoded(tmp_path / "north.mp4")]
     wanted = [round(float(flat(level).luma().mean())) for level in (40, 140, 240)]
     assert came == pytest.approx(wanted, abs=3)
 
 
-def test_a_picture_of_another_size_is_scaled_to_the_first_ones(tmp_path):
-    pictures = [flat(40), flat(120, width=320, height=180), flat(200, width=64, height=48)]
-    VideoFileSink(tmp_path / "north.mp4")(
-        shown(picture, number) for number, picture in enumerate(pictures)
-    )
+def test_a_frame_of_another_size_is_scaled_to_the_first_ones(tmp_path):
+    sent = [flat(40), flat(120, width=320, height=180), flat(200, width=64, height=48)]
+    VideoFileSink(tmp_path / "north.mp4")(shown(image, number) for number, image in enumerate(sent))
     came = decoded(tmp_path / "north.mp4")
-    assert [(picture.width, picture.height) for picture in came] == [(128, 96)] * 3
-    wanted = [float(picture.luma().mean()) for picture in pictures]
-    assert [float(luma(picture).mean()) for picture in came] == pytest.approx(wanted, abs=3)
+    assert [(image.width, image.height) for image in came] == [(128, 96)] * 3
+    wanted = [float(image.luma().mean()) for image in sent]
+    assert [float(luma(image).mean()) for image in came] == pytest.approx(wanted, abs=3)
 
 
 @pytest.mark.parametrize(
@@ -108,7 +106,7 @@ def test_an_odd_size_becomes_the_even_one_below(tmp_path, width, height, stored)
         shown(flat(150, width=width, height=height), number) for number in range(4)
     )
     came = decoded(tmp_path / "north.mp4")
-    assert [(picture.width, picture.height) for picture in came] == [stored] * 4
+    assert [(image.width, image.height) for image in came] == [stored] * 4
     assert float(luma(came[0]).mean()) == pytest.approx(flat(150).luma().mean(), abs=3)
 
 
@@ -117,11 +115,11 @@ def test_the_colours_mean_what_they_meant(tmp_path, full_range):
     canvas = Image.blank((96, 128), color=ColorTags(1, 1, 1, full_range)).canvas()
     for plane, level in zip(canvas.planes, (200, 90, 160), strict=True):
         plane[:] = level
-    picture = canvas.image()
-    VideoFileSink(tmp_path / "north.mp4")(shown(picture, number) for number in range(3))
+    image = canvas.image()
+    VideoFileSink(tmp_path / "north.mp4")(shown(image, number) for number in range(3))
     came = Image(decoded(tmp_path / "north.mp4")[1])
-    assert came.color == picture.color
-    assert np.abs(came.rgb().astype(int) - picture.rgb()).max() < 6
+    assert came.color == image.color
+    assert np.abs(came.rgb().astype(int) - image.rgb()).max() < 6
 
 
 def test_what_was_shown_to_others_is_left_as_it_was(tmp_path):
@@ -136,7 +134,7 @@ def test_what_was_shown_to_others_is_left_as_it_was(tmp_path):
     assert len(decoded(tmp_path / "a.mp4")) == len(decoded(tmp_path / "b.mp4")) == 5
 
 
-def test_without_a_picture_no_file_is_made(tmp_path):
+def test_without_a_frame_no_file_is_made(tmp_path):
     VideoFileSink(tmp_path / "new" / "north.mp4")(iter(()))
     assert list(tmp_path.iterdir()) == []
 
@@ -173,7 +171,7 @@ def test_missing_folders_are_made(tmp_path):
     assert len(decoded(tmp_path / "2026" / "08" / "north.mp4")) == 1
 
 
-def test_when_the_pictures_break_off_what_came_stays_and_plays(tmp_path):
+def test_when_the_frames_break_off_what_came_stays_and_plays(tmp_path):
     def breaking():
         yield from clip(100)
         raise OverflowError("the stage before failed")
@@ -184,7 +182,7 @@ def test_when_the_pictures_break_off_what_came_stays_and_plays(tmp_path):
     assert decoded(tmp_path / "north.mp4.part")
 
 
-def test_a_folder_that_cannot_be_made_is_told_with_the_path(tmp_path):
+def test_a_folder_that_cannot_be_made_is_reported_with_the_path(tmp_path):
     (tmp_path / "taken").write_text("a file, not a folder")
     path = tmp_path / "taken" / "north.mp4"
     with pytest.raises(SinkError, match="cannot be written") as caught:
@@ -194,14 +192,14 @@ def test_a_folder_that_cannot_be_made_is_told_with_the_path(tmp_path):
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
-def test_a_folder_without_permission_is_told(tmp_path):
+def test_a_folder_without_permission_is_reported(tmp_path):
     folder = tmp_path / "locked"
     folder.mkdir(mode=0o555)
     with pytest.raises(SinkError, match="permission denied"):
         VideoFileSink(folder / "north.mp4")(clip(2))
 
 
-def test_a_full_disk_is_told_and_leaves_an_older_file_alone(tmp_path):
+def test_a_full_disk_is_reported_and_leaves_an_older_file_alone(tmp_path):
     path = tmp_path / "north.mp4"
     VideoFileSink(path)(clip(2))
     (tmp_path / "north.mp4.part").symlink_to("/dev/full")
@@ -210,7 +208,7 @@ def test_a_full_disk_is_told_and_leaves_an_older_file_alone(tmp_path):
     assert len(decoded(path)) == 2
 
 
-def test_a_name_that_is_a_folder_is_told_and_what_was_written_stays(tmp_path):
+def test_a_name_that_is_a_folder_is_reported_and_what_was_written_stays(tmp_path):
     (tmp_path / "north.mp4").mkdir()
     with pytest.raises(SinkError, match="is a directory"):
         VideoFileSink(tmp_path / "north.mp4")(clip(3))
@@ -241,8 +239,8 @@ def test_after_a_kill_the_part_plays_but_for_its_last_two_seconds(tmp_path):
         assert sum(1 for _ in part.decode(video=0)) >= 100
 
 
-def test_the_first_picture_is_at_the_beginning(tmp_path):
+def test_the_first_frame_is_at_the_beginning(tmp_path):
     frames = [shown(flat(90), pts_ns=at * SECOND) for at in (7, 17, 27)]
     VideoFileSink(tmp_path / "out.mp4")(iter(frames))
     with av.open(str(tmp_path / "out.mp4")) as file:
-        assert [picture.time for picture in file.decode(video=0)] == [0, 10, 20]
+        assert [image.time for image in file.decode(video=0)] == [0, 10, 20]

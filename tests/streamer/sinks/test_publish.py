@@ -18,7 +18,7 @@ import pytest
 
 from streamer.core.errors import SinkError
 from streamer.core.image import ColorTags, Image
-from streamer.sinks.frame_pipe import read_picture, write_frame
+from streamer.sinks.frame_pipe import read_frame, write_frame
 from streamer.sinks.publish import PublishSettings, PublishSink
 from tests.support.frames import frame
 from tests.support.rtsp_server import free_port
@@ -28,8 +28,8 @@ PASSWORD = "wa:tch1"
 
 
 def shown(level, number=0, *, width=128, height=96, arrived_ns=None):
-    picture = Image.from_rgb(np.full((height, width, 3), level, np.uint8))
-    return replace(frame(number, arrived_ns=arrived_ns), image=picture)
+    image = Image.from_rgb(np.full((height, width, 3), level, np.uint8))
+    return replace(frame(number, arrived_ns=arrived_ns), image=image)
 
 
 def settings(url, *, rate=25.0, stale_after_s=LIMIT_S):
@@ -37,19 +37,19 @@ def settings(url, *, rate=25.0, stale_after_s=LIMIT_S):
 
 
 def publishers():
-    """Process ids of this process's publishers, and what everybody may read of them."""
+    """Publishers of this process: their arguments, which all users can read, by process id."""
     found = {}
     for folder in Path("/proc").iterdir():
         with contextlib.suppress(OSError, IndexError):
             parent = (folder / "stat").read_text().rpartition(")")[2].split()[1]
-            said = (folder / "cmdline").read_bytes().decode()
-            if int(parent) == os.getpid() and "streamer.sinks.publisher" in said:
-                found[int(folder.name)] = said
+            arguments = (folder / "cmdline").read_bytes().decode()
+            if int(parent) == os.getpid() and "streamer.sinks.publisher" in arguments:
+                found[int(folder.name)] = arguments
     return found
 
 
 class Publishing:
-    """The sink in a thread of its own; new pictures come until `end`, then nothing more."""
+    """The sink in a thread of its own; new frames come until `end`, then nothing more."""
 
     def __init__(self, wanted):
         self.level, self.size = 200, (96, 128)
@@ -98,15 +98,15 @@ def receiver(url):
     return av.open(url, options={**limits, "listen": "1", "listen_timeout": str(LIMIT_S * 1000)})
 
 
-def brightness(picture):
-    luma = picture.to_ndarray()[: picture.height, : picture.width]
-    return float(luma[: picture.height // 4].mean())
+def brightness(image):
+    luma = image.to_ndarray()[: image.height, : image.width]
+    return float(luma[: image.height // 4].mean())
 
 
-def pictures(source):
-    for number, picture in enumerate(source.decode(video=0)):
-        assert number < 500, "the wanted picture did not come"
-        yield picture
+def received(source):
+    for number, image in enumerate(source.decode(video=0)):
+        assert number < 500, "the expected frame did not come"
+        yield image
 
 
 def address(scheme="tcp", login=""):
@@ -114,10 +114,10 @@ def address(scheme="tcp", login=""):
 
 
 @pytest.mark.parametrize("scheme", ["rtsp", "tcp"])
-def test_pictures_arrive_and_their_process_ends_with_them(scheme):
+def test_frames_arrive_and_the_publisher_exits_with_the_sink(scheme):
     url = address(scheme)
     with Publishing(settings(url)) as publishing, receiver(url) as source:
-        came = pictures(source)
+        came = received(source)
         first = [next(came) for _ in range(10)]
         assert len(publishers()) == 1
         publishing.level = 90
@@ -128,22 +128,22 @@ def test_pictures_arrive_and_their_process_ends_with_them(scheme):
     assert publishers() == {}
 
 
-def test_the_rate_is_constant_also_while_no_new_picture_comes():
+def test_the_frame_rate_is_constant_while_no_new_frame_comes():
     url = address()
     with Publishing(settings(url, rate=20)) as publishing, receiver(url) as source:
-        came = pictures(source)
+        came = received(source)
         next(came)
         publishing.silent.set()
         times = [next(came).time for _ in range(20)]
     gaps = [later - earlier for earlier, later in itertools.pairwise(times)]
-    # A machine that is busy may miss a picture, but the grid stays.
+    # A machine that is busy may miss a frame, but the grid stays.
     assert all(gap > 0.04 and gap * 20 == pytest.approx(round(gap * 20), abs=0.01) for gap in gaps)
 
 
-def test_an_old_picture_is_replaced_by_a_card_until_a_new_one_comes():
+def test_a_stale_frame_is_replaced_by_a_card_until_a_new_one_comes():
     url = address()
     with Publishing(settings(url, stale_after_s=1.0)) as publishing, receiver(url) as source:
-        came = pictures(source)
+        came = received(source)
         assert next(one for one in came if brightness(one) > 180)
         publishing.silent.set()
         card = next(one for one in came if brightness(one) < 60)
@@ -152,10 +152,10 @@ def test_an_old_picture_is_replaced_by_a_card_until_a_new_one_comes():
     assert (card.width, card.height) == (128, 96)
 
 
-def test_a_picture_of_another_size_is_scaled_to_the_first_ones():
+def test_a_frame_of_another_size_is_scaled_to_the_first_ones():
     url = address()
     with Publishing(settings(url)) as publishing, receiver(url) as source:
-        came = pictures(source)
+        came = received(source)
         next(came)
         publishing.size, publishing.level = (65, 99), 90
         other = next(one for one in came if brightness(one) < 120)
@@ -175,12 +175,12 @@ def test_a_receiver_that_is_away_is_reported_without_its_password_and_found_agai
         until(lambda: publishing.given > given + 20)  # More than a pipe holds.
         (command,) = publishers().values()
         with receiver(url) as source:
-            assert next(pictures(source))
+            assert next(received(source))
     logged("")
-    said = "".join(log)
-    assert "to='the server'" in said
-    assert "Connection refused" in said
-    assert PASSWORD not in command + said
+    text = "".join(log)
+    assert "to='the server'" in text
+    assert "Connection refused" in text
+    assert PASSWORD not in command + text
     assert publishing.error is None
 
 
@@ -211,13 +211,13 @@ def test_when_the_camera_fails_the_publisher_ends_too():
 
 @pytest.mark.parametrize("sent", [0, 1000, 20_000])
 def test_the_publisher_ends_by_itself_when_the_program_was_killed(sent):
-    said = io.BytesIO()
+    pipe = io.BytesIO()
     for number in range(2):
-        write_frame(said, shown(200, number))
+        write_frame(pipe, shown(200, number))
     settled = json.dumps(asdict(settings(address()))).encode() + b"\n"
     ended = subprocess.run(
         [sys.executable, "-m", "streamer.sinks.publisher"],
-        input=settled + said.getvalue()[:sent], capture_output=True, check=False, timeout=LIMIT_S,
+        input=settled + pipe.getvalue()[:sent], capture_output=True, check=False, timeout=LIMIT_S,
     )  # fmt: skip
     assert (ended.returncode, ended.stdout) == (0, b"")
     assert b"Traceback" not in ended.stderr
@@ -225,25 +225,25 @@ def test_the_publisher_ends_by_itself_when_the_program_was_killed(sent):
 
 @pytest.mark.parametrize("size", [(96, 128), (97, 129), (1, 1)])
 @pytest.mark.parametrize("full_range", [False, True])
-def test_a_picture_is_the_same_after_the_pipe(size, full_range):
+def test_a_frame_is_the_same_after_the_pipe(size, full_range):
     canvas = Image.blank(size, color=ColorTags(1, 1, 1, full_range)).canvas()
     for plane in canvas.planes:
         plane[:] = np.random.default_rng(plane.size).integers(0, 256, plane.shape)
-    picture, pipe = canvas.image(), io.BytesIO()
-    write_frame(pipe, replace(frame(0, arrived_ns=7), image=picture))
+    image, pipe = canvas.image(), io.BytesIO()
+    write_frame(pipe, replace(frame(0, arrived_ns=7), image=image))
     write_frame(pipe, shown(90, arrived_ns=2**62))
     pipe.seek(0)
-    first, second = read_picture(pipe), read_picture(pipe)
+    first, second = read_frame(pipe), read_frame(pipe)
     assert (first.arrived_ns, second.arrived_ns) == (7, 2**62)
-    assert (first.image.size, first.image.color) == (size, picture.color)
-    assert np.array_equal(first.image.rgb(), picture.rgb())
+    assert (first.image.size, first.image.color) == (size, image.color)
+    assert np.array_equal(first.image.rgb(), image.rgb())
     assert second.image.size == (96, 128)
-    assert read_picture(pipe) is None
+    assert read_frame(pipe) is None
 
 
-def test_what_was_cut_off_in_the_pipe_is_no_picture():
+def test_a_truncated_frame_in_the_pipe_is_none():
     pipe = io.BytesIO()
     write_frame(pipe, shown(200, width=8, height=8))
     whole = pipe.getvalue()
-    assert read_picture(io.BytesIO(whole)) is not None
-    assert all(read_picture(io.BytesIO(whole[:size])) is None for size in range(len(whole)))
+    assert read_frame(io.BytesIO(whole)) is not None
+    assert all(read_frame(io.BytesIO(whole[:size])) is None for size in range(len(whole)))

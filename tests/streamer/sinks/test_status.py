@@ -83,7 +83,7 @@ def test_a_camera_that_breaks_off_keeps_its_last_figures():
     assert (status.frames, status.alarm) == (1, AlarmState.ALARM)
 
 
-def test_the_alarm_is_that_of_the_newest_verdict():
+def test_the_alarm_is_that_of_the_newest_judged_frame():
     sink = StatusSink(clock=StepClock())
     states = []
     for number, state in enumerate(
@@ -94,7 +94,7 @@ def test_the_alarm_is_that_of_the_newest_verdict():
     assert states == ["pending", "alarm", "idle", "pending"]
 
 
-def test_a_frame_without_a_verdict_does_not_end_an_alarm():
+def test_a_frame_that_was_not_judged_does_not_end_an_alarm():
     sink = StatusSink(clock=StepClock())
     sink([judged(0, AlarmState.ALARM), frame(1, arrived_ns=0), frame(2, arrived_ns=0)])
     assert sink.statistics().alarm is AlarmState.ALARM

@@ -76,7 +76,7 @@ def serving(**wanted):
         yield web
     finally:
         web.stop.set()
-        with contextlib.suppress(OSError):  # A knock, so that it need not wait for its next look.
+        with contextlib.suppress(OSError):  # A knock, so that it need not wait for its next poll.
             socket.create_connection(("127.0.0.1", web.port)).close()
         thread.join(LIMIT_S)
         assert not thread.is_alive()
@@ -188,7 +188,7 @@ def test_a_camera_name_is_only_ever_text(web, name):
     assert web.get("/" + address.replace(".mjpeg", ".jpg")).status_code == 200
 
 
-def test_what_is_not_there_is_said_to_be_not_there(web):
+def test_an_unknown_path_is_not_found(web):
     for path in ("south.jpg", "north.png", "north", "", "../../etc/passwd", "%2e%2e%2fnorth.jpg"):
         answer = web.get(f"/cameras/{path}")
         assert (answer.status_code, answer.text) == (404, "no such camera\n"), path
@@ -212,12 +212,12 @@ def test_the_metrics_are_those_of_the_status(web):
     assert "streamer_problems 0.0" in answer.text.splitlines()
 
 
-def test_a_server_in_use_is_told_at_once(web):
+def test_a_port_in_use_is_reported_at_once(web):
     with pytest.raises(SinkError, match=f"cannot listen on 127.0.0.1:{web.port}: address"):
         WebServer("127.0.0.1", web.port, token=None, status=empty_status, cameras=dict)
 
 
-def test_with_a_token_nothing_is_said_to_those_who_do_not_know_it():
+def test_with_a_token_nothing_is_shown_without_it():
     with serving(token=TOKEN) as web:
         web.show(200)
         for path in (
