@@ -1,8 +1,7 @@
-"""How many 1080p cameras this machine watches once a second, and what gives way first.
+"""How many 1080p cameras this machine watches at one inference a second, and what fails first.
 
-Real pipelines, built as `watch` builds them, read 1080p25 H.264 with a key frame a second, each at
-its own pace and with its own start. More cameras are added until a look comes too late or not at
-all.
+Real pipelines, assembled as `watch` assembles them, read 1080p25 H.264 with a key frame a second in
+real time, each from its own start. Cameras are added until an inference is late or missing.
 """
 
 import json
@@ -32,14 +31,14 @@ _STEPS: Final = {
 """Cameras of each round, by network."""
 
 _WARM_S: Final = 6.0
-"""Opening, measuring the distance of key frames, filling the rings."""
+"""Time to open, measure the GOP length and fill the packet rings."""
 
-_WATCHED_S: Final = 16.0
-_LONGEST_S: Final = 120.0
-"""Of a round, opening and ending included."""
+_MEASURED_S: Final = 16.0
+_ROUND_TIMEOUT_S: Final = 120.0
+"""Of a round, including start and end."""
 
-_ENOUGH: Final = 0.97
-"""Share of the looks that must have come: one a second, less what the edges of the span cut off."""
+_MIN_COMPLETED: Final = 0.97
+"""Fraction of inferences that must be completed; the ends of the measured time cut off some."""
 
 _BUDGET_MS: Final = 2000
 
@@ -47,8 +46,8 @@ _BUDGET_MS: Final = 2000
 @dataclass(frozen=True, slots=True)
 class _Round:
     cameras: int
-    looks: float
-    """Share of the looks that were due."""
+    completed: float
+    """Completed inferences as a fraction of one per second."""
 
     p99_age_ms: float
     dropped: int
@@ -58,21 +57,21 @@ class _Round:
     memory_mb: float
 
     @property
-    def broke(self) -> str:
-        """What gave way; empty when all held."""
-        if self.looks < _ENOUGH:
-            return f"{100 * (1 - self.looks):.0f} % of the looks did not come"
+    def failure(self) -> str:
+        """What failed; empty if nothing did."""
+        if self.completed < _MIN_COMPLETED:
+            return f"{100 * (1 - self.completed):.0f} % of the inferences are missing"
         if self.p99_age_ms > _BUDGET_MS:
             return f"p99 age {self.p99_age_ms:.0f} ms"
         if self.dropped:
-            return f"{self.dropped} pictures dropped"
+            return f"{self.dropped} frames dropped"
         return ""
 
 
 def measure() -> Mapping[str, Any]:
-    """`cameras` that are watched in time, `mb_per_camera`, and what broke with more.
+    """Return `cameras` watched in time, `mb_per_camera`, and what fails with more cameras.
 
-    With `smoke`; under `smoke-fast` the same with that.
+    The figures are those of `smoke`; the key `smoke-fast` holds the figures of that network.
     """
     return {**_figures("smoke"), "smoke-fast": _figures("smoke-fast")}
 
@@ -81,30 +80,30 @@ def _figures(network: str) -> dict[str, Any]:
     path = str(clip(height=1080, seconds=30))
     rounds: list[_Round] = []
     for count in _STEPS[network]:
-        rounds.append(_in_a_process_of_its_own(path, count, network))
-        if rounds[-1].broke:
+        rounds.append(_run_in_own_process(path, count, network))
+        if rounds[-1].failure:
             break
-    held = [one for one in rounds if not one.broke]
-    best = held[-1] if held else rounds[0]
-    few, many = held[0] if held else rounds[0], best
+    passed = [one for one in rounds if not one.failure]
+    best = passed[-1] if passed else rounds[0]
+    few, many = passed[0] if passed else rounds[0], best
     more = many.cameras - few.cameras
     return {
-        "cameras": best.cameras if held else 0,
+        "cameras": best.cameras if passed else 0,
         "mb_per_camera": round((many.memory_mb - few.memory_mb) / more, 1) if more else None,
         "p99_age_ms": round(best.p99_age_ms, 1),
         "budget_ms": _BUDGET_MS,
         "cores_in_use": round(best.cpu, 2),
         "cpu_ms_per_camera_second": round(1000 * best.cpu / best.cameras, 1),
-        "broke_at": rounds[-1].cameras if rounds[-1].broke else None,
-        "broke_by": rounds[-1].broke or "did not break",
+        "broke_at": rounds[-1].cameras if rounds[-1].failure else None,
+        "broke_by": rounds[-1].failure or "did not break",
     }
 
 
-def _in_a_process_of_its_own(path: str, count: int, network: str) -> _Round:
-    """One round whose memory is not what an earlier round left behind."""
+def _run_in_own_process(path: str, count: int, network: str) -> _Round:
+    """Run one round in a process of its own, so that its memory is not that of earlier rounds."""
     done = subprocess.run(
         [sys.executable, "-m", __name__, path, str(count), network],
-        stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, check=True, timeout=_LONGEST_S,
+        stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, check=True, timeout=_ROUND_TIMEOUT_S,
     )  # fmt: skip
     return _Round(**json.loads(done.stdout))
 
@@ -124,14 +123,14 @@ def _round(path: str, count: int, network: str) -> _Round:
             thread.start()
             time.sleep(_WARM_S / 2 / count)  # Cameras do not send their key frames all at once.
         time.sleep(_WARM_S)
-        has_fresh_result, cpu = _looks(cameras), time.process_time()
+        frames_before, cpu = _inferred_frames(cameras), time.process_time()
         began = time.monotonic()
-        time.sleep(_WATCHED_S)
+        time.sleep(_MEASURED_S)
         span_s = time.monotonic() - began
-        looks = (_looks(cameras) - has_fresh_result) / (count * span_s)
+        completed = (_inferred_frames(cameras) - frames_before) / (count * span_s)
         used = (time.process_time() - cpu) / span_s
         memory = resident_mb()
-        result = _summary(cameras, count, min(1.0, looks), used, memory)
+        result = _summary(cameras, count, min(1.0, completed), used, memory)
         for camera in cameras:
             camera.stop()
         for thread in threads:
@@ -140,13 +139,13 @@ def _round(path: str, count: int, network: str) -> _Round:
 
 
 def _summary(
-    cameras: Sequence[CameraRuntime], count: int, looks: float, cpu: float, memory: float
+    cameras: Sequence[CameraRuntime], count: int, completed: float, cpu: float, memory: float
 ) -> _Round:
     links = [link for camera in cameras for link in camera.report().links]
     return _Round(
         cameras=count,
-        looks=looks,
-        # The worst camera's, not the average: each station watches its own.
+        completed=completed,
+        # The worst camera counts, not the average.
         p99_age_ms=max(link.age.p99_ms for link in links),
         dropped=sum(link.dropped_full + link.dropped_late for link in links),
         cpu=cpu,
@@ -154,7 +153,7 @@ def _summary(
     )
 
 
-def _looks(cameras: Sequence[CameraRuntime]) -> int:
+def _inferred_frames(cameras: Sequence[CameraRuntime]) -> int:
     return sum(camera.report().frames for camera in cameras)
 
 

@@ -1,4 +1,4 @@
-"""What the measurements run on: clips of our own making, and this machine in words."""
+"""Input of the measurements: generated clips, a detect stage, and a description of this machine."""
 
 import math
 import os
@@ -23,14 +23,14 @@ from streamer.detect.detector import Detector, Thresholds
 from streamer.detect.segmenter import CpuSegmenter
 from streamer.stages.detect import DetectStage
 
-_ROOM: Final = 1.4
-"""How many times as large as a frame the scene is that a camera pans over."""
+_SCENE_SCALE: Final = 1.4
+"""Size of the scene that the camera pans over, as a multiple of the frame."""
 
-_TURNS_A_FRAME: Final = (1 / 150, 1 / 95)
-"""Of the way there and back, across and down: some 10 pixels a frame at 720p."""
+_TURNS_PER_FRAME: Final = (1 / 150, 1 / 95)
+"""Periods of the pan per frame, horizontal and vertical: about 10 pixels a frame at 720p."""
 
-_BEGIN: Final = 20
-"""Where its way begins, in frames: at the turning points it hardly moves."""
+_FIRST_FRAME: Final = 20
+"""Frame of the pan to start with: the camera hardly moves at the turning points."""
 
 _LIBRARIES: Final = ("av", "opencv-python-headless", "openvino", "onnxruntime", "numpy")
 
@@ -41,7 +41,7 @@ def _folder() -> "tempfile.TemporaryDirectory[str]":
 
 
 def clip(*, height: int, seconds: int) -> Path:
-    """The demonstration clip at 25 frames a second with a key frame each second; made once."""
+    """Return the demonstration clip at 25 fps with a key frame each second; made once."""
     path = Path(_folder().name) / f"{height}p-{seconds}s.mp4"
     if not path.exists():
         width = height * 16 // 9 // 2 * 2
@@ -50,9 +50,9 @@ def clip(*, height: int, seconds: int) -> Path:
 
 
 def pan(*, height: int, seconds: int) -> Path:
-    """A camera that pans over the demonstration's scene, 25 frames a second; made once.
+    """Return a clip of a camera that pans over the demonstration's scene at 25 fps; made once.
 
-    Every frame shows other pixels than the one before: nothing is a repeat.
+    No two frames are equal.
     """
     path = Path(_folder().name) / f"pan-{height}p-{seconds}s.mp4"
     if path.exists():
@@ -60,15 +60,17 @@ def pan(*, height: int, seconds: int) -> Path:
     with av.open(str(clip(height=height, seconds=1))) as source:
         scene = next(source.decode(video=0)).to_ndarray(format="rgb24")
     rows, columns = scene.shape[:2]
-    larger = cv2.resize(scene, None, fx=_ROOM, fy=_ROOM, interpolation=cv2.INTER_CUBIC)
+    larger = cv2.resize(
+        scene, None, fx=_SCENE_SCALE, fy=_SCENE_SCALE, interpolation=cv2.INTER_CUBIC
+    )
     scene = np.asarray(larger, np.uint8)
-    room = np.array([scene.shape[1] - columns, scene.shape[0] - rows])
+    margin = np.array([scene.shape[1] - columns, scene.shape[0] - rows])
     with av.open(str(path), "w") as out:
         stream = out.add_stream("libx264", rate=25, options={"crf": "18", "preset": "veryfast"})
         stream.width, stream.height, stream.pix_fmt, stream.gop_size = columns, rows, "yuv420p", 25
         for number in range(25 * seconds):
-            turn = 2 * math.pi * (number + _BEGIN) * np.array(_TURNS_A_FRAME)
-            left, top = (room * (1 - np.cos(turn)) / 2).round().astype(int)
+            turn = 2 * math.pi * (number + _FIRST_FRAME) * np.array(_TURNS_PER_FRAME)
+            left, top = (margin * (1 - np.cos(turn)) / 2).round().astype(int)
             window = np.ascontiguousarray(scene[top : top + rows, left : left + columns])
             out.mux(stream.encode(av.VideoFrame.from_ndarray(window, format="rgb24")))
         out.mux(stream.encode(None))
@@ -83,12 +85,12 @@ def detect_stage(model: SmokeModel) -> Stage:
 
 
 def folder() -> Path:
-    """An empty-handed place for what a measurement writes; it goes with the process."""
+    """Return a new empty folder for the output of a measurement, deleted with the process."""
     return Path(tempfile.mkdtemp(dir=_folder().name))
 
 
 def machine() -> dict[str, Any]:
-    """What the figures were measured on."""
+    """Return a description of this machine, to be saved with the figures."""
     return {
         "measured_utc": datetime.now(UTC).isoformat(timespec="seconds"),
         "cpu": _cpu_name(),
@@ -99,7 +101,7 @@ def machine() -> dict[str, Any]:
 
 
 def resident_mb() -> float:
-    """Memory of this process that is in use, in MB (10**6 bytes)."""
+    """Return the resident memory of this process in MB (10**6 bytes)."""
     pages = int(Path("/proc/self/statm").read_text().split()[1])
     return pages * os.sysconf("SC_PAGE_SIZE") / 1e6
 

@@ -1,4 +1,4 @@
-"""What one hand-over through a link costs."""
+"""Cost of passing one item through a link."""
 
 import statistics
 import threading
@@ -18,10 +18,10 @@ class _Item:
 
 
 def measure() -> Mapping[str, float]:
-    """`link_us`: median microseconds per item, sender and receiver in two threads, both rules."""
+    """Return `link_us`: median microseconds per item between two threads, for both policies."""
     figures = {}
     for overflow in Overflow:
-        rounds = [_hand_over(overflow) for _ in range(_ROUNDS)]
+        rounds = [_microseconds_per_item(overflow) for _ in range(_ROUNDS)]
         figures[overflow] = statistics.median(rounds)
     return {
         "link_us": round(max(figures.values()), 2),
@@ -30,7 +30,7 @@ def measure() -> Mapping[str, float]:
     }
 
 
-def _hand_over(overflow: Overflow) -> float:
+def _microseconds_per_item(overflow: Overflow) -> float:
     link: Link[_Item] = Link("bench", capacity=4, overflow=overflow, max_age_ns=10**12)
 
     def send() -> None:

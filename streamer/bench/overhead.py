@@ -1,7 +1,7 @@
-"""What the pipeline adds to the bare sum of its work: decode, scale, infer, draw.
+"""CPU time that the pipeline adds to its work: decode, scale, infer, draw.
 
-CPU time of the whole process is compared, so threads of libraries count, and noise from other
-processes hits both sides alike. The two sides take turns; the ratio of each pair is kept.
+The CPU time of the whole process is compared, which includes the threads of libraries. Pipeline and
+bare loop alternate, so that noise from other processes affects both; each pair gives one ratio.
 """
 
 import statistics
@@ -27,30 +27,30 @@ _ROUNDS = 10
 
 
 def measure() -> Mapping[str, float]:
-    """`overhead_ratio`: CPU time per frame of the pipeline over that of the bare loop, 720p."""
+    """Return `overhead_ratio`: CPU time per frame, pipeline over bare loop, 720p."""
     path = clip(height=720, seconds=8)
     model = open_smoke_model()
     try:
-        # The first pair warms caches and clocks.
-        pairs = [_pair(path, model, ours_first=number % 2 == 0) for number in range(_ROUNDS + 1)][
-            1:
-        ]
+        # The first pair warms caches and clocks up.
+        pairs = [
+            _pair(path, model, pipeline_first=number % 2 == 0) for number in range(_ROUNDS + 1)
+        ][1:]
     finally:
         model.close()
     return {
-        "overhead_ratio": round(statistics.median(ours / bare for ours, bare in pairs), 3),
-        "overhead_ratio_min": round(min(ours / bare for ours, bare in pairs), 3),
-        "overhead_ratio_max": round(max(ours / bare for ours, bare in pairs), 3),
-        "pipeline_cpu_ms": round(statistics.median(ours for ours, _ in pairs), 2),
+        "overhead_ratio": round(statistics.median(pipeline / bare for pipeline, bare in pairs), 3),
+        "overhead_ratio_min": round(min(pipeline / bare for pipeline, bare in pairs), 3),
+        "overhead_ratio_max": round(max(pipeline / bare for pipeline, bare in pairs), 3),
+        "pipeline_cpu_ms": round(statistics.median(pipeline for pipeline, _ in pairs), 2),
         "bare_cpu_ms": round(statistics.median(bare for _, bare in pairs), 2),
     }
 
 
-def _pair(path: Path, model: SmokeModel, *, ours_first: bool) -> tuple[float, float]:
-    """CPU time of the pipeline and of the bare loop, in turns: the machine drifts."""
-    if ours_first:
-        ours = _cpu_ms(lambda: _pipeline(path, model))
-        return ours, _cpu_ms(lambda: _bare(path, model))
+def _pair(path: Path, model: SmokeModel, *, pipeline_first: bool) -> tuple[float, float]:
+    """Return the CPU time of pipeline and bare loop. The order alternates: the machine drifts."""
+    if pipeline_first:
+        pipeline = _cpu_ms(lambda: _pipeline(path, model))
+        return pipeline, _cpu_ms(lambda: _bare(path, model))
     bare = _cpu_ms(lambda: _bare(path, model))
     return _cpu_ms(lambda: _pipeline(path, model)), bare
 
@@ -81,13 +81,13 @@ def _pipeline(path: Path, model: SmokeModel) -> int:
 
 
 def _bare(path: Path, model: SmokeModel) -> int:
-    """The same work in one plain loop, with nothing of the pipeline's."""
+    """Do the same work in one plain loop."""
     draw = Overlay("bench", clock=SystemClock()).draw
     number = 0
     with av.open(str(path)) as container:
         for number, decoded in enumerate(container.decode(video=0), start=1):
-            picture = Image(decoded)
-            seen = SegmentationResult(model(picture.rgb(model.input_size)), pts_ns=number)
-            frame = Frame(picture, pts_ns=number, arrived_ns=time.monotonic_ns(), number=number)
-            draw(replace(frame, segmentation=seen))
+            image = Image(decoded)
+            segmentation = SegmentationResult(model(image.rgb(model.input_size)), pts_ns=number)
+            frame = Frame(image, pts_ns=number, arrived_ns=time.monotonic_ns(), number=number)
+            draw(replace(frame, segmentation=segmentation))
     return number

@@ -1,4 +1,4 @@
-"""A camera three times faster than the engine: ages stay within the budget, memory stays flat."""
+"""A camera three times as fast as the engine: ages stay within the budget, memory is constant."""
 
 import time
 from collections.abc import Iterator, Mapping
@@ -19,11 +19,11 @@ _FRAMES: Final = 10_000
 _TIMES_FASTER: Final = 3
 _BUDGET_MS: Final = 200
 _SIZE: Final = (360, 640)
-"""Small pictures, so that the engine is what is too slow."""
+"""Small frames, so that the engine is the slowest part."""
 
 
 def measure() -> Mapping[str, float]:
-    """`p99_age_ms` at the sink, `budget_ms`, the drops by reason and the growth of memory."""
+    """Return `p99_age_ms` at the sink, `budget_ms`, drops by reason and the growth of memory."""
     model = open_smoke_model()
     try:
         return _measure(model)
@@ -69,24 +69,24 @@ def _measure(model: SmokeModel) -> Mapping[str, float]:
 
 
 def _engine_s(model: SmokeModel) -> float:
-    picture = np.zeros((*model.input_size, 3), np.uint8)
+    image = np.zeros((*model.input_size, 3), np.uint8)
     times = []
     for _ in range(30):
         began = time.perf_counter()
-        model(picture)
+        model(image)
         times.append(time.perf_counter() - began)
     return sorted(times)[len(times) // 2]
 
 
 def _camera(cancel: CancelToken, interval_s: float) -> Iterator[Frame]:
-    """Pictures at a fixed rate, each in memory of its own, as a decoder gives them."""
-    random = np.random.default_rng(0)
-    pictures = [random.integers(0, 256, (*_SIZE, 3), np.uint8) for _ in range(4)]
+    """Yield frames at a fixed rate, each in memory of its own, as from a decoder."""
+    rng = np.random.default_rng(0)
+    arrays = [rng.integers(0, 256, (*_SIZE, 3), np.uint8) for _ in range(4)]
     began = time.monotonic()
     for number in range(_FRAMES):
         ahead_s = began + number * interval_s - time.monotonic()
         if ahead_s > 0:
             cancel.sleep(ahead_s)
-        picture = Image.from_rgb(pictures[number % len(pictures)])
-        yield Frame(picture, pts_ns=int(number * interval_s * 1e9), arrived_ns=time.monotonic_ns(),
+        image = Image.from_rgb(arrays[number % len(arrays)])
+        yield Frame(image, pts_ns=int(number * interval_s * 1e9), arrived_ns=time.monotonic_ns(),
                     number=number)  # fmt: skip

@@ -14,7 +14,7 @@ _ROUNDS = 3
 
 
 def measure() -> Mapping[str, float]:
-    """`replay_speed`: 1080p25 H.264 with a key frame a second, at one look a second."""
+    """Return `replay_speed`: 1080p25 H.264 with a key frame a second, at one inference a second."""
     path = str(clip(height=1080, seconds=_SECONDS))
     config = from_source(path).config
     with open_models(config) as models:
@@ -24,5 +24,5 @@ def measure() -> Mapping[str, float]:
         ][1:]
     return {
         "replay_speed": round(statistics.median(run.speed for run in runs), 1),
-        "looks": runs[0].frames,
+        "inferences": runs[0].frames,
     }

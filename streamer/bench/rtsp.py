@@ -1,8 +1,7 @@
-"""End to end: from the moment a camera sends a picture to the moment its overlay comes out.
+"""End-to-end latency: from the camera sending a frame to its overlay being drawn.
 
-Every picture carries its number as a row of black and white blocks, which is read back from the
-picture that comes out. So what is timed is that very picture, through network, decoder, network of
-neurons and drawing.
+Every frame carries its number as a row of black and white blocks, which is read from the frame that
+comes out. So one and the same frame is timed through RTSP, decoder, smoke network and overlay.
 """
 
 import socket
@@ -38,7 +37,7 @@ _BUDGET_MS: Final = 500
 
 
 def measure() -> Mapping[str, Any]:
-    """`rtsp_ms` with p50, p95 and p99 at 720p25, each frame looked at and drawn."""
+    """Return `rtsp_ms` with p50, p95 and p99 at 720p25, every frame inferred and drawn."""
     stream = _numbered_stream(clip(height=720, seconds=10), folder() / "numbered.h264")
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -64,7 +63,7 @@ def measure() -> Mapping[str, Any]:
 
 def _measure(url: str, camera: "subprocess.Popen[str]") -> Mapping[str, Any]:
     clock = SystemClock()
-    model = open_smoke_model("smoke-fast")  # the one that looks at every frame of 25 a second
+    model = open_smoke_model("smoke-fast")  # fast enough to infer 25 frames a second
     shown: list[tuple[int, int]] = []
 
     def out(frames: Iterator[Frame]) -> None:
@@ -106,7 +105,7 @@ def _measure(url: str, camera: "subprocess.Popen[str]") -> Mapping[str, Any]:
 
 
 def _ages_ms(sent: list[tuple[int, int]], shown: list[tuple[int, int]]) -> list[float]:
-    """Age of each picture when it came out; the first second, with the opening, is left out."""
+    """Return the age of each frame at the output, without the first second (opening)."""
     ages = []
     later = shown[-1][1] if shown else 0
     for number, shown_ns in shown[_RATE:]:
@@ -114,12 +113,12 @@ def _ages_ms(sent: list[tuple[int, int]], shown: list[tuple[int, int]]) -> list[
         if times and shown_ns <= later:
             ages.append((shown_ns - times[-1]) / 1e6)
     if not ages:
-        raise StreamerError("bench rtsp: no picture came through")
+        raise StreamerError("bench rtsp: no frame came through")
     return ages
 
 
 def _numbered_stream(source: Path, path: Path) -> Path:
-    """The clip as Annex B with delimiters and without B frames, each picture with its number."""
+    """Encode the clip as Annex B with delimiters, without B-frames, each frame with its number."""
     encoder = av.CodecContext.create("libx264", "w")
     encoder.pix_fmt, encoder.time_base = "yuv420p", Fraction(1, _RATE)
     encoder.options = {
@@ -152,5 +151,5 @@ def _number(luma: NDArray[np.uint8]) -> int:
 
 
 def _rows(height: int) -> slice:
-    """Where no overlay is drawn."""
+    """Rows on which no overlay is drawn."""
     return slice(height // 2, height // 2 + _BLOCK)

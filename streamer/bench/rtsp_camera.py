@@ -1,4 +1,4 @@
-"""A camera for measurements: serves H.264 over RTSP and says when it sent each picture.
+"""A camera for measurements: serves H.264 over RTSP and prints when it sent each frame.
 
 Run by Debian's Python, which has GStreamer's bindings (package gir1.2-gst-rtsp-server-1.0). It
 reads the access units of an Annex B file, pushes them at a fixed rate, and prints a line

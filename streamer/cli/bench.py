@@ -15,7 +15,7 @@ BENCHES: Final = (
     "overhead",
     "overload",
     "replay",
-    "night",
+    "lowlight",
     "convert",
     "cameras",
     "rtsp",
