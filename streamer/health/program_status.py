@@ -375,7 +375,7 @@ def _outbox(
         if report is None:
             reason = "not in the configuration"
         else:
-            reason = report.blocked or report.trouble or ""
+            reason = report.blocked or report.last_error or ""
         yield OutboxStatus(
             channel=name,
             reason=reason,

@@ -1,4 +1,4 @@
-"""Telling people and machines of events: one channel a file, one attempt a call."""
+"""Notification: channels (webhook, MQTT, Apprise), and the workers that deliver through them."""
 
 from .channel import Channel, DeliveryFailed, Notification, ShowsStatus
 from .delivery_worker import ChannelStatus

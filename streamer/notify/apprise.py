@@ -1,7 +1,7 @@
-"""Apprise: mail, chat and a hundred other services, one Apprise URL a channel.
+"""Apprise: mail, chat and a hundred other services, one Apprise URL per channel.
 
-Such a service neither acknowledges by a key nor knows a repeated message: of all channels this one
-may tell the same event twice when the program is killed between sending and noting it.
+These services know no idempotency key. Only this channel may therefore notify of an event twice: if
+the program is killed between sending and recording the confirmation.
 """
 
 import logging
@@ -24,66 +24,70 @@ _KINDS: Final = {
 }
 
 _LOGGER: Final = logging.getLogger("apprise")
-# Apprise, and what it calls, log addresses with their tokens when the log is detailed. So nothing
-# of it goes anywhere but the warnings, which `deliver` picks up and cleans.
+# At detailed levels, Apprise and urllib3 log URLs with their tokens. So nothing reaches the log:
+# `deliver` collects the warnings and redacts them.
 _LOGGER.setLevel(logging.WARNING)
 _LOGGER.propagate = False
 logging.getLogger("urllib3").setLevel(logging.WARNING)
 
 
 class AppriseChannel:
-    """Sends notices through one service that Apprise knows.
+    """Sends notifications through one service that Apprise supports.
 
     Args:
-        name: As in the configuration.
-        url: Apprise's URL of the service; all of it is kept secret.
-        timeout_s: Longest wait for the service to connect, and for each answer of it.
+        name: Name in the configuration.
+        url: Apprise URL of the service; all of it is secret.
+        timeout_s: Longest wait for the connection, and for each response.
 
     Raises:
-        ValueError: Apprise does not understand the URL.
+        ValueError: Apprise does not accept the URL.
     """
 
     def __init__(self, name: str, *, url: str, timeout_s: float = 30.0) -> None:
         self.name = name
         # Any part of such a URL may be a secret: a token is often written as a host or a path.
         self._redact = Redactor(all_parts(url))
-        with _Remarks() as remarks, warnings.catch_warnings():
-            # Apprise loads its services here, and some try modules that Python is about to drop.
+        with _Warnings() as warned, warnings.catch_warnings():
+            # Apprise loads its services here, and some import deprecated modules.
             warnings.simplefilter("ignore", DeprecationWarning)
-            # Without a time limit of its own, Apprise works in the calling thread. With one it uses
-            # another thread and abandons it: that could still send after the next attempt.
+            # Without a timeout of its own, Apprise works in the calling thread. With one it uses
+            # another thread and abandons it, which could still send after the next attempt.
             asset = apprise.AppriseAsset(app_id="streamer", service_timeout=0)
             service: Any = apprise.Apprise.instantiate(url, asset=asset)
         if service is None:
             raise ValueError(
-                f"channel {name!r}: Apprise does not understand its URL"
-                f" ({self._redact(remarks.text) or 'unknown service'})"
+                f"channel {name!r}: Apprise does not accept its URL"
+                f" ({self._redact(warned.text) or 'unknown service'})"
             )
         service.socket_connect_timeout = service.socket_read_timeout = timeout_s
         self._apprise: Any = apprise.Apprise()
         self._apprise.add(service)
 
-    def deliver(self, notice: Notification) -> None:
-        """Send once. Apprise says only whether it worked; its remarks say why not.
+    def deliver(self, notification: Notification) -> None:
+        """Send once. The warnings that Apprise logs are the reason of a failure.
 
         Raises:
-            DeliveryFailed: The service did not take it.
+            DeliveryFailed: The service did not accept it.
         """
-        with _Remarks() as remarks:
+        with _Warnings() as warned:
             sent = self._apprise.notify(
-                title=notice.title,
-                body=notice.text,
+                title=notification.title,
+                body=notification.text,
                 body_format=apprise.NotifyFormat.TEXT,
-                notify_type=_KINDS[notice.event.kind],
-                attach=self._attachment(notice),
+                notify_type=_KINDS[notification.event.kind],
+                attach=self._attachment(notification),
             )
         if not sent:
-            raise DeliveryFailed(self._redact(remarks.text) or "the service did not take it")
+            raise DeliveryFailed(self._redact(warned.text) or "the service did not accept it")
 
-    def _attachment(self, notice: Notification) -> str | None:
-        # Every second attempt goes without the image: it may be what the service refuses.
-        if notice.attempt % 2 and notice.image is not None and notice.image.is_file():
-            return str(notice.image)
+    def _attachment(self, notification: Notification) -> str | None:
+        # Every second attempt is without the image, which may be what the service refuses.
+        if (
+            notification.attempt % 2
+            and notification.image is not None
+            and notification.image.is_file()
+        ):
+            return str(notification.image)
         return None
 
     def __enter__(self) -> Self:
@@ -95,11 +99,11 @@ class AppriseChannel:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        """Nothing is kept between attempts."""
+        """Do nothing: there is no connection between attempts."""
 
 
-class _Remarks(logging.Handler):
-    """What Apprise warns of in this thread, while the block runs."""
+class _Warnings(logging.Handler):
+    """Collects what Apprise logs as warnings in this thread, while the block runs."""
 
     def __init__(self) -> None:
         super().__init__(logging.WARNING)
@@ -108,11 +112,11 @@ class _Remarks(logging.Handler):
 
     @property
     def text(self) -> str:
-        """All remarks in one line."""
+        """All warnings in one line."""
         return " ".join(self._lines)
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Keep a remark."""
+        """Add a warning."""
         if record.thread == self._thread:
             self._lines.append(" ".join(record.getMessage().split()))
 

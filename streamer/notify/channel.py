@@ -1,7 +1,7 @@
-"""What all channels share: the notice they carry, and how they say that it did not arrive.
+"""What all channels share: `Notification`, the `Channel` protocol and `DeliveryFailed`.
 
-A channel makes one attempt a call. It knows nothing of the store, of other channels or of trying
-again.
+A channel makes one attempt per call. It knows nothing of the store, of other channels or of
+retrying.
 """
 
 from collections.abc import Mapping
@@ -26,31 +26,32 @@ _TITLES: Final = {
 
 @dataclass(frozen=True, slots=True)
 class Notification:
-    """One event on its way to one receiver."""
+    """One event for one receiver."""
 
     event: Event
 
     key: str
-    """The same for every attempt, and for nothing else: receivers know a repetition by it."""
+    """Idempotency key, the same for every attempt: receivers recognize a repetition by it."""
 
     attempt: int
     """From 1."""
 
     title: str
-    """One line for people."""
+    """One line of text."""
 
     text: str
-    """A few lines for people."""
+    """A few lines of text."""
 
     image: Path | None = None
-    """An image to send along."""
+    """Image that is sent with it."""
 
     superseded: bool = False
-    """Whether the receiver knows a later event of this camera: this one is history to it."""
+    """Whether the receiver has confirmed a later event of this camera. Then this event must not
+    change the state that the receiver shows."""
 
     @classmethod
     def of(cls, delivery: Delivery) -> Self:
-        """The notice of a delivery from the outbox."""
+        """Return the notification of a delivery from the outbox."""
         event = delivery.recorded.event
         return cls(
             event=event,
@@ -63,32 +64,32 @@ class Notification:
         )
 
     def read_image(self) -> bytes | None:
-        """The image's bytes, if there is one and it can be read.
+        """Return the bytes of the image, or `None` if there is none or it cannot be read.
 
-        An alarm without its image is better than none, so trouble with the file is only logged.
+        An alarm without its image is better than none, so an error of the file is only logged.
         """
         if self.image is None:
             return None
         try:
             return self.image.read_bytes()
         except OSError as error:
-            _log.warning("image left out", event_id=self.event.id, error=str(error))
+            _log.warning("notification without its image", event_id=self.event.id, error=str(error))
             return None
 
 
 def _text(event: Event) -> str:
-    # The local time with its offset: people act by it, and it cannot be misread.
+    # Local time with its offset: people act on it, and it is unambiguous.
     seen = event.utc.astimezone().isoformat(sep=" ", timespec="seconds")
     return f"{event.reason}\n{event.camera}, {seen}, score {event.score:.2f}\n{event.id}"
 
 
 class DeliveryFailed(Exception):  # noqa: N818  states a fact
-    """The notice did not arrive, as far as is known.
+    """One attempt failed, as far as is known.
 
     Args:
-        message: One line for people, without a secret.
-        permanent: Whether this notice can never arrive, however often it is tried.
-        retry_after_s: The pause that the receiver asks for.
+        message: The reason in one line, without secrets.
+        permanent: Whether the receiver refuses this notification for good.
+        retry_after_s: Delay that the receiver requests.
     """
 
     def __init__(
@@ -100,25 +101,25 @@ class DeliveryFailed(Exception):  # noqa: N818  states a fact
 
 
 class Channel(Protocol):
-    """A way to a receiver. One thread at a time enters it, delivers, and leaves it."""
+    """Sends notifications to one receiver. One thread at a time enters, delivers and leaves."""
 
     @property
     def name(self) -> str:
-        """As in the configuration."""
+        """Name in the configuration."""
         ...
 
-    def deliver(self, notice: Notification) -> None:
-        """Make one attempt; returning says that the receiver acknowledged it.
+    def deliver(self, notification: Notification) -> None:
+        """Make one attempt; it succeeded, acknowledged by the receiver, if this returns.
 
-        Ends within the channel's own time limit.
+        Takes at most the timeout of the channel.
 
         Raises:
-            DeliveryFailed: It did not arrive.
+            DeliveryFailed: The attempt failed.
         """
         ...
 
     def __enter__(self) -> Self:
-        """Get ready; trouble with the receiver shows in `deliver`, not here."""
+        """Prepare for deliveries. Errors of the receiver are raised by `deliver`, not here."""
         ...
 
     def __exit__(
@@ -128,7 +129,7 @@ class Channel(Protocol):
         trace: TracebackType | None,
         /,
     ) -> None:
-        """Let go of connections."""
+        """Close connections."""
         ...
 
 

@@ -1,6 +1,6 @@
-"""A courier works off the deliveries of one channel: each `step` is one attempt.
+"""The delivery worker of one channel: each `step` makes one attempt and records its outcome.
 
-No threads and no waiting here: the dispatcher does both.
+It retries by `RetryPolicy`. It has no thread and never waits: the dispatcher does both.
 """
 
 import enum
@@ -21,11 +21,11 @@ from .retry import RetryPolicy
 _log = structlog.get_logger(__name__)
 
 OnConfirmed = Callable[[Event, str, datetime], None]
-"""Told of the event, the channel's name and the wall time of each confirmation."""
+"""Called with the event, the name of the channel and the wall time of each confirmation."""
 
 
 class Outcome(enum.Enum):
-    """What came of a step."""
+    """Outcome of a step."""
 
     IDLE = "idle"
     """Nothing is due."""
@@ -36,15 +36,15 @@ class Outcome(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class ChannelStatus:
-    """How a channel does, for people."""
+    """State of a channel."""
 
     name: str
 
-    trouble: str | None = None
+    last_error: str | None = None
     """Why the last attempt failed; `None` if it did not."""
 
     blocked: str | None = None
-    """Why nothing is tried: trouble with the store, or another process delivers."""
+    """Why nothing is attempted: an error of the store, or another process delivers."""
 
     confirmed: int = 0
     """Deliveries confirmed since the start."""
@@ -59,10 +59,10 @@ class DeliveryWorker:
     """Delivers for one channel. Used by one thread; `status` may be read by all.
 
     Args:
-        channel: The way to the receiver.
-        outbox: Where the deliveries wait.
-        retry: When to try again.
-        on_confirmed: Told of each confirmation, after it is on disk.
+        channel: Sends the notifications.
+        outbox: Holds the deliveries.
+        retry: Decides whether and when a failed delivery is tried again.
+        on_confirmed: Called after each confirmation is on disk.
         rng: Returns a random number from 0 to 1, for the jitter.
     """
 
@@ -87,9 +87,12 @@ class DeliveryWorker:
     def step(self, *, untried_only: bool = False) -> Outcome:
         """Make one attempt at the most urgent delivery, if one is due.
 
+        Args:
+            untried_only: Only deliveries that were never tried.
+
         Raises:
-            StorageError: The outbox cannot be used. An outcome that could not be recorded is kept,
-                and recorded by the next call: what was acknowledged is not sent again.
+            StorageError: The outbox cannot be used. The next call records an outcome that could not
+                be recorded: an acknowledged delivery is not sent again.
         """
         if self._unrecorded is None:
             delivery = self._outbox.claim(self.channel.name, untried_only=untried_only)
@@ -99,18 +102,18 @@ class DeliveryWorker:
         return self._unrecorded()
 
     def block(self, reason: str | None) -> None:
-        """Show why nothing is tried at present; `None` when it is again."""
+        """Set why nothing is attempted at present; `None` if deliveries are attempted."""
         self.status = replace(self.status, blocked=reason)
 
     def _attempt(self, delivery: Delivery) -> Callable[[], Outcome]:
-        """Try once; returns how to record what came of it."""
+        """Make one attempt and return a function that records its outcome."""
         try:
             self.channel.deliver(Notification.of(delivery))
         except DeliveryFailed as error:
             failure = error
-        except Exception as error:  # noqa: BLE001  a fault in one channel must not end delivery
-            # The text of an unforeseen error may hold a secret; its class does not.
-            failure = DeliveryFailed(f"unforeseen {type(error).__name__} in the channel")
+        except Exception as error:  # noqa: BLE001  a bug in one channel must not end delivery
+            # The text of an unexpected error may hold a secret; its class does not.
+            failure = DeliveryFailed(f"unexpected {type(error).__name__} in the channel")
         else:
             return partial(self._record_confirmation, delivery)
         return partial(self._record_failure, delivery, failure)
@@ -119,7 +122,7 @@ class DeliveryWorker:
         when = self._outbox.confirm(delivery.number)
         self._unrecorded = None
         self.status = replace(
-            self.status, trouble=None, confirmed=self.status.confirmed + 1, last_confirmed=when
+            self.status, last_error=None, confirmed=self.status.confirmed + 1, last_confirmed=when
         )
         event = delivery.recorded.event
         _log.info(
@@ -141,7 +144,7 @@ class DeliveryWorker:
         if delay is None:
             self._outbox.dead_letter(delivery.number, error=message)
             _log.error(
-                "delivery set aside: `streamer deliveries pending` shows it",
+                "delivery given up: `streamer deliveries pending` shows the dead letter",
                 channel=self.channel.name,
                 event_id=event_id,
                 attempts=delivery.attempts,
@@ -158,7 +161,8 @@ class DeliveryWorker:
                 error=message,
             )
         self._unrecorded = None
-        # A receiver that is back gets what waits at once; one that asked for a pause gets it.
+        # After an outage the first success makes waiting deliveries due at once, unless the
+        # receiver requested a delay.
         self._outage = failure.retry_after_s is None and not failure.permanent
-        self.status = replace(self.status, trouble=message, failed=self.status.failed + 1)
+        self.status = replace(self.status, last_error=message, failed=self.status.failed + 1)
         return Outcome.FAILED

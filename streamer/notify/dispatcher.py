@@ -1,6 +1,6 @@
-"""The dispatcher: one thread per channel, so that a dead receiver delays nobody else.
+"""The dispatcher: one thread per channel, so that a dead receiver delays no other channel.
 
-Deliveries added by this process are taken up at once, those of other processes within seconds.
+Deliveries added by this process are sent at once, those of other processes within seconds.
 """
 
 import random
@@ -23,27 +23,27 @@ from .retry import RetryPolicy
 
 _log = structlog.get_logger(__name__)
 
-_LOOK_S: Final = 2.0
-"""How often the outbox is looked at for rows of other processes, and the lock tried."""
+_POLL_S: Final = 2.0
+"""Interval at which the outbox is read for rows of other processes, and the lock is tried."""
 
-_PARTING_S: Final = 5.0
-"""After the stop, what was never tried is tried once for so long: an alarm that is raised while
-the program ends is still told. The first failure ends it. Arbitrary."""
+_FINAL_ATTEMPTS_S: Final = 5.0
+"""After the stop, untried deliveries are attempted once for this long: an alarm that is raised
+while the program ends still reaches its receiver. The first failure ends it. Arbitrary."""
 
 
-def _nobody(_event: Event, _channel: str, _when: datetime) -> None:
-    """Nobody wants to know of confirmations."""
+def _ignore(_event: Event, _channel: str, _when: datetime) -> None:
+    """Do nothing about a confirmation."""
 
 
 class Dispatcher:
-    """Delivers what the store's outbox holds for *channels*, until it is stopped.
+    """Delivers what the outbox holds for *channels*, until it is stopped.
 
     Args:
-        outbox: Where the deliveries wait.
-        channels: Whom to tell; names are unique. Entered and left by `run`.
-        retry: When to try again.
-        on_confirmed: Told of the event, the channel's name and the wall time of each confirmation,
-            in the channel's thread, after it is on disk.
+        outbox: Holds the deliveries.
+        channels: The channels; names are unique. Entered and left by `run`.
+        retry: Decides whether and when a failed delivery is tried again.
+        on_confirmed: Called with the event, the name of the channel and the wall time of each
+            confirmation, in the thread of the channel, after it is on disk.
         rng: Returns a random number from 0 to 1, for the jitter.
     """
 
@@ -53,14 +53,14 @@ class Dispatcher:
         channels: Sequence[Channel],
         *,
         retry: RetryPolicy | None = None,
-        on_confirmed: OnConfirmed = _nobody,
+        on_confirmed: OnConfirmed = _ignore,
         rng: Callable[[], float] = random.random,
     ) -> None:
         names = [channel.name for channel in channels]
         if len(set(names)) < len(names):
             raise ValueError(f"channel names must be unique, got {names}")
         self._outbox = outbox
-        self._couriers = [
+        self._workers = [
             DeliveryWorker(
                 channel,
                 self._outbox,
@@ -70,133 +70,133 @@ class Dispatcher:
             )
             for channel in channels
         ]
-        self._bell = _Bell()
+        self._wakeup = _Wakeup()
 
     def run(self, cancel: CancelToken) -> None:
-        """Deliver until *cancel* is set, then end soon. May be called again after it returned.
+        """Deliver until *cancel* is set. May be called again after it returned.
 
-        "Soon" is when the attempts under way have ended, each within its channel's time limit.
+        Returns when the attempts under way have ended, each within the timeout of its channel.
 
         Raises:
-            ExceptionGroup: With the faults of the program that ended it. Trouble with receivers
-                or with the store is none: it is logged, shown by `status` and tried again.
+            ExceptionGroup: The bugs that ended it. Errors of receivers and of the store do not end
+                it: they are logged, shown by `status` and retried.
         """
         ended = CancelToken()
-        ended.on_cancel(self._bell.ring)
+        ended.on_cancel(self._wakeup.notify)
         cancel.on_cancel(ended.set)
-        self._warn_of_strangers()
+        self._warn_of_unknown_channels()
         errors: list[Exception] = []  # Appending is atomic.
         threads = [
             threading.Thread(
                 target=self._serve,
-                args=(courier, ended, errors),
-                name=f"notify/{courier.channel.name}",
+                args=(worker, ended, errors),
+                name=f"notify/{worker.channel.name}",
             )
-            for courier in self._couriers
+            for worker in self._workers
         ]
-        self._outbox.subscribe(self._bell.ring)
+        self._outbox.subscribe(self._wakeup.notify)
         for thread in threads:
             thread.start()
         for thread in threads:
             thread.join()
-        self._outbox.unsubscribe(self._bell.ring)
+        self._outbox.unsubscribe(self._wakeup.notify)
         if errors:
             raise ExceptionGroup("delivery failed", errors)
 
     def status(self) -> tuple[ChannelStatus, ...]:
-        """How each channel does; from any thread."""
-        return tuple(courier.status for courier in self._couriers)
+        """Return the state of each channel. From any thread."""
+        return tuple(worker.status for worker in self._workers)
 
-    def _warn_of_strangers(self) -> None:
-        known = {courier.channel.name for courier in self._couriers}
+    def _warn_of_unknown_channels(self) -> None:
+        configured = {worker.channel.name for worker in self._workers}
         for name, backlog in self._outbox.backlog().items():
-            if name not in known and backlog.waiting:
+            if name not in configured and backlog.waiting:
                 _log.warning(
                     "deliveries wait for a channel that is not configured here",
                     channel=name,
                     waiting=backlog.waiting,
                 )
 
-    def _serve(self, courier: DeliveryWorker, cancel: CancelToken, errors: list[Exception]) -> None:
-        lock = self._outbox.lock(courier.channel.name)
+    def _serve(self, worker: DeliveryWorker, cancel: CancelToken, errors: list[Exception]) -> None:
+        lock = self._outbox.lock(worker.channel.name)
         try:
-            if self._take(lock, courier, cancel):
-                with courier.channel:
-                    self._carry(courier, cancel)
+            if self._acquire(lock, worker, cancel):
+                with worker.channel:
+                    self._deliver(worker, cancel)
         except Exception as error:  # noqa: BLE001  comes out of `run`
-            error.add_note(f"in thread notify/{courier.channel.name}")
+            error.add_note(f"in thread notify/{worker.channel.name}")
             errors.append(error)
             cancel.set()
         finally:
             lock.release()
 
-    def _take(self, lock: DeliveryLock, courier: DeliveryWorker, cancel: CancelToken) -> bool:
-        """Wait for the right to deliver; returns whether it came before the stop."""
+    def _acquire(self, lock: DeliveryLock, worker: DeliveryWorker, cancel: CancelToken) -> bool:
+        """Wait for the lock of the channel; return whether it was acquired before the stop."""
         while True:
-            seen = self._bell.rung
+            seen = self._wakeup.count
             try:
                 if lock.acquire():
-                    self._outbox.recover(courier.channel.name)
-                    courier.block(None)
+                    self._outbox.recover(worker.channel.name)
+                    worker.block(None)
                     return True
-                _show(courier, "another process delivers for this channel")
+                _block(worker, "another process delivers for this channel")
             except StorageError as error:
-                _show(courier, str(error))
+                _block(worker, str(error))
             if cancel.is_set():
                 return False
-            self._bell.wait(seen, timeout_s=_LOOK_S)
+            self._wakeup.wait(seen, timeout_s=_POLL_S)
 
-    def _carry(self, courier: DeliveryWorker, cancel: CancelToken) -> None:
+    def _deliver(self, worker: DeliveryWorker, cancel: CancelToken) -> None:
         while not cancel.is_set():
-            seen = self._bell.rung
+            seen = self._wakeup.count
             try:
-                step = courier.step()
-                courier.block(None)
-                if step is not Outcome.IDLE:
+                outcome = worker.step()
+                worker.block(None)
+                if outcome is not Outcome.IDLE:
                     continue
-                due = self._outbox.next_due(courier.channel.name)
-                pause_s = _LOOK_S if due is None else min(_LOOK_S, due.total_seconds())
+                due = self._outbox.next_due(worker.channel.name)
+                pause_s = _POLL_S if due is None else min(_POLL_S, due.total_seconds())
             except StorageError as error:
-                _show(courier, str(error))
-                pause_s = _LOOK_S
-            self._bell.wait(seen, timeout_s=pause_s)
-        self._part(courier)
+                _block(worker, str(error))
+                pause_s = _POLL_S
+            self._wakeup.wait(seen, timeout_s=pause_s)
+        self._finish(worker)
 
-    def _part(self, courier: DeliveryWorker) -> None:
-        """Try once what was never tried, until the first failure."""
-        end = time.monotonic() + _PARTING_S
+    def _finish(self, worker: DeliveryWorker) -> None:
+        """Attempt untried deliveries once, until the first failure."""
+        end = time.monotonic() + _FINAL_ATTEMPTS_S
         try:
-            while time.monotonic() < end and courier.step(untried_only=True) is Outcome.CONFIRMED:
+            while time.monotonic() < end and worker.step(untried_only=True) is Outcome.CONFIRMED:
                 pass
         except StorageError as error:
-            _show(courier, str(error))
+            _block(worker, str(error))
 
 
-def _show(courier: DeliveryWorker, message: str) -> None:
-    """Show why nothing is tried; log it once."""
-    if courier.status.blocked != message:
-        _log.error("nothing is delivered", channel=courier.channel.name, error=message)
-        courier.block(message)
+def _block(worker: DeliveryWorker, message: str) -> None:
+    """Show why nothing is attempted, and log it once."""
+    if worker.status.blocked != message:
+        _log.error("nothing is delivered", channel=worker.channel.name, error=message)
+        worker.block(message)
 
 
-class _Bell:
-    """Wakes all who wait, and counts, so that nobody misses a ring between looking and waiting."""
+class _Wakeup:
+    """Wakes all waiting threads. Its count shows a waiter a call that came before it waits."""
 
     def __init__(self) -> None:
         self._changed = threading.Condition()
-        self._rung = 0  # Guarded by _changed.
+        self._count = 0  # Guarded by _changed.
 
     @property
-    def rung(self) -> int:
+    def count(self) -> int:
         with self._changed:
-            return self._rung
+            return self._count
 
-    def ring(self) -> None:
+    def notify(self) -> None:
         with self._changed:
-            self._rung += 1
+            self._count += 1
             self._changed.notify_all()
 
     def wait(self, seen: int, *, timeout_s: float) -> None:
-        """Wait for a ring after the *seen* ones, or until the timeout."""
+        """Wait until the count exceeds *seen*, or until the timeout."""
         with self._changed:
-            self._changed.wait_for(lambda: self._rung > seen, timeout_s)
+            self._changed.wait_for(lambda: self._count > seen, timeout_s)

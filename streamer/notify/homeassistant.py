@@ -1,4 +1,4 @@
-"""The topics on the broker, and the messages by which Home Assistant discovers the cameras."""
+"""MQTT topics, and the discovery messages for Home Assistant."""
 
 import hashlib
 import json
@@ -17,10 +17,10 @@ OFF: Final = "OFF"
 
 @dataclass(frozen=True, slots=True)
 class Topics:
-    """Where things are published."""
+    """The topics of one instance of the program."""
 
     base: str
-    """First part of all topics; each instance of the program needs its own."""
+    """First part of all topics; unique for each instance of the program."""
 
     @property
     def availability(self) -> str:
@@ -41,7 +41,7 @@ class Topics:
 
 
 def discovery(topics: Topics, camera: str, *, prefix: str = "homeassistant") -> dict[str, str]:
-    """Retained messages by topic that make *camera* a device with its alarm and its status."""
+    """Return retained messages by topic that make *camera* a device with its alarm and status."""
     device = _identifier(f"{topics.base}/{camera}")
     common: dict[str, Any] = {
         "availability_topic": topics.availability,
@@ -82,11 +82,11 @@ def discovery(topics: Topics, camera: str, *, prefix: str = "homeassistant") -> 
 
 
 def _level(name: str) -> str:
-    """A name as one level of a topic: `/`, `+` and `#` have a meaning there."""
+    """Return a name as one level of a topic, in which `/`, `+` and `#` are escaped."""
     return quote(name, safe="")
 
 
 def _identifier(name: str) -> str:
-    """Home Assistant takes letters, digits, `_` and `-`; a digest keeps what is left unique."""
+    """Return a unique identifier of the characters that Home Assistant accepts."""
     digest = hashlib.sha256(name.encode()).hexdigest()[:8]
     return re.sub(r"[^A-Za-z0-9_-]", "_", name) + "_" + digest

@@ -1,8 +1,8 @@
 """MQTT: events to a broker, acknowledged (QoS 1), with a last will and retained state.
 
-What is delivered, an event and the state of the alarm, goes by QoS 1 and is waited for. What only
-describes the present (availability, discovery, status) is told again at each connection, as the
-broker may have forgotten it.
+An event and the state of its alarm are published with QoS 1, and the acknowledgement is awaited.
+Availability, discovery and status describe the present only: they are published again at each
+connection, because the broker may have lost them.
 """
 
 import contextlib
@@ -32,41 +32,41 @@ from .homeassistant import OFF, OFFLINE, ON, ONLINE, Topics, discovery
 from .network_errors import network_reason
 
 _KEEPALIVE_S: Final = 20
-"""A broker that says nothing for one and a half times this is gone; then the will is sent too."""
+"""A silent broker counts as gone after one and a half times this; so does a silent client."""
 
 _RECONNECT_S: Final = (1, 15)
-"""First and longest pause between attempts to connect."""
+"""First and longest delay between attempts to connect."""
 
 _WITH_WILL: Final = 0x04
-"""Reason code of MQTT 5: this disconnect is none that people should not notice."""
+"""Reason code of MQTT 5: disconnect, and publish the last will."""
 
-_CONNECT_TROUBLE: Final = {
+_CONNECT_ERRORS: Final = {
     0x84: "it does not speak MQTT 5, which is needed",
     0x86: "it refuses this user and password",
     0x87: "it refuses this user and password",
 }
 
-_FAREWELL_S: Final = 2.0
-"""Longest wait for the broker when this program goes offline in good order."""
+_GOODBYE_S: Final = 2.0
+"""Longest wait for the acknowledgement of `offline` when the program ends."""
 
 
 class MqttChannel:
-    """Publishes notices; between them it stays connected, so that its absence is seen.
+    """Publishes notifications. It stays connected between them, so that the broker sees it end.
 
-    Entering connects in the background; leaving says `offline`.
+    Entering connects in the background; leaving publishes `offline`.
 
     Args:
-        name: As in the configuration.
-        host: The broker.
-        port: The broker's port; by default 1883, with TLS 8883.
+        name: Name in the configuration.
+        host: Host of the broker.
+        port: Port of the broker; by default 1883, with TLS 8883.
         user: User name at the broker.
         password: Password at the broker; never shown.
-        tls: Encrypts and says whom to trust, e.g. `ssl.create_default_context()`.
+        tls: TLS settings with the trusted authorities, e.g. `ssl.create_default_context()`.
         base_topic: First part of all topics.
-        cameras: Their names, for discovery.
-        in_alarm: The cameras whose alarm is on; `None` where that is not known, as in a program
-            that only sends a test beside the one that watches: then nothing is said of it.
-        discover: Whether Home Assistant is told of the cameras.
+        cameras: Names of the cameras, for discovery.
+        in_alarm: Cameras whose alarm is on; `None` if that is unknown, as in a program that only
+            sends a test: then the states of alarms are not published.
+        discover: Whether to publish discovery messages for Home Assistant.
         timeout_s: Longest time for an attempt.
     """
 
@@ -95,40 +95,40 @@ class MqttChannel:
         self._topics = Topics(base_topic)
         self._client_id = f"streamer-{uuid.uuid4().hex[:16]}"
         self._guard = threading.Lock()
-        # Guarded by _guard: what each new connection tells, by topic. Told under the guard too, so
-        # that nothing old is told after something new.
-        self._present: dict[str, str] = {self._topics.availability: ONLINE}
+        # Guarded by _guard: the retained messages, by topic. They are published under the guard
+        # too, so that no old value is published after a new one.
+        self._retained: dict[str, str] = {self._topics.availability: ONLINE}
         for camera in cameras:
             if in_alarm is not None:
-                self._present[self._topics.alarm(camera)] = ON if camera in in_alarm else OFF
+                self._retained[self._topics.alarm(camera)] = ON if camera in in_alarm else OFF
             if discover:
-                self._present |= discovery(self._topics, camera)
+                self._retained |= discovery(self._topics, camera)
         self._connection: _Connection | None = None  # Replaced by the delivering thread only.
 
-    def deliver(self, notice: Notification) -> None:
+    def deliver(self, notification: Notification) -> None:
         """Publish the event and the alarm's state, and wait until the broker has both.
 
         Raises:
             DeliveryFailed: There is no connection, or no acknowledgement in time.
         """
-        event = notice.event
+        event = notification.event
         payload = json.dumps(event.as_json(), ensure_ascii=False)
         messages = [_Message(self._topics.event(event.camera), payload)]
         state = OFF if event.kind is EventKind.CLEARED else ON
         topic = self._topics.alarm(event.camera)
-        if not notice.superseded:
+        if not notification.superseded:
             messages.append(_Message(topic, state, retain=True))
         connection = self._connection or self._connect()
         try:
             connection.publish(messages, timeout_s=self._timeout_s)
         except DeliveryFailed:
-            # A new connection forgets what the old one would still send, long after the outbox
-            # has decided anew; and it is tried at once, not after a pause.
+            # A new connection drops what the old one would still send, long after the outbox has
+            # rescheduled it; and it connects at once, not after a delay.
             self._connect()
             raise
-        if not notice.superseded:
+        if not notification.superseded:
             with self._guard:
-                self._present[topic] = state
+                self._retained[topic] = state
 
     def show_status(self, camera: str, status: Mapping[str, Any]) -> None:
         """Publish a camera's status entry, retained; an unchanged entry is not repeated.
@@ -138,20 +138,20 @@ class MqttChannel:
         payload = json.dumps(status, ensure_ascii=False)
         topic = self._topics.status(camera)
         with self._guard:
-            if self._present.get(topic) == payload:
+            if self._retained.get(topic) == payload:
                 return
-            self._present[topic] = payload
+            self._retained[topic] = payload
             if self._connection is not None:
-                _tell(self._connection.client, topic, payload)
+                _publish_state(self._connection.client, topic, payload)
 
-    def _greet(self, client: mqtt.Client) -> None:
-        """Tell the present to a broker that may know nothing of it."""
+    def _publish_retained(self, client: mqtt.Client) -> None:
+        """Publish the retained messages to a broker that may have lost them."""
         with self._guard:
-            for topic, payload in self._present.items():
-                _tell(client, topic, payload)
+            for topic, payload in self._retained.items():
+                _publish_state(client, topic, payload)
 
     def _connect(self) -> "_Connection":
-        """Connect in the background, in place of the connection there may be."""
+        """Connect in the background, replacing the connection if there is one."""
         if self._connection is not None:
             self._connection.end()
         client = mqtt.Client(
@@ -168,7 +168,7 @@ class MqttChannel:
             host=self._host,
             port=self._port,
             availability=self._topics.availability,
-            greet=self._greet,
+            on_online=self._publish_retained,
         )
         return self._connection
 
@@ -184,7 +184,7 @@ class MqttChannel:
     ) -> None:
         connection, self._connection = self._connection, None
         if connection is not None:
-            connection.farewell()
+            connection.goodbye()
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,9 +195,9 @@ class _Message:
 
 
 class _Connection:
-    """One client of paho's, with its thread, until `end` or `farewell`.
+    """One paho client with its thread, until `end` or `goodbye`.
 
-    It connects again by itself when the connection breaks.
+    It reconnects by itself when the connection breaks.
     """
 
     def __init__(
@@ -207,16 +207,16 @@ class _Connection:
         host: str,
         port: int,
         availability: str,
-        greet: Callable[[mqtt.Client], None],
+        on_online: Callable[[mqtt.Client], None],
     ) -> None:
         self.client = client
         self._broker = f"broker {host}:{port}"
         self._availability = availability
-        self._greet = greet
+        self._publish_retained = on_online
         self._changed = threading.Condition()
         # All below are guarded by _changed.
         self._online = False
-        self._trouble: str | None = None
+        self._error: str | None = None
         self._ended = False
         self._refused: dict[int, str] = {}  # Reasons, by message number.
 
@@ -240,9 +240,9 @@ class _Connection:
         """
         end = time.monotonic() + timeout_s
         with self._changed:
-            self._changed.wait_for(lambda: self._online or self._trouble, timeout_s)
+            self._changed.wait_for(lambda: self._online or self._error, timeout_s)
             if not self._online:
-                raise self._failure(self._trouble or f"no answer within {timeout_s:g} s")
+                raise self._failure(self._error or f"no answer within {timeout_s:g} s")
         infos = [
             self.client.publish(message.topic, message.payload, qos=1, retain=message.retain)
             for message in messages
@@ -251,8 +251,8 @@ class _Connection:
             try:
                 info.wait_for_publish(max(0.0, end - time.monotonic()))
                 acknowledged = info.is_published()
-            except (RuntimeError, ValueError):  # Paho's words for "not even sent".
-                raise self._failure("the connection broke off") from None
+            except (RuntimeError, ValueError):  # Paho raises these if it was not even sent.
+                raise self._failure("the connection was lost") from None
             if not acknowledged:
                 raise self._failure(f"no acknowledgement within {timeout_s:g} s")
             with self._changed:
@@ -263,28 +263,28 @@ class _Connection:
     def _failure(self, reason: str) -> DeliveryFailed:
         return DeliveryFailed(f"{self._broker}: {reason}")
 
-    def farewell(self) -> None:
-        """Say `offline`, and end."""
+    def goodbye(self) -> None:
+        """Publish `offline`, and end."""
         with self._changed:
             online = self._online
             self._ended = True
         if online:
-            with contextlib.suppress(RuntimeError, ValueError):  # The will says the same.
+            with contextlib.suppress(RuntimeError, ValueError):  # The will publishes the same.
                 info = self.client.publish(self._availability, OFFLINE, qos=1, retain=True)
-                info.wait_for_publish(_FAREWELL_S)
+                info.wait_for_publish(_GOODBYE_S)
         self.end()
 
     def end(self) -> None:
-        """Break the connection off and wait for its thread; what was not sent is forgotten."""
+        """Close the connection and wait for its thread; unsent messages are dropped."""
         with self._changed:
             self._ended = True
-        # The will is wanted unless `offline` was said; where it was, it says the same again.
+        # The will is needed unless `offline` was published; then it publishes the same again.
         self.client.disconnect(ReasonCode(PacketTypes.DISCONNECT, identifier=_WITH_WILL))
-        # Paho's thread would wait for a broker that has fallen silent, so its socket is cut.
-        _cut(self.client.socket())
+        # Paho's thread would wait for a silent broker, so its socket is shut down.
+        _shut_down(self.client.socket())
         self.client.loop_stop()
-        # The client has sockets of its own and closes them when it is no longer referred to, so
-        # the circle between it and this object is broken.
+        # The client closes its own sockets when it is no longer referred to, so the reference cycle
+        # between it and this object is broken.
         self.client.on_pre_connect = self.client.on_socket_open = None
         self.client.on_connect = self.client.on_connect_fail = self.client.on_disconnect = None
         self.client.on_publish = self.client.on_message = None
@@ -294,13 +294,13 @@ class _Connection:
     def _on_pre_connect(self, _client: mqtt.Client, _data: Any) -> None:
         with self._changed:
             if self._ended:
-                raise ConnectionAbortedError("ended")  # Paho takes it for a failure to connect.
-            self._trouble = None
+                raise ConnectionAbortedError("ended")  # Paho treats it as a failure to connect.
+            self._error = None
 
     def _on_socket_open(self, _client: mqtt.Client, _data: Any, opened: Any) -> None:
         with self._changed:
             if self._ended:
-                _cut(opened)
+                _shut_down(opened)
 
     def _on_connect(
         self,
@@ -311,18 +311,18 @@ class _Connection:
         _properties: Properties | None,
     ) -> None:
         if code.is_failure:
-            self._now(online=False, trouble=_CONNECT_TROUBLE.get(code.value, str(code).lower()))
+            self._set_state(online=False, error=_CONNECT_ERRORS.get(code.value, str(code).lower()))
             return
-        self._greet(client)
-        # Another client's last will may call us offline, e.g. that of our own predecessor, which
-        # a broker sends late when the machine lost its power. It is corrected.
+        self._publish_retained(client)
+        # The last will of an earlier run may publish `offline` late, e.g. when the machine lost its
+        # power. `online` is then published again.
         client.subscribe(self._availability, options=SubscribeOptions(qos=1, noLocal=True))
-        self._now(online=True, trouble=None)
+        self._set_state(online=True, error=None)
 
     def _on_connect_fail(self, _client: mqtt.Client, _data: Any) -> None:
-        # Paho calls this while it handles the error, and does not hand it over.
+        # Paho calls this while it handles the error, and does not pass it.
         reason = network_reason(sys.exc_info()[1])
-        self._now(online=False, trouble=reason or "cannot be reached")
+        self._set_state(online=False, error=reason or "cannot be reached")
 
     def _on_disconnect(
         self,
@@ -332,7 +332,7 @@ class _Connection:
         _code: ReasonCode,
         _properties: Properties | None,
     ) -> None:
-        self._now(online=False, trouble="the connection broke off")
+        self._set_state(online=False, error="the connection was lost")
 
     def _on_publish(
         self,
@@ -350,23 +350,23 @@ class _Connection:
         with self._changed:
             wrong = message.payload == OFFLINE.encode() and not self._ended
         if wrong:
-            _tell(client, self._availability, ONLINE)
+            _publish_state(client, self._availability, ONLINE)
 
-    def _now(self, *, online: bool, trouble: str | None) -> None:
+    def _set_state(self, *, online: bool, error: str | None) -> None:
         with self._changed:
             self._online = online
-            # Being cut off follows a refusal and says less.
-            self._trouble = self._trouble or trouble
+            # The end of the connection follows a refusal and is less specific.
+            self._error = self._error or error
             self._changed.notify_all()
 
 
-def _tell(client: mqtt.Client, topic: str, payload: str) -> None:
-    """Publish, retained, without waiting: what gets lost is told again at the next connection."""
+def _publish_state(client: mqtt.Client, topic: str, payload: str) -> None:
+    """Publish, retained, without waiting: a lost message is published at the next connection."""
     client.publish(topic, payload, qos=0, retain=True)
 
 
-def _cut(opened: Any) -> None:
-    """Break a connection off; its thread reads the end of it at once."""
+def _shut_down(opened: Any) -> None:
+    """Shut a socket down: the thread that reads from it sees its end at once."""
     if opened is not None:
         with contextlib.suppress(OSError):  # It may have ended by itself.
             opened.shutdown(socket.SHUT_RDWR)

@@ -1,6 +1,6 @@
-"""Why a network operation failed, in words for people and never with a secret.
+"""Reasons why a network operation failed, as text without secrets.
 
-The errors' own texts are not shown: some hold headers or addresses.
+The messages of the errors are not used: some hold headers or addresses.
 """
 
 import os
@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 
 def causes(error: BaseException | None) -> Iterator[BaseException]:
-    """The error and, going inwards, what led to it."""
+    """Yield the error and its causes, the innermost last."""
     while error is not None:
         yield error
         if isinstance(error, BaseExceptionGroup):
@@ -20,7 +20,7 @@ def causes(error: BaseException | None) -> Iterator[BaseException]:
 
 
 def network_reason(error: BaseException | None) -> str | None:
-    """The innermost reason that the system gives, or `None` if it gives none."""
+    """Return the innermost reason that the operating system gives, or `None`."""
     reason = None
     for cause in causes(error):
         match cause:
@@ -29,7 +29,7 @@ def network_reason(error: BaseException | None) -> str | None:
             case ssl.SSLError():
                 return "no encrypted connection could be made"
             case socket.gaierror():
-                return "its name is not known"
+                return "its name cannot be resolved"
             case OSError(errno=int(code)):
                 reason = os.strerror(code).lower()
             case TimeoutError():

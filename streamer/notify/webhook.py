@@ -1,6 +1,7 @@
-"""Webhook: one HTTP POST per notice, signed, with or without an image.
+"""Webhook: one HTTP POST per notification, signed, with or without an image.
 
-The contract with the receiver is in this folder's README.
+The README of this folder describes the contract with the receiver. `retry.py` decides when a failed
+attempt is repeated.
 """
 
 import asyncio
@@ -33,28 +34,28 @@ ATTEMPT_HEADER: Final = "Streamer-Attempt"
 TIMESTAMP_HEADER: Final = "Streamer-Timestamp"
 SIGNATURE_HEADER: Final = "Streamer-Signature"
 
-_MENDABLE: Final = frozenset({401, 402, 403, 404, 407, 408, 409, 421, 423, 424, 425, 429})
-"""Client errors that lie with the moment or with how the receiver is set up, not with the notice.
-The others in 400 to 499 say that this very notice will never be accepted."""
+_RETRIABLE: Final = frozenset({401, 402, 403, 404, 407, 408, 409, 421, 423, 424, 425, 429})
+"""Client errors that are temporary or due to the configuration of the receiver. All others from 400
+to 499 mean that this notification will never be accepted."""
 
-_IMAGE_UNWANTED: Final = frozenset({413, 415})
-"""Too large, or not of a kind it takes: the alarm goes without its image, in the same attempt."""
+_IMAGE_REFUSED: Final = frozenset({413, 415})
+"""Image too large or of an unsupported type: the event is sent without it, in the same attempt."""
 
 
 class WebhookChannel:
-    """Posts notices to one address.
+    """Posts notifications to one URL.
 
     Args:
-        name: As in the configuration.
-        url: Whom to tell. It may hold a user, a password or a token: only its host is shown.
-        secret: Signs each message; without, there is no signature.
+        name: Name in the configuration.
+        url: URL of the receiver. It may hold a user, a password or a token: only its host is shown.
+        secret: Key of the signature; `None` sends no signature.
         headers: Further headers, e.g. `Authorization`; never shown.
         include_image: Whether the image is sent.
-        timeout_s: Longest time for an attempt, from the look-up of the name to the answer.
-        tls: Whom to trust; by default the usual authorities.
+        timeout_s: Longest time for an attempt, from name resolution to the response.
+        tls: TLS settings; by default those of the system with its trusted authorities.
 
     Raises:
-        ValueError: The URL is not one of a web server.
+        ValueError: The URL is not an HTTP URL.
     """
 
     def __init__(
@@ -71,7 +72,7 @@ class WebhookChannel:
         try:
             parts = httpx.URL(url)
         except httpx.InvalidURL:
-            raise ValueError(f"channel {name!r}: the URL cannot be understood") from None
+            raise ValueError(f"channel {name!r}: the URL is not valid") from None
         if parts.scheme not in {"http", "https"} or not parts.host:
             raise ValueError(f"channel {name!r}: the URL must begin with http:// or https://")
         self.name = name
@@ -83,64 +84,64 @@ class WebhookChannel:
         self._timeout_s = timeout_s
         self._tls = tls or httpx.create_ssl_context()
 
-    def deliver(self, notice: Notification) -> None:
-        """Post once. The status line of a success is the acknowledgement.
+    def deliver(self, notification: Notification) -> None:
+        """Post once. A status 2xx is the acknowledgement.
 
         Raises:
-            DeliveryFailed: No answer in time, or one that is no success.
+            DeliveryFailed: No response in time, or another status.
         """
-        # An event loop for each attempt: only there does a limit hold for the attempt as a whole.
-        # A receiver that sends a byte now and then would keep a plain socket waiting for ever.
+        # asyncio, because its timeout covers the whole attempt. Socket timeouts restart with each
+        # byte, so a receiver that sends a byte now and then would block for ever.
         try:
-            asyncio.run(self._deliver(notice))
+            asyncio.run(self._deliver(notification))
         except (TimeoutError, httpx.TimeoutException):
             raise DeliveryFailed(f"{self._host}: no answer within {self._timeout_s:g} s") from None
         except (httpx.TransportError, OSError) as error:
             raise DeliveryFailed(f"{self._host}: {_reason(error)}") from None
 
-    async def _deliver(self, notice: Notification) -> None:
-        image = notice.read_image() if self._include_image else None
+    async def _deliver(self, notification: Notification) -> None:
+        image = notification.read_image() if self._include_image else None
         async with (
             asyncio.timeout(self._timeout_s),
-            # It follows no redirects: they could carry secrets and alarms to strangers.
+            # Redirects are not followed: they could send secrets and alarms to another host.
             httpx.AsyncClient(verify=self._tls, timeout=self._timeout_s) as client,
         ):
-            answer = await self._post(client, notice, image)
-            if image is not None and answer.status_code in _IMAGE_UNWANTED:
-                answer = await self._post(client, notice, None)
-        _judge(answer, host=self._host)
+            response = await self._post(client, notification, image)
+            if image is not None and response.status_code in _IMAGE_REFUSED:
+                response = await self._post(client, notification, None)
+        _raise_unless_acknowledged(response, host=self._host)
 
     async def _post(
-        self, client: httpx.AsyncClient, notice: Notification, image: bytes | None
+        self, client: httpx.AsyncClient, notification: Notification, image: bytes | None
     ) -> httpx.Response:
-        event = json.dumps(notice.event.as_json(), ensure_ascii=False).encode()
+        event = json.dumps(notification.event.as_json(), ensure_ascii=False).encode()
         if image is None:
             request = client.build_request("POST", self._url, content=event, headers=self._headers)
             request.headers["Content-Type"] = "application/json"
         else:
-            assert notice.image is not None, "its bytes were read"
-            kind = mimetypes.guess_type(notice.image.name)[0] or "application/octet-stream"
+            assert notification.image is not None, "its bytes were read"
+            kind = mimetypes.guess_type(notification.image.name)[0] or "application/octet-stream"
             request = client.build_request(
                 "POST",
                 self._url,
                 headers=self._headers,
                 files={
                     "event": (None, event, "application/json"),
-                    "image": (notice.image.name, image, kind),
+                    "image": (notification.image.name, image, kind),
                 },
             )
         request.headers["User-Agent"] = f"streamer/{__version__}"
-        request.headers[KEY_HEADER] = quote(notice.key, safe=":/+@")
-        request.headers[ATTEMPT_HEADER] = str(notice.attempt)
+        request.headers[KEY_HEADER] = quote(notification.key, safe=":/+@")
+        request.headers[ATTEMPT_HEADER] = str(notification.attempt)
         if self._secret is not None:
             timestamp = str(int(time.time()))
             request.headers[TIMESTAMP_HEADER] = timestamp
             request.headers[SIGNATURE_HEADER] = signature(
                 request.read(), secret=self._secret, timestamp=timestamp
             )
-        answer = await client.send(request, stream=True)
-        await answer.aclose()  # Nobody reads the body: the status line says it all.
-        return answer
+        response = await client.send(request, stream=True)
+        await response.aclose()  # The body is not needed.
+        return response
 
     def __enter__(self) -> Self:
         return self
@@ -151,21 +152,21 @@ class WebhookChannel:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        """Nothing is kept between attempts."""
+        """Do nothing: there is no connection between attempts."""
 
 
 def signature(body: bytes, *, secret: str, timestamp: str) -> str:
-    """What the signature header says: HMAC-SHA256 of `<timestamp>.<body>`."""
+    """Return the value of the signature header: HMAC-SHA256 of `<timestamp>.<body>`."""
     signed = timestamp.encode() + b"." + body
     return "sha256=" + hmac.new(secret.encode(), signed, hashlib.sha256).hexdigest()
 
 
-def _judge(answer: httpx.Response, *, host: str) -> None:
-    if answer.is_success:
+def _raise_unless_acknowledged(response: httpx.Response, *, host: str) -> None:
+    if response.is_success:
         return
-    code = answer.status_code
+    code = response.status_code
     message = f"{host}: answered {code} {httpx.codes.get_reason_phrase(code)}".rstrip()
-    if answer.is_redirect:
+    if response.is_redirect:
         message += ": it has moved; configure its new address"
     elif code in {401, 403, 407}:
         message += ": check the password or token"
@@ -173,13 +174,13 @@ def _judge(answer: httpx.Response, *, host: str) -> None:
         message += ": check the address"
     raise DeliveryFailed(
         message,
-        permanent=answer.is_client_error and code not in _MENDABLE,
-        retry_after_s=_retry_after_s(answer.headers.get("Retry-After")),
+        permanent=response.is_client_error and code not in _RETRIABLE,
+        retry_after_s=_retry_after_s(response.headers.get("Retry-After")),
     )
 
 
 def _retry_after_s(value: str | None) -> float | None:
-    """Seconds asked for by a Retry-After header, in either of its two forms."""
+    """Return the seconds that a Retry-After header requests, in either of its two forms."""
     if value is None:
         return None
     if value.isdecimal():

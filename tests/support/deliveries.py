@@ -23,7 +23,7 @@ REGION = Detection(
 
 
 class HandClock:
-    """A clock that goes, forwards or backwards, when it is told to."""
+    """A clock that a test moves, forwards or backwards."""
 
     def __init__(self) -> None:
         self.now = START

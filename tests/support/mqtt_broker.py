@@ -1,4 +1,4 @@
-"""A real MQTT broker, mosquitto, in a process of its own, and a listener that notes all it says."""
+"""A real MQTT broker, mosquitto, in its own process, and a listener that records its messages."""
 
 import json
 import shutil
@@ -68,13 +68,13 @@ class MqttBroker:
             [program, "-v", "-c", str(self._configuration)], stderr=subprocess.PIPE, text=True
         )
         assert self._process.stderr is not None
-        said = []
+        lines = []
         for line in self._process.stderr:
-            said.append(line)
+            lines.append(line)
             if "running" in line:
                 break
         else:
-            raise RuntimeError(f"the broker did not start: {''.join(said)}")
+            raise RuntimeError(f"the broker did not start: {''.join(lines)}")
         # What it says from now on is not wanted, but must not fill the pipe.
         self._drain = threading.Thread(target=self._process.stderr.read, name="broker log")
         self._drain.start()
@@ -109,7 +109,7 @@ class MqttBroker:
 
 
 class MqttListener:
-    """Hears every message of a broker. A context manager."""
+    """Receives every message of a broker. A context manager."""
 
     def __init__(self, port: int, **access: str) -> None:
         self._changed = threading.Condition()
@@ -151,7 +151,7 @@ class MqttListener:
         return [json.loads(payload) for payload in self.on(topic)]
 
     def publish(self, topic: str, payload: str) -> None:
-        """Say something, retained."""
+        """Publish a retained message."""
         self._client.publish(topic, payload, qos=1, retain=True).wait_for_publish(LIMIT_S)
 
     def __enter__(self) -> Self:

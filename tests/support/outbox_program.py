@@ -122,8 +122,8 @@ def live(folder: Path, kill_at: int | None) -> None:
         assert lock.acquire()
         store.outbox.recover("siren")
         channel = LogChannel(folder / "log", tick)
-        courier = DeliveryWorker(channel, store.outbox, retry=QUICK, on_confirmed=lambda *_: tick())
-        while courier.step() is not Outcome.IDLE:
+        worker = DeliveryWorker(channel, store.outbox, retry=QUICK, on_confirmed=lambda *_: tick())
+        while worker.step() is not Outcome.IDLE:
             pass
 
 

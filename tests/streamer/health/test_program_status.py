@@ -178,7 +178,7 @@ def test_the_ring_says_what_it_holds_and_what_readers_lost():
 def test_channels_that_fail_or_hold_deliveries_are_problems():
     whole = status(
         channels=[
-            ChannelStatus("ops", trouble="HTTP 500", failed=3, confirmed=1),
+            ChannelStatus("ops", last_error="HTTP 500", failed=3, confirmed=1),
             ChannelStatus("home"),
             ChannelStatus("mail", blocked="another process delivers for this channel"),
         ],

@@ -1,5 +1,6 @@
 """Apprise: a real service of it (JSON by HTTP), its failures, and its secrets."""
 
+import gc
 import json
 import logging
 
@@ -93,8 +94,8 @@ def test_a_stalled_service_is_given_up_in_time():
 
 
 @pytest.mark.parametrize("url", ["nonsense", "nosuchservice://t0psecret", "mailto://"])
-def test_a_url_that_apprise_does_not_understand_is_refused_at_once(url):
-    with pytest.raises(ValueError, match="channel 'mail': Apprise does not understand") as caught:
+def test_a_url_that_apprise_does_not_accept_is_refused_at_once(url):
+    with pytest.raises(ValueError, match="channel 'mail': Apprise does not accept") as caught:
         AppriseChannel("mail", url=url)
     assert "t0psecret" not in str(caught.value)
 
@@ -102,3 +103,5 @@ def test_a_url_that_apprise_does_not_understand_is_refused_at_once(url):
 def test_entering_and_leaving_keeps_nothing_open():
     with HttpReceiver() as receiver, AppriseChannel("mail", url=url_of(receiver)) as channel:
         channel.deliver(notice())
+    gc.collect()  # What was left open would warn now, and a warning fails the test.
+    assert len(receiver.requests) == 1

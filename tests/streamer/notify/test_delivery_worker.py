@@ -1,4 +1,4 @@
-"""One courier, one channel, a clock moved by hand: what becomes of each kind of failure."""
+"""One worker, one channel, a clock moved by hand: what becomes of each kind of failure."""
 
 from dataclasses import replace
 from datetime import timedelta
@@ -24,68 +24,68 @@ def store(tmp_path, clock):
         yield opened
 
 
-def courier_for(store, channel, **more):
-    told = []
+def worker_for(store, channel, **more):
+    confirmations = []
     more.setdefault("retry", RetryPolicy())
-    courier = DeliveryWorker(
-        channel, store.outbox, on_confirmed=lambda *what: told.append(what), rng=lambda: 0,
+    worker = DeliveryWorker(
+        channel, store.outbox, on_confirmed=lambda *what: confirmations.append(what), rng=lambda: 0,
         **more,
     )  # fmt: skip
-    courier.told = told
-    return courier
+    worker.confirmations = confirmations
+    return worker
 
 
-def test_a_confirmed_delivery_is_told_and_over(store):
+def test_a_confirmed_delivery_is_reported_and_final(store):
     channel = ScriptedChannel()
-    courier = courier_for(store, channel)
+    worker = worker_for(store, channel)
     store.add(event(), channels=["siren"])
-    assert courier.step() is Outcome.CONFIRMED
-    assert courier.step() is Outcome.IDLE
-    assert courier.told == [(event(), "siren", START)]
+    assert worker.step() is Outcome.CONFIRMED
+    assert worker.step() is Outcome.IDLE
+    assert worker.confirmations == [(event(), "siren", START)]
     assert channel.taken == ["north-1-0"]
     assert store.outbox.pending() == []
 
 
-def test_nothing_is_told_before_it_is_confirmed(store):
-    courier = courier_for(store, ScriptedChannel(script=[failed()]))
+def test_nothing_is_reported_before_it_is_confirmed(store):
+    worker = worker_for(store, ScriptedChannel(script=[failed()]))
     store.add(event(), channels=["siren"])
-    assert courier.step() is Outcome.FAILED
-    assert courier.told == []
-    assert courier.status.trouble == "no answer"
+    assert worker.step() is Outcome.FAILED
+    assert worker.confirmations == []
+    assert worker.status.last_error == "no answer"
 
 
 def test_a_failure_is_tried_again_after_growing_pauses(store, clock):
     channel = ScriptedChannel(script=[failed()] * 4)
-    courier = courier_for(store, channel)
+    worker = worker_for(store, channel)
     store.add(event(), channels=["siren"])
     for pause_s in (2, 4, 8, 16):
-        assert courier.step() is Outcome.FAILED
+        assert worker.step() is Outcome.FAILED
         clock.advance(seconds=pause_s - 0.001)
-        assert courier.step() is Outcome.IDLE
+        assert worker.step() is Outcome.IDLE
         clock.advance(seconds=0.001)
-    assert courier.step() is Outcome.CONFIRMED
+    assert worker.step() is Outcome.CONFIRMED
     assert [each.attempt for each in channel.tried] == [1, 2, 3, 4, 5]
     assert len({each.key for each in channel.tried}) == 1
 
 
 def test_a_refusal_for_good_is_kept_for_a_person(store, clock):
     channel = ScriptedChannel(script=[failed("cannot be read", permanent=True)])
-    courier = courier_for(store, channel)
+    worker = worker_for(store, channel)
     store.add(event(), channels=["siren"])
-    courier.step()
+    worker.step()
     clock.advance(days=30)
-    assert courier.step() is Outcome.IDLE
+    assert worker.step() is Outcome.IDLE
     (kept,) = store.outbox.pending()
     assert (kept.state, kept.error) == (DeliveryState.DEAD, "cannot be read")
     assert store.outbox.retry() == 1
-    assert courier.step() is Outcome.CONFIRMED
+    assert worker.step() is Outcome.CONFIRMED
 
 
 def test_after_days_of_trying_a_person_decides(store, clock):
     channel = ScriptedChannel(script=[failed()] * 10_000)
-    courier = courier_for(store, channel, retry=RetryPolicy(give_up_after=timedelta(hours=1)))
+    worker = worker_for(store, channel, retry=RetryPolicy(give_up_after=timedelta(hours=1)))
     store.add(event(), channels=["siren"])
-    while courier.step() is Outcome.FAILED:
+    while worker.step() is Outcome.FAILED:
         clock.advance(seconds=300)
     (kept,) = store.outbox.pending()
     assert kept.state is DeliveryState.DEAD
@@ -93,54 +93,54 @@ def test_after_days_of_trying_a_person_decides(store, clock):
 
 
 def test_time_in_which_the_machine_was_off_does_not_count_as_trying(store, clock):
-    courier = courier_for(store, ScriptedChannel(script=[failed()]))
+    worker = worker_for(store, ScriptedChannel(script=[failed()]))
     store.add(event(), channels=["siren"])
     clock.advance(days=400)
-    courier.step()
+    worker.step()
     assert store.outbox.pending()[0].state is DeliveryState.WAITING
 
 
 def test_a_receiver_that_is_back_gets_all_that_waits(store, clock):
     channel = ScriptedChannel(script=[failed()] * 6)
-    courier = courier_for(store, channel)
+    worker = worker_for(store, channel)
     for alarm in ("a", "b"):
         store.add(event(alarm), channels=["siren"])
     for _ in range(3):
-        assert [courier.step(), courier.step()] == [Outcome.FAILED, Outcome.FAILED]
+        assert [worker.step(), worker.step()] == [Outcome.FAILED, Outcome.FAILED]
         clock.advance(seconds=8)
     # Both wait; the next alarm finds the receiver back.
     clock.advance(seconds=-8)
     store.add(event("c"), channels=["siren"])
-    assert [courier.step() for _ in range(4)] == [Outcome.CONFIRMED] * 3 + [Outcome.IDLE]
+    assert [worker.step() for _ in range(4)] == [Outcome.CONFIRMED] * 3 + [Outcome.IDLE]
     assert channel.taken == ["c-0", "a-0", "b-0"]
 
 
 def test_a_receiver_that_asks_for_a_pause_gets_it(store, clock):
     channel = ScriptedChannel(script=[failed(retry_after_s=60)])
-    courier = courier_for(store, channel)
+    worker = worker_for(store, channel)
     store.add(event("a"), channels=["siren"])
-    courier.step()
+    worker.step()
     store.add(event("b"), channels=["siren"])
-    assert courier.step() is Outcome.CONFIRMED
-    assert courier.step() is Outcome.IDLE
+    assert worker.step() is Outcome.CONFIRMED
+    assert worker.step() is Outcome.IDLE
     clock.advance(seconds=60)
-    assert courier.step() is Outcome.CONFIRMED
+    assert worker.step() is Outcome.CONFIRMED
 
 
 def test_a_fault_in_a_channel_is_a_failure_without_its_secrets(store):
     channel = ScriptedChannel(script=[KeyError("https://example.org/?token=t0psecret")])
-    courier = courier_for(store, channel)
+    worker = worker_for(store, channel)
     store.add(event(), channels=["siren"])
-    assert courier.step() is Outcome.FAILED
+    assert worker.step() is Outcome.FAILED
     (kept,) = store.outbox.pending()
     assert kept.state is DeliveryState.WAITING
-    assert kept.error == "unforeseen KeyError in the channel"
+    assert kept.error == "unexpected KeyError in the channel"
 
 
 @pytest.mark.parametrize("outcome", [None, failed(), failed(permanent=True)])
 def test_an_outcome_that_cannot_be_written_is_kept_and_nothing_is_sent_again(store, outcome):
     channel = ScriptedChannel(script=[outcome])
-    courier = courier_for(store, channel)
+    worker = worker_for(store, channel)
     store.add(event(), channels=["siren"])
     database = store._database
     writing = database.transaction
@@ -154,20 +154,20 @@ def test_an_outcome_that_cannot_be_written_is_kept_and_nothing_is_sent_again(sto
     database.transaction = only_the_first
     for _ in range(3):
         with pytest.raises(StorageError):
-            courier.step()
-    assert courier.told == []
+            worker.step()
+    assert worker.confirmations == []
     database.transaction = writing
-    assert courier.step() is (Outcome.FAILED if outcome else Outcome.CONFIRMED)
+    assert worker.step() is (Outcome.FAILED if outcome else Outcome.CONFIRMED)
     assert len(channel.tried) == 1
-    assert len(courier.told) == (outcome is None)
+    assert len(worker.confirmations) == (outcome is None)
 
 
 def test_what_is_sent_is_what_was_recorded(store, tmp_path):
     image = tmp_path / "still.jpg"
     channel = ScriptedChannel()
-    courier = courier_for(store, channel)
+    worker = worker_for(store, channel)
     store.add(event(), image=image, channels=["siren"])
-    courier.step()
+    worker.step()
     (sent,) = channel.tried
     assert (sent.event, sent.image, sent.key) == (event(), image, "north-1-0:siren")
     assert sent.title == "Alarm: north"
@@ -180,7 +180,7 @@ def test_what_is_sent_is_what_was_recorded(store, tmp_path):
 )
 def test_people_read_what_happened_in_the_title(store, kind, title):
     channel = ScriptedChannel()
-    courier = courier_for(store, channel)
+    worker = worker_for(store, channel)
     store.add(replace(event("a", 1, kind=kind)), channels=["siren"])
-    courier.step()
+    worker.step()
     assert channel.tried[0].title == title

@@ -39,7 +39,7 @@ def running(store, *channels, **more):
 
 
 def test_an_event_is_delivered_as_soon_as_it_is_added(store, monkeypatch):
-    monkeypatch.setattr("streamer.notify.dispatcher._LOOK_S", 1000)
+    monkeypatch.setattr("streamer.notify.dispatcher._POLL_S", 1000)
     siren = ScriptedChannel()
     with running(store, siren):
         for number in range(3):
@@ -100,14 +100,16 @@ def test_events_of_an_alarm_arrive_in_order_however_often_they_fail(store):
         assert ours == [f"{alarm}-{number}" for number in range(10)]
 
 
-def test_confirmations_are_told_with_their_channel(store):
-    told = []
+def test_confirmations_are_reported_with_their_channel(store):
+    confirmations = []
     siren, mail = ScriptedChannel("siren"), ScriptedChannel("mail")
-    with running(store, siren, mail, on_confirmed=lambda *what: told.append(what)) as dispatcher:
+    with running(
+        store, siren, mail, on_confirmed=lambda *what: confirmations.append(what)
+    ) as dispatcher:
         store.add(event(), channels=["siren", "mail"])
         siren.wait_for(lambda: bool(siren.taken))
         mail.wait_for(lambda: bool(mail.taken))
-    assert sorted((what.id, channel) for what, channel, _ in told) == [
+    assert sorted((what.id, channel) for what, channel, _ in confirmations) == [
         ("north-1-0", "mail"),
         ("north-1-0", "siren"),
     ]
@@ -117,7 +119,7 @@ def test_confirmations_are_told_with_their_channel(store):
     ]
 
 
-def test_an_alarm_raised_while_the_program_ends_is_still_told(store):
+def test_an_alarm_raised_while_the_program_ends_is_still_delivered(store):
     cancel = CancelToken()
     cancel.set()
     siren = ScriptedChannel()
@@ -149,7 +151,7 @@ def test_channels_are_left_and_may_be_entered_again(store):
 
 
 def test_two_dispatchers_never_deliver_the_same(store, monkeypatch):
-    monkeypatch.setattr("streamer.notify.dispatcher._LOOK_S", 0.01)
+    monkeypatch.setattr("streamer.notify.dispatcher._POLL_S", 0.01)
     first, second = ScriptedChannel(), ScriptedChannel()
     with SqliteEventStore(store.path) as other:
         with running(store, first):
@@ -165,7 +167,7 @@ def test_two_dispatchers_never_deliver_the_same(store, monkeypatch):
 
 
 def test_trouble_with_the_store_is_shown_and_ends_nothing(store, monkeypatch):
-    monkeypatch.setattr("streamer.notify.dispatcher._LOOK_S", 0.01)
+    monkeypatch.setattr("streamer.notify.dispatcher._POLL_S", 0.01)
     trouble = threading.Event()
     claim = store.outbox.claim
     again = threading.Event()

@@ -40,7 +40,7 @@ def confirmed_keys(path: Path) -> set[str]:
 def test_events_survive_kills_and_a_receiver_that_fails_stalls_and_dies(tmp_path, monkeypatch):
     monkeypatch.setenv("NO_PROXY", "*")
     path = tmp_path / "events.db"
-    chance = random.Random(0)
+    rng = random.Random(0)
     added: list[str] = []
     settled: dict[str, int] = {}
     with HttpReceiver(itertools.cycle(MOODS)) as receiver:
@@ -48,14 +48,14 @@ def test_events_survive_kills_and_a_receiver_that_fails_stalls_and_dies(tmp_path
             if life % 3 == 2:
                 receiver.die()
             with program("work", path, receiver.url, life) as worker:
-                said = [worker.stdout.readline() for _ in range(1 + chance.randrange(8))]
+                lines = [worker.stdout.readline() for _ in range(1 + rng.randrange(8))]
                 receiver.die()
                 receiver.revive()
                 with pytest.raises(subprocess.TimeoutExpired):
-                    worker.wait(timeout=chance.uniform(0, 0.5))
+                    worker.wait(timeout=rng.uniform(0, 0.5))
                 worker.kill()
-                said += worker.stdout.readlines()
-            added += [line.split()[1] for line in said if line.endswith("\n")]
+                lines += worker.stdout.readlines()
+            added += [line.split()[1] for line in lines if line.endswith("\n")]
             counts = receiver.counts()
             settled |= {key: counts[key] for key in confirmed_keys(path) - settled.keys()}
         with program("drain", path, receiver.url) as last:
@@ -65,7 +65,7 @@ def test_events_survive_kills_and_a_receiver_that_fails_stalls_and_dies(tmp_path
     with SqliteEventStore(path) as store:
         recorded = {f"{each.event.id}:siren" for each in store.events()}
         assert store.outbox.pending() == []
-    assert {f"{name}:siren" for name in added} <= recorded, "what was said to be on disk is"
+    assert {f"{name}:siren" for name in added} <= recorded, "what was reported as on disk is"
     assert set(counts) == recorded, "everything on disk arrived, each under one key"
     assert settled, "some were confirmed before the end, or this proves nothing"
     again = {key for key, count in settled.items() if counts[key] != count}

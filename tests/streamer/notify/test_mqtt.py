@@ -5,6 +5,7 @@ import socket
 import ssl
 import subprocess
 import sys
+import time
 
 import pytest
 
@@ -59,7 +60,7 @@ def test_the_state_is_retained_and_the_event_is_not(broker):
             assert late.on("streamer/north/event") == []
 
 
-def test_an_event_that_was_overtaken_does_not_change_the_state(broker):
+def test_a_superseded_event_does_not_change_the_state(broker):
     with MqttListener(broker.port) as listener, channel_for(broker) as channel:
         channel.deliver(notice(event("a", 1, kind="cleared")))
         channel.deliver(notice(event("a", 0), superseded=True))
@@ -72,6 +73,7 @@ def test_leaving_says_offline(broker):
         with channel_for(broker):
             listener.wait_for_message(AVAILABILITY, "online")
         listener.wait_for_message(AVAILABILITY, "offline")
+        assert listener.on(AVAILABILITY)[-1] == "offline"
 
 
 KILLED = """
@@ -103,6 +105,7 @@ def test_a_late_last_will_of_a_predecessor_is_corrected(broker):
         channel.deliver(notice())
         listener.publish(AVAILABILITY, "offline")
         listener.wait_for(lambda: listener.on(AVAILABILITY)[-2:] == ["offline", "online"])
+        assert listener.on(AVAILABILITY).count("offline") == 1
 
 
 def test_home_assistant_discovers_each_camera(broker):
@@ -127,6 +130,7 @@ def test_a_test_beside_a_program_that_watches_does_not_disturb_it(broker):
         with channel_for(broker, cameras=cameras) as testing:
             testing.deliver(notice(event("test", camera="test"), superseded=True))
         listener.wait_for(lambda: listener.on(AVAILABILITY)[-2:] == ["offline", "online"])
+        assert listener.on(AVAILABILITY).count("offline") == 1
         assert listener.on("streamer/north/alarm") == ["ON"]
         assert listener.on("streamer/south/alarm") == []
 
@@ -139,7 +143,7 @@ def test_discovery_can_be_left_out(broker):
         assert not [topic for topic, *_ in listener.heard if topic.startswith("homeassistant")]
 
 
-def test_the_status_of_a_camera_is_told_whenever_it_changes(broker):
+def test_the_status_of_a_camera_is_published_whenever_it_changes(broker):
     with MqttListener(broker.port) as listener:
         channel = channel_for(broker)
         channel.show_status("north", {"state": "reconnecting"})
@@ -162,12 +166,12 @@ def test_a_broker_that_is_not_there_is_a_failure_and_not_silence(mosquitto):
         assert refused(channel) == f"broker 127.0.0.1:{port}: connection refused"
 
 
-def test_a_host_without_an_address_is_said():
+def test_a_host_without_an_address_is_named():
     with MqttChannel("home", host="broker.invalid") as channel:
-        assert refused(channel) == "broker broker.invalid:1883: its name is not known"
+        assert refused(channel) == "broker broker.invalid:1883: its name cannot be resolved"
 
 
-def test_a_broker_that_dies_and_comes_back_gets_the_alarm_once_and_is_told_the_present(broker):
+def test_a_broker_that_dies_and_comes_back_gets_the_alarm_once_and_the_present_state(broker):
     with channel_for(broker, cameras=["north"], timeout_s=5) as channel:
         channel.deliver(notice(event("a", 0)))
         broker.kill()
@@ -177,7 +181,7 @@ def test_a_broker_that_dies_and_comes_back_gets_the_alarm_once_and_is_told_the_p
         with MqttListener(broker.port) as listener:
             deliver_in_the_end(channel, event("a", 1, kind="cleared"))
             listener.wait_for_message("streamer/north/alarm", "OFF")
-            # Only what was asked for last: the failed attempts are forgotten with their connection.
+            # Only the last delivery: the failed attempts are dropped with their connections.
             assert [each["id"] for each in listener.json_on("streamer/north/event")] == ["a-1"]
             assert listener.on(AVAILABILITY)[-1] == "online"
             assert any(topic.startswith("homeassistant/") for topic, *_ in listener.heard)
@@ -209,11 +213,14 @@ def test_a_broker_that_falls_silent_is_a_failure_within_the_limit(broker):
 
 
 def test_leaving_does_not_wait_for_a_broker_that_fell_silent(broker, monkeypatch):
-    monkeypatch.setattr("streamer.notify.mqtt._FAREWELL_S", 0.1)
+    monkeypatch.setattr("streamer.notify.mqtt._GOODBYE_S", 0.1)
     with channel_for(broker) as channel:
         channel.deliver(notice())
         broker.pause()
+        began = time.monotonic()
+    took_s = time.monotonic() - began
     broker.go_on()
+    assert took_s < 5, "the keep-alive of 20 s is not awaited"
 
 
 def test_a_connection_that_comes_up_while_it_is_ended_is_cut():
@@ -226,7 +233,7 @@ def test_a_connection_that_comes_up_while_it_is_ended_is_cut():
 
 
 @pytest.mark.parametrize("password", ["wrong t0psecret", None])
-def test_a_wrong_password_is_said(mosquitto, tmp_path, password):
+def test_a_wrong_password_is_the_reason(mosquitto, tmp_path, password):
     with MqttBroker(tmp_path, password="right") as broker:
         with channel_for(broker, user="fire", password=password) as channel:
             message = refused(channel)

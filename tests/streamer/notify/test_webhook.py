@@ -155,6 +155,7 @@ def test_user_and_password_of_the_address_are_used(receiver):
 def test_every_success_is_an_acknowledgement(code):
     with HttpReceiver([(code, {})]) as receiver:
         WebhookChannel("siren", url=receiver.url).deliver(notice())
+        assert list(receiver.counts().values()) == [1]
 
 
 @pytest.mark.parametrize(
@@ -187,7 +188,7 @@ def test_a_wrong_password_says_what_to_check():
 
 
 @pytest.mark.parametrize("wait", ["30", "date"])
-def test_the_pause_that_is_asked_for_is_passed_on(wait):
+def test_the_requested_delay_is_passed_on(wait):
     if wait == "date":
         wait = format_datetime(datetime.now(UTC) + timedelta(seconds=31), usegmt=True)
     with HttpReceiver([(429, {"Retry-After": wait})]) as receiver:
@@ -218,17 +219,18 @@ def test_a_connection_that_breaks_off_before_the_answer_is_a_failure(answer):
 def test_the_status_line_is_the_acknowledgement():
     with HttpReceiver([Answer.CUT_IN_BODY]) as receiver:
         WebhookChannel("siren", url=receiver.url).deliver(notice())
+        assert list(receiver.counts().values()) == [1]
 
 
-def test_a_receiver_that_is_gone_is_said():
+def test_a_receiver_that_is_gone_is_the_reason():
     with HttpReceiver() as receiver:
         url = receiver.url
     assert str(refused(WebhookChannel("siren", url=url))) == "127.0.0.1: connection refused"
 
 
-def test_a_host_that_is_not_there_is_said():
+def test_a_host_that_does_not_exist_is_the_reason():
     channel = WebhookChannel("siren", url="http://receiver.invalid/alarm?token=t0psecret")
-    assert str(refused(channel)) == "receiver.invalid: its name is not known"
+    assert str(refused(channel)) == "receiver.invalid: its name cannot be resolved"
 
 
 @pytest.mark.parametrize("url", ["example.org/x", "ftp://example.org", "http://", "http://a:b:c/"])
@@ -277,6 +279,6 @@ def test_a_certificate_is_checked(encrypted):
     assert str(failure).startswith("127.0.0.1: its certificate is not trusted (")
 
 
-def test_an_overtaken_event_is_sent_like_any_other(receiver):
+def test_a_superseded_event_is_sent_like_any_other(receiver):
     WebhookChannel("siren", url=receiver.url).deliver(replace(notice(), superseded=True))
     assert len(receiver.requests) == 1
