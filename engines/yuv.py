@@ -38,6 +38,7 @@ _LUMA_WEIGHTS = {
 }
 """Weights of red and blue in luma, by number of the matrix (ISO/IEC 23091-2, table 4)."""
 _BT601 = 6
+_BYTE = 8
 
 
 @lru_cache(maxsize=16)
@@ -120,7 +121,7 @@ class Yuv:
     def is_420(self) -> bool:
         """Whether the samples are 8-bit 4:2:0, which GPU preprocessing reads."""
         half = tuple(-(-side // 2) for side in self.y.shape)
-        return self.depth == 8 and bool(self.chroma) and self.chroma[0].shape[:2] == half  # noqa: PLR2004
+        return self.depth == _BYTE and bool(self.chroma) and self.chroma[0].shape[:2] == half
 
     @property
     def rgb_matrix(self) -> NDArray[np.float32]:
@@ -137,6 +138,18 @@ class Yuv:
     def full_window(self) -> Window:
         """The window that covers the image."""
         return 0, 0, self.y.shape[1], self.y.shape[0]
+
+    @property
+    def planes(self) -> tuple[Plane, ...]:
+        """Luma, then chroma."""
+        return (self.y, *self.chroma)
+
+    def to_8_bits(self) -> Yuv:
+        """Return the image without the samples' low bits; itself at 8 bits."""
+        if self.depth == _BYTE:
+            return self
+        y, *chroma = (to_8_bits(plane, self.depth) for plane in self.planes)
+        return replace(self, y=y, chroma=tuple(chroma), depth=_BYTE)
 
     def planar(self) -> Yuv:
         """Return the same image with U and V in planes of their own; views."""
@@ -170,6 +183,11 @@ class Yuv:
             siting=0.0,
         )
         return part, (left - x, top - y, width, height)
+
+
+def to_8_bits(plane: Plane, depth: int) -> NDArray[np.uint8]:
+    """Return a plane without the low bits of its samples; itself at 8 bits."""
+    return plane if depth == _BYTE else (plane >> (depth - _BYTE)).astype(np.uint8)
 
 
 def _span(first: int, length: int, wanted: int, limit: int) -> tuple[int, int]:

@@ -10,13 +10,18 @@ green and blue had each gone through the curve.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import NamedTuple, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+if TYPE_CHECKING:
+    from engines.yuv import Yuv
+
 Plane = NDArray[np.uint8]
+Deep = NDArray[Any]
+"""uint8, or uint16 beyond 8 bits."""
 Fine = NDArray[np.float32]
 Table = NDArray[np.float32]
 
@@ -28,26 +33,9 @@ _LIMITED_LOW, _LIMITED_SPAN = 16, 219
 """Luma of limited range (ITU-R BT.709)."""
 _NEAR_WHITE = 0.1
 """What lies nearer to white than this goes less of the way when all becomes darker."""
+_BYTE = 8
+_LARGEST = (1 << 16) - 1
 _IDENTITY = (np.arange(256) / 255).astype(np.float32)
-
-
-class Yuv(NamedTuple):
-    """8-bit planes, 4:2:0."""
-
-    y: Plane
-    """(h, w)."""
-    u: Plane
-    """(ceil(h/2), ceil(w/2))."""
-    v: Plane
-    """The same."""
-
-
-class FineYuv(NamedTuple):
-    """The same in bytes with fractions: a curve may make ten steps of one."""
-
-    y: Fine
-    u: Fine
-    v: Fine
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -114,24 +102,43 @@ class Adjustment:
             "Table", table[below] + (table[below + 1] - table[below]) * np.float32(at - below)
         )
 
-    def apply(self, planes: Yuv | FineYuv, *, full_range: bool) -> Yuv:
-        """New 8-bit planes of the same sizes; those given stay as they are."""
-        luma, gain = tables_of(self, full_range=full_range)
+    def apply(self, planes: Yuv) -> Yuv:
+        """Return new planes of the same depth and sizes.
+
+        Args:
+            planes: Whole numbers, or float32 in units of an 8-bit step, as `Denoiser` returns.
+        """
+        depth = planes.depth
+        luma, gain = tables_of(self, full_range=planes.full_range, depth=depth)
         # Exposure as rows of the tables.
         rows = self.exposure * np.float32(len(self.curves) - 1)
-        y = _look_up(luma, planes.y, rows)
-        half = planes.u.shape
-        small = cv2.resize(planes.y, half[::-1], interpolation=cv2.INTER_AREA)
+        fine = _in_bytes(planes.y, depth)
+        y = _look_up(luma, fine, rows)
+        if depth != _BYTE:
+            y = np.minimum(y, (1 << depth) - 1)
+        if not planes.chroma:
+            return replace(planes, y=y)
+        small = cv2.resize(fine, planes.u.shape[::-1], interpolation=cv2.INTER_AREA)
         gains = _look_up(gain, cast("Plane | Fine", small), rows)
-        u, v = (
-            _scaled(plane, gains, offset)
-            for plane, offset in zip((planes.u, planes.v), self.balance, strict=True)
+        chroma = tuple(
+            _scaled(_in_bytes(plane, depth), gains, offset, depth)
+            for plane, offset in zip(planes.chroma, self.balance, strict=True)
         )
-        return Yuv(y, u, v)
+        return replace(planes, y=y, chroma=chroma)
 
 
-def tables_of(adjustment: Adjustment, *, full_range: bool) -> tuple[Plane, Plane]:
-    """Luma to luma, and luma to the gain of chroma in parts of one, both (levels, 256)."""
+def tables_of(adjustment: Adjustment, *, full_range: bool, depth: int = 8) -> tuple[Deep, Plane]:
+    """Return the tables from 8-bit luma to luma and to the gain of chroma.
+
+    Args:
+        adjustment: Curves of full-range luma.
+        full_range: Whether luma uses 0 to 255 rather than 16 to 235.
+        depth: Bits of the luma that comes out.
+
+    Returns:
+        Both (levels, 256): luma of *depth* bits, and gains in `GAIN_UNIT` parts of one. Beyond 8
+        bits both have a column more, for the fractions above 255.
+    """
     curves, gains = adjustment.curves * 255, adjustment.gains
     if not full_range:
         levels = np.arange(256)
@@ -143,23 +150,38 @@ def tables_of(adjustment: Adjustment, *, full_range: bool) -> tuple[Plane, Plane
         curves = _LIMITED_LOW + curves * (_LIMITED_SPAN / 255)
         # Foot- and headroom go on from there: a step would make specks of noise around black.
         curves += (shown - at) * (_LIMITED_SPAN / 255)
+    parts = np.rint(np.clip(gains * GAIN_UNIT, 0, 255)).astype(np.uint8)
+    if depth == _BYTE:
+        return np.rint(np.clip(curves, 0, 255)).astype(np.uint8), parts
+    beyond = 2 * curves[:, -1:] - curves[:, -2:-1]
+    deep = np.hstack([curves, beyond]) * (1 << (depth - _BYTE))
     return (
-        np.rint(np.clip(curves, 0, 255)).astype(np.uint8),
-        np.rint(np.clip(gains * GAIN_UNIT, 0, 255)).astype(np.uint8),
+        np.rint(np.clip(deep, 0, _LARGEST)).astype(np.uint16),
+        np.hstack([parts, parts[:, -1:]]),
     )
 
 
-def _look_up(table: Plane, plane: Plane | Fine, rows: NDArray[np.float32]) -> Plane:
+def _in_bytes(plane: Plane | Deep | Fine, depth: int) -> Plane | Fine:
+    """Return samples in units of an 8-bit step, with fractions if they have more bits."""
+    if plane.dtype != np.uint16:
+        return cast("Plane | Fine", plane)
+    return np.multiply(plane, np.float32(1 / (1 << (depth - _BYTE))), dtype=np.float32)
+
+
+def _look_up(table: Deep, plane: Plane | Fine, rows: NDArray[np.float32]) -> Plane:
     # At the table's very edge a look-up would take three times as long.
-    table = cast("Plane", cv2.copyMakeBorder(table, 0, 2, 0, 2, cv2.BORDER_REPLICATE))
+    table = cast("Deep", cv2.copyMakeBorder(table, 0, 2, 0, 2, cv2.BORDER_REPLICATE))
     at = cv2.resize(rows, plane.shape[::-1], interpolation=cv2.INTER_LINEAR)
     levels = plane.astype(np.float32, copy=False)
-    looked = cv2.remap(table, levels, at, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
-    return cast("Plane", looked)
+    found = cv2.remap(table, levels, at, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+    return cast("Plane", found)
 
 
-def _scaled(plane: Plane | Fine, gains: Plane, offset: float) -> Plane:
-    """Distances from grey times gain, plus an offset."""
+def _scaled(plane: Plane | Fine, gains: Plane, offset: float, depth: int) -> Deep:
+    """Return chroma of *depth* bits: its distance from gray times gain, plus an offset."""
     centred = cv2.subtract(plane, np.array([GREY]), dtype=cv2.CV_32F)
     scaled = cv2.multiply(centred, gains, scale=1 / GAIN_UNIT, dtype=cv2.CV_32F)
-    return cast("Plane", cv2.add(scaled, np.array([GREY + offset]), dtype=cv2.CV_8U))
+    if depth == _BYTE:
+        return cast("Plane", cv2.add(scaled, np.array([GREY + offset]), dtype=cv2.CV_8U))
+    deep = (scaled + np.float32(GREY + offset)) * np.float32(1 << (depth - _BYTE))
+    return cast("Deep", np.clip(np.rint(deep), 0, (1 << depth) - 1).astype(np.uint16))

@@ -11,19 +11,19 @@ What comes out has fractions of a byte: a curve that makes ten steps of one woul
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import cv2
 import numpy as np
 
-from engines.lowlight.curves import FineYuv
+from engines.yuv import to_8_bits
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from engines.lowlight.curves import Yuv
+    from engines.yuv import Yuv
 
     Plane = NDArray[np.uint8]
     Fine = NDArray[np.float32]
@@ -138,6 +138,7 @@ class Denoiser:
     def reset(self) -> None:
         """Forget the past: another scene begins."""
         self._past: list[_Past | None] = [None, None, None]
+        self._shapes: list[tuple[int, ...]] | None = None
         self._pictures = 0
         self._left: Fine | None = None
 
@@ -148,27 +149,29 @@ class Denoiser:
             return None
         return Memory((y.kept, u.kept, v.kept), self._left, self._pictures)
 
-    def __call__(self, planes: Yuv, noise: Noise, *, gain: float = 1.0) -> FineYuv:
-        """Planes with less noise, of the same sizes.
+    def __call__(self, planes: Yuv, noise: Noise, *, gain: float = 1.0) -> Yuv:
+        """Return planes with less noise: float32 in units of an 8-bit step.
 
         Args:
-            planes: The next picture.
-            noise: Its noise; chroma of 4:2:0 has about as much.
+            planes: The next image, of any depth and subsampling.
+            noise: Its noise; chroma has about as much.
             gain: What differences are multiplied by afterwards.
         """
-        if self._left is not None and self._left.shape != planes.u.shape:
+        shapes = [plane.shape for plane in planes.planes]
+        if self._shapes != shapes:
             self.reset()
+            self._shapes = shapes
         self._pictures += 1
         terms = Terms.of(noise, gain=gain, pictures=self._pictures)
         shares = _shares(min(self._pictures, LONGEST))
-        steps = self._changes(0, planes.y, terms.unit)
-        y = self._over_time(0, planes.y, steps, shares)
-        u, v = (
-            self._over_time(at, plane, self._changes(at, plane, terms.unit), shares)
-            for at, plane in ((1, planes.u), (2, planes.v))
-        )
-        left = self._noise_left(steps, shares, planes.u.shape)
-        return _over_space(FineYuv(y, u, v), np.maximum(left, terms.blots_left), terms)
+        fine, steps = [], []
+        for at, plane in enumerate(planes.planes):
+            steps.append(self._changes(at, to_8_bits(plane, planes.depth), terms.unit))
+            fine.append(self._over_time(at, plane, planes.depth, steps[-1], shares))
+        height, width = shapes[0]
+        left = self._noise_left(steps[0], shares, ((height + 1) // 2, (width + 1) // 2))
+        calm = replace(planes, y=fine[0], chroma=tuple(fine[1:]))
+        return _over_space(calm, np.maximum(left, terms.blots_left), terms)
 
     def _changes(self, at: int, plane: Plane, unit: float) -> Plane | None:
         """How far each place is from its past, in `UNIT`ths of a deviation; None without one."""
@@ -179,10 +182,20 @@ class Denoiser:
         return cast("Plane", cv2.convertScaleAbs(cv2.subtract(sums, past.sums), alpha=unit))
 
     def _over_time(
-        self, at: int, plane: Plane, steps: Plane | None, shares: NDArray[np.float64]
+        self,
+        at: int,
+        plane: NDArray[Any],
+        depth: int,
+        steps: Plane | None,
+        shares: NDArray[np.float64],
     ) -> Fine:
-        """The plane with its past."""
-        new = np.left_shift(plane, FRACTION_BITS, dtype=np.int16)
+        """Return the plane averaged with its past."""
+        up = FRACTION_BITS + 8 - depth
+        new: NDArray[np.int16]
+        if up >= 0:
+            new = np.left_shift(plane, up, dtype=np.int16, casting="same_kind")
+        else:
+            new = np.right_shift(plane, -up).astype(np.int16)
         past, kept = self._past[at], new
         if past is not None and steps is not None:
             share = cv2.LUT(steps, np.rint(WHOLE * shares).astype(np.int16))
@@ -192,7 +205,8 @@ class Denoiser:
         rounded = cv2.convertScaleAbs(kept, alpha=1 / (1 << FRACTION_BITS))
         sums = cv2.boxFilter(rounded, cv2.CV_16S, (SIDE, SIDE), normalize=False)
         self._past[at] = _Past(kept, cast("NDArray[np.int16]", sums))
-        return np.multiply(kept, np.float32(1 / (1 << FRACTION_BITS)), dtype=np.float32)
+        fine: Fine = np.multiply(kept, np.float32(1 / (1 << FRACTION_BITS)), dtype=np.float32)
+        return fine
 
     def _noise_left(
         self, steps: Plane | None, shares: NDArray[np.float64], shape: tuple[int, ...]
@@ -221,39 +235,42 @@ def _shares(pictures: int) -> NDArray[np.float64]:
     return share
 
 
-def _over_space(planes: FineYuv, left: Fine, terms: Terms) -> FineYuv:
-    """Flat places made flat: a guided filter whose strength follows the noise that is left.
+def _over_space(planes: Yuv, left: Fine, terms: Terms) -> Yuv:
+    """Return planes smoothed by a guided filter whose strength follows the noise that is left.
 
     Args:
         planes: After the filter over time.
         left: Share of the noise's variance that it left, (ceil(h/2), ceil(w/2)).
-        terms: Of this picture.
+        terms: Of this image.
     """
-    y, u, v = planes
-    half = u.shape[::-1]
+    y, half = planes.y, left.shape[::-1]
     guide = _resized(y, half)
     # Averaging 2x2 leaves a quarter of the variance.
     level = left * np.float32(terms.flat**2 / 4)
     mean = _mean(guide, RADIUS)
     keep, base = _line(mean, _mean(guide * guide, RADIUS) - mean * mean, mean, None, level, RADIUS)
     size = y.shape[::-1]
-    y = cv2.add(cv2.multiply(_resized(keep, size), y), _resized(base, size))  # type: ignore[assignment]
+    calm = cv2.add(cv2.multiply(_resized(keep, size), y), _resized(base, size))
+    if not planes.chroma:
+        return replace(planes, y=calm)
     quarter = (max(1, half[0] // 2), max(1, half[1] // 2))
     small = _resized(guide, quarter)
     level = _resized(left, quarter) * np.float32(terms.flat_chroma**2 / 16)
-    lost = left * np.float32(terms.lost**2)
     mean = _mean(small, RADIUS)
     spread = _mean(small * small, RADIUS) - mean * mean
+    # Chroma of 4:2:0 has the size of the guide.
+    own_size = planes.u.shape[::-1]
+    lost = _resized(left, own_size) * np.float32(terms.lost**2)
+    own_guide = guide if own_size == half else _resized(y, own_size)
     chroma = []
-    for plane in (u, v):
+    for plane in planes.chroma:
         c = _resized(plane, quarter)
         c_mean = _mean(c, RADIUS)
         shared = _mean(small * c, RADIUS) - mean * c_mean
         keep, base = _line(mean, spread, c_mean, shared, level, RADIUS)
-        chroma.append(
-            _with_detail(_resized(keep, half) * guide + _resized(base, half), plane, lost)
-        )
-    return FineYuv(y, *chroma)
+        smooth = _resized(keep, own_size) * own_guide + _resized(base, own_size)
+        chroma.append(_with_detail(smooth, plane, lost))
+    return replace(planes, y=calm, chroma=tuple(chroma))
 
 
 def _with_detail(calm: Fine, plane: Fine, level: Fine) -> Fine:
@@ -279,7 +296,9 @@ def _mean(plane: Fine, radius: int) -> Fine:
 
 def _resized(plane: Fine, size: tuple[int, int]) -> Fine:
     """Smaller by area, larger by lines; (width, height)."""
-    smaller = size[0] < plane.shape[1]
+    if size == plane.shape[::-1]:
+        return plane
+    smaller = size[0] < plane.shape[1] or size[1] < plane.shape[0]
     way = cv2.INTER_AREA if smaller else cv2.INTER_LINEAR
     return cast("Fine", cv2.resize(plane, size, interpolation=way))
 

@@ -21,8 +21,9 @@ from engines.lowlight.full_resolution import OnCpu
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from engines.lowlight.curves import Adjustment, Yuv
+    from engines.lowlight.curves import Adjustment
     from engines.lowlight.full_resolution import FullSize
+    from engines.yuv import Yuv
 
 DARK, LIGHT = 50.0, 62.0
 """Median luma, 0 to 255, below which enhancing begins, and above which it ends."""
@@ -120,42 +121,42 @@ class Enhancer:
         """Whether the last picture was changed."""
         return self._scene is not None
 
-    def __call__(self, planes: Yuv, seconds: float, *, full_range: bool) -> Yuv:
-        """The next picture; the very same planes where nothing is to be done.
+    def __call__(self, planes: Yuv, seconds: float) -> Yuv:
+        """Return the next image enhanced; the very same planes where nothing is done.
 
         Args:
-            planes: 8-bit 4:2:0. Luma is kept until the next picture comes, and must not change.
+            planes: Planar, of any depth and subsampling. Luma is remembered until the next image
+                comes, and must not change.
             seconds: Media time; never falls.
-            full_range: Whether luma uses 0 to 255 rather than 16 to 235.
         """
         if self._strength == 0:
             return planes
-        if self._cuts.between(planes, seconds):
+        # Light, noise and scene changes are measured in 8 bits.
+        eight = planes.to_8_bits()
+        if self._cuts.between(eight, seconds):
             self._switch.begin_anew()
             self._scene = self._before = None
-        before, self._before = self._before, planes.y
-        share = self._switch.share(planes.y, before, seconds, full_range=full_range)
+        before, self._before = self._before, eight.y
+        share = self._switch.share(eight.y, before, seconds, full_range=planes.full_range)
         if share == 0:
             self._scene = None
             return planes
-        scene = self._follow(planes, before, seconds, full_range=full_range)
+        scene = self._follow(eight, before, seconds)
         done = scene.done.at_strength(self._strength * share)
         done = done.scaled(1 + (scene.held - 1) * share)
         # Fades in with the light.
         noise = scene.noise._replace(deviation=scene.noise.deviation * share)
         gain = max(1.0, done.gain_of(scene.histogram))
-        return self._full_size(planes, done, noise, gain=gain, full_range=full_range)
+        return self._full_size(planes, done, noise, gain=gain)
 
-    def _follow(
-        self, planes: Yuv, before: NDArray[np.uint8] | None, seconds: float, *, full_range: bool
-    ) -> _Scene:
+    def _follow(self, planes: Yuv, before: NDArray[np.uint8] | None, seconds: float) -> _Scene:
         """The scene, moved on towards what the network wants now."""
-        histogram = _histogram(planes.y, full_range=full_range)
+        histogram = _histogram(planes.y, full_range=planes.full_range)
         scene = self._scene
         if scene is None:
             self._full_size.begin_anew()
             noise = noise_of(planes.y, before)
-            wanted = self._look(planes, noise, full_range=full_range)
+            wanted = self._look(planes, noise)
             brightness = wanted.brightness_of(histogram)
             self._scene = _Scene(histogram, noise, wanted, wanted, seconds, seconds, brightness)
             return self._scene
@@ -166,7 +167,7 @@ class Enhancer:
         if second or not 0 <= seconds - scene.looked_s < LOOK_EVERY_S:
             part = 1.0 if second else _share(seconds - scene.looked_s, FOLLOW_S)
             scene.noise = scene.noise.toward(noise_of(planes.y, before), part)
-            self._heed(scene, self._look(planes, scene.noise, full_range=full_range))
+            self._heed(scene, self._look(planes, scene.noise))
             scene.looked_s = seconds
         passed = seconds - scene.seen_s
         scene.seen_s = seconds
@@ -186,9 +187,9 @@ class Enhancer:
             scene.wanted = said
         scene.strange = strange and not scene.strange
 
-    def _look(self, planes: Yuv, noise: Noise, *, full_range: bool) -> Adjustment:
+    def _look(self, planes: Yuv, noise: Noise) -> Adjustment:
         """What the network wants."""
-        thumbnail = thumbnail_of(planes, self._model.thumbnail_size, full_range=full_range)
+        thumbnail = thumbnail_of(planes, self._model.thumbnail_size)
         said = self._model(thumbnail, noise.deviation)
         spread = thumbnail.max(2).astype(np.int16) - thumbnail.min(2)
         colour = min(1.0, float(spread.mean()) / COLOURED)
@@ -306,7 +307,7 @@ class _Cuts:
         tiny = _tiny(planes.y)
         colour = sum(
             float(np.abs(_samples(plane).astype(np.int16) - _GREY).mean())
-            for plane in (planes.u, planes.v)
+            for plane in planes.chroma
         )
         before, self._before = self._before, (planes.y.shape, tiny, colour)
         if before is None:
@@ -343,13 +344,14 @@ def _tiny(luma: NDArray[np.uint8]) -> NDArray[np.float32]:
     return cast("NDArray[np.float32]", small.astype(np.float32))
 
 
-def thumbnail_of(planes: Yuv, size: tuple[int, int], *, full_range: bool) -> NDArray[np.uint8]:
-    """The whole picture at (height, width), (h, w, 3) RGB."""
-    y, u, v = (
+def thumbnail_of(planes: Yuv, size: tuple[int, int]) -> NDArray[np.uint8]:
+    """Return 8-bit planes scaled to (height, width): (h, w, 3) RGB."""
+    y, *chroma = (
         cv2.resize(plane, size[::-1], interpolation=cv2.INTER_AREA).astype(np.float32)
-        for plane in planes
+        for plane in planes.planes
     )
-    if not full_range:
+    u, v = chroma or (np.full_like(y, _GREY),) * 2
+    if not planes.full_range:
         y = (y - 16) * np.float32(255 / 219)
         u, v = (_GREY + (plane - _GREY) * np.float32(255 / 224) for plane in (u, v))
     u, v = u - _GREY, v - _GREY

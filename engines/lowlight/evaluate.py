@@ -120,8 +120,7 @@ def dark_clip(path: Path) -> list[Rgb]:
 def _ours(model: LowLightModel, frames: Sequence[Rgb]) -> list[Rgb]:
     enhancer = Enhancer(model)
     return [
-        to_rgb(enhancer(to_planes(frame), number / RATE, full_range=False))
-        for number, frame in enumerate(frames)
+        to_rgb(enhancer(to_planes(frame), number / RATE)) for number, frame in enumerate(frames)
     ]
 
 

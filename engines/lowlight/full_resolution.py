@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Protocol
 from engines.lowlight.denoise import Denoiser
 
 if TYPE_CHECKING:
-    from engines.lowlight.curves import Adjustment, Yuv
+    from engines.lowlight.curves import Adjustment
     from engines.lowlight.denoise import Noise
+    from engines.yuv import Yuv
 
 
 class FullSize(Protocol):
@@ -22,17 +23,14 @@ class FullSize(Protocol):
         """Forget the past: another scene begins."""
         ...
 
-    def __call__(
-        self, planes: Yuv, done: Adjustment, noise: Noise, *, gain: float, full_range: bool
-    ) -> Yuv:
+    def __call__(self, planes: Yuv, done: Adjustment, noise: Noise, *, gain: float) -> Yuv:
         """Hold noise down, then adjust. New planes of the same sizes; those given stay as they are.
 
         Args:
-            planes: The next picture, 8-bit 4:2:0.
+            planes: The next image, of any depth and subsampling.
             done: What is to be done to it.
             noise: Its noise.
             gain: What differences are multiplied by on average, at least 1.
-            full_range: Whether luma uses 0 to 255 rather than 16 to 235.
         """
         ...
 
@@ -52,10 +50,8 @@ class OnCpu:
         if self.denoiser is not None:
             self.denoiser.reset()
 
-    def __call__(
-        self, planes: Yuv, done: Adjustment, noise: Noise, *, gain: float, full_range: bool
-    ) -> Yuv:
+    def __call__(self, planes: Yuv, done: Adjustment, noise: Noise, *, gain: float) -> Yuv:
         """See `FullSize`."""
         if self.denoiser is None:
-            return done.apply(planes, full_range=full_range)
-        return done.apply(self.denoiser(planes, noise, gain=gain), full_range=full_range)
+            return done.apply(planes)
+        return done.apply(self.denoiser(planes, noise, gain=gain))

@@ -7,17 +7,19 @@ engine runs on the CPU, at sizes it was not compiled for, and after the device w
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar, cast
 
 import numpy as np
 
 from engines.errors import EngineError, StateLost
-from engines.lowlight.curves import GREY, Adjustment, Yuv, tables_of
+from engines.lowlight.curves import GREY, Adjustment, tables_of
 from engines.lowlight.denoise import FRACTION_BITS, Memory, Noise, Terms
 from engines.lowlight.full_resolution import OnCpu
 from engines.stateful import recurrence
 from engines.validation import Tolerance
+from engines.yuv import Yuv
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -112,13 +114,14 @@ def validation_samples() -> Sequence[Arrays]:
         street = 24 + 14 * (rows > height / 2) + 8 * np.sin(columns / 7)
         street += 190 * np.exp(-((columns - width / 3) ** 2 + (rows - height / 4) ** 2) / 60)
         past = (street, np.full(half, 120.0), np.full(half, 131.0))
-        planes = Yuv(*(_bytes(plane + random.normal(0, 2.5, plane.shape)) for plane in past))
+        y, *chroma = (_bytes(plane + random.normal(0, 2.5, plane.shape)) for plane in past)
+        planes = Yuv(y, tuple(chroma))
         kept = [np.rint(plane * (1 << FRACTION_BITS)).astype(np.int16) for plane in past]
         left = random.uniform(0.05, 1, half).astype(np.float32)
         for pictures in (0, 9):
             terms = Terms.of(Noise(2.5, 0.3), gain=3.0, pictures=pictures + 1)
             memory = Memory((kept[0], kept[1], kept[2]), left, pictures)
-            asked = inputs_of(planes, _lifting(), terms, full_range=False)
+            asked = inputs_of(planes, _lifting(), terms)
             samples.append({**asked, **_state(memory)})
     extremes = random.integers(0, 2, (97, 131), np.uint8) * np.uint8(255)
     return [*samples, {**samples[3], "y": extremes}]
@@ -137,11 +140,13 @@ def _lifting() -> Adjustment:
     return Adjustment(curves, gains, exposure, (2.0, -1.5))
 
 
-def inputs_of(planes: Yuv, done: Adjustment, terms: Terms, *, full_range: bool) -> Arrays:
+def inputs_of(planes: Yuv, done: Adjustment, terms: Terms) -> Arrays:
     """All inputs but the past."""
-    luma, gain = tables_of(done, full_range=full_range)
+    luma, gain = tables_of(done, full_range=planes.full_range)
     return {
-        **planes._asdict(),
+        "y": planes.y,
+        "u": planes.u,
+        "v": planes.v,
         "luma_table": luma,
         "gain_table": gain,
         "exposure": done.exposure,
@@ -181,28 +186,27 @@ class OnDevice:
         self._leave()
         self._refused = False
 
-    def __call__(
-        self, planes: Yuv, done: Adjustment, noise: Noise, *, gain: float, full_range: bool
-    ) -> Yuv:
+    def __call__(self, planes: Yuv, done: Adjustment, noise: Noise, *, gain: float) -> Yuv:
         """See `FullSize`."""
         if self._takes(planes):
             try:
                 try:
-                    return self._on_device(planes, done, noise, gain=gain, full_range=full_range)
+                    return self._on_device(planes, done, noise, gain=gain)
                 except StateLost:  # another engine took over: noise is held down as in a new scene
                     self._leave()
-                    return self._on_device(planes, done, noise, gain=gain, full_range=full_range)
+                    return self._on_device(planes, done, noise, gain=gain)
             except EngineError as error:
                 # Whatever it is: people go on watching, and are told.
                 self._refused = True
                 self._failed(str(error))
         self._leave()
-        return self._spare(planes, done, noise, gain=gain, full_range=full_range)
+        return self._spare(planes, done, noise, gain=gain)
 
     def _takes(self, planes: Yuv) -> bool:
         """Whether the device does this picture. While a plan is compiled, the engine is a CPU's."""
         return (
             not self._refused
+            and planes.is_420
             and self._engine.state.device != "cpu"
             and all(
                 least <= side <= most
@@ -210,9 +214,7 @@ class OnDevice:
             )
         )
 
-    def _on_device(
-        self, planes: Yuv, done: Adjustment, noise: Noise, *, gain: float, full_range: bool
-    ) -> Yuv:
+    def _on_device(self, planes: Yuv, done: Adjustment, noise: Noise, *, gain: float) -> Yuv:
         if self._past is None:
             self._past = recurrence(self._engine, STATE)
             memory = _memory(self._spare, planes)
@@ -221,8 +223,9 @@ class OnDevice:
             self._spare.begin_anew()
         self._pictures += 1
         terms = Terms.of(noise, gain=gain, pictures=self._pictures)
-        lit = self._past.infer(inputs_of(planes, done, terms, full_range=full_range))
-        return Yuv(*(cast("Plane", lit[name]) for name in LIT))
+        lit = self._past.infer(inputs_of(planes, done, terms))
+        y, u, v = (cast("Plane", lit[name]) for name in LIT)
+        return replace(planes, y=y, chroma=(u, v))
 
     def _leave(self) -> None:
         if self._past is not None:
@@ -233,7 +236,7 @@ class OnDevice:
 def _memory(spare: OnCpu, planes: Yuv) -> Memory:
     """What the CPU remembers of this scene, else that nothing has been."""
     memory = None if spare.denoiser is None else spare.denoiser.memory()
-    if memory is not None and memory.left.shape == planes.u.shape:
+    if memory is not None and memory.kept[1].shape == planes.u.shape:
         return memory
-    y, u, v = (np.zeros(plane.shape, np.int16) for plane in planes)
+    y, u, v = (np.zeros(plane.shape, np.int16) for plane in planes.planes)
     return Memory((y, u, v), np.ones(u.shape, np.float32), 0)

@@ -26,8 +26,8 @@ from engines.lowlight.still_image import darkened, to_planes
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from engines.lowlight.curves import Yuv
     from engines.lowlight.enhancer import Model
+    from engines.yuv import Yuv
 
 SIZE = (360, 640)
 
@@ -70,7 +70,7 @@ class _Stream(threading.local):
     def __call__(self) -> None:
         """Enhance the next one."""
         picture = self._pictures[self._number % len(self._pictures)]
-        self._enhance(picture, self._number / 25, full_range=False)
+        self._enhance(picture, self._number / 25)
         self._number += 1
 
 

@@ -8,9 +8,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from engines.lowlight.curves import Yuv
 from engines.lowlight.enhancer import Enhancer
 from engines.lowlight.full_resolution import OnCpu
+from engines.yuv import Yuv
 
 if TYPE_CHECKING:
     from numpy.random import Generator
@@ -29,7 +29,7 @@ READ_NOISE = 2.5
 def enhance_picture(model: Model, picture: Rgb, *, denoise: bool = True) -> Rgb:
     """One picture as the program would show it if it were a camera's first."""
     enhancer = Enhancer(model, always=True, full_size=OnCpu(denoise=denoise))
-    return to_rgb(enhancer(to_planes(picture), 0.0, full_range=False))
+    return to_rgb(enhancer(to_planes(picture), 0.0))
 
 
 def to_planes(picture: Rgb) -> Yuv:
@@ -38,7 +38,7 @@ def to_planes(picture: Rgb) -> Yuv:
     flat = cv2.cvtColor(np.ascontiguousarray(picture[:height, :width]), cv2.COLOR_RGB2YUV_I420)
     planes = cast("Rgb", flat)
     chroma = planes[height:].reshape(2, height // 2, width // 2)
-    return Yuv(planes[:height], chroma[0], chroma[1])
+    return Yuv(planes[:height], (chroma[0], chroma[1]))
 
 
 def to_rgb(planes: Yuv) -> Rgb:

@@ -32,8 +32,8 @@ class Color:
 
     @property
     def gbr(self) -> tuple[float, float, float]:
-        """Green, blue and red, 0 to 255."""
-        u, v = self.u - 128, self.v - 128
+        """Green, blue and red, 0 to 255, as an image of limited range shows the color."""
+        u, v = (self.u - 128) * 255 / 224, (self.v - 128) * 255 / 224
         gbr = (self.y - 0.1873 * u - 0.4681 * v, self.y + 1.8556 * u, self.y + 1.5748 * v)
         return cast("tuple[float, float, float]", tuple(min(max(0.0, one), 255.0) for one in gbr))
 
@@ -74,7 +74,8 @@ class Painter:
             self._targets += [
                 _Target(plane, *layout.log2_chroma, chroma=True) for plane in planes[1:3]
             ]
-        self._align = max(1 << part for part in layout.log2_chroma)
+        # Text begins at a chroma sample; at an even pixel at least, so that all formats look alike.
+        self._align = max(2, *(1 << part for part in layout.log2_chroma))
         self.height, self.width = planes[0].shape
         self.line: Final = max(1, round(self.height / 360))
         """Width of lines in pixels."""

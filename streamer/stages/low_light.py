@@ -1,19 +1,24 @@
-"""The enhance stage: makes dark pictures visible to people; and to networks, for a look."""
+"""The low-light stage: brightens dark frames for people, and for the network if configured."""
 
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import Final
 
-from engines.lowlight.curves import Yuv
 from engines.lowlight.enhancer import Enhancer
+from engines.yuv import Yuv
 from streamer.core.frame import Frame
 from streamer.core.image import Image
 
 _NS: Final = 1_000_000_000
+_CHROMA: Final = slice(1, 3)
+_ALPHA: Final = slice(3, None)
+_BYTE: Final = 8
 
 
 class LowLightFilter:
-    """A frame's picture, made brighter if it is dark. Of one stream; it remembers.
+    """Returns the image of a frame, brightened if it is dark. Has the state of one stream.
+
+    Works on planes of any depth and subsampling; alpha stays as it is. RGB becomes YUV 4:4:4.
 
     Args:
         enhancer: Of this stream alone.
@@ -23,25 +28,40 @@ class LowLightFilter:
         self._enhancer = enhancer
 
     def __call__(self, frame: Frame) -> Image:
-        """The next frame's; the very same picture where it is light enough."""
-        image = frame.image.as_format("yuv420p")
-        planes, color = image.planes(), image.color
-        before = Yuv(*planes)
-        after = self._enhancer(before, frame.pts_ns / _NS, full_range=color.full_range)
+        """Return the next frame's image; the very same one where it is light enough."""
+        image = _yuv(frame.image)
+        planes = image.planes()
+        before = Yuv(
+            planes[0],
+            planes[_CHROMA],
+            depth=image.layout.depth,
+            full_range=image.color.full_range,
+            matrix=image.matrix,
+        )
+        after = self._enhancer(before, frame.pts_ns / _NS)
         if after is before:
             return frame.image
-        return Image.from_planes(after, color)
+        return Image.from_planes(
+            (*after.planes, *planes[_ALPHA]), image.color, pixel_format=image.layout.name
+        )
+
+
+def _yuv(image: Image) -> Image:
+    layout = image.layout
+    if not layout.rgb:
+        return image
+    return image.as_format("yuv444p" if layout.depth == _BYTE else f"yuv444p{layout.depth}le")
 
 
 class Enhance:
-    """Shows what is dark: a frame whose picture became another is marked `enhanced`."""
+    """Yields every frame, dark ones brightened and marked `enhanced`."""
 
-    def __init__(self, brighten: LowLightFilter) -> None:
-        self._brighten = brighten
+    def __init__(self, low_light: LowLightFilter) -> None:
+        self._low_light = low_light
 
     def __call__(self, frames: Iterator[Frame]) -> Iterator[Frame]:
         """Yield every frame."""
         for frame in frames:
-            picture = self._brighten(frame)
-            changed = picture is not frame.image
-            yield replace(frame, image=picture, enhanced=True) if changed else frame
+            image = self._low_light(frame)
+            changed = image is not frame.image
+            yield replace(frame, image=image, enhanced=True) if changed else frame

@@ -8,11 +8,11 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from engines.lowlight import full_resolution_gpu
-from engines.lowlight.curves import Yuv
 from engines.lowlight.enhancer import Enhancer
 from engines.lowlight.full_resolution import FullSize, OnCpu
 from engines.lowlight.model import LowLightModel
 from engines.registry import find
+from engines.yuv import Yuv
 from gpu import runtimes
 from gpu.material import RATE, darkened, pictures
 from gpu.measuring import latency, throughput
@@ -44,7 +44,7 @@ def run(options: Options, notebook: ResultLog) -> None:
 
 def _dark(options: Options) -> list[Yuv]:
     night = darkened(pictures(options, 3 if options.quick else _PICTURES))
-    return [Yuv(*planes) for planes in (picture.planes() for picture in night)]
+    return [Yuv(planes[0], planes[1:]) for planes in (picture.planes() for picture in night)]
 
 
 def _on_device(options: Options, notebook: ResultLog, measure: Callable[..., None]) -> None:
@@ -100,5 +100,5 @@ class _Stream(threading.local):
 
     def __call__(self) -> None:
         """Enhance the next one."""
-        self._enhance(next(self._pictures), self._number / RATE, full_range=False)
+        self._enhance(next(self._pictures), self._number / RATE)
         self._number += 1

@@ -2,16 +2,18 @@
 
 import numpy as np
 
-from engines.lowlight.curves import Adjustment, Yuv
+from engines.lowlight.curves import Adjustment
+from engines.yuv import Yuv
 
 IDENTITY = (np.arange(256) / 255).astype(np.float32)
 
 
-def planes(luma, *, chroma=(128, 128)):
+def planes(luma, *, chroma=(128, 128), full_range=False):
     """Planes of an array (h, w) of luma, 0 to 255, in one colour."""
     luma = np.clip(np.rint(luma), 0, 255).astype(np.uint8)
     half = ((luma.shape[0] + 1) // 2, (luma.shape[1] + 1) // 2)
-    return Yuv(luma, *(np.full(half, value, np.uint8) for value in chroma))
+    flat = tuple(np.full(half, value, np.uint8) for value in chroma)
+    return Yuv(luma, flat, full_range=full_range)
 
 
 def street(light=1.0, *, size=(144, 256), noise=0.0, seed=1, shift=0):

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from engines.lowlight.curves import Yuv
 from engines.lowlight.denoise import Denoiser, Noise, noise_of
+from engines.yuv import Yuv
 from tests.engines.lowlight.scenes import planes, street
 
 GRAIN = Noise(4.0, 0.0)
@@ -15,7 +15,8 @@ def noisy(clean, number, *, deviation=4.0):
     half = (clean.shape[0] // 2, clean.shape[1] // 2)
     grey = [np.clip(128 + random.normal(0, deviation, half), 0, 255) for _ in range(2)]
     luma = clean + random.normal(0, deviation, clean.shape)
-    return Yuv(*(np.clip(np.rint(plane), 0, 255).astype(np.uint8) for plane in (luma, *grey)))
+    y, *chroma = (np.clip(np.rint(plane), 0, 255).astype(np.uint8) for plane in (luma, *grey))
+    return Yuv(y, tuple(chroma))
 
 
 @pytest.mark.parametrize("deviation", [0.7, 1.5, 3, 6])
@@ -146,3 +147,21 @@ def test_a_scene_that_begins_has_no_more_noise_in_its_second_picture():
         after = denoiser(noisy(np.full((96, 160), 60.0), number), GRAIN, gain=3)
         left.append(float(after.y.std()))
     assert max(left[1:]) <= 1.1 * left[0]
+
+
+@pytest.mark.parametrize("depth", [10, 12, 16])
+@pytest.mark.parametrize("chroma", [(48, 80), (96, 80), (96, 160), None], ids=str)
+def test_any_depth_and_subsampling_loses_as_much_noise(depth, chroma):
+    eight, deep = Denoiser(), Denoiser()
+    unit = 1 << (depth - 8)
+    for number in range(12):
+        random = np.random.default_rng(number)
+        shapes = [(96, 160), *([chroma] * 2 if chroma else [])]
+        y, *rest = (np.rint(random.normal(90, 3, shape)).astype(np.uint8) for shape in shapes)
+        want = eight(Yuv(y, tuple(rest)), GRAIN)
+        y, *rest = (plane.astype(np.uint16) * np.uint16(unit) for plane in (y, *rest))
+        after = deep(Yuv(y, tuple(rest), depth), GRAIN)
+    assert after.depth == depth
+    for one, other in zip(after.planes, want.planes, strict=True):
+        np.testing.assert_allclose(one, other, atol=0.02)
+        assert one.std() < 3 / 3.5

@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engines.lowlight.curves import Yuv
 from engines.lowlight.enhancer import CERTAIN_S, DARK, FADE_S, LIGHT, Enhancer, thumbnail_of
 from engines.lowlight.full_resolution import OnCpu
+from engines.yuv import Yuv
 from tests.engines.lowlight.scenes import Model, lifting, planes, street
 
 RATE = 25
@@ -18,7 +18,7 @@ RATE = 25
 def shown(enhancer, pictures, *, start=0.0, rate=RATE):
     """Mean luma of each picture as it comes out."""
     return [
-        float(enhancer(picture, start + number / rate, full_range=False).y.mean())
+        float(enhancer(picture, start + number / rate).y.mean())
         for number, picture in enumerate(pictures)
     ]
 
@@ -33,14 +33,14 @@ def test_a_day_picture_is_the_very_same(light, seconds):
     enhancer = Enhancer(Model())
     for second in sorted(seconds):
         day = planes(street(light))
-        assert enhancer(day, second, full_range=False) is day
+        assert enhancer(day, second) is day
     assert not enhancer.on
 
 
 def test_a_dark_stream_is_bright_from_its_first_picture():
     model = Model()
     dark = planes(street(0.1))
-    after = Enhancer(model)(dark, 0.0, full_range=False)
+    after = Enhancer(model)(dark, 0.0)
     assert after.y.mean() > 2 * dark.y.mean()
     assert model.asked == 1
 
@@ -49,7 +49,7 @@ def test_light_around_the_threshold_does_not_switch():
     enhancer = Enhancer(Model())
     middle = (DARK + LIGHT) / 2
     for number in range(200):
-        enhancer(flat(middle + (-4 if number % 2 else 4)), number / RATE, full_range=False)
+        enhancer(flat(middle + (-4 if number % 2 else 4)), number / RATE)
         assert not enhancer.on
 
 
@@ -58,7 +58,7 @@ def test_a_short_shadow_does_not_switch():
     few = int(0.8 * CERTAIN_S * RATE)
     pictures = [flat(LIGHT + 20)] * 10 + [flat(DARK - 3)] * few + [flat(LIGHT + 20)] * 30
     for number, picture in enumerate(pictures):
-        assert enhancer(picture, number / RATE, full_range=False) is picture
+        assert enhancer(picture, number / RATE) is picture
 
 
 def test_dusk_fades_in_and_dawn_fades_out():
@@ -80,8 +80,8 @@ def test_noise_counts_as_darkness():
         for number in range(2 * RATE):
             shown = flat(light)
             grain = np.rint(shown.y + random.normal(0, noise, shown.y.shape))
-            shown = shown._replace(y=np.clip(grain, 16, 235).astype(np.uint8))
-            enhancer(shown, number / RATE, full_range=False)
+            shown = replace(shown, y=np.clip(grain, 16, 235).astype(np.uint8))
+            enhancer(shown, number / RATE)
         assert enhancer.on == (noise > 0)
 
 
@@ -91,8 +91,8 @@ def test_a_cut_begins_anew_at_once():
     shown(enhancer, [planes(street(0.1))] * 10)
     model.power = 0.3
     another = planes(street(0.15)[:, ::-1].copy()[::-1])
-    after = enhancer(another, 10 / RATE, full_range=False)
-    want = lifting(0.3).apply(another, full_range=False)
+    after = enhancer(another, 10 / RATE)
+    want = lifting(0.3).apply(another)
     assert after.y.mean() == pytest.approx(float(want.y.mean()), rel=0.02)
 
 
@@ -105,7 +105,7 @@ def test_without_a_cut_curves_follow_slowly():
     after = shown(enhancer, [dark] * 200, start=10 / RATE)
     assert after[0] == pytest.approx(before[-1], rel=0.05)
     assert max(abs(np.diff(after))) < 0.1 * (after[-1] - before[-1])
-    want = float(lifting(0.3).apply(dark, full_range=False).y.mean())
+    want = float(lifting(0.3).apply(dark).y.mean())
     assert after[-1] == pytest.approx(want, rel=0.03)
 
 
@@ -115,7 +115,7 @@ def test_an_infrared_filter_begins_anew():
     scene = street(0.15)
     shown(enhancer, [planes(scene, chroma=(118, 140))] * 3)
     asked = model.asked
-    enhancer(planes(scene), 3 / RATE, full_range=False)
+    enhancer(planes(scene), 3 / RATE)
     assert model.asked == asked + 1
 
 
@@ -123,7 +123,7 @@ def test_the_flicker_of_a_lamp_is_not_lifted():
     lamp = [planes(street(0.1 * (1 + 0.03 * (-1) ** number))) for number in range(100)]
     steady = shown(Enhancer(Model(), full_size=OnCpu(denoise=False)), lamp)
     adjustment = lifting(0.5)
-    plain = [float(adjustment.apply(picture, full_range=False).y.mean()) for picture in lamp]
+    plain = [float(adjustment.apply(picture).y.mean()) for picture in lamp]
     assert np.std(steady[30:]) < 0.2 * np.std(plain[30:])
 
 
@@ -133,20 +133,20 @@ def test_noise_is_not_lifted_with_the_light():
     for denoise in (False, True):
         enhancer = Enhancer(Model(0.45), full_size=OnCpu(denoise=denoise))
         for number, picture in enumerate(pictures):
-            last = enhancer(picture, number / RATE, full_range=False)
+            last = enhancer(picture, number / RATE)
         noise[denoise] = float(np.std(last.y[100:140, 20:100] - last.y[100:140, 20:100].mean()))
     assert noise[True] < 0.4 * noise[False]
 
 
 def test_no_strength_is_the_very_same():
     dark = planes(street(0.1))
-    assert Enhancer(Model(), strength=0)(dark, 0.0, full_range=False) is dark
+    assert Enhancer(Model(), strength=0)(dark, 0.0) is dark
 
 
 def test_strength_says_how_much():
     dark = planes(street(0.1))
     light = [
-        float(Enhancer(Model(), strength=strength)(dark, 0.0, full_range=False).y.mean())
+        float(Enhancer(Model(), strength=strength)(dark, 0.0).y.mean())
         for strength in (0.3, 0.6, 1.0, 1.3)
     ]
     assert light == sorted(light)
@@ -168,33 +168,29 @@ def test_the_network_is_asked_a_few_times_a_second():
 def test_any_size(size):
     enhancer = Enhancer(Model())
     for number in range(3):
-        after = enhancer(planes(np.full(size, 22)), number / RATE, full_range=True)
+        after = enhancer(planes(np.full(size, 22), full_range=True), number / RATE)
         assert after.y.shape == size
 
 
 def test_a_size_that_changes_is_a_cut():
     model = Model()
     enhancer = Enhancer(model)
-    enhancer(planes(street(0.1)), 0.0, full_range=False)
-    enhancer(planes(street(0.1, size=(90, 160))), 0.04, full_range=False)
+    enhancer(planes(street(0.1)), 0.0)
+    enhancer(planes(street(0.1, size=(90, 160))), 0.04)
     assert model.asked == 2
 
 
 def test_time_that_stands_still_or_jumps_does_no_harm():
     enhancer = Enhancer(Model())
     for second in (0.0, 0.0, 0.0, 500.0, 500.0, 500.04):
-        after = enhancer(planes(street(0.1)), second, full_range=False)
+        after = enhancer(planes(street(0.1)), second)
         assert after.y.mean() > 40
 
 
 def test_a_thumbnail_has_the_colours_of_the_picture():
-    red = Yuv(
-        *(
-            np.full(size, value, np.uint8)
-            for size, value in (((90, 160), 81), ((45, 80), 90), ((45, 80), 240))
-        )
-    )
-    thumbnail = thumbnail_of(red, (96, 160), full_range=False)
+    u, v = (np.full((45, 80), value, np.uint8) for value in (90, 240))
+    red = Yuv(np.full((90, 160), 81, np.uint8), (u, v))
+    thumbnail = thumbnail_of(red, (96, 160))
     np.testing.assert_allclose(thumbnail.reshape(-1, 3).mean(0), [254, 0, 0], atol=3)
 
 
@@ -238,11 +234,11 @@ def test_infrared_stays_grey():
             return replace(super().__call__(thumbnail, noise), balance=(-6.0, 4.0))
 
     grey, coloured = (planes(street(0.15), chroma=chroma) for chroma in ((128, 128), (118, 138)))
-    after = Enhancer(Tinted())(grey, 0.0, full_range=False)
+    after = Enhancer(Tinted())(grey, 0.0)
     assert (after.u == 128).all()
     assert (after.v == 128).all()
-    tinted = Enhancer(Tinted())(coloured, 0.0, full_range=False)
-    plain = Enhancer(Model())(coloured, 0.0, full_range=False)
+    tinted = Enhancer(Tinted())(coloured, 0.0)
+    plain = Enhancer(Model())(coloured, 0.0)
     assert tinted.u.mean() == pytest.approx(plain.u.mean() - 6, abs=1)
 
 
@@ -252,7 +248,7 @@ def test_a_blue_lamp_that_flashes_is_no_filter_that_switches():
     scene = street(0.15)
     for number in range(100):
         chroma = (138, 124) if number // 6 % 2 else (128, 128)
-        enhancer(planes(scene, chroma=chroma), number / RATE, full_range=False)
+        enhancer(planes(scene, chroma=chroma), number / RATE)
     assert model.asked <= 24
 
 
@@ -261,5 +257,5 @@ def test_texture_that_moves_by_day_is_day():
     random = np.random.default_rng(1)
     texture = np.clip(68 + random.normal(0, 6, (144, 600)), 16, 235)
     for number in range(3 * RATE):
-        moved = planes(texture[:, 4 * number : 4 * number + 256])
-        assert enhancer(moved, number / RATE, full_range=True) is moved
+        moved = planes(texture[:, 4 * number : 4 * number + 256], full_range=True)
+        assert enhancer(moved, number / RATE) is moved

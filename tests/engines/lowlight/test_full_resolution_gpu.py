@@ -11,7 +11,6 @@ import pytest
 from engines.engine import EngineState, open_reference
 from engines.errors import DeviceLost, EngineError, OutOfDeviceMemory
 from engines.lowlight import full_resolution_gpu, model
-from engines.lowlight.curves import Yuv
 from engines.lowlight.data import read_picture
 from engines.lowlight.denoise import LONGEST, Noise, _shares
 from engines.lowlight.enhancer import Enhancer
@@ -20,6 +19,7 @@ from engines.lowlight.full_resolution import OnCpu
 from engines.lowlight.metrics import brightness_flicker
 from engines.lowlight.model import LowLightModel, open_lowlight_model
 from engines.lowlight.still_image import to_planes, to_rgb
+from engines.yuv import Yuv
 from tests.engines.lowlight.scenes import Model, lifting, planes, street
 
 RATE = 25
@@ -62,13 +62,12 @@ class Beside:
         for piece in self._pieces:
             piece.begin_anew()
 
-    def __call__(self, planes, done, noise, *, gain, full_range):
-        both = [
-            piece(planes, done, noise, gain=gain, full_range=full_range) for piece in self._pieces
-        ]
+    def __call__(self, planes, done, noise, *, gain):
+        both = [piece(planes, done, noise, gain=gain) for piece in self._pieces]
         for shown, lit in zip(self.shown, both, strict=True):
             shown.append(lit)
-        self.apart.append([np.abs(a.astype(int) - b) for a, b in zip(*both, strict=True)])
+        pairs = zip(*(each.planes for each in both), strict=True)
+        self.apart.append([np.abs(a.astype(int) - b) for a, b in pairs])
         return both[0]
 
     @property
@@ -87,27 +86,28 @@ class Beside:
         return max(float(plane.mean()) for planes in self.apart for plane in planes)
 
 
-def beside(engine, pictures, *, model=None, full_range=False):
+def beside(engine, pictures, *, model=None):
     both = Beside(engine)
     enhancer = Enhancer(model or Model(0.4), always=True, full_size=both)
     for number, picture in enumerate(pictures):
-        enhancer(picture, number / RATE, full_range=full_range)
+        enhancer(picture, number / RATE)
     return both
 
 
-def moving(size, count=12):
+def moving(size, count=12, *, full_range=False):
     """A dark street, noisy in all planes, that moves at times."""
     for number in range(count):
         random = np.random.default_rng(number)
         picture = planes(street(0.1, noise=2.5, seed=number, size=size, shift=2 * (number // 3)))
-        grain = (random.normal(0, 2, plane.shape) for plane in picture[1:])
-        yield Yuv(picture.y, *(np.rint(124 + each).astype(np.uint8) for each in grain))
+        grain = (random.normal(0, 2, plane.shape) for plane in picture.chroma)
+        chroma = tuple(np.rint(124 + each).astype(np.uint8) for each in grain)
+        yield replace(picture, chroma=chroma, full_range=full_range)
 
 
 @pytest.mark.parametrize("full_range", [False, True])
 @pytest.mark.parametrize("size", [(16, 16), (144, 256), (180, 324)])
 def test_it_says_what_the_cpu_says_but_for_halves(reference, size, full_range):
-    both = beside(reference, moving(size), full_range=full_range)
+    both = beside(reference, moving(size, full_range=full_range))
     assert both.largest <= 1
     assert both.share < 2e-3
 
@@ -116,7 +116,7 @@ def test_balance_and_blots_are_heeded(reference):
     both = Beside(reference)
     done = replace(lifting(0.5, levels=4), balance=(7.0, -9.0))
     for picture in moving((144, 256), 14):
-        both(picture, done, Noise(2.5, 0.9), gain=3.0, full_range=False)
+        both(picture, done, Noise(2.5, 0.9), gain=3.0)
     assert both.largest <= 1
     assert both.share < 2e-3
 
@@ -149,9 +149,12 @@ def test_at_odd_sizes_as_much_noise_is_left_as_the_cpu_leaves_at_even_ones(refer
         for number in range(12):
             random = np.random.default_rng(number)
             grain = (plane + random.normal(0, 2.5, plane.shape) for plane in flat)
-            noisy.append(Yuv(*(np.rint(plane).astype(np.uint8) for plane in grain)))
+            y, *chroma = (np.rint(plane).astype(np.uint8) for plane in grain)
+            noisy.append(Yuv(y, tuple(chroma)))
         cpus, gpus = beside(reference, noisy).shown
-        left[size] = [float(plane.std()) for plane in (cpus if size[0] % 2 == 0 else gpus)[-1]]
+        left[size] = [
+            float(plane.std()) for plane in (cpus if size[0] % 2 == 0 else gpus)[-1].planes
+        ]
     even, odd = left.values()
     assert odd == pytest.approx(even, rel=0.1)
 
@@ -164,8 +167,8 @@ def test_every_share_is_that_of_the_cpus_table(reference, pictures):
     terms = full_resolution_gpu.Terms.of(Noise(0, 0), gain=1, pictures=pictures)._replace(
         unit=1 / 25
     )
-    picture = Yuv(y, *(np.zeros((8, 2048), np.uint8),) * 2)
-    given = full_resolution_gpu.inputs_of(picture, lifting(0.5), terms, full_range=True)
+    picture = Yuv(y, (np.zeros((8, 2048), np.uint8),) * 2, full_range=True)
+    given = full_resolution_gpu.inputs_of(picture, lifting(0.5), terms)
     past = {
         "past_y": np.zeros(y.shape, np.float32),
         "past_uv": np.zeros((2, 8, 2048), np.float32),
@@ -185,7 +188,7 @@ def test_what_the_cpu_remembers_is_gone_on_with_when_a_plan_is_ready():
         if number == 5:
             assert engine.calls == 0
             engine.state = EngineState("cuda:0")
-        enhancer(picture, number / RATE, full_range=False)
+        enhancer(picture, number / RATE)
     assert engine.calls == 7
     assert both.largest <= 1
 
@@ -199,14 +202,14 @@ def test_a_device_that_fails_is_told_and_the_cpu_goes_on(error):
     for number, picture in enumerate(moving((144, 256), 8)):
         if number == 4:
             engine.error = error("gone")
-        lit.append(enhancer(picture, number / RATE, full_range=False))
+        lit.append(enhancer(picture, number / RATE))
     assert said == ["gone"]
     assert engine.calls == 4
     means = [float(each.y.mean()) for each in lit]
     assert means[4:] == pytest.approx([means[3]] * 4, rel=0.05)
     engine.error = None
     piece.begin_anew()
-    enhancer(picture, 1.0, full_range=False)
+    enhancer(picture, 1.0)
     assert engine.calls == 5
 
 
@@ -243,9 +246,9 @@ def test_where_the_network_runs_on_a_gpu_the_pictures_do_as_well(monkeypatch, st
     engine = Pretending()
     lowlight = opened(monkeypatch, engine, state=state)
     (dark,) = moving((144, 256), 1)
-    lowlight.enhancer()(dark, 0.0, full_range=False)
+    lowlight.enhancer()(dark, 0.0)
     assert engine.calls == 1
-    lowlight.enhancer(denoise=False)(dark, 0.0, full_range=False)
+    lowlight.enhancer(denoise=False)(dark, 0.0)
     assert engine.calls == 1
     assert lowlight.state == state
     lowlight.close()
@@ -255,7 +258,7 @@ def test_where_the_network_runs_on_a_gpu_the_pictures_do_as_well(monkeypatch, st
 def test_on_the_cpu_no_engine_is_opened_for_full_pictures(monkeypatch):
     lowlight = opened(monkeypatch, None, state=EngineState("cpu"))
     (dark,) = moving((144, 256), 1)
-    assert lowlight.enhancer()(dark, 0.0, full_range=False).y.mean() > dark.y.mean()
+    assert lowlight.enhancer()(dark, 0.0).y.mean() > dark.y.mean()
     assert not lowlight.state.degraded
 
 
@@ -282,7 +285,7 @@ def test_a_gpu_that_fails_is_told_in_the_log(monkeypatch, caplog):
     lowlight = opened(monkeypatch, engine, state=EngineState("cuda:0"))
     engine.error = DeviceLost("the driver went away")
     (dark,) = moving((144, 256), 1)
-    lit = lowlight.enhancer()(dark, 0.0, full_range=False)
+    lit = lowlight.enhancer()(dark, 0.0)
     assert lit.y.mean() > dark.y.mean()
     assert "the driver went away" in caplog.text
 

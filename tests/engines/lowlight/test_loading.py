@@ -73,14 +73,14 @@ def night(count=6):
 
 
 def shown(enhancer, pictures, *, start=0):
-    return [enhancer(each, (start + at) / 25, full_range=False) for at, each in enumerate(pictures)]
+    return [enhancer(each, (start + at) / 25) for at, each in enumerate(pictures)]
 
 
 def apart(one, other):
     return max(
         int(np.abs(a.astype(int) - b).max())
         for pair in zip(one, other, strict=True)
-        for a, b in zip(*pair, strict=True)
+        for a, b in zip(*(each.planes for each in pair), strict=True)
     )
 
 

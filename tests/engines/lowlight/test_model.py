@@ -21,7 +21,7 @@ def model():
 
 
 def thumbnail(light):
-    return thumbnail_of(planes(street(light)), LowLightModel.thumbnail_size, full_range=False)
+    return thumbnail_of(planes(street(light)), LowLightModel.thumbnail_size)
 
 
 def test_it_says_what_it_is(model):
@@ -130,4 +130,4 @@ def test_a_network_that_says_no_numbers_changes_nothing(model):
     broken = LowLightModel(Broken(model._engine.spec))
     said = broken(thumbnail(0.1), 1.0)
     dark = planes(street(0.1))
-    np.testing.assert_array_equal(said.apply(dark, full_range=False).y, dark.y)
+    np.testing.assert_array_equal(said.apply(dark).y, dark.y)

@@ -10,7 +10,7 @@ pytest.importorskip("onnx", reason="exporting needs onnx")
 import cv2  # noqa: E402  torch decides first whether any of it runs
 
 from engines.lowlight import data, losses, train  # noqa: E402
-from engines.lowlight.curves import Adjustment, Yuv  # noqa: E402
+from engines.lowlight.curves import Adjustment  # noqa: E402
 from engines.lowlight.export import export  # noqa: E402
 from engines.lowlight.model import open_lowlight_model, validation_samples  # noqa: E402
 from engines.lowlight.network import (  # noqa: E402
@@ -24,6 +24,7 @@ from engines.lowlight.network import (  # noqa: E402
 )
 from engines.lowlight.still_image import darkened  # noqa: E402
 from engines.lowlight.still_image import to_rgb as planes_to_rgb  # noqa: E402
+from engines.yuv import Yuv  # noqa: E402
 from tests.engines.lowlight.scenes import planes, street  # noqa: E402
 
 
@@ -81,7 +82,7 @@ def test_training_applies_curves_as_the_program_does():
     )
     luma = np.rint(picture[0, 0].numpy() * 255).astype(np.uint8)
     grey = np.full((72, 128), 128, np.uint8)
-    shown = adjustment.apply(Yuv(luma, grey, grey), full_range=True).y
+    shown = adjustment.apply(Yuv(luma, (grey, grey), full_range=True)).y
     np.testing.assert_allclose(trained[0, 0].numpy() * 255, shown, atol=2.5)
 
 

@@ -18,7 +18,6 @@ from streamer.detect.scene import Background
 from streamer.detect.segmenter import CpuSegmenter
 from streamer.stages.detect import DetectStage
 from streamer.stages.low_light import Enhance, LowLightFilter
-from streamer.stages.overlay import Overlay
 from tests.engines.lowlight.scenes import Model, street
 
 NS = 1_000_000_000
@@ -141,10 +140,72 @@ def test_planes_that_do_not_belong_together_are_refused():
         )
 
 
-def test_an_overlay_says_that_a_picture_is_enhanced():
-    (frame,) = frames(Image.from_rgb(np.full((360, 640, 3), 60, np.uint8)))
-    overlay = Overlay("gate", clock=MediaClock(datetime(2026, 1, 1, tzinfo=UTC)))
-    plain, said = (overlay.draw(replace(frame, enhanced=each)).luma() for each in (False, True))
-    changed = np.argwhere(plain != said)
-    assert len(changed) > 50
-    assert changed[:, 0].min() > 300  # in the line with the time, at the bottom
+FORMATS = [
+    "yuv420p10le", "yuv422p", "yuv422p10le", "yuv444p", "yuv444p12le", "yuv440p", "gray",
+    "gray10le", "yuv420p16le", "yuva420p",
+]  # fmt: skip
+
+
+def night(pixel_format, count=4):
+    """Noisy frames of a dark street whose luma has as many bits as the format, alike in each."""
+    shape = Image.blank((144, 256), pixel_format=pixel_format)
+    unit = 1 << (shape.layout.depth - 8)
+    made = []
+    for number in range(count):
+        random = np.random.default_rng(number)
+        planes = []
+        for place, plane in enumerate(shape.planes()):
+            level = [street(0.1), 120, 133, 77][place]
+            noise = random.normal(0, 2, plane.shape) if place == 0 else 0
+            planes.append(
+                np.rint((level + noise) * unit).astype(plane.dtype) + np.zeros_like(plane)
+            )
+        made.append(Image.from_planes(planes, HD, pixel_format=pixel_format))
+    return frames(*made)
+
+
+@pytest.mark.parametrize("pixel_format", FORMATS)
+def test_every_depth_and_subsampling_is_brightened_alike(pixel_format):
+    shown, wanted = enhance(night(pixel_format)), enhance(night("yuv420p"))
+    for one, other in zip(shown, wanted, strict=True):
+        assert one.enhanced
+        assert one.image.layout.name == pixel_format
+        assert one.image.color == HD
+        unit = 1 << (one.image.layout.depth - 8)
+        first, *rest = (plane / unit for plane in one.image.planes())
+        want, *want_rest = other.image.planes()
+        assert first.mean() == pytest.approx(want.mean(), abs=0.5)
+        assert np.abs(first - want).mean() < 1.0
+        for plane, want in zip(rest, want_rest, strict=False):
+            assert plane.mean() == pytest.approx(want.mean(), abs=0.75)
+        assert (rest[2] == 77).all() if one.image.layout.alpha else len(rest) in {0, 2}
+
+
+@pytest.mark.parametrize("pixel_format", ["yuv420p10le", "gray12le", "yuv444p16le"])
+def test_deep_frames_keep_steps_between_those_of_8_bits(pixel_format):
+    lit = enhance(night(pixel_format))[-1].image
+    luma = lit.planes()[0]
+    assert np.mean(luma % (1 << (lit.layout.depth - 8)) != 0) > 0.6
+    assert len(np.unique(luma)) > 2 * len(np.unique(enhance(night("yuv420p"))[-1].image.luma()))
+
+
+@pytest.mark.parametrize("pixel_format", ["yuv420p10le", "yuv422p", "gray", "yuv444p16le"])
+def test_light_frames_of_any_format_go_on_as_the_very_same_frames(pixel_format):
+    day = frames(*[picture(0.9).as_format(pixel_format)] * 3)
+    assert all(one is other for one, other in zip(enhance(day), day, strict=True))
+
+
+def test_rgb_is_brightened_as_yuv_444():
+    (frame,) = frames(Image(picture(0.1).video_frame().reformat(format="rgb24")))
+    (lit,) = enhance([frame])
+    assert lit.image.layout.name == "yuv444p"
+    assert lit.image.rgb().mean() > 1.5 * frame.image.rgb().mean()
+
+
+@pytest.mark.parametrize("pixel_format", ["yuv420p10le", "yuv422p", "gray"])
+def test_the_shipped_network_brightens_every_format(pixel_format):
+    model = open_lowlight_model(device="cpu", prove=False)
+    dark = night(pixel_format)
+    after = list(Enhance(LowLightFilter(Enhancer(model)))(iter(dark)))
+    assert after[-1].image.luma().mean() > 1.5 * dark[-1].image.luma().mean()
+    model.close()
