@@ -240,10 +240,8 @@ class CameraRuntime:
         return stages
 
     def _camera_source(self) -> Source:
-        ring = self._ring
-        return (
-            self._source.source if ring is None else ending(self._source.source, ring.end_readers)
-        )
+        source, ring = self._source.source, self._ring
+        return source if ring is None else ending(source, ring.end_readers)
 
     def _link_factory(self) -> LinkFactory:
         clock = self._context.clock

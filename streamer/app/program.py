@@ -41,14 +41,13 @@ _DAY_S: Final = 86_400
 
 
 class Program:
-    """Cameras and background services under one supervisor.
+    """Cameras and background services under one supervisor, and their status.
 
     Args:
+        config: The configuration; the parts receive values of it.
         context: What the cameras share.
-        models: The open networks.
         store: The open event store.
-        dispatcher: Delivers events; `None` without channels.
-        config: Settings; the parts receive values of it.
+        channels: Notification channels, not entered yet.
         redact: Removes secrets from errors that the status shows.
     """
 

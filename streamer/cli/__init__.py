@@ -1,4 +1,4 @@
-"""The command line. `streamer --help` imports nothing heavy: each command does so itself."""
+"""The command line. `streamer --help` imports nothing heavy: each command imports what it needs."""
 
 import os
 import sys
@@ -19,15 +19,14 @@ COMMANDS: Final = (
     "watch", "convert", "verify", "replay", "probe", "check", "events", "deliveries", "prior",
     "engines", "bench", "doctor", "schema", "demo",
 )  # fmt: skip
-"""Modules of this folder, in the order in which help shows them."""
+"""Modules of this folder, in the order of the help text."""
 
-
-CONTRACT: Final = 1
-"""Version of what scripts may rely on; see README.md."""
+CONTRACT: Final = 2
+"""Version of the contract for scripts; see README.md."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command that *arguments* name; the process's own by default. Gives the exit code."""
+    """Run the command in *arguments*, by default those of the process; return the exit code."""
     wanted = list(sys.argv[1:] if arguments is None else arguments)
     output.reset()
     disable_malloc_trim()
@@ -35,15 +34,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         application = _app(wanted)
         status = application(args=wanted or ["--help"], prog_name="streamer", standalone_mode=False)
         sys.stdout.flush()
-    except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001  told below, each kind its way
-        return _told(error)
+    except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001  reported below by kind
+        return _report(error)
     return int(status or Exit.OK) if wanted else Exit.USAGE
 
 
 def _app(arguments: Sequence[str]) -> typer.Typer:
     """The application with the one command that is wanted, or with all of them."""
     app = typer.Typer(
-        help="Watch cameras for smoke, losing no alarm; convert recordings, losing nothing.",
+        help="Watch cameras for smoke without losing an alarm; convert recordings without loss.",
         invoke_without_command=True,
         pretty_exceptions_enable=False,
         rich_markup_mode=None,
@@ -67,14 +66,14 @@ def _root(
         )
         raise typer.Exit
     if context.invoked_subcommand is None:
-        raise typer.BadParameter("no command is given; 'streamer --help' shows them")
+        raise typer.BadParameter("no command given; 'streamer --help' lists the commands")
 
 
-def _told(error: BaseException) -> int:
-    """Say on standard error what went wrong, and give the exit code that says it to scripts."""
+def _report(error: BaseException) -> int:
+    """Write the error to standard error and return its exit code."""
     code = exit_code(error)
     if code is Exit.BROKEN_PIPE:
-        # Nobody reads any more. Python would complain once again when it flushes at its end.
+        # The reader has gone. Without this, Python would fail again when it flushes at its exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return code
     out = output.current()

@@ -1,4 +1,4 @@
-"""`streamer bench`: measure this machine; the figures of the README come from here."""
+"""`streamer bench`: measures this machine. The figures of the README come from here."""
 
 import json
 from importlib import import_module
@@ -20,7 +20,7 @@ BENCHES: Final = (
     "cameras",
     "rtsp",
 )
-"""Modules of `streamer.bench`, quick ones first."""
+"""Modules of `streamer.bench`, fast ones first."""
 
 
 def bench(
@@ -28,14 +28,14 @@ def bench(
         list[str] | None, typer.Argument(metavar="[NAME]...", help=f"Of: {', '.join(BENCHES)}.")
     ] = None,
     *,
-    write: Annotated[
-        Path | None, typer.Option(help="JSON file that takes the figures, beside those it has.")
-    ] = None,
+    write: Annotated[Path | None, typer.Option(help="JSON file to add the figures to.")] = None,
 ) -> None:
-    """Measure; all of it takes some ten minutes on a quiet machine."""
+    """Run benchmarks; all of them take about ten minutes on an idle machine."""
     unknown = [name for name in names or () if name not in BENCHES]
     if unknown:
-        raise typer.BadParameter(f"no bench {unknown[0]!r}; there are {', '.join(BENCHES)}")
+        raise typer.BadParameter(
+            f"unknown benchmark {unknown[0]!r}; choose from {', '.join(BENCHES)}"
+        )
     out = output.current()
     for name in names or BENCHES:
         out.note(f"measuring {name}")
@@ -45,12 +45,12 @@ def bench(
             record, f"{name}: " + ", ".join(f"{key} {value}" for key, value in figures.items())
         )
         if write is not None:
-            _keep(write, name, figures)
+            _add_figures(write, name, figures)
 
 
-def _keep(path: Path, name: str, figures: object) -> None:
+def _add_figures(path: Path, name: str, figures: object) -> None:
     from streamer.bench.fixtures import machine
 
-    kept = json.loads(path.read_text()) if path.exists() else {}
-    kept[name] = {"figures": figures, "machine": machine()}
-    path.write_text(json.dumps(kept, indent=1, sort_keys=True) + "\n")
+    figures_by_name = json.loads(path.read_text()) if path.exists() else {}
+    figures_by_name[name] = {"figures": figures, "machine": machine()}
+    path.write_text(json.dumps(figures_by_name, indent=1, sort_keys=True) + "\n")

@@ -1,4 +1,4 @@
-"""`streamer check`: is this configuration right, and what can it cost at worst?"""
+"""`streamer check`: validates a configuration and computes its worst latency and memory."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -19,17 +19,18 @@ _LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
 def check(
     files: Annotated[
-        list[Path], typer.Argument(metavar="CONFIG...", help="Later files win over earlier ones.")
+        list[Path],
+        typer.Argument(metavar="CONFIG...", help="YAML files; later files override earlier ones."),
     ],
     *,
     probe: Annotated[
-        bool, typer.Option("--probe", help="Ask the cameras for the size of their pictures.")
+        bool, typer.Option("--probe", help="Open the cameras to learn their frame sizes.")
     ] = False,
     effective: Annotated[
-        bool, typer.Option("--effective", help="Show every setting as it holds.")
+        bool, typer.Option("--effective", help="Print every setting with its effective value.")
     ] = False,
 ) -> None:
-    """Check a configuration, and print the worst age and memory it allows."""
+    """Validate a configuration and print the worst latency and memory that it allows."""
     from streamer.app.resource_budget import compute
     from streamer.config import InvalidConfig
 
@@ -55,17 +56,17 @@ def check(
 
 
 def advice(config: "Config") -> list[str]:
-    """What is allowed but probably not meant."""
-    told = []
+    """Return notes on settings that are valid but probably not intended."""
+    notes = []
     if not config.notify:
-        told.append("notify: nobody is told of alarms; they are only kept on disk")
+        notes.append("notify: no channel is configured; alarms are only stored on disk")
     preview = config.preview
     if preview.enabled and preview.host not in _LOOPBACK and preview.token is None:
-        told.append("preview: everybody in the network can see the cameras; set preview.token")
+        notes.append("preview: all machines of the network can see the cameras; set preview.token")
     for name, camera in config.cameras.items():
         if config.notify and camera.notify == ():
-            told.append(f"cameras.{name}.notify: nobody is told of this camera's alarms")
-    return told
+            notes.append(f"cameras.{name}.notify: alarms of this camera are sent to no channel")
+    return notes
 
 
 def _probed_sizes(config: "Config") -> dict[str, tuple[int, int]]:
@@ -74,7 +75,7 @@ def _probed_sizes(config: "Config") -> dict[str, tuple[int, int]]:
     sizes = {}
     for name, camera in config.cameras.items():
         if camera.enabled:
-            output.current().note(f"asking {name} at {camera.source.address}")
+            output.current().note(f"probing {name} at {camera.source.address}")
             report = probe_camera(camera)
             if report is not None:
                 sizes[name] = report.height, report.width
@@ -87,11 +88,11 @@ def _report(loaded: "Loaded", budget: "Budget") -> "RenderableType":
 
     names = ", ".join(str(file) for file in loaded.files)
     cameras = len(budget.cameras)
-    head = f"{names}: right; {cameras} camera{'s' * (cameras != 1)} to watch"
+    head = f"{names}: valid; {cameras} camera{'s' * (cameras != 1)} enabled"
     lines = [f"digest {loaded.config.digest()}"]
     notes = [f"note: {text}" for text in advice(loaded.config)]
-    assumed = [f"assumed: {text}" for text in budget.assumptions]
-    total = f"{_mb(budget.bytes)} MB of memory at most, all in all"
+    assumed = [f"assumption: {text}" for text in budget.assumptions]
+    total = f"{_mb(budget.bytes)} MB of memory in total at most"
     return Group(
         Text("\n".join([head, *lines, *notes, ""])),
         _ages(budget),
@@ -103,9 +104,9 @@ def _report(loaded: "Loaded", budget: "Budget") -> "RenderableType":
 def _ages(budget: "Budget") -> "RenderableType":
     from rich.table import Table
 
-    table = Table("camera", "output", title="worst age of a picture", title_justify="left")
-    table.add_column("when handed over, ms", justify="right")
-    table.add_column("when the next replaces it, ms", justify="right")
+    table = Table("camera", "output", title="worst age of a frame", title_justify="left")
+    table.add_column("at delivery, ms", justify="right")
+    table.add_column("when replaced, ms", justify="right")
     for camera in budget.cameras:
         for age in camera.ages:
             table.add_row(camera.camera, age.sink, str(age.delivered_ms), str(age.shown_ms))
@@ -118,7 +119,7 @@ def _memory(budget: "Budget") -> "RenderableType":
     parts = list(dict.fromkeys(part for camera in budget.cameras for part in camera.memory))
     table = Table(title="worst memory, MB", title_justify="left")
     table.add_column("camera", no_wrap=True)
-    table.add_column("picture", no_wrap=True)
+    table.add_column("frame size", no_wrap=True)
     for part in (*parts, "sum"):
         table.add_column(part, justify="right")
     for camera in budget.cameras:

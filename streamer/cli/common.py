@@ -1,8 +1,8 @@
-"""What every command shares: the common options, the log, and running it.
+"""What all commands share: the common options, the log and the configuration.
 
-A command is a module of this folder with a function of its own name, or with a `typer.Typer`
-called `app` for a group. It appears in `COMMANDS` of `streamer.cli` and is imported when it is
-asked for; whatever is heavy it imports inside its functions.
+A command is a module of this folder with a function of its own name, or, for a group, with a
+`typer.Typer` called `app`. `COMMANDS` of `streamer.cli` lists it. The module is imported only when
+its command runs; it imports heavy libraries inside its functions.
 """
 
 import functools
@@ -28,7 +28,7 @@ _COMMON = (
         inspect.Parameter.KEYWORD_ONLY,
         default=False,
         annotation=Annotated[
-            bool, typer.Option("--json", help="Write one JSON object a line.", show_default=False)
+            bool, typer.Option("--json", help="Write one JSON object per line.", show_default=False)
         ],
     ),
     inspect.Parameter(
@@ -90,12 +90,12 @@ def common(function: Function, *, logs: bool = True) -> Function:
 
 
 def register(app: typer.Typer, name: str, module: ModuleType) -> None:
-    """Add the command or group that *module* holds."""
+    """Add the command or group of *module*."""
     group = getattr(module, "app", None)
     if group is None:
         app.command(name)(common(getattr(module, name)))
         return
-    # A fresh group: the module's own stays as it is when `main` is called again.
+    # A new group, so that the module's own stays unchanged when `main` is called again.
     fresh = typer.Typer(help=group.info.help)
     for command in group.registered_commands:
         fresh.command(command.name)(common(command.callback))
@@ -103,7 +103,7 @@ def register(app: typer.Typer, name: str, module: ModuleType) -> None:
 
 
 def start_log(settings: "LogSettings | None" = None) -> None:
-    """Log to standard error as *settings* and the command line say; the latter wins."""
+    """Log to standard error as configured; options of the command line take precedence."""
     from streamer.core import log
 
     out = output.current()
@@ -115,19 +115,19 @@ def start_log(settings: "LogSettings | None" = None) -> None:
 
 DataConfig = Annotated[
     list[Path] | None,
-    typer.Option("--config", "-c", help="Configuration that says where the data is."),
+    typer.Option("--config", "-c", help="Configuration with the data folder."),
 ]
-"""Parameter of commands that read what `watch` wrote."""
+"""Parameter of commands that read the data of `watch`."""
 
 DataFolder = Annotated[
     Path | None,
-    typer.Option("--data-dir", help="Folder of the data, if no configuration is given."),
+    typer.Option("--data-dir", help="Data folder, if no configuration is given."),
 ]
-"""As `DataConfig`."""
+"""Alternative to `DataConfig`."""
 
 
 def data_settings(files: list[Path] | None, folder: Path | None) -> "Config":
-    """The configuration in *files*, else the default one, with its data in *folder* if given."""
+    """Return the configuration in *files* or the default one, with *folder* as its data folder."""
     from streamer.config import from_source
 
     config = (configuration(files) if files else from_source("pattern:")).config
@@ -135,17 +135,18 @@ def data_settings(files: list[Path] | None, folder: Path | None) -> "Config":
 
 
 def configuration(files: Sequence[Path], *, source: str | None = None) -> "Loaded":
-    """The configuration in *files*, or the default one for the camera at *source*.
+    """Return the configuration in *files*, or the default one for the camera at *source*.
 
-    From here on the log is as the configuration says, and its secrets are printed nowhere.
+    The log is set up as configured, and secrets of the configuration are redacted from now on.
 
     Raises:
-        ConfigError: Neither or both are given, or something is wrong in a file.
+        ConfigError: A file is invalid.
+        typer.BadParameter: Neither or both are given.
     """
     from streamer import config
 
     if bool(files) == bool(source):
-        raise typer.BadParameter("give either configuration files or --source, one of both")
+        raise typer.BadParameter("give either configuration files or --source")
     loaded = config.from_source(source) if source else config.load(*files)
     out = output.current()
     out.secrets |= loaded.secrets()

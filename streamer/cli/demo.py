@@ -1,4 +1,4 @@
-"""`streamer demo`: the whole way on a clip of the project's own making, and is it all there?"""
+"""`streamer demo`: raises an alarm on a generated clip and checks everything that is written."""
 
 import json
 import tempfile
@@ -17,12 +17,12 @@ if TYPE_CHECKING:
 
 def demo(
     *,
-    out: Annotated[Path, typer.Option(help="Folder for everything that is made.")] = Path(
+    out: Annotated[Path, typer.Option(help="Folder for everything that is written.")] = Path(
         "demo-output"
     ),
-    seed: Annotated[int, typer.Option(help="Another landscape and another plume.")] = 3,
+    seed: Annotated[int, typer.Option(help="Selects landscape and plume.")] = 3,
 ) -> None:
-    """Make a clip of a starting fire, watch it, and show alarm, evidence and overlay."""
+    """Generate a clip of a starting fire, watch it, and write alarm, evidence and overlay."""
     from engines.smoke.demo_clip import make_clip
     from streamer.app.models import open_models
     from streamer.app.replay import replay
@@ -31,10 +31,10 @@ def demo(
     say = output.current()
     out.mkdir(parents=True, exist_ok=True)
     clip, overlay = out / "clip.mp4", out / "overlay.mp4"
-    say.note("making a clip of a starting fire")
+    say.note("generating a clip of a starting fire")
     truth = make_clip(clip, seed=seed)
     evidence = Path(tempfile.mkdtemp(prefix="evidence-", dir=out))
-    config = _quick_to_know_the_view(from_source(str(clip), name="demo").config)
+    config = _with_fast_background(from_source(str(clip), name="demo").config)
     events: list[Event] = []
     with open_models(config) as models:
         say.note(f"watching it with {models.smoke.name} on {models.backend}")
@@ -48,7 +48,7 @@ def demo(
             overlay=overlay,
             every_frame=True,
         )
-    folder = _proven(events, truth.onset_s or 0.0, evidence, overlay)
+    folder = _checked(events, truth.onset_s or 0.0, evidence, overlay)
     raised = events[0]
     record = {
         "kind": "summary",
@@ -66,8 +66,8 @@ def demo(
     )
 
 
-def _quick_to_know_the_view(config: "Config") -> "Config":
-    """Settings for a camera that has watched for seconds, not for days, when the fire starts."""
+def _with_fast_background(config: "Config") -> "Config":
+    """Settings whose background is complete within seconds, before the fire starts."""
     demo = config.cameras["demo"]
     background = demo.detect.background.model_copy(update={"min_age_s": 3.0, "step_s": 1.0})
     detect = demo.detect.model_copy(update={"background": background})
@@ -81,8 +81,8 @@ def _note(events: "list[Event]", event: "Event") -> None:
     show_event(event)
 
 
-def _proven(events: "list[Event]", onset_s: float, evidence: Path, overlay: Path) -> Path:
-    """The alarm's folder, if alarm, evidence and overlay are all there and whole."""
+def _checked(events: "list[Event]", onset_s: float, evidence: Path, overlay: Path) -> Path:
+    """The alarm's evidence folder, after checking that alarm, evidence and overlay are complete."""
     import av
 
     from streamer.alarm.event import EventKind
@@ -100,7 +100,7 @@ def _proven(events: "list[Event]", onset_s: float, evidence: Path, overlay: Path
     for video in (folder / "clip.mp4", overlay):
         with av.open(str(video)) as container:
             if not any(True for _ in container.decode(video=0)):
-                wrong.append(f"{video.name}: no picture in it")
+                wrong.append(f"{video.name}: no frame in it")
     if wrong:
         raise StreamerError(f"the demonstration failed: {'; '.join(wrong)}")
     return folder

@@ -1,4 +1,4 @@
-"""`streamer doctor`: is this machine fit, and if not, what is to be done?"""
+"""`streamer doctor`: checks whether this machine is fit for a configuration."""
 
 from dataclasses import asdict
 from pathlib import Path
@@ -22,10 +22,10 @@ def doctor(
     *,
     config: Annotated[
         list[Path] | None,
-        typer.Option("--config", "-c", help="Check this configuration and its cameras as well."),
+        typer.Option("--config", "-c", help="Configuration to check, with its cameras."),
     ] = None,
 ) -> None:
-    """Examine this machine, and say what to do about what is wrong."""
+    """Check this machine, the configuration and a running program; advise on each problem."""
     out = output.current()
     counts = dict.fromkeys(_STYLE, 0)
     for finding in _findings(config or []):
@@ -49,10 +49,10 @@ def _findings(files: list[Path]) -> "Iterator[Finding]":
             loaded = configuration(files)
         except ConfigError as error:
             for line in one_line(error).splitlines():
-                yield Finding("configuration", "fail", line, "mend this line")
+                yield Finding("configuration", "fail", line, "correct this line")
             files = []
         else:
-            yield Finding("configuration", "ok", f"{names} is right")
+            yield Finding("configuration", "ok", f"{names} is valid")
     yield from examine(loaded.config, reach=bool(files))
 
 

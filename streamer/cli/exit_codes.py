@@ -1,4 +1,4 @@
-"""Exit codes, and the one place where errors become them."""
+"""Exit codes, and the only place that maps errors to them."""
 
 import enum
 from typing import Final
@@ -8,38 +8,38 @@ import typer
 from streamer.core.errors import ConfigError, SourceError
 
 _UsageError: Final[type[Exception]] = typer.BadParameter.__mro__[1]
-"""What the command line parser raises; it has no public name that all versions share."""
+"""Base of the command line parser's errors; its public name differs between versions."""
 
 
 class Exit(enum.IntEnum):
-    """What the exit status says to a script."""
+    """Exit status of the program."""
 
     OK = 0
-    """Done."""
+    """Success."""
 
     FAILED = 1
-    """It was tried and did not succeed."""
+    """The command failed."""
 
     USAGE = 2
-    """The command line is wrong."""
+    """The command line is invalid."""
 
     CONFIG = 3
-    """The configuration is wrong."""
+    """The configuration is invalid."""
 
     SOURCE = 4
     """A camera, stream or file cannot be read."""
 
     DEVICE = 5
-    """A model or the device that should run it cannot be used."""
+    """A model, or the device that should run it, cannot be used."""
 
     INCOMPLETE = 6
-    """Converted up to where the recording was cut short, or without what was damaged in it."""
+    """Converted, but the recording is truncated or damaged: parts of it are missing."""
 
     INTERRUPTED = 130
-    """Ended by Ctrl-C before it was done; the shell's own number for it."""
+    """Ended by Ctrl-C before it was done: 128 + SIGINT."""
 
     BROKEN_PIPE = 141
-    """Whoever read the output went away; the shell's own number for it."""
+    """The reader of standard output closed it: 128 + SIGPIPE."""
 
 
 _CODES: Final[tuple[tuple[type[BaseException], Exit], ...]] = (
@@ -49,20 +49,20 @@ _CODES: Final[tuple[tuple[type[BaseException], Exit], ...]] = (
     (KeyboardInterrupt, Exit.INTERRUPTED),
     (BrokenPipeError, Exit.BROKEN_PIPE),
 )
-"""What is not here, and no engine's error, has simply failed."""
+"""Every other error but an `EngineError` is `FAILED`."""
 
 
 def exit_code(error: BaseException) -> Exit:
-    """The exit code that belongs to *error*; of a group, the most telling one."""
+    """Return the exit code of *error*; of a group, the most specific one."""
     if isinstance(error, BaseExceptionGroup):
-        return max((exit_code(inner) for inner in error.exceptions), key=_telling)
+        return max((exit_code(inner) for inner in error.exceptions), key=_specificity)
     if _is_engine_error(error):
         return Exit.DEVICE
     return next((code for kind, code in _CODES if isinstance(error, kind)), Exit.FAILED)
 
 
-def _telling(code: Exit) -> int:
-    """A plain failure is often the echo of what else went wrong."""
+def _specificity(code: Exit) -> int:
+    """`FAILED` ranks lowest: it is often only a consequence of the other error."""
     return 0 if code is Exit.FAILED else int(code)
 
 
@@ -73,7 +73,7 @@ def _is_engine_error(error: BaseException) -> bool:
 
 
 def one_line(error: BaseException) -> str:
-    """What went wrong, on one line for each problem, without a class name where it was expected."""
+    """Return the message of *error*, one line per problem; the class only of unexpected errors."""
     if isinstance(error, BaseExceptionGroup):
         return "\n".join(dict.fromkeys(one_line(inner) for inner in error.exceptions))
     if isinstance(error, _UsageError):

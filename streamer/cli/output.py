@@ -1,6 +1,6 @@
-"""What the commands write: for people through Rich, for scripts one JSON object a line.
+"""Output of the commands: text for people through Rich, or one JSON object per line for scripts.
 
-Standard output holds results and nothing else; notes and errors go to standard error.
+Standard output holds only results; notes, the log and errors go to standard error.
 """
 
 import json
@@ -17,50 +17,50 @@ if TYPE_CHECKING:
 
 @dataclass(slots=True)
 class Output:
-    """How this run of the program talks. There is one: `current`."""
+    """Output settings of this run; `current` returns the only instance."""
 
     json: bool = False
-    """One JSON object a line on standard output, nothing for people."""
+    """Write one JSON object per line to standard output, and no text."""
 
     verbosity: int = 0
-    """Below 0 only warnings are logged, above 0 everything."""
+    """Below 0 log warnings only, above 0 log everything."""
 
     debug: bool = False
-    """Whether an error comes with its traceback."""
+    """Print the traceback of an error."""
 
     secrets: frozenset[str] = frozenset()
-    """Texts that are redacted wherever they would be printed."""
+    """Texts that are redacted from all output."""
 
     def result(
-        self, record: Mapping[str, Any], people: "RenderableType | Callable[[], RenderableType]"
+        self, record: Mapping[str, Any], text: "RenderableType | Callable[[], RenderableType]"
     ) -> None:
-        """Write a result: *record* for scripts, or *people* (made only when wanted)."""
+        """Write a result: *record* as JSON, or *text* (a callable is called only if needed)."""
         if self.json:
             self.record(record)
         else:
-            self._console().print(people() if callable(people) else people)
+            self._console().print(text() if callable(text) else text)
 
     def record(self, record: Mapping[str, Any]) -> None:
-        """Write one JSON object for scripts; nothing for people."""
+        """Write one JSON object with --json; nothing without."""
         if self.json:
-            # Secrets are redacted before encoding, which might spell them differently.
+            # Secrets are redacted before JSON encoding, which may escape their characters.
             clean = Redactor(self.secrets).clean(record)
             line = json.dumps(clean, ensure_ascii=False, allow_nan=False)
             sys.stdout.write(line + "\n")
             sys.stdout.flush()
 
-    def say(self, people: "RenderableType") -> None:
-        """Write for people only."""
+    def say(self, text: "RenderableType") -> None:
+        """Write text without --json; nothing with it."""
         if not self.json:
-            self._console().print(people)
+            self._console().print(text)
 
     def note(self, text: str) -> None:
-        """Tell people, on standard error, what is going on; not with --quiet."""
+        """Write progress to standard error, unless --quiet is given."""
         if self.verbosity >= 0:
             sys.stderr.write(f"{self.redact(text)}\n")
 
     def error(self, text: str) -> None:
-        """One line on standard error for each line of *text*."""
+        """Write each line of *text* to standard error, prefixed with `streamer: `."""
         for line in self.redact(text).splitlines():
             sys.stderr.write(f"streamer: {line}\n")
 
@@ -73,10 +73,10 @@ class Output:
 
         class Quiet(Console):
             def on_broken_pipe(self) -> None:
-                """Rich would end the program itself; `main` knows the right exit code."""
+                """Rich would exit by itself; `main` returns the documented exit code."""
                 raise BrokenPipeError
 
-        # Paths and reasons come from outside: they are no markup, and no links to guess at.
+        # Paths and messages come from outside and must not be read as markup or links.
         return Quiet(markup=False, highlight=False, emoji=False, soft_wrap=not sys.stdout.isatty())
 
 
@@ -84,11 +84,11 @@ _current = Output()
 
 
 def current() -> Output:
-    """The output of this run."""
+    """Return the output of this run."""
     return _current
 
 
 def reset() -> None:
-    """Start afresh, as a new run of the program does."""
+    """Return to the defaults, as at the start of the program."""
     global _current  # noqa: PLW0603  one process, one pair of streams
     _current = Output()

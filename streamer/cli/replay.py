@@ -1,4 +1,4 @@
-"""`streamer replay`: a recording through the very same path as a camera, as fast as it goes."""
+"""`streamer replay`: runs a recording through the same parts as a camera, as fast as possible."""
 
 from datetime import UTC, datetime
 from pathlib import Path
@@ -17,20 +17,24 @@ if TYPE_CHECKING:
 def replay(
     file: Annotated[str, typer.Argument(metavar="FILE", help="Video, or folder of images.")],
     *,
-    config: Annotated[list[Path] | None, typer.Option(help="Settings to use.")] = None,
-    camera: Annotated[str | None, typer.Option(help="Whose, if there are several.")] = None,
-    evidence: Annotated[Path | None, typer.Option(help="Folder for evidence.")] = None,
+    config: Annotated[
+        list[Path] | None, typer.Option(help="Configuration with the camera's settings.")
+    ] = None,
+    camera: Annotated[str | None, typer.Option(help="Camera whose settings are used.")] = None,
+    evidence: Annotated[
+        Path | None, typer.Option(help="Folder for evidence; none is written by default.")
+    ] = None,
     overlay: Annotated[
-        Path | None, typer.Option(help="MP4 of what was looked at, drawn on.")
+        Path | None, typer.Option(help="MP4 to write: sampled frames with the overlay.")
     ] = None,
     start: Annotated[
-        datetime | None, typer.Option(help="UTC of the first picture; 1970 when left out.")
+        datetime | None, typer.Option(help="UTC time of the first frame; default 1970.")
     ] = None,
     frame_rate: Annotated[
-        float | None, typer.Option(min=0.01, help="For files whose time stamps are nonsense.")
+        float | None, typer.Option(min=0.01, help="Frame rate, for files with unusable timestamps.")
     ] = None,
 ) -> None:
-    """Run a recording through detection and alarm; the same input gives the same events."""
+    """Run a recording through detection and alarm. The same input gives the same events."""
     from streamer.app.models import open_models
     from streamer.app.replay import EPOCH
     from streamer.app.replay import replay as run
@@ -59,13 +63,13 @@ def replay(
     }
     out.result(
         record,
-        f"{summary.raised} raised; {summary.frames} pictures of {summary.media_seconds:.1f} s "
-        f"looked at in {summary.wall_seconds:.1f} s, {summary.speed:.1f} times real time",
+        f"{summary.raised} alarms; {summary.frames} frames from {summary.media_seconds:.1f} s of "
+        f"video in {summary.wall_seconds:.1f} s, {summary.speed:.1f} times real time",
     )
 
 
 def show_event(event: "Event") -> None:
-    """Write an event as `replay` and `watch` do."""
+    """Write one event to standard output, as `replay` and `watch` do."""
     line = f"{event.pts_ns / 1e9:10.1f} s  {event.camera}  {event.kind.value}: {event.reason}"
     output.current().result(event.as_json(), line)
 

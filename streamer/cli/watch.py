@@ -1,4 +1,4 @@
-"""`streamer watch`: watch cameras until somebody ends it."""
+"""`streamer watch`: watches cameras until it is ended."""
 
 import signal
 import threading
@@ -20,14 +20,14 @@ if TYPE_CHECKING:
 def watch(
     files: Annotated[
         list[Path] | None,
-        typer.Argument(metavar="CONFIG...", help="Later files win over earlier ones."),
+        typer.Argument(metavar="CONFIG...", help="YAML files; later files override earlier ones."),
     ] = None,
     *,
     source: Annotated[
-        str | None, typer.Option(help="One camera with defaults, instead of a configuration.")
+        str | None, typer.Option(help="Address of one camera, watched with default settings.")
     ] = None,
 ) -> None:
-    """Watch cameras: the first Ctrl-C lets what is on its way arrive, a second one stops."""
+    """Watch cameras for smoke. Ctrl-C finishes frames on their way; a second one stops at once."""
     from streamer.app.program import open_program
     from streamer.web.server import WebServer
 
@@ -60,8 +60,8 @@ def _ended_by_signals(supervisor: "Supervisor") -> Iterator[None]:
 
     def end(number: int, frame: object) -> None:
         del number, frame
-        # A handler runs between two lines of the main thread, which may hold the locks that
-        # ending needs: another thread takes them.
+        # The handler interrupts the main thread, which may hold the locks that ending needs, so
+        # another thread does it.
         method = supervisor.stop if signalled.is_set() else supervisor.finish
         signalled.set()
         supervisor.call(method)

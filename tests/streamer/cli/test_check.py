@@ -69,11 +69,11 @@ def test_every_problem_is_a_line_for_people_and_an_object_for_scripts(
 @pytest.mark.parametrize(
     ("text", "advice"),
     [
-        ("", "nobody is told of alarms"),
+        ("", "no channel is configured"),
         ("preview: {host: 0.0.0.0}\n", "set preview.token"),
         (
             "notify: {m: {kind: apprise, url: 'json://h'}}\ndefaults: {notify: []}\n",
-            "nobody is told of this camera's alarms",
+            "alarms of this camera are sent to no channel",
         ),
     ],
 )
