@@ -28,15 +28,15 @@ class Models:
 
     smoke: SmokeModel
     lowlight: LowLightModel | None = None
-    """Brightens dark pictures, for people and for the other; `None` leaves them as they are."""
+    """Enhances dark frames, for people and for the smoke network; `None` leaves them unchanged."""
 
     on_gpu: SmokeYuvModel | None = None
-    """The smoke network where a GPU is, for decoded planes; `smoke` is on the CPU then and looks
-    whenever this is not ready."""
+    """The smoke network on a GPU, whose input is decoded planes. `smoke` runs on the CPU then and
+    takes over while this one is not ready."""
 
     @property
     def backend(self) -> str:
-        """What looks for smoke at this moment."""
+        """What runs the smoke network at this moment."""
         by_planes = self.on_gpu is not None and self.on_gpu.ready
         return self.on_gpu.backend if self.on_gpu and by_planes else self.smoke.backend
 
@@ -60,10 +60,10 @@ class Models:
 
 @contextmanager
 def open_models(config: Config) -> Iterator[Models]:
-    """The networks that *config* names and its cameras need; closed at the end of the block.
+    """Open the networks that *config* names and its cameras need; close them after the block.
 
     Raises:
-        EngineError: One cannot be used here.
+        EngineError: A network cannot be used here.
     """
     engine = config.engine
     cameras = [camera for camera in config.cameras.values() if camera.enabled]
@@ -79,7 +79,7 @@ def open_models(config: Config) -> Iterator[Models]:
         )
         opened.callback(smoke.close)
         if any(camera.detect.zoom_verification for camera in cameras):
-            smoke.prepare(WINDOW)  # Else the first suspect would wait for it.
+            smoke.prepare(WINDOW)  # Otherwise the first zoom verification would wait for it.
         lowlight = _lowlight(config, cameras)
         if lowlight is not None:
             opened.callback(lowlight.close)
@@ -89,7 +89,7 @@ def open_models(config: Config) -> Iterator[Models]:
 def _on_gpu(
     config: Config, precision: Precision | None, cameras: Sequence[CameraSettings]
 ) -> SmokeYuvModel | None:
-    """The smoke network for decoded planes, in the layouts that the cameras' decoders give."""
+    """The smoke network for decoded planes, in the layouts of the cameras' decoders."""
     layouts: set[ChromaOrder] = {
         "planar" if camera.source.hwaccel is None else "nv12" for camera in cameras
     }
@@ -111,7 +111,10 @@ def _on_gpu(
 
 
 def _lowlight(config: Config, cameras: Sequence[CameraSettings]) -> LowLightModel | None:
-    """The low-light network, if it is needed. Who asked for it does not go without."""
+    """The low-light network, if a camera needs it.
+
+    Where only detection would use it, its failure is logged and detection runs without it.
+    """
     shown = any(camera.enhance.enabled for camera in cameras)
     if not shown and not any(camera.detect.low_light for camera in cameras):
         return None
@@ -120,13 +123,12 @@ def _lowlight(config: Config, cameras: Sequence[CameraSettings]) -> LowLightMode
     except EngineError as error:
         if shown:
             raise
-        # A fire watch begins, whatever becomes of what helps it at night.
-        _log.warning("dark pictures are looked at as they are", why=str(error))
+        _log.warning("dark frames are not enhanced for detection", reason=str(error))
         return None
 
 
 def provenance(config: Config, models: Models) -> Provenance:
-    """What decides, by name, version and digest."""
+    """Return program, model and configuration with their versions and digests, for evidence."""
     model = models.smoke
     return Provenance(
         program=f"streamer {__version__}",

@@ -30,7 +30,7 @@ def check(
         bool, typer.Option("--effective", help="Print every setting with its effective value.")
     ] = False,
 ) -> None:
-    """Validate a configuration and print the worst latency and memory that it allows."""
+    """Validate a configuration. Prints the worst latency and memory that it allows."""
     from streamer.app.resource_budget import compute
     from streamer.config import InvalidConfig
 

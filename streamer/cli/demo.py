@@ -22,7 +22,7 @@ def demo(
     ),
     seed: Annotated[int, typer.Option(help="Selects landscape and plume.")] = 3,
 ) -> None:
-    """Generate a clip of a starting fire, watch it, and write alarm, evidence and overlay."""
+    """Raise an alarm on a generated clip. Writes the clip, the evidence and an overlay video."""
     from engines.smoke.demo_clip import make_clip
     from streamer.app.models import open_models
     from streamer.app.replay import replay

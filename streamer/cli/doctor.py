@@ -25,7 +25,7 @@ def doctor(
         typer.Option("--config", "-c", help="Configuration to check, with its cameras."),
     ] = None,
 ) -> None:
-    """Check this machine, the configuration and a running program; advise on each problem."""
+    """Check this machine and a running program. Advises on each problem."""
     out = output.current()
     counts = dict.fromkeys(_STYLE, 0)
     for finding in _findings(config or []):

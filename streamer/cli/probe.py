@@ -34,7 +34,7 @@ def probe(
         typer.Option(min=0.01, max=60, help="Inferences per second to plan for; may be repeated."),
     ] = None,
 ) -> None:
-    """Open a camera, read it for a few seconds and report its stream."""
+    """Open a camera and report its stream. Reads it for a few seconds."""
     from streamer.core.clock import CancelToken
     from streamer.core.redact import redact, secret_parts
     from streamer.sources.options import VideoOptions

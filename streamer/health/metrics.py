@@ -52,7 +52,7 @@ def _metrics(status: ProgramStatus) -> "Iterator[Metric]":
     from prometheus_client.core import GaugeMetricFamily, InfoMetricFamily
 
     yield InfoMetricFamily("streamer", "The running program.", {"version": status.version})
-    problems = GaugeMetricFamily("streamer_problems", "Things that a person should look at.")
+    problems = GaugeMetricFamily("streamer_problems", "Conditions that need attention.")
     problems.add_metric([], len(status.problems))
     yield problems
     yield from _cameras(status.cameras)

@@ -22,7 +22,7 @@ from .reports import CameraReport, TaskPhase, TaskReport
 _NS: Final = 1_000_000_000
 _START_S: Final = 20.0
 """A camera without a frame for this long after its start is stale rather than starting. Twice the
-usual timeout of a source, so that its own reason is shown first."""
+default timeout of a source, so that its own reason is shown first."""
 
 
 class CameraState(enum.Enum):
@@ -188,7 +188,7 @@ class ProgramStatus:
 
     started_utc: datetime
     problems: tuple[str, ...]
-    """One line for each thing that a person should look at; empty when all is well."""
+    """One line for each condition that needs attention; empty when there is none."""
 
     cameras: tuple[CameraStatus, ...]
     services: tuple[ServiceStatus, ...]

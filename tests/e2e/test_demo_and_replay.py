@@ -62,16 +62,16 @@ def test_the_same_file_and_configuration_give_byte_equal_events(demo, tmp_path):
     raised = json.loads(events[0])
     assert {"kind", "camera", "media_s", "reason", "score", "box"} <= set(raised)
     assert (raised["kind"], raised["camera"]) == ("raised", "north")
-    told = json.loads(summary)
-    assert {"kind", "frames", "media_seconds", "wall_seconds", "raised"} == set(told)
-    assert (told["kind"], told["raised"]) == ("summary", 1)
+    totals = json.loads(summary)
+    assert {"kind", "frames", "media_seconds", "wall_seconds", "raised"} == set(totals)
+    assert (totals["kind"], totals["raised"]) == ("summary", 1)
 
 
 def test_what_is_no_video_is_one_line_and_exit_4(tmp_path):
     (tmp_path / "empty.mp4").touch()
     (tmp_path / "text.mp4").write_text("not a video\n" * 99)
-    audio_clip(tmp_path / "sound.mp4")
-    for name in ("missing.mp4", "empty.mp4", "text.mp4", "sound.mp4"):
+    audio_clip(tmp_path / "audio.mp4")
+    for name in ("missing.mp4", "empty.mp4", "text.mp4", "audio.mp4"):
         failed = run("replay", tmp_path / name, "--json")
         assert (failed.returncode, failed.stdout) == (4, ""), name
         assert "Traceback" not in failed.stderr
@@ -83,7 +83,7 @@ def test_what_is_no_video_is_one_line_and_exit_4(tmp_path):
     ("wrong", "code"),
     [("alarms: {}", 3), ("engine: {model: README.md}", 5), ("data_dir: [1]", 3)],
 )
-def test_a_wrong_configuration_or_model_is_said(tmp_path, wrong, code):
+def test_a_wrong_configuration_or_model_is_reported(tmp_path, wrong, code):
     path = configured(tmp_path, "camera.mp4")
     path.write_text(path.read_text() + wrong + "\n" if code == 5 else wrong + "\n")
     failed = run("replay", "camera.mp4", "--config", path)
@@ -91,7 +91,7 @@ def test_a_wrong_configuration_or_model_is_said(tmp_path, wrong, code):
     assert "Traceback" not in failed.stderr
 
 
-def test_an_overlay_that_cannot_be_written_is_said_and_the_events_still_come(demo, tmp_path):
+def test_an_overlay_that_cannot_be_written_is_reported_and_the_events_still_come(demo, tmp_path):
     (tmp_path / "in the way").touch()
     config = configured(tmp_path, demo.summary["clip"])
     failed = run(

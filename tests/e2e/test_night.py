@@ -33,8 +33,8 @@ def clip(source, path, *, light, seconds=3):
         stream.width, stream.height = day.streams.video[0].width, day.streams.video[0].height
         stream.pix_fmt = "yuv420p"
         for frame in itertools.islice(day.decode(video=0), 25 * seconds):
-            picture = (frame.to_ndarray(format="rgb24") / 255) ** 2.2 * light
-            dark = picture ** (1 / 2.2) * 255 + random.normal(0, 2, picture.shape) * (light < 1)
+            linear = (frame.to_ndarray(format="rgb24") / 255) ** 2.2 * light
+            dark = linear ** (1 / 2.2) * 255 + random.normal(0, 2, linear.shape) * (light < 1)
             shown = av.VideoFrame.from_ndarray(
                 np.clip(np.rint(dark), 0, 255).astype(np.uint8), format="rgb24"
             )

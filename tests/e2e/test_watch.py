@@ -46,9 +46,9 @@ def burning(demo, tmp_path_factory: pytest.TempPathFactory) -> Path:
         "preset": "veryfast", "bf": "0", "g": "25", "x264-params": "aud=1", "tune": "zerolatency",
     }  # fmt: skip
     with av.open(demo.summary["clip"]) as clip, path.open("wb") as file:
-        for picture in clip.decode(video=0):
-            if picture.time >= demo.summary["raised_s"]:
-                small = picture.reformat(640, 360)
+        for frame in clip.decode(video=0):
+            if frame.time >= demo.summary["raised_s"]:
+                small = frame.reformat(640, 360)
                 small.pts = None
                 small.pict_type = 0
                 file.writelines(map(bytes, encoder.encode(small)))
@@ -69,7 +69,7 @@ class Station:
             )
 
 
-def test_an_alarm_survives_a_kill_and_is_told_once_to_each(burning, mosquitto, tmp_path):
+def test_an_alarm_survives_a_kill_and_is_delivered_once_to_each(burning, mosquitto, tmp_path):
     if reason := missing():
         pytest.skip(reason)
     with (
@@ -97,10 +97,10 @@ def test_an_alarm_survives_a_kill_and_is_told_once_to_each(burning, mosquitto, t
         second.send_signal(signal.SIGINT)
         assert second.wait(LIMIT_S) == 0, (tmp_path / "err").read_text()[-2000:]
 
-        told = webhook.counts()
-    # The kill may have come before the answer was read: then the same key is told again.
-    assert told[raised] <= 2
-    assert all(count == 1 for key, count in told.items() if key != raised)
+        delivered = webhook.counts()
+    # The kill may have come before the answer was read: then the same key is delivered again.
+    assert delivered[raised] <= 2
+    assert all(count == 1 for key, count in delivered.items() if key != raised)
     listed = run("events", "list", "--config", config, "--json")
     events = [json.loads(line) for line in listed.stdout.splitlines()]
     assert sum(event["kind"] == "raised" for event in events) == 1, listed.stderr
@@ -109,5 +109,5 @@ def test_an_alarm_survives_a_kill_and_is_told_once_to_each(burning, mosquitto, t
     with av.open(str(evidence / "clip.mp4")) as clip:
         assert sum(1 for _ in clip.decode(video=0)) > 10
     assert run("deliveries", "pending", "--config", config, "--json").stdout == ""
-    said = (tmp_path / "out").read_text() + (tmp_path / "err").read_text()
-    assert not re.search(r"wa:tch|t0psecret", said)
+    output = (tmp_path / "out").read_text() + (tmp_path / "err").read_text()
+    assert not re.search(r"wa:tch|t0psecret", output)

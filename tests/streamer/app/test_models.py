@@ -1,4 +1,4 @@
-"""A fire watch begins without what only helps it at night; who asked for light does not."""
+"""Which networks are opened, on which device, and what their status is."""
 
 import pytest
 
@@ -48,7 +48,7 @@ def test_a_low_light_network_that_fails_does_not_stop_the_watch(tmp_path, monkey
     assert smoke.closed
 
 
-def test_who_wants_dark_pictures_shown_lit_is_told(tmp_path, monkeypatch, smoke):
+def test_enhanced_outputs_need_the_low_light_network(tmp_path, monkeypatch, smoke):
     monkeypatch.setattr(models, "open_lowlight_model", broken)
     with (
         pytest.raises(EngineError, match="differs"),
@@ -58,7 +58,7 @@ def test_who_wants_dark_pictures_shown_lit_is_told(tmp_path, monkeypatch, smoke)
     assert smoke.closed
 
 
-def test_what_each_network_runs_on_is_told_as_it_is_now(tmp_path, monkeypatch, smoke):
+def test_the_status_says_what_each_network_runs_on_now(tmp_path, monkeypatch, smoke):
     smoke.name, smoke.backend, smoke.state = "smoke", "openvino 1 cpu f32", EngineState("cpu")
     with open_models(config(tmp_path, "detect: {low_light: false}")) as opened:
         (engine,) = opened.status()
@@ -72,10 +72,10 @@ def test_what_each_network_runs_on_is_told_as_it_is_now(tmp_path, monkeypatch, s
 
 
 @pytest.mark.parametrize(
-    ("written", "asked"), [("auto", None), ("f16", "f16"), ("bf16", "bf16"), ("f32", "f32")]
+    ("written", "precision"), [("auto", None), ("f16", "f16"), ("bf16", "bf16"), ("f32", "f32")]
 )
 def test_the_precision_is_what_suits_the_device_unless_one_is_named(
-    tmp_path, monkeypatch, smoke, written, asked
+    tmp_path, monkeypatch, smoke, written, precision
 ):
     seen = []
     monkeypatch.setattr(
@@ -83,7 +83,7 @@ def test_the_precision_is_what_suits_the_device_unless_one_is_named(
     )
     engine = f"device: 'cuda:1', precision: {written}"
     with open_models(config(tmp_path, "detect: {low_light: false}", engine)):
-        assert seen == [{"device": "cuda:1", "precision": asked}]
+        assert seen == [{"device": "cuda:1", "precision": precision}]
 
 
 def test_it_is_opened_only_where_a_camera_needs_it(tmp_path, monkeypatch):
@@ -103,27 +103,27 @@ class ByPlanes(Network):
     name, backend, ready, state = "smoke", "tensorrt 10 cuda:0 f16", True, EngineState("cuda:0")
 
 
-def test_where_a_gpu_is_it_looks_by_planes_and_the_network_on_the_cpu_stands_in(
+def test_where_a_gpu_is_it_infers_from_planes_and_the_network_on_the_cpu_stands_in(
     tmp_path, monkeypatch, smoke
 ):
     smoke.name, smoke.backend, smoke.state = "smoke", "openvino 1 cpu f32", EngineState("cpu")
     smoke.digest, smoke.threshold = "d", 0.6
-    gpu, asked = ByPlanes(), []
+    gpu, calls = ByPlanes(), []
     monkeypatch.setattr(
-        models, "open_smoke_model", lambda *_, **settings: asked.append(settings) or smoke
+        models, "open_smoke_model", lambda *_, **settings: calls.append(settings) or smoke
     )
     monkeypatch.setattr(
-        models, "open_smoke_by_planes", lambda *_, **settings: asked.append(settings) or gpu
+        models, "open_smoke_by_planes", lambda *_, **settings: calls.append(settings) or gpu
     )
     camera = "latency_budget_ms: 400, detect: {low_light: false, fps: 5}"
     wanted = config(tmp_path, camera, "device: cuda, precision: f16")
     with open_models(wanted) as opened:
         assert opened.on_gpu is gpu
-        assert asked[0] == {
+        assert calls[0] == {
             "layouts": ["planar"], "device": "cuda", "precision": "f16",
             "callers": 1, "wait_s": pytest.approx(0.01),
         }  # fmt: skip
-        assert asked[1] == {"device": "cpu", "precision": None}
+        assert calls[1] == {"device": "cpu", "precision": None}
         assert [engine.device for engine in opened.status()] == ["cuda:0"]
         assert provenance(wanted, opened).backend == gpu.backend
         gpu.ready = False
@@ -133,9 +133,9 @@ def test_where_a_gpu_is_it_looks_by_planes_and_the_network_on_the_cpu_stands_in(
 
 
 def test_decoders_on_hardware_give_nv12_and_each_layout_is_opened_once(tmp_path, monkeypatch):
-    asked = []
+    calls = []
     monkeypatch.setattr(
-        models, "open_smoke_by_planes", lambda *_, **settings: asked.append(settings)
+        models, "open_smoke_by_planes", lambda *_, **settings: calls.append(settings)
     )
     path = tmp_path / "c.yaml"
     path.write_text(
@@ -146,5 +146,5 @@ def test_decoders_on_hardware_give_nv12_and_each_layout_is_opened_once(tmp_path,
         "  east: {source: {address: c.mp4}, enabled: false}\n"
     )
     with open_models(load(path).config):
-        assert asked[0]["layouts"] == ["nv12"]
-        assert asked[0]["callers"] == 2
+        assert calls[0]["layouts"] == ["nv12"]
+        assert calls[0]["callers"] == 2

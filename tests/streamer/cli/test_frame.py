@@ -67,7 +67,7 @@ def test_the_version_is_for_people_or_scripts(capsys: pytest.CaptureFixture[str]
     assert json.loads(capsys.readouterr().out) == {
         "kind": "version",
         "version": __version__,
-        "contract": 1,
+        "contract": 2,
     }
 
 

@@ -85,7 +85,7 @@ def test_there_is_nothing_to_measure_in_the_pattern(capsys: pytest.CaptureFixtur
     assert "pattern" in capsys.readouterr().err
 
 
-def test_check_asks_the_cameras_when_told_to(
+def test_check_asks_the_cameras_on_request(
     clip: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     file = tmp_path / "fire.yaml"
@@ -171,6 +171,6 @@ def test_the_networks_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
     assert record["digest"][:12] in capsys.readouterr().out
 
 
-def test_an_unknown_network_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_unknown_network_is_reported(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["engines", "verify", "somke"]) == Exit.DEVICE
     assert "there are: smoke" in capsys.readouterr().err
