@@ -37,7 +37,7 @@ ONE_PLACE = {
     "pycuda": {"engines/backends/cuda.py"},
 }
 TORCH = {"network.py", "data.py", "train.py", "evaluate.py", "export.py"}
-TORCH |= {"losses.py", "baselines.py", "speed.py", "training.py"}
+TORCH |= {"losses.py", "baselines.py", "speed.py", "training.py", "encoder.py"}
 
 LONGEST_FILE = 500
 

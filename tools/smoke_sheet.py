@@ -1,7 +1,7 @@
-"""Draws a sheet of training samples: `python tools/smoke_sheet.py -o sheet.png`.
+"""Draw a sheet of training samples: `python tools/smoke_sheet.py -o sheet.png`.
 
-Each sample stands beside its background (black: none), the target outlined. Look at it until it
-fools you: what a person can tell from a photograph, a network learns to tell as well.
+Each sample stands beside its background (black: none), with the target outlined. If a person can
+tell a composite from a photograph, the network learns to do the same.
 """
 
 import argparse
@@ -10,27 +10,27 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from engines.smoke.data import in_part, read_still, training_rows
+from engines.smoke.data import entries_of, read_labelled, training_entries
 from engines.smoke.densities import read_densities
 from engines.smoke.synthesis import KINDS, Sample, SampleMaker
 
 TILE = (160, 240)
-"""(height, width) of a picture on the sheet."""
+"""(height, width) of one image on the sheet."""
 HALF = 127
 COLUMNS = 4
 
 
 def tile(sample: Sample) -> np.ndarray:
-    """A sample and its background side by side, (160, 480, 3) RGB."""
+    """Return a sample and its background side by side, (160, 480, 3) RGB."""
     height, width = TILE
-    picture = sample.image.copy()
-    target = cv2.resize(sample.target, picture.shape[1::-1])
+    image = sample.image.copy()
+    target = cv2.resize(sample.target, image.shape[1::-1])
     outline, _ = cv2.findContours(
         (target > HALF).astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE
     )
-    cv2.drawContours(picture, outline, -1, (255, 0, 0), 1)
-    background = sample.background if sample.has_background else np.zeros_like(picture)
-    return np.hstack([cv2.resize(each, (width, height)) for each in (picture, background)])
+    cv2.drawContours(image, outline, -1, (255, 0, 0), 1)
+    background = sample.background if sample.has_background else np.zeros_like(image)
+    return np.hstack([cv2.resize(each, (width, height)) for each in (image, background)])
 
 
 def main() -> None:
@@ -40,12 +40,12 @@ def main() -> None:
     parser.add_argument("--count", type=int, default=48)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--size", type=int, nargs=2, default=[256, 384], help="height, width")
-    parser.add_argument("--kind", choices=KINDS, help="of one kind only")
+    parser.add_argument("--kind", choices=KINDS, help="samples of one kind only")
     parser.add_argument("--densities", type=Path, default=Path("runs/densities.npz"))
     a = parser.parse_args()
-    stills = [read_still(row) for row in in_part(training_rows(), "train")]
+    images = [read_labelled(entry) for entry in entries_of(training_entries(), "train")]
     height, width = a.size
-    maker = SampleMaker(stills, read_densities(a.densities), size=(height, width), seed=a.seed)
+    maker = SampleMaker(images, read_densities(a.densities), size=(height, width), seed=a.seed)
     tiles = [tile(maker.sample(number, kind=a.kind)) for number in range(a.count)]
     tiles += [np.zeros_like(tiles[0])] * (-len(tiles) % COLUMNS)
     rows = [np.hstack(tiles[at : at + COLUMNS]) for at in range(0, len(tiles), COLUMNS)]

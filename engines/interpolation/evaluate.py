@@ -26,10 +26,11 @@ from typing import TYPE_CHECKING, Any, cast
 import cv2
 import numpy as np
 
+from engines.common.dataset import read_rgb
+from engines.common.metrics import bootstrap_ci, gmsd, psnr, ssim
 from engines.interpolation.baselines import Method, Rife, averaged_flow, blend
-from engines.interpolation.data import from_rgb, held_out, planes_of
+from engines.interpolation.data import from_rgb, held_out, planes_of, planes_to_rgb
 from engines.interpolation.model import WHOLE, Interpolator, open_interpolator
-from engines.lowlight.metrics import gradient_deviation, psnr, ssim
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -96,26 +97,12 @@ def listed(path: Path) -> Iterator[Triplet]:
     with path.open(newline="", encoding="utf-8") as file:
         for row in csv.DictReader(file):
             files = [path.parent / row[name] for name in ("before", "middle", "after")]
-            three = [_planes(from_rgb(_read(each))) for each in files]
+            three = [_planes(from_rgb(read_rgb(each))) for each in files]
             yield Triplet(row.get("set") or path.stem, str(files[1].parent), *three)
-
-
-def _read(path: Path) -> Rgb:
-    picture = cv2.imread(str(path), cv2.IMREAD_COLOR_RGB)
-    if picture is None:
-        raise OSError(f"cannot read the picture {path}")
-    return cast("Rgb", picture)
 
 
 def _planes(frame: Plane) -> list[Plane]:
     return [np.ascontiguousarray(plane) for plane in planes_of(frame)]
-
-
-def to_rgb(planes: Sequence[Plane]) -> Rgb:
-    """4:2:0 planes as (h, w, 3) RGB."""
-    height, width = planes[0].shape
-    flat = np.concatenate([plane.ravel() for plane in planes]).reshape(height * 3 // 2, width)
-    return cast("Rgb", cv2.cvtColor(flat, cv2.COLOR_YUV2RGB_I420))
 
 
 class RifeMethod:
@@ -159,19 +146,19 @@ def measure(
     scores: dict[tuple[str, str, str], Scores] = defaultdict(Scores)
     kept = _Worst(sheet)
     for number, triplet in enumerate(triplets):
-        truth = to_rgb(triplet.middle)
+        truth = planes_to_rgb(triplet.middle)
         made: dict[str, Rgb] = {}
         for name, (picture, taken) in _made(methods, rife, triplet).items():
             line = scores[name, triplet.group, triplet.clip]
             line.psnr.append(psnr(picture, truth))
             line.ssim.append(ssim(_luma(picture), _luma(truth)))
-            line.gmsd.append(gradient_deviation(picture, truth))
+            line.gmsd.append(gmsd(picture, truth))
             line.milliseconds.append(taken)
             made[name] = picture
         kept.offer(triplet, truth, made)
         if number % TEXT_EVERY == 0:
             burnt, inside = with_text(triplet)
-            wanted = to_rgb(burnt.middle).astype(np.float32)
+            wanted = planes_to_rgb(burnt.middle).astype(np.float32)
             for name, (picture, _) in _made(methods, rife, burnt).items():
                 error = float(np.abs(picture - wanted)[inside].mean())
                 scores[name, triplet.group, triplet.clip].text_error.append(error)
@@ -192,9 +179,9 @@ def _made(
         began = time.perf_counter()
         planes = method(triplet.before, triplet.after)
         taken = 1e3 * (time.perf_counter() - began)
-        made[name] = to_rgb(planes), taken
+        made[name] = planes_to_rgb(planes), taken
     if rife is not None:
-        before, after = to_rgb(triplet.before), to_rgb(triplet.after)
+        before, after = planes_to_rgb(triplet.before), planes_to_rgb(triplet.after)
         network = rife.prepare(before.shape[:2])
         began = time.perf_counter()
         picture = network(before, after)
@@ -263,17 +250,16 @@ def _figures(lines: Sequence[Scores]) -> dict[str, float]:
 
 def _above(scores: dict[tuple[str, str, str], Scores], group: str) -> dict[str, float]:
     """Our PSNR less the peer's, with the interval of 95 % over clips drawn again."""
-    apart = np.array(
-        [
-            np.mean(np.array(line.psnr) - scores[PEER, g, clip].psnr)
-            for (name, g, clip), line in scores.items()
-            if name == OURS and group in {"overall", g}
-        ]
-    )
-    random = np.random.default_rng(1)
-    drawn = apart[random.integers(len(apart), size=(RESAMPLINGS, len(apart)))].mean(1)
-    low, high = np.quantile(drawn, [0.025, 0.975])
-    return {"mean": float(apart.mean()), "low": float(low), "high": float(high)}
+    apart = [
+        float(np.mean(np.array(line.psnr) - scores[PEER, g, clip].psnr))
+        for (name, g, clip), line in scores.items()
+        if name == OURS and group in {"overall", g}
+    ]
+    mean = float(np.mean(apart))
+    low, high = bootstrap_ci(
+        apart, lambda drawn: {"mean": float(np.mean(drawn))}, draws=RESAMPLINGS
+    ).get("mean", (mean, mean))
+    return {"mean": mean, "low": low, "high": high}
 
 
 class _Worst:
@@ -305,7 +291,7 @@ class _Worst:
     @staticmethod
     def _row(triplet: Triplet, truth: Rgb, made: dict[str, Rgb]) -> NDArray[np.uint8]:
         """Before, truth, after; then each method; then four times each method's error."""
-        first = [to_rgb(triplet.before), truth, to_rgb(triplet.after)]
+        first = [planes_to_rgb(triplet.before), truth, planes_to_rgb(triplet.after)]
         shown = [made[name] for name in (OURS, PEER, "averaged_flow") if name in made]
         errors = [
             np.clip(4 * np.abs(picture.astype(np.int16) - truth), 0, 255).astype(np.uint8)

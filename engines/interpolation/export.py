@@ -50,7 +50,7 @@ class Kind:
     pixels, where sums over a thousand pixels stand before and after one another."""
 
 
-MIXER = Kind(
+FUSION = Kind(
     FusionNet,
     DeployedFusionNet,
     dis_interpolation,
@@ -64,7 +64,7 @@ MIXER = Kind(
     },
     1e-3,
 )
-ALL = Kind(
+FLOW = Kind(
     FlowNetwork,
     DeployedFlowNetwork,
     whole,
@@ -79,11 +79,11 @@ ALL = Kind(
     },
     1e-2,
 )
-KINDS: Mapping[str, Kind] = {"mixer": MIXER, "whole": ALL}
+KINDS: Mapping[str, Kind] = {"fusion": FUSION, "flow": FLOW}
 
 
 def export(
-    network: torch.nn.Module, path: Path, *, metadata: Mapping[str, str], kind: Kind = MIXER
+    network: torch.nn.Module, path: Path, *, metadata: Mapping[str, str], kind: Kind = FUSION
 ) -> float:
     """Write a network; the largest difference from PyTorch comes back.
 
@@ -136,7 +136,7 @@ def difference(deployed: torch.nn.Module, path: Path, kind: Kind) -> float:
 def main() -> None:
     """Read the command line and export."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--network", choices=list(KINDS), default="mixer")
+    parser.add_argument("--network", choices=list(KINDS), default="fusion")
     parser.add_argument("--checkpoint", type=Path, help="runs/interpolation/NETWORK's if left out")
     parser.add_argument("--output", type=Path, help="the shipped file if left out")
     a = parser.parse_args()

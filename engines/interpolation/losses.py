@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from engines.interpolation.network import FusionNet
-from engines.interpolation.samples import Sample, prepared
+from engines.interpolation.samples import Sample, prepare
 from engines.interpolation.warp_fields import BEYOND
 
 if TYPE_CHECKING:
@@ -48,11 +48,11 @@ class TrainingTask(Protocol):
         """A network that has learnt nothing."""
         ...
 
-    def prepared(self, frames: Sequence[Any], t: float) -> Any:
+    def prepare(self, frames: Sequence[Any], t: float) -> Any:
         """A sample out of three packed frames and the time of the middle one."""
         ...
 
-    def together(self, samples: Sequence[Any]) -> Any:
+    def collate(self, samples: Sequence[Any]) -> Any:
         """Samples as one batch."""
         ...
 
@@ -84,17 +84,17 @@ class Batch:
     """(n, 1, h, w): what is wanted."""
     chroma: Tensor
     """(n, 2, h/2, w/2)."""
-    guessed_luma: Tensor
+    guesses_luma: Tensor
     """(n, 4, h, w): the guesses."""
-    guessed_chroma: Tensor
+    guesses_chroma: Tensor
     """(n, 4, 2, h/2, w/2)."""
     inside: Tensor
     """(n, 4, h/2, w/2): what the share of a guess is worth, less beyond the picture's edge."""
-    seen: Tensor
+    differences: Tensor
     """(n, 9, h/2, w/2), bytes."""
-    crowd: Tensor
+    blurred_differences: Tensor
     """(n, 6, h/4, w/4), bytes."""
-    fields: Tensor
+    motion_fields: Tensor
     """(n, 4, h/4, w/4)."""
     t: Tensor
     """(n, 1, 1, 1)."""
@@ -116,32 +116,35 @@ class FusionTask:
         """A network that has learnt nothing."""
         return FusionNet()
 
-    def prepared(self, frames: Sequence[Any], t: float) -> Sample:
+    def prepare(self, frames: Sequence[Any], t: float) -> Sample:
         """A sample, the guesses as the program makes them."""
-        return prepared(frames, t)
+        return prepare(frames, t)
 
-    def together(self, samples: Sequence[Sample]) -> Batch:
+    def collate(self, samples: Sequence[Sample]) -> Batch:
         """Samples as one batch."""
-        fields = stacked([s.fields for s in samples])
+        fields = stacked([s.motion_fields for s in samples])
         return Batch(
-            luma=stacked([s.wanted[0][None] for s in samples]) / 255,
-            chroma=stacked([np.stack(s.wanted[1:]) for s in samples]) / 255,
-            guessed_luma=stacked([s.guessed[0] for s in samples]) / 255,
-            guessed_chroma=stacked([np.stack(s.guessed[1:], 1) for s in samples]) / 255,
+            luma=stacked([s.target[0][None] for s in samples]) / 255,
+            chroma=stacked([np.stack(s.target[1:]) for s in samples]) / 255,
+            guesses_luma=stacked([s.guesses[0] for s in samples]) / 255,
+            guesses_chroma=stacked([np.stack(s.guesses[1:], 1) for s in samples]) / 255,
             inside=(stacked([s.inside for s in samples]) / 255).clamp_min(BEYOND),
-            seen=stacked([s.seen for s in samples]),
-            crowd=stacked([s.crowd for s in samples]),
-            fields=fields.permute(0, 1, 4, 2, 3).flatten(1, 2).contiguous(),
+            differences=stacked([s.differences for s in samples]),
+            blurred_differences=stacked([s.blurred_differences for s in samples]),
+            motion_fields=fields.permute(0, 1, 4, 2, 3).flatten(1, 2).contiguous(),
             t=torch.tensor([s.t for s in samples], dtype=torch.float32).view(-1, 1, 1, 1),
         )
 
     def terms(self, network: nn.Module, batch: Batch) -> dict[str, Tensor]:
         """Every term of the loss for one batch."""
-        shares = network(batch.seen, batch.crowd, batch.fields, batch.t) * batch.inside
+        shares = (
+            network(batch.differences, batch.blurred_differences, batch.motion_fields, batch.t)
+            * batch.inside
+        )
         shares = shares / shares.sum(1, keepdim=True)
         large = functional.interpolate(
             shares, scale_factor=2.0, mode="bilinear", align_corners=False
         )
-        luma = (batch.guessed_luma * large).sum(1, keepdim=True) - batch.luma
-        chroma = (batch.guessed_chroma * shares.unsqueeze(2)).sum(1) - batch.chroma
+        luma = (batch.guesses_luma * large).sum(1, keepdim=True) - batch.luma
+        chroma = (batch.guesses_chroma * shares.unsqueeze(2)).sum(1) - batch.chroma
         return picture_terms(luma, chroma)

@@ -5,7 +5,7 @@ zooms over the clip, cut-out pieces of other clips that fly across, text that st
 is exact: every layer is drawn anew at the three times.
 """
 
-# ruff: noqa: PLR2004  chances and ranges of chance stand where they act
+# ruff: noqa: PLR2004  random ranges stand where they act
 from __future__ import annotations
 
 from dataclasses import dataclass
@@ -39,23 +39,23 @@ SHARES = ((2, 1), (2, 1), (2, 1), (2, 1), (3, 1), (4, 1))
 class Sample:
     """Three frames, and what the network is given of the outer two."""
 
-    wanted: list[Plane]
+    target: list[Plane]
     """Luma (SIDE, SIDE) and two chroma planes (SIDE/2, SIDE/2) of the frame between."""
-    guessed: list[Plane]
+    guesses: list[Plane]
     """The same planes of the four guesses: (4, ...) each."""
     inside: NDArray[np.uint8]
     """(4, SIDE/2, SIDE/2): 255 where a guess was looked up within the picture."""
-    seen: NDArray[np.uint8]
+    differences: NDArray[np.uint8]
     """(9, SIDE/2, SIDE/2): what the network is shown of the guesses."""
-    crowd: NDArray[np.uint8]
+    blurred_differences: NDArray[np.uint8]
     """(6, SIDE/4, SIDE/4): the same, blurred."""
-    fields: NDArray[np.float32]
+    motion_fields: NDArray[np.float32]
     """(2, SIDE/4, SIDE/4, 2): what it is told of the motion."""
     t: float
     """Time of the one between."""
 
 
-class Maker:
+class Sampler:
     """Sample number n, the same each time."""
 
     def __init__(self, clips: Sequence[Clip], seed: int) -> None:
@@ -64,56 +64,56 @@ class Maker:
 
     def sample(self, number: int) -> Sample:
         """Three frames with what the network is given of them."""
-        return prepared(*self.frames(number))
+        return prepare(*self.frames(number))
 
     def frames(self, number: int) -> tuple[list[Plane], float]:
         """Three packed frames and the time of the middle one."""
-        random = np.random.default_rng((self._seed, number))
+        rng = np.random.default_rng((self._seed, number))
         while True:
-            made = self._frames(random)
+            made = self._frames(rng)
             if made is not None:
-                return _varied(*made, random)
+                return _varied(*made, rng)
 
-    def _frames(self, random: Generator) -> tuple[list[Plane], float] | None:
+    def _frames(self, rng: Generator) -> tuple[list[Plane], float] | None:
         """Three packed frames of SIDE and the time; None if they are of no use."""
-        clip = self._clips[int(random.integers(len(self._clips)))]
-        apart, first = SHARES[int(random.integers(len(SHARES)))]
-        wide = int(random.choice([1, 1, 1, 1, 2, 2, 3]))
-        still = random.random() < 0.12
+        clip = self._clips[int(rng.integers(len(self._clips)))]
+        apart, first = SHARES[int(rng.integers(len(SHARES)))]
+        wide = int(rng.choice([1, 1, 1, 1, 2, 2, 3]))
+        still = rng.random() < 0.12
         span = 0 if still else apart * wide
         if span >= len(clip):
             return None
-        start = int(random.integers(len(clip) - span))
+        start = int(rng.integers(len(clip) - span))
         t = first / apart
         chosen = [clip[start + (0 if still else step * wide)] for step in (0, first, apart)]
-        path = _path(chosen[0], t, random, moving=random.random() < 0.35)
+        path = _path(chosen[0], t, rng, moving=rng.random() < 0.35)
         if path is None:
             return None
         frames = [_cut(frame, matrix) for frame, matrix in zip(chosen, path.matrices, strict=True)]
         frames = [_smeared(frame, way) for frame, way in zip(frames, path.smears, strict=True)]
         if not still and _useless(frames):
             return None
-        if random.random() < (0.25 if still else 0.03):
-            _rule(frames, random)
-        for _ in range(int(random.choice([1, 1, 2, 3]))):
-            if random.random() < (1.0 if still else 0.28):
-                frames = self._covered(frames, t, random)
-        if random.random() < 0.06:
-            _write_on(frames, random)
+        if rng.random() < (0.25 if still else 0.03):
+            _rule(frames, rng)
+        for _ in range(int(rng.choice([1, 1, 2, 3]))):
+            if rng.random() < (1.0 if still else 0.28):
+                frames = self._covered(frames, t, rng)
+        if rng.random() < 0.06:
+            _write_on(frames, rng)
         return frames, t
 
-    def _covered(self, frames: list[Plane], t: float, random: Generator) -> list[Plane]:
+    def _covered(self, frames: list[Plane], t: float, rng: Generator) -> list[Plane]:
         """A piece of another clip flying over."""
-        clip = self._clips[int(random.integers(len(self._clips)))]
-        path = _path(clip[0], 0.5, random, moving=False)
+        clip = self._clips[int(rng.integers(len(self._clips)))]
+        path = _path(clip[0], 0.5, rng, moving=False)
         if path is None:
             return frames
-        texture = _cut(clip[int(random.integers(len(clip)))], path.matrices[0])
-        mask = _blob(random)
-        spread = float(random.choice([6.0, 15.0, 30.0]))
-        velocity = random.uniform(-spread, spread, 2)
-        begin = random.uniform(-SIDE / 3, SIDE / 3, 2) - velocity / 2
-        turn, angle = random.normal(0, 0.08), random.uniform(-3.1, 3.1)
+        texture = _cut(clip[int(rng.integers(len(clip)))], path.matrices[0])
+        mask = _blob(rng)
+        spread = float(rng.choice([6.0, 15.0, 30.0]))
+        velocity = rng.uniform(-spread, spread, 2)
+        begin = rng.uniform(-SIDE / 3, SIDE / 3, 2) - velocity / 2
+        turn, angle = rng.normal(0, 0.08), rng.uniform(-3.1, 3.1)
         made = []
         for frame, time in zip(frames, (0.0, t, 1.0), strict=True):
             at = SIDE / 2 + begin + velocity * time
@@ -127,7 +127,7 @@ class Maker:
         return made
 
 
-def prepared(frames: Sequence[Plane], t: float) -> Sample:
+def prepare(frames: Sequence[Plane], t: float) -> Sample:
     """A sample out of three packed frames, with the guesses of small pictures."""
     planes = [[np.ascontiguousarray(p) for p in planes_of(frame)] for frame in frames]
     layout = layout_of(planes[0], depth=8, rgb=False, step=2)
@@ -168,26 +168,26 @@ class _Path:
     """(x, y) in pixels: how far it went at each of them while the shutter was open."""
 
 
-def _path(frame: Plane, t: float, random: Generator, *, moving: bool) -> _Path | None:
+def _path(frame: Plane, t: float, rng: Generator, *, moving: bool) -> _Path | None:
     """A path of a window over a frame; None if it does not fit."""
     height, width = frame.shape[0] * 2 // 3, frame.shape[1]
     room = np.array([width, height], np.float64)
     if (room < SIDE * 0.9).any():
         return None
-    exact = not moving or (t == 0.5 and random.random() < 0.5)
-    zoom = 1.0 if exact else float(np.exp(random.uniform(-0.4, 0.15)))
+    exact = not moving or (t == 0.5 and rng.random() < 0.5)
+    zoom = 1.0 if exact else float(np.exp(rng.uniform(-0.4, 0.15)))
     zoom = min(zoom, float(room.min()) / SIDE)
     reach = SIDE * zoom / 2
-    spread = float(random.choice([3.0, 8.0, 16.0, 30.0])) if moving else 0.0
-    travel = random.uniform(-spread, spread, 2)
+    spread = float(rng.choice([3.0, 8.0, 16.0, 30.0])) if moving else 0.0
+    travel = rng.uniform(-spread, spread, 2)
     # A shaken camera gathers speed, and its blur tells; without blur nobody can know.
-    shutter = float(random.choice([0.0, random.uniform(0.1, 0.5)])) if moving else 0.0
-    bend = random.normal(0, 0.03 if shutter == 0 else 0.12, 2) * (0 if exact else spread)
-    turn = 0.0 if exact else random.normal(0, 0.03)
-    grow = 0.0 if exact else random.normal(0, 0.04)
-    angle = 0.0 if exact else random.normal(0, 0.1)
+    shutter = float(rng.choice([0.0, rng.uniform(0.1, 0.5)])) if moving else 0.0
+    bend = rng.normal(0, 0.03 if shutter == 0 else 0.12, 2) * (0 if exact else spread)
+    turn = 0.0 if exact else rng.normal(0, 0.03)
+    grow = 0.0 if exact else rng.normal(0, 0.04)
+    angle = 0.0 if exact else rng.normal(0, 0.1)
     margin = np.minimum(reach + np.abs(travel) / 2, room / 2)
-    middle = margin + random.random(2) * np.maximum(room - 2 * margin, 0)
+    middle = margin + rng.random(2) * np.maximum(room - 2 * margin, 0)
     matrices, smears = list[Any](), list[Any]()
     for time in (0.0, t, 1.0):
         at = middle + travel * (time - 0.5)
@@ -239,78 +239,78 @@ def _cut(frame: Plane, matrix: Plane) -> Plane:
     return np.vstack([parts[0], np.hstack(parts[1:])])
 
 
-def _blob(random: Generator) -> NDArray[np.float32]:
+def _blob(rng: Generator) -> NDArray[np.float32]:
     """(SIDE, SIDE), 0 to 1: a shape of a few ellipses or a polygon, soft by about a pixel."""
     mask = np.zeros((SIDE, SIDE), np.uint8)
-    size = float(np.exp(random.uniform(np.log(8), np.log(70))))
-    if random.random() < 0.5:
-        for _ in range(int(random.integers(1, 4))):
-            at = SIDE / 2 + random.normal(0, size * 0.5, 2)
-            axes = np.maximum(2, random.uniform(0.2, 1.0, 2) * size)
-            turn = float(random.uniform(0, 180))
+    size = float(np.exp(rng.uniform(np.log(8), np.log(70))))
+    if rng.random() < 0.5:
+        for _ in range(int(rng.integers(1, 4))):
+            at = SIDE / 2 + rng.normal(0, size * 0.5, 2)
+            axes = np.maximum(2, rng.uniform(0.2, 1.0, 2) * size)
+            turn = float(rng.uniform(0, 180))
             centre, radii = (int(at[0]), int(at[1])), (int(axes[0]), int(axes[1]))
             cv2.ellipse(mask, centre, radii, turn, 0, 360, 255, -1)
     else:
-        corners = np.sort(random.uniform(0, 2 * np.pi, int(random.integers(3, 9))))
-        radii_ = size * random.uniform(0.4, 1.0, len(corners))
+        corners = np.sort(rng.uniform(0, 2 * np.pi, int(rng.integers(3, 9))))
+        radii_ = size * rng.uniform(0.4, 1.0, len(corners))
         points = SIDE / 2 + radii_[:, None] * np.stack([np.cos(corners), np.sin(corners)], 1)
         cv2.fillPoly(mask, [points.astype(np.int32)], 255)
-    soft = cv2.GaussianBlur(mask, (0, 0), float(random.uniform(0.5, 1.6)))
+    soft = cv2.GaussianBlur(mask, (0, 0), float(rng.uniform(0.5, 1.6)))
     return soft.astype(np.float32) / np.float32(255)
 
 
-def _write_on(frames: list[Plane], random: Generator) -> None:
+def _write_on(frames: list[Plane], rng: Generator) -> None:
     """The same text on every frame."""
-    text = "".join(random.choice(list("ABCDEFHKLMNRSTabdeghk0123456789:- "), 14))
-    at = (int(random.integers(-20, SIDE // 2)), int(random.integers(20, SIDE)))
-    size, ink = float(random.uniform(0.4, 1.2)), int(random.choice([16, 235, 128]))
+    text = "".join(rng.choice(list("ABCDEFHKLMNRSTabdeghk0123456789:- "), 14))
+    at = (int(rng.integers(-20, SIDE // 2)), int(rng.integers(20, SIDE)))
+    size, ink = float(rng.uniform(0.4, 1.2)), int(rng.choice([16, 235, 128]))
     for frame in frames:
         luma = np.ascontiguousarray(frame[:SIDE])
         cv2.putText(luma, text, at, cv2.FONT_HERSHEY_SIMPLEX, size, ink, 2, cv2.LINE_AA)
         frame[:SIDE] = luma
 
 
-def _rule(frames: list[Plane], random: Generator) -> None:
+def _rule(frames: list[Plane], rng: Generator) -> None:
     """The same ruled lines on every frame: what is uncovered is not to be stretched."""
     grid = np.zeros((SIDE, SIDE), np.uint8)
-    apart, thick = float(random.uniform(6, 40)), int(random.choice([1, 1, 2]))
-    angle = float(random.choice([0.0, random.uniform(0, 1.6)]))
-    for turn in (angle, angle + np.pi / 2)[: int(random.integers(1, 3))]:
+    apart, thick = float(rng.uniform(6, 40)), int(rng.choice([1, 1, 2]))
+    angle = float(rng.choice([0.0, rng.uniform(0, 1.6)]))
+    for turn in (angle, angle + np.pi / 2)[: int(rng.integers(1, 3))]:
         along = np.array([np.cos(turn), np.sin(turn)])
         across = along[::-1] * [-1, 1]
         for step in np.arange(-SIDE, SIDE, apart):
             ends = [SIDE / 2 + across * step + along * reach for reach in (-SIDE, SIDE)]
             first, last = ((int(end[0]), int(end[1])) for end in ends)
             cv2.line(grid, first, last, 255, thick, cv2.LINE_AA)
-    ink, strength = float(random.choice([10, 235, 200])), float(random.uniform(0.4, 1))
+    ink, strength = float(rng.choice([10, 235, 200])), float(rng.uniform(0.4, 1))
     cover = grid.astype(np.float32) * (strength / 255)
     for frame in frames:
         frame[:SIDE] = np.rint(frame[:SIDE] + (ink - frame[:SIDE].astype(np.float32)) * cover)
 
 
-def _varied(frames: list[Plane], t: float, random: Generator) -> tuple[list[Plane], float]:
+def _varied(frames: list[Plane], t: float, rng: Generator) -> tuple[list[Plane], float]:
     """The same flip, exposure and order of all three; noise of their own."""
     parts = [[np.ascontiguousarray(p) for p in planes_of(frame)] for frame in frames]
-    if random.random() < 0.5:
+    if rng.random() < 0.5:
         parts = [[p[:, ::-1] for p in planes] for planes in parts]
-    if random.random() < 0.3:
+    if rng.random() < 0.3:
         parts = [[p[::-1] for p in planes] for planes in parts]
-    if random.random() < 0.3:
+    if rng.random() < 0.3:
         parts = [[p.T for p in planes] for planes in parts]
-    if random.random() < 0.3:
-        gain, gamma = random.uniform(0.7, 1.25), np.exp(random.normal(0, 0.2))
+    if rng.random() < 0.3:
+        gain, gamma = rng.uniform(0.7, 1.25), np.exp(rng.normal(0, 0.2))
         table = 255 * np.clip(gain * (np.arange(256) / 255) ** gamma, 0, 1)
         parts = [
             [cast("Plane", cv2.LUT(p[0], np.rint(table).astype(np.uint8))), *p[1:]] for p in parts
         ]
-    if random.random() < 0.2:
+    if rng.random() < 0.2:
         parts = [[p[0], p[2], p[1]] for p in parts]
-    if random.random() < 0.1:
-        sigma = random.uniform(0.5, 4)
+    if rng.random() < 0.1:
+        sigma = rng.uniform(0.5, 4)
         for planes in parts:
-            noisy = planes[0] + random.normal(0, sigma, planes[0].shape)
+            noisy = planes[0] + rng.normal(0, sigma, planes[0].shape)
             planes[0] = np.rint(np.clip(noisy, 0, 255)).astype(np.uint8)
     made = [np.vstack([p[0], np.hstack(p[1:])]) for p in parts]
-    if random.random() < 0.5:
+    if rng.random() < 0.5:
         return made[::-1], 1 - t
     return made, t

@@ -20,8 +20,8 @@ import numpy as np
 
 from engines.benchmark import interleaved
 from engines.interpolation.baselines import Rife, averaged_flow
-from engines.interpolation.data import held_out, planes_of
-from engines.interpolation.evaluate import PEERS_FOLDER, to_rgb
+from engines.interpolation.data import held_out, planes_of, planes_to_rgb
+from engines.interpolation.evaluate import PEERS_FOLDER
 from engines.interpolation.model import open_interpolator
 from engines.malloc import disable_malloc_trim
 
@@ -50,7 +50,7 @@ def measure(sizes: Sequence[tuple[int, int]], *, rounds: int) -> dict[str, Any]:
         rife, full = (
             Rife(height, width, PEERS_FOLDER, precision=precision) for precision in ("bf16", "f32")
         )
-        given = rife.given(to_rgb(before), to_rgb(after), 0.5)
+        given = rife.given(planes_to_rgb(before), planes_to_rgb(after), 0.5)
         between = model.between(before, after)
         taken = interleaved(
             {

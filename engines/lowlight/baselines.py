@@ -1,4 +1,4 @@
-"""What our enhancing is measured against: nothing, gamma, local histograms, Zero-DCE."""
+"""Baselines of low-light enhancement: unchanged, automatic gamma, CLAHE, Zero-DCE."""
 
 from __future__ import annotations
 
@@ -18,40 +18,40 @@ if TYPE_CHECKING:
     Method = Callable[[Rgb], Rgb]
 
 WELL_LIT = 0.45
-"""Mean to which automatic gamma brings a picture."""
+"""Mean to which automatic gamma brings an image."""
 
 
-def raw(picture: Rgb) -> Rgb:
-    """As it is."""
-    return picture
+def raw(image: Rgb) -> Rgb:
+    """Return the image unchanged."""
+    return image
 
 
-def auto_gamma(picture: Rgb) -> Rgb:
-    """The gamma that brings the mean to `WELL_LIT`."""
-    return with_gamma(picture, gamma_for(picture))
+def auto_gamma(image: Rgb) -> Rgb:
+    """Apply the gamma that brings the mean to `WELL_LIT`."""
+    return with_gamma(image, gamma_for(image))
 
 
-def gamma_for(picture: Rgb) -> float:
-    """The exponent that brings a picture's mean to `WELL_LIT`."""
-    mean = float(np.clip(picture.mean() / 255, 1e-3, 0.999))
+def gamma_for(image: Rgb) -> float:
+    """Return the exponent that brings an image's mean to `WELL_LIT`."""
+    mean = float(np.clip(image.mean() / 255, 1e-3, 0.999))
     return float(np.log(WELL_LIT) / np.log(mean))
 
 
-def with_gamma(picture: Rgb, gamma: float) -> Rgb:
-    """Every byte to a power, of white."""
+def with_gamma(image: Rgb, gamma: float) -> Rgb:
+    """Apply a gamma curve to every byte."""
     table = np.rint(255 * (np.arange(256) / 255) ** gamma).astype(np.uint8)
-    return cast("Rgb", cv2.LUT(picture, table))
+    return cast("Rgb", cv2.LUT(image, table))
 
 
-def clahe(picture: Rgb) -> Rgb:
-    """Contrast limited adaptive histograms (Zuiderveld, 1994) on lightness."""
-    lab = cv2.cvtColor(picture, cv2.COLOR_RGB2LAB)
+def clahe(image: Rgb) -> Rgb:
+    """Apply contrast limited adaptive histogram equalisation (Zuiderveld, 1994) to lightness."""
+    lab = cv2.cvtColor(image, cv2.COLOR_RGB2LAB)
     lab[..., 0] = cv2.createCLAHE(clipLimit=4.0, tileGridSize=(8, 8)).apply(lab[..., 0])
     return cast("Rgb", cv2.cvtColor(lab, cv2.COLOR_LAB2RGB))
 
 
 def zero_dce_network() -> Any:
-    """Zero-DCE as a PyTorch module, with the weights of the package neuro-low-light.
+    """Return Zero-DCE as a PyTorch module, with the weights of the package neuro-low-light.
 
     Raises:
         ModuleNotFoundError: That package, or torch, is not installed.
@@ -60,10 +60,10 @@ def zero_dce_network() -> Any:
 
     found = importlib.util.find_spec("neuro_low_light")
     if found is None or found.origin is None:
-        raise ModuleNotFoundError("needs the peer: pip install --no-deps neuro-low-light")
-    # Its network alone: the package as a whole wants torchvision.
+        raise ModuleNotFoundError("needs the baseline: pip install --no-deps neuro-low-light")
+    # Its network only: the package as a whole needs torchvision.
     folder = Path(found.origin).parent
-    spec = importlib.util.spec_from_file_location("zero_dce_peer", folder / "model.py")
+    spec = importlib.util.spec_from_file_location("zero_dce_baseline", folder / "model.py")
     assert spec is not None, "a file was named"
     assert spec.loader is not None, "a file has a loader"
     package = importlib.util.module_from_spec(spec)
@@ -75,15 +75,15 @@ def zero_dce_network() -> Any:
 
 
 def zero_dce() -> Method | None:
-    """What that network makes of a picture; None where it is not installed."""
+    """Return a method that applies Zero-DCE; None if its package is not installed."""
     try:
         network = zero_dce_network()
     except ModuleNotFoundError:
         return None
     import torch
 
-    def enhance(picture: Rgb) -> Rgb:
-        x = torch.from_numpy(picture.copy()).permute(2, 0, 1)[None].float() / 255
+    def enhance(image: Rgb) -> Rgb:
+        x = torch.from_numpy(image.copy()).permute(2, 0, 1)[None].float() / 255
         with torch.no_grad():
             enhanced, _ = network(x)
         array = enhanced[0].permute(1, 2, 0).clamp(0, 1).numpy()
@@ -92,9 +92,9 @@ def zero_dce() -> Method | None:
     return enhance
 
 
-def all_peers() -> dict[str, Method]:
-    """Every method by its name; Zero-DCE only where its package is installed."""
+def all_baselines() -> dict[str, Method]:
+    """Return every method by its name; Zero-DCE only if its package is installed."""
     methods: dict[str, Method] = {"raw": raw, "auto_gamma": auto_gamma, "clahe": clahe}
-    if (peer := zero_dce()) is not None:
-        methods["zero_dce"] = peer
+    if (network := zero_dce()) is not None:
+        methods["zero_dce"] = network
     return methods

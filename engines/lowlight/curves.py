@@ -1,10 +1,9 @@
-"""Tone curves on planes: what makes a picture brighter, in one pass over each plane.
+"""Applies local tone curves to planes, in one pass over each plane.
 
-A picture has a few curves, and a small smooth map, its *exposure*, that says between which two of
-them each place lies. Curve and exposure index one table, so that a whole plane is a single look-up
-with bilinear interpolation: slicing a bilateral grid (HDRNet, Gharbi et al., arXiv 1707.02880) of
-which only luma and the curve's number are left. Chroma is scaled by the curve's slope, as if red,
-green and blue had each gone through the curve.
+A frame has a few curves and a small smooth map, its *exposure*, that blends between them. Luma and
+exposure index one table, so that a plane is a single look-up with bilinear interpolation: slicing a
+bilateral grid (HDRNet, Gharbi et al., arXiv 1707.02880) whose axes are luma and curve. Chroma is
+scaled by the curve's slope, as if red, green and blue had each gone through the curve.
 """
 
 from __future__ import annotations
@@ -26,13 +25,13 @@ Fine = NDArray[np.float32]
 Table = NDArray[np.float32]
 
 GAIN_UNIT = 32
-"""Chroma gains are held in bytes, in these parts of one."""
+"""Chroma gains are stored in bytes, in units of 1/32."""
 GREY = 128.0
-"""Chroma without colour."""
+"""Neutral chroma."""
 _LIMITED_LOW, _LIMITED_SPAN = 16, 219
 """Luma of limited range (ITU-R BT.709)."""
 _NEAR_WHITE = 0.1
-"""What lies nearer to white than this goes less of the way when all becomes darker."""
+"""Values closer to white than this are scaled less, so that white stays white."""
 _BYTE = 8
 _LARGEST = (1 << 16) - 1
 _IDENTITY = (np.arange(256) / 255).astype(np.float32)
@@ -40,20 +39,20 @@ _IDENTITY = (np.arange(256) / 255).astype(np.float32)
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Adjustment:
-    """What is to be done to a picture. Of two of the same shapes, any mixture is one as well."""
+    """Tone curves of one frame. Any mixture of two of the same shapes is valid."""
 
     curves: Table
-    """(levels, 256), what each byte of full-range luma becomes, 0 to 1; none falls."""
+    """(levels, 256), output by byte of full-range luma, 0 to 1; monotonic."""
     gains: Table
-    """(levels, 256), what chroma's distance from grey is multiplied by there."""
+    """(levels, 256), factor on chroma's distance from grey, by luma."""
     exposure: NDArray[np.float32]
-    """(rows, columns) over the whole picture, 0 for the first curve to 1 for the last."""
+    """(rows, columns) over the whole frame, 0 for the first curve to 1 for the last."""
     balance: tuple[float, float] = (0.0, 0.0)
     """Added to chroma u and v, in bytes."""
 
     @classmethod
-    def nothing(cls, levels: int, shape: tuple[int, ...]) -> Adjustment:
-        """One that leaves a picture as it is, with so many curves and a map of this shape."""
+    def identity(cls, levels: int, shape: tuple[int, ...]) -> Adjustment:
+        """Return the adjustment that changes nothing."""
         return cls(
             np.tile(_IDENTITY, (levels, 1)),
             np.ones((levels, 256), np.float32),
@@ -61,7 +60,7 @@ class Adjustment:
         )
 
     def toward(self, other: Adjustment, share: float) -> Adjustment:
-        """This one moved towards another by a share, 0 to 1."""
+        """Return the mixture with another adjustment, whose weight is `share`, 0 to 1."""
         part = np.float32(share)
         return Adjustment(
             self.curves + (other.curves - self.curves) * part,
@@ -74,28 +73,28 @@ class Adjustment:
         )
 
     def at_strength(self, strength: float) -> Adjustment:
-        """So much of it: 0 is nothing, 1 all, more than 1 more."""
-        nothing = Adjustment.nothing(len(self.curves), self.exposure.shape)
-        more = replace(nothing, exposure=self.exposure).toward(self, strength)
-        # Beyond all of it, what was steep may fall.
+        """Return it at a strength: 0 is the identity, 1 this adjustment, more extrapolates."""
+        identity = Adjustment.identity(len(self.curves), self.exposure.shape)
+        more = replace(identity, exposure=self.exposure).toward(self, strength)
+        # Extrapolated curves may fall somewhere: they are made monotonic again.
         curves = np.maximum.accumulate(np.clip(more.curves, 0, 1), axis=1)
         return Adjustment(curves, np.clip(more.gains, 0, 8), more.exposure, more.balance)
 
     def scaled(self, factor: float) -> Adjustment:
-        """Brighter by a factor, or darker; white stays white."""
+        """Return it brighter or darker by a factor; white stays white."""
         by = 1 + (factor - 1) * np.clip((1 - self.curves) / _NEAR_WHITE, 0, 1).astype(np.float32)
         return replace(self, curves=np.minimum(self.curves * by, 1), gains=self.gains * by)
 
     def brightness_of(self, histogram: NDArray[np.float32]) -> float:
-        """Mean, 0 to 1, that a picture will have, by the shares of its full-range luma, (256,)."""
+        """Return the mean luma of the result, 0 to 1, by a histogram (256,) of full-range luma."""
         return float(self._middle(self.curves) @ histogram)
 
     def gain_of(self, histogram: NDArray[np.float32]) -> float:
-        """Mean of what differences are multiplied by in a picture of such luma."""
+        """Return the mean gain of differences for a frame with this luma histogram."""
         return float(self._middle(self.gains) @ histogram)
 
     def _middle(self, table: Table) -> Table:
-        """The row at the mean exposure."""
+        """Return the row of a table at the mean exposure."""
         at = float(self.exposure.mean()) * (len(table) - 1)
         below = min(int(at), len(table) - 2)
         return cast(
@@ -148,7 +147,7 @@ def tables_of(adjustment: Adjustment, *, full_range: bool, depth: int = 8) -> tu
             np.stack([np.interp(at, levels, row) for row in table]) for table in (curves, gains)
         )
         curves = _LIMITED_LOW + curves * (_LIMITED_SPAN / 255)
-        # Foot- and headroom go on from there: a step would make specks of noise around black.
+        # Foot- and headroom continue with slope 1: a step would make noise specks around black.
         curves += (shown - at) * (_LIMITED_SPAN / 255)
     parts = np.rint(np.clip(gains * GAIN_UNIT, 0, 255)).astype(np.uint8)
     if depth == _BYTE:
@@ -169,7 +168,7 @@ def _in_bytes(plane: Plane | Deep | Fine, depth: int) -> Plane | Fine:
 
 
 def _look_up(table: Deep, plane: Plane | Fine, rows: NDArray[np.float32]) -> Plane:
-    # At the table's very edge a look-up would take three times as long.
+    # Without padding, look-ups at the table's edge would take three times as long.
     table = cast("Deep", cv2.copyMakeBorder(table, 0, 2, 0, 2, cv2.BORDER_REPLICATE))
     at = cv2.resize(rows, plane.shape[::-1], interpolation=cv2.INTER_LINEAR)
     levels = plane.astype(np.float32, copy=False)

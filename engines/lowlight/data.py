@@ -1,34 +1,28 @@
-"""Pictures the low-light network learns from: pairs of exposures, split by scene."""
+"""The training images of the low-light network: pairs of exposures, split by scene."""
 
 from __future__ import annotations
 
 import csv
-import hashlib
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, cast
+from typing import TYPE_CHECKING
 
-import cv2
-
-from engines.smoke.data import data_folder
+from engines.common import dataset
+from engines.common.dataset import data_folder, names_digest
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    import numpy as np
-    from numpy.typing import NDArray
+    from engines.common.dataset import Part
 
-    Rgb = NDArray[np.uint8]
-
-Part = Literal["train", "development", "validation"]
 SPLIT_SALT = "lowlight-1"
 TRAIN_PERCENT, DEVELOPMENT_PERCENT = 60, 15
-"""Of the scenes; the rest is validation. Development chooses between runs, the rest is reported."""
+"""Percentages of the scenes; the rest is validation."""
 
 
 @dataclass(frozen=True, slots=True)
 class Pair:
-    """One line of the list."""
+    """One line of the list: a dark image and its well exposed reference."""
 
     low: Path
     ref: Path
@@ -36,10 +30,10 @@ class Pair:
 
 
 def read_pairs(path: Path) -> list[Pair]:
-    """Read a list of pairs; paths in it are relative to the folder that holds its own folder.
+    """Read a list of pairs, whose paths are relative to its folder or to the folder above.
 
     Raises:
-        OSError: A picture in it is missing.
+        OSError: An image of it is missing.
     """
     with path.open(newline="", encoding="utf-8") as file:
         return [
@@ -49,44 +43,33 @@ def read_pairs(path: Path) -> list[Pair]:
 
 
 def _find(listed_in: Path, name: str) -> Path:
-    """A picture beside the list, or beside the list's folder."""
+    """Return the image beside the list, or beside the list's folder."""
     for folder in (listed_in.parent, listed_in.parent.parent):
         if (folder / name).is_file():
             return folder / name
-    raise OSError(f"{listed_in}: cannot find the picture {name} beside it or beside its folder")
+    raise OSError(f"{listed_in}: cannot find the image {name} beside it or beside its folder")
 
 
 def training_pairs() -> list[Pair]:
-    """Every pair of the development data, of all parts."""
+    """Return every pair of the development data, of all parts."""
     return read_pairs(data_folder() / "lowlight" / "sice_pairs.csv")
 
 
-def part_of(scene: str) -> Part:
-    """Which side of the split a scene is on. The same on every machine, for ever."""
-    number = int(hashlib.sha256(f"{SPLIT_SALT}:{scene}".encode()).hexdigest()[:8], 16) % 100
-    if number < TRAIN_PERCENT:
-        return "train"
-    return "development" if number < TRAIN_PERCENT + DEVELOPMENT_PERCENT else "validation"
+def split_of(scene: str) -> Part:
+    """Return the part of the split that a scene belongs to."""
+    return dataset.split_of(
+        scene,
+        salt=SPLIT_SALT,
+        train_percent=TRAIN_PERCENT,
+        development_percent=DEVELOPMENT_PERCENT,
+    )
 
 
-def in_part(pairs: Sequence[Pair], part: Part) -> list[Pair]:
-    """The pairs on one side of the split."""
-    return [pair for pair in pairs if part_of(pair.scene) == part]
-
-
-def read_picture(path: Path) -> Rgb:
-    """(h, w, 3) RGB.
-
-    Raises:
-        OSError: It is missing or no picture.
-    """
-    picture = cv2.imread(str(path), cv2.IMREAD_COLOR_RGB)
-    if picture is None:
-        raise OSError(f"cannot read the picture {path}")
-    return cast("Rgb", picture)
+def pairs_of(pairs: Sequence[Pair], part: Part) -> list[Pair]:
+    """Return the pairs of one part of the split."""
+    return [pair for pair in pairs if split_of(pair.scene) == part]
 
 
 def digest_of(pairs: Sequence[Pair]) -> str:
-    """A digest of which pictures were used, for the checkpoint and the card."""
-    names = "\n".join(sorted(f"{pair.low.name}/{pair.ref.name}/{pair.scene}" for pair in pairs))
-    return hashlib.sha256(names.encode()).hexdigest()
+    """Return the digest of the pairs that a network was trained on."""
+    return names_digest(f"{pair.low.name}/{pair.ref.name}/{pair.scene}" for pair in pairs)

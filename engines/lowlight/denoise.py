@@ -1,11 +1,11 @@
-"""Holds down the noise of a dark picture before light is added: over time where nothing moves.
+"""Denoises dark frames before they are brightened: over time where nothing moves, else over space.
 
-A recursive filter over time first, `kept += (new - kept) * share`, whose share falls where a place
-stands still and is all where it moves. What moves is told by sums over 5x5 pixels, in which noise
-averages out. Then, where time could not help, a guided filter (He et al., Guided Image Filtering,
-2013) over space: luma guides itself and chroma, whose noise comes in large blots.
+First a recursive temporal filter, `average += (new - average) * weight`, whose weight is small
+where a pixel is static and 1 where it moves. Motion is detected by sums over 5x5 pixels, in which
+noise averages out. Then, where the temporal filter could not help, a guided filter (He et al.,
+Guided Image Filtering, 2013): luma guides itself and chroma, whose noise forms large blotches.
 
-What comes out has fractions of a byte: a curve that makes ten steps of one would show each.
+The output has fractions of a byte, which a steep tone curve makes visible.
 """
 
 from __future__ import annotations
@@ -29,80 +29,80 @@ if TYPE_CHECKING:
     Fine = NDArray[np.float32]
 
 QUIETEST = 0.5
-"""No picture has less: rounding to bytes makes 0.29, compression the rest."""
+"""Least assumed noise: rounding to bytes makes 0.29, compression the rest."""
 LONGEST = 12
-"""Where nothing moves, a new picture counts for one of so many: noise falls to about a fifth."""
+"""Frames that are averaged where nothing moves: noise falls to about a fifth."""
 STANDS, MOVES = 2.2, 4.0
-"""Change of a 5x5 sum, in what noise alone changes it by, up to which a place stands still, and
-from which it moves."""
+"""Change of a 5x5 sum, in standard deviations of its noise, below which a pixel is static and above
+which it moves."""
 FLAT = 1.1
-"""Structure of so many deviations, times the gain, is half kept by the filter over space: what is
-lifted more must be calmer before."""
+"""Structure of this many standard deviations, times the gain, is halved by the guided filter: the
+stronger the amplification, the stronger the denoising."""
 BLOTS_LEFT = 0.4
-"""Share of the variance of blots that time does not take away: compression repeats them."""
+"""Fraction of the variance of blotches that remains over time: compression repeats them."""
 CHROMA_NOISE = 1.5
-"""Deviation that chroma has at least: compression leaves a dark picture few steps of it."""
+"""Least noise of chroma: compression leaves a dark frame few chroma levels."""
 CHROMA_FLAT = 0.75
-"""The same as `FLAT` for chroma."""
+"""`FLAT` for chroma."""
 CHROMA_LOST = 4.0
-"""Colours that differ by so many deviations from what luma makes likely are half kept."""
+"""Colours that differ by this many deviations from the guided prediction are half kept."""
 RADIUS = 1
-"""Of its windows, at half size for luma and at quarter size for chroma."""
+"""Of the guided filter's windows, at half size for luma and at quarter size for chroma."""
 
 QUIET = 0.15
-"""Share of a picture that surely has no texture."""
+"""Fraction of a frame that is assumed to have no texture."""
 DOUBTED = 0.3
-"""Share that is believed of what looks like noise in a single picture."""
+"""Fraction of the apparent noise of a single frame that is taken as noise."""
 DEAD = 0.02
-"""Deviation of a block below which nothing was recorded there."""
+"""Standard deviation of a block below which it is clipped to black."""
 
 SIDE = 5
 FRACTION_BITS = 6
 UNIT = 32
-"""A change of one deviation, in the bytes by which shares are looked up."""
+"""Unit of the weight table's index: a change of one standard deviation."""
 WHOLE = 256
 
 
 class Noise(NamedTuple):
-    """What kind of noise a picture has."""
+    """Noise of a frame."""
 
     deviation: float
     """Standard deviation in bytes of luma."""
     blots: float
-    """0 for grain to 1 for blots, which compression makes of grain."""
+    """0 for grain to 1 for blotches, which compression makes of grain."""
 
     def toward(self, other: Noise, share: float) -> Noise:
-        """This one moved towards another by a share, 0 to 1."""
+        """Return the mixture with another one, whose weight is `share`, 0 to 1."""
         return Noise(
             *(mine + (theirs - mine) * share for mine, theirs in zip(self, other, strict=True))
         )
 
 
 class Terms(NamedTuple):
-    """What the filters are told of one picture."""
+    """Parameters of the filters for one frame."""
 
     unit: float
-    """`UNIT` over the deviation of a 5x5 sum's noise: a sum's change in what shares go by."""
+    """`UNIT` over the deviation of a 5x5 sum's noise: scales a sum's change to table indices."""
     newest: float
-    """Share of a new picture where nothing moves."""
+    """Weight of a new frame where nothing moves."""
     blots_left: float
-    """Share of the noise's variance that time leaves at least."""
+    """Least fraction of the noise's variance that the temporal filter leaves."""
     flat: float
-    """Structure of so many bytes is half kept where all of the noise is left."""
+    """Structure of this many bytes is halved where all of the noise is left."""
     flat_chroma: float
     """The same for chroma."""
     lost: float
-    """A colour that differs by so many bytes from what luma makes likely is half kept."""
+    """A colour that differs by this many bytes from the guided prediction is half kept."""
 
     @classmethod
-    def of(cls, noise: Noise, *, gain: float, pictures: int) -> Terms:
-        """For the so-manieth picture of a scene."""
+    def of(cls, noise: Noise, *, gain: float, frames: int) -> Terms:
+        """Return the parameters for a frame; `frames` is its number in the scene, from 1."""
         deviation = max(noise.deviation, QUIETEST)
         chroma = max(deviation, CHROMA_NOISE)
         return cls(
-            # Noise of a sum of 25 is five times that of one pixel; what was kept has little.
+            # Noise of a sum of 25 pixels is five times that of one; the average has little.
             unit=UNIT / (SIDE * deviation),
-            newest=1 / min(pictures, LONGEST),
+            newest=1 / min(frames, LONGEST),
             blots_left=BLOTS_LEFT * noise.blots,
             flat=FLAT * gain * deviation,
             flat_chroma=CHROMA_FLAT * gain * chroma,
@@ -111,43 +111,43 @@ class Terms(NamedTuple):
 
 
 class Memory(NamedTuple):
-    """What a denoiser remembers of a scene, for another one to go on with."""
+    """State of a denoiser, from which another one can continue."""
 
-    kept: tuple[NDArray[np.int16], NDArray[np.int16], NDArray[np.int16]]
+    average: tuple[NDArray[np.int16], NDArray[np.int16], NDArray[np.int16]]
     """y, u and v, in 64ths of a byte."""
     left: Fine
-    """(ceil(h/2), ceil(w/2)), share of the noise's variance that time has left."""
-    pictures: int
-    """How many have been."""
+    """(ceil(h/2), ceil(w/2)), fraction of the noise's variance that the temporal filter left."""
+    frames: int
+    """Frames since the scene started."""
 
 
 @dataclass(slots=True)
-class _Past:
-    kept: NDArray[np.int16]
+class _History:
+    average: NDArray[np.int16]
     """(h, w), in 64ths of a byte."""
     sums: NDArray[np.int16]
-    """(h, w), of 5x5 pixels of it."""
+    """(h, w), sums of 5x5 pixels of it."""
 
 
 class Denoiser:
-    """The memory of one stream."""
+    """Denoises one stream; holds its history."""
 
     def __init__(self) -> None:
         self.reset()
 
     def reset(self) -> None:
-        """Forget the past: another scene begins."""
-        self._past: list[_Past | None] = [None, None, None]
+        """Drop the history: a new scene starts."""
+        self._history: list[_History | None] = [None, None, None]
         self._shapes: list[tuple[int, ...]] | None = None
-        self._pictures = 0
+        self._frames = 0
         self._left: Fine | None = None
 
     def memory(self) -> Memory | None:
-        """What is remembered; None before a scene's first picture."""
-        y, u, v = self._past
+        """Return the state; None before a scene's first frame."""
+        y, u, v = self._history
         if y is None or u is None or v is None or self._left is None:
             return None
-        return Memory((y.kept, u.kept, v.kept), self._left, self._pictures)
+        return Memory((y.average, u.average, v.average), self._left, self._frames)
 
     def __call__(self, planes: Yuv, noise: Noise, *, gain: float = 1.0) -> Yuv:
         """Return planes with less noise: float32 in units of an 8-bit step.
@@ -155,15 +155,15 @@ class Denoiser:
         Args:
             planes: The next image, of any depth and subsampling.
             noise: Its noise; chroma has about as much.
-            gain: What differences are multiplied by afterwards.
+            gain: Amplification of differences afterwards.
         """
         shapes = [plane.shape for plane in planes.planes]
         if self._shapes != shapes:
             self.reset()
             self._shapes = shapes
-        self._pictures += 1
-        terms = Terms.of(noise, gain=gain, pictures=self._pictures)
-        shares = _shares(min(self._pictures, LONGEST))
+        self._frames += 1
+        terms = Terms.of(noise, gain=gain, frames=self._frames)
+        shares = _shares(min(self._frames, LONGEST))
         fine, steps = [], []
         for at, plane in enumerate(planes.planes):
             steps.append(self._changes(at, to_8_bits(plane, planes.depth), terms.unit))
@@ -174,12 +174,12 @@ class Denoiser:
         return _over_space(calm, np.maximum(left, terms.blots_left), terms)
 
     def _changes(self, at: int, plane: Plane, unit: float) -> Plane | None:
-        """How far each place is from its past, in `UNIT`ths of a deviation; None without one."""
-        past = self._past[at]
-        if past is None:
+        """Return each pixel's change in units of 1/`UNIT` deviations; None without history."""
+        history = self._history[at]
+        if history is None:
             return None
         sums = cv2.boxFilter(plane, cv2.CV_16S, (SIDE, SIDE), normalize=False)
-        return cast("Plane", cv2.convertScaleAbs(cv2.subtract(sums, past.sums), alpha=unit))
+        return cast("Plane", cv2.convertScaleAbs(cv2.subtract(sums, history.sums), alpha=unit))
 
     def _over_time(
         self,
@@ -189,32 +189,32 @@ class Denoiser:
         steps: Plane | None,
         shares: NDArray[np.float64],
     ) -> Fine:
-        """Return the plane averaged with its past."""
+        """Return the temporally filtered plane and update the history."""
         up = FRACTION_BITS + 8 - depth
         new: NDArray[np.int16]
         if up >= 0:
             new = np.left_shift(plane, up, dtype=np.int16, casting="same_kind")
         else:
             new = np.right_shift(plane, -up).astype(np.int16)
-        past, kept = self._past[at], new
-        if past is not None and steps is not None:
+        history, average = self._history[at], new
+        if history is not None and steps is not None:
             share = cv2.LUT(steps, np.rint(WHOLE * shares).astype(np.int16))
-            step = cv2.multiply(cv2.subtract(new, past.kept), share, scale=1 / WHOLE)
-            kept = cast("NDArray[np.int16]", cv2.add(past.kept, step))
-        # Sums of what was kept, not of what came: a slow change must be noticed as well.
-        rounded = cv2.convertScaleAbs(kept, alpha=1 / (1 << FRACTION_BITS))
+            step = cv2.multiply(cv2.subtract(new, history.average), share, scale=1 / WHOLE)
+            average = cast("NDArray[np.int16]", cv2.add(history.average, step))
+        # Sums of the average, not of the new frame, so that slow changes are detected as well.
+        rounded = cv2.convertScaleAbs(average, alpha=1 / (1 << FRACTION_BITS))
         sums = cv2.boxFilter(rounded, cv2.CV_16S, (SIDE, SIDE), normalize=False)
-        self._past[at] = _Past(kept, cast("NDArray[np.int16]", sums))
-        fine: Fine = np.multiply(kept, np.float32(1 / (1 << FRACTION_BITS)), dtype=np.float32)
+        self._history[at] = _History(average, cast("NDArray[np.int16]", sums))
+        fine: Fine = np.multiply(average, np.float32(1 / (1 << FRACTION_BITS)), dtype=np.float32)
         return fine
 
     def _noise_left(
         self, steps: Plane | None, shares: NDArray[np.float64], shape: tuple[int, ...]
     ) -> Fine:
-        """Share of the noise's variance that time has left at each place, at half size.
+        """Return the fraction of the noise's variance that is left at each pixel, at half size.
 
-        A past of one picture has all its noise, however little of the next one is added: behind
-        what moved by, and when a scene begins.
+        A history of one frame has all its noise, however small the weight of the next frame: behind
+        a moving object, and when a scene starts.
         """
         if steps is None or self._left is None:
             self._left = np.ones(shape, np.float32)
@@ -226,12 +226,12 @@ class Denoiser:
 
 
 @cache
-def _shares(pictures: int) -> NDArray[np.float64]:
-    """Share of the new picture by change in `UNIT`ths of a deviation, where so many are known."""
+def _shares(frames: int) -> NDArray[np.float64]:
+    """Return the new frame's weight by change in 1/`UNIT` deviations, after so many frames."""
     change = np.arange(256) / UNIT
     moving = np.clip((change - STANDS) / (MOVES - STANDS), 0, 1)
     smooth = moving * moving * (3 - 2 * moving)
-    share: NDArray[np.float64] = 1 / pictures + (1 - 1 / pictures) * smooth
+    share: NDArray[np.float64] = 1 / frames + (1 - 1 / frames) * smooth
     return share
 
 
@@ -239,9 +239,9 @@ def _over_space(planes: Yuv, left: Fine, terms: Terms) -> Yuv:
     """Return planes smoothed by a guided filter whose strength follows the noise that is left.
 
     Args:
-        planes: After the filter over time.
-        left: Share of the noise's variance that it left, (ceil(h/2), ceil(w/2)).
-        terms: Of this image.
+        planes: Output of the temporal filter.
+        left: Fraction of the noise's variance that it left, (ceil(h/2), ceil(w/2)).
+        terms: Parameters of this image.
     """
     y, half = planes.y, left.shape[::-1]
     guide = _resized(y, half)
@@ -274,7 +274,7 @@ def _over_space(planes: Yuv, left: Fine, terms: Terms) -> Yuv:
 
 
 def _with_detail(calm: Fine, plane: Fine, level: Fine) -> Fine:
-    """What the filter took away, put back where noise of variance *level* cannot have made it."""
+    """Add removed detail back where it exceeds noise of variance `level`."""
     taken = plane - calm
     square = taken * taken
     return calm + taken * cast("Fine", square / (square + level))
@@ -283,7 +283,7 @@ def _with_detail(calm: Fine, plane: Fine, level: Fine) -> Fine:
 def _line(  # noqa: PLR0917  the terms of one formula
     mean: Fine, spread: Fine, wanted: Fine, shared: Fine | None, level: Fine, radius: int
 ) -> tuple[Fine, Fine]:
-    """The line from guide to picture that fits each window best, averaged over windows."""
+    """Return slope and offset of the best linear fit in each window, averaged over windows."""
     over: Fine = np.maximum(spread, 0) + level + np.float32(1e-3)
     slope = (spread if shared is None else shared) / over
     return _mean(slope, radius), _mean(wanted - slope * mean, radius)
@@ -295,7 +295,7 @@ def _mean(plane: Fine, radius: int) -> Fine:
 
 
 def _resized(plane: Fine, size: tuple[int, int]) -> Fine:
-    """Smaller by area, larger by lines; (width, height)."""
+    """Resize to (width, height): area averages down, bilinear up."""
     if size == plane.shape[::-1]:
         return plane
     smaller = size[0] < plane.shape[1] or size[1] < plane.shape[0]
@@ -304,17 +304,17 @@ def _resized(plane: Fine, size: tuple[int, int]) -> Fine:
 
 
 def noise_of(luma: Plane, before: Plane | None = None) -> Noise:
-    """The noise of a picture, from luma alone.
+    """Return the noise of a frame, estimated from luma.
+
+    The estimate is the absolute mean of the Laplacian (Immerkaer, Fast Noise Variance Estimation,
+    1996) in blocks of 24 strips. The quietest blocks count, because texture looks like noise. It is
+    repeated at half size, because blotches are smooth from pixel to pixel.
 
     Args:
         luma: (h, w).
-        before: The picture before it, if known. Without it texture that is everywhere cannot be
-            told from noise, and little of what looks like it is believed; with it, what changes
-            where nothing moves is noise, and no more.
-
-    The Laplacian's absolute mean (Immerkaer, Fast Noise Variance Estimation, 1996) in blocks of 24
-    strips: the quietest count, because texture looks like noise and noise is everywhere. At half
-    size too: blots look smooth from pixel to pixel.
+        before: The previous frame, if there is one. Without it texture cannot be separated from
+            noise, and only `DOUBTED` of the estimate is used; with it, the temporal change is an
+            upper limit.
     """
     height, width = luma.shape
     if height < _STRIP or width < 2 * _BLOCK:
@@ -333,18 +333,18 @@ def noise_of(luma: Plane, before: Plane | None = None) -> Noise:
 
 
 def _change(strip: Plane, before: Plane) -> NDArray[np.float64]:
-    """Deviation of noise in each block, by what became different."""
+    """Return the deviation of noise in each block, by the change between frames."""
     return _in_blocks(cv2.absdiff(strip, before)) * (math.sqrt(math.pi / 2) / math.sqrt(2))
 
 
 def _grain(strip: Plane) -> NDArray[np.float64]:
-    """Deviation of noise in each block of a strip."""
+    """Return the deviation of noise in each block of a strip."""
     edges = np.abs(cv2.filter2D(strip, cv2.CV_16S, _LAPLACIAN)[1:-1, 1:-1])
     return _in_blocks(edges) * (math.sqrt(math.pi / 2) / 6)
 
 
 def _in_blocks(strip: NDArray[Any]) -> NDArray[np.float64]:
-    """Means over the columns of a strip, `_BLOCK` at a time."""
+    """Return means over blocks of `_BLOCK` columns of a strip."""
     blocks = strip.shape[1] // _BLOCK
     each = strip[:, : blocks * _BLOCK].reshape(strip.shape[0], blocks, _BLOCK)
     means: NDArray[np.float64] = each.mean((0, 2), dtype=np.float64)
@@ -352,7 +352,7 @@ def _in_blocks(strip: NDArray[Any]) -> NDArray[np.float64]:
 
 
 def _quietest(blocks: NDArray[np.float64]) -> float:
-    # Where a picture is clipped to black there is no noise to see.
+    # Where a frame is clipped to black there is no noise.
     alive = blocks[blocks > DEAD]
     return float(np.quantile(alive, QUIET)) if len(alive) > len(blocks) * QUIET else 0.0
 

@@ -1,4 +1,4 @@
-"""Writes the network as ONNX and checks it against PyTorch: `python -m engines.lowlight.export`."""
+"""Export the low-light network, checked against PyTorch: `python -m engines.lowlight.export`."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ from engines.lowlight.model import SHIPPED, LowLightModel, validation_samples
 from engines.lowlight.network import DeployedNetwork, LowLightNetwork
 
 VERSION = "1"
-"""Of the shipped weights; counts up with each release of them."""
-LARGEST_DIFFERENCE = 1e-3
+"""Version of the shipped weights; incremented with each release of them."""
+MAX_DIFFERENCE = 1e-3
 """Between PyTorch and ONNX Runtime, both fp32."""
 OPSET = 17
 OUTPUTS = ("curves", "gains", "exposure", "balance")
 
 
 def export(network: LowLightNetwork, path: Path, *, metadata: dict[str, str]) -> float:
-    """Write a network; the largest difference from PyTorch comes back.
+    """Write a network; return the largest difference from PyTorch.
 
     Raises:
-        InaccurateEngine: the written network says something else than PyTorch.
+        InaccurateEngine: The difference exceeds the tolerance; no file is left.
     """
     deployed = DeployedNetwork(network).eval()
     thumbnail = torch.zeros((1, *LowLightModel.thumbnail_size, 3), dtype=torch.uint8)
@@ -52,7 +52,7 @@ def export(network: LowLightNetwork, path: Path, *, metadata: dict[str, str]) ->
     onnx.checker.check_model(model)
     onnx.save(model, str(part))
     apart = difference(deployed, part)
-    if not apart <= LARGEST_DIFFERENCE:
+    if not apart <= MAX_DIFFERENCE:
         part.unlink()
         raise InaccurateEngine(f"the exported network differs from PyTorch by {apart:.5f}")
     part.replace(path)
@@ -60,7 +60,7 @@ def export(network: LowLightNetwork, path: Path, *, metadata: dict[str, str]) ->
 
 
 def difference(deployed: DeployedNetwork, path: Path) -> float:
-    """Largest difference between PyTorch and the file, both fp32, on the proof samples."""
+    """Return the largest difference of PyTorch and the file, both fp32, on validation samples."""
     engine = open_reference(path)
     largest = 0.0
     for sample in validation_samples():
@@ -90,7 +90,7 @@ def main() -> None:
     }
     apart = export(network, a.output, metadata=metadata)
     size = a.output.stat().st_size / 1e6
-    print(f"{a.output}: {size:.2f} MB, {state['step']} steps, differs from PyTorch by {apart:.1e}")
+    print(f"{a.output}: {size:.2f} MB, {state['step']} steps, difference from PyTorch {apart:.1e}")
 
 
 if __name__ == "__main__":

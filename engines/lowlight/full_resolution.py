@@ -1,7 +1,7 @@
-"""What is done to every pixel of a picture, once it is decided what: a piece of its own.
+"""The full-resolution part of low-light enhancement: denoising, then tone curves on every pixel.
 
-`Enhancer` decides for a stream and hands the decision to a `FullSize`. `OnCpu` is the one that
-everything else is held to; `device.OnDevice` does the same on a GPU.
+`Enhancer` decides the adjustment of a stream and passes it to a `FullResolution`. `OnCpu` is the
+reference; `full_resolution_gpu.OnDevice` does the same on a GPU.
 """
 
 from __future__ import annotations
@@ -16,42 +16,42 @@ if TYPE_CHECKING:
     from engines.yuv import Yuv
 
 
-class FullSize(Protocol):
-    """The full-size part of one stream: holds its past, belongs to its thread."""
+class FullResolution(Protocol):
+    """The full-resolution part of one stream; holds its history and is used by one thread."""
 
-    def begin_anew(self) -> None:
-        """Forget the past: another scene begins."""
+    def reset(self) -> None:
+        """Drop the history: a new scene starts."""
         ...
 
-    def __call__(self, planes: Yuv, done: Adjustment, noise: Noise, *, gain: float) -> Yuv:
-        """Hold noise down, then adjust. New planes of the same sizes; those given stay as they are.
+    def __call__(self, planes: Yuv, adjustment: Adjustment, noise: Noise, *, gain: float) -> Yuv:
+        """Denoise, then adjust; return new planes of the same sizes.
 
         Args:
-            planes: The next image, of any depth and subsampling.
-            done: What is to be done to it.
+            planes: The next image, of any depth and subsampling; not changed.
+            adjustment: What is applied to it.
             noise: Its noise.
-            gain: What differences are multiplied by on average, at least 1.
+            gain: Mean amplification of differences, at least 1.
         """
         ...
 
 
 class OnCpu:
-    """By OpenCV, at any size.
+    """The full-resolution part on the CPU, by OpenCV, at any size.
 
     Args:
-        denoise: Whether noise is held down first.
+        denoise: Whether to denoise first.
     """
 
     def __init__(self, *, denoise: bool = True) -> None:
         self.denoiser = Denoiser() if denoise else None
 
-    def begin_anew(self) -> None:
-        """See `FullSize`."""
+    def reset(self) -> None:
+        """See `FullResolution`."""
         if self.denoiser is not None:
             self.denoiser.reset()
 
-    def __call__(self, planes: Yuv, done: Adjustment, noise: Noise, *, gain: float) -> Yuv:
-        """See `FullSize`."""
+    def __call__(self, planes: Yuv, adjustment: Adjustment, noise: Noise, *, gain: float) -> Yuv:
+        """See `FullResolution`."""
         if self.denoiser is None:
-            return done.apply(planes)
-        return done.apply(self.denoiser(planes, noise, gain=gain))
+            return adjustment.apply(planes)
+        return adjustment.apply(self.denoiser(planes, noise, gain=gain))

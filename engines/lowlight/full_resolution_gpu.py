@@ -65,10 +65,10 @@ class Numbers(NamedTuple, Generic[T]):
     grey_v: T
 
     @classmethod
-    def of(cls, terms: Terms, done: Adjustment) -> Numbers[float]:
+    def of(cls, terms: Terms, adjustment: Adjustment) -> Numbers[float]:
         """For one picture."""
         squares = (each**2 for each in (terms.flat, terms.flat_chroma, terms.lost))
-        greys = (GREY + offset for offset in done.balance)
+        greys = (GREY + offset for offset in adjustment.balance)
         return Numbers(terms.unit, terms.newest, terms.blots_left, *squares, *greys)
 
 
@@ -106,7 +106,7 @@ def validation_samples() -> Sequence[Arrays]:
 
     Small, of odd sizes, and as large as it is mostly used; and one of nothing but extremes.
     """
-    random = np.random.default_rng(7)
+    rng = np.random.default_rng(7)
     samples = []
     for height, width in (SMALLEST, (97, 131), (360, 640), USUAL):
         half = ((height + 1) // 2, (width + 1) // 2)
@@ -114,16 +114,16 @@ def validation_samples() -> Sequence[Arrays]:
         street = 24 + 14 * (rows > height / 2) + 8 * np.sin(columns / 7)
         street += 190 * np.exp(-((columns - width / 3) ** 2 + (rows - height / 4) ** 2) / 60)
         past = (street, np.full(half, 120.0), np.full(half, 131.0))
-        y, *chroma = (_bytes(plane + random.normal(0, 2.5, plane.shape)) for plane in past)
+        y, *chroma = (_bytes(plane + rng.normal(0, 2.5, plane.shape)) for plane in past)
         planes = Yuv(y, tuple(chroma))
         kept = [np.rint(plane * (1 << FRACTION_BITS)).astype(np.int16) for plane in past]
-        left = random.uniform(0.05, 1, half).astype(np.float32)
+        left = rng.uniform(0.05, 1, half).astype(np.float32)
         for pictures in (0, 9):
-            terms = Terms.of(Noise(2.5, 0.3), gain=3.0, pictures=pictures + 1)
+            terms = Terms.of(Noise(2.5, 0.3), gain=3.0, frames=pictures + 1)
             memory = Memory((kept[0], kept[1], kept[2]), left, pictures)
             asked = inputs_of(planes, _lifting(), terms)
             samples.append({**asked, **_state(memory)})
-    extremes = random.integers(0, 2, (97, 131), np.uint8) * np.uint8(255)
+    extremes = rng.integers(0, 2, (97, 131), np.uint8) * np.uint8(255)
     return [*samples, {**samples[3], "y": extremes}]
 
 
@@ -140,23 +140,23 @@ def _lifting() -> Adjustment:
     return Adjustment(curves, gains, exposure, (2.0, -1.5))
 
 
-def inputs_of(planes: Yuv, done: Adjustment, terms: Terms) -> Arrays:
+def inputs_of(planes: Yuv, adjustment: Adjustment, terms: Terms) -> Arrays:
     """All inputs but the past."""
-    luma, gain = tables_of(done, full_range=planes.full_range)
+    luma, gain = tables_of(adjustment, full_range=planes.full_range)
     return {
         "y": planes.y,
         "u": planes.u,
         "v": planes.v,
         "luma_table": luma,
         "gain_table": gain,
-        "exposure": done.exposure,
-        "numbers": np.array(Numbers.of(terms, done), np.float32),
+        "exposure": adjustment.exposure,
+        "numbers": np.array(Numbers.of(terms, adjustment), np.float32),
     }
 
 
 def _state(memory: Memory) -> Arrays:
     """A denoiser's memory as inputs."""
-    y, *uv = memory.kept
+    y, *uv = memory.average
     return {
         "past_y": y.astype(np.float32),
         "past_uv": np.stack(uv).astype(np.float32),
@@ -180,27 +180,27 @@ class OnDevice:
         self._past: StatefulSession | None = None
         self._pictures = 0
 
-    def begin_anew(self) -> None:
-        """See `FullSize`; what the device refused is tried once more."""
-        self._spare.begin_anew()
+    def reset(self) -> None:
+        """See `FullResolution`; what the device refused is tried once more."""
+        self._spare.reset()
         self._leave()
         self._refused = False
 
-    def __call__(self, planes: Yuv, done: Adjustment, noise: Noise, *, gain: float) -> Yuv:
-        """See `FullSize`."""
+    def __call__(self, planes: Yuv, adjustment: Adjustment, noise: Noise, *, gain: float) -> Yuv:
+        """See `FullResolution`."""
         if self._takes(planes):
             try:
                 try:
-                    return self._on_device(planes, done, noise, gain=gain)
+                    return self._on_device(planes, adjustment, noise, gain=gain)
                 except StateLost:  # another engine took over: noise is held down as in a new scene
                     self._leave()
-                    return self._on_device(planes, done, noise, gain=gain)
+                    return self._on_device(planes, adjustment, noise, gain=gain)
             except EngineError as error:
                 # Whatever it is: people go on watching, and are told.
                 self._refused = True
                 self._failed(str(error))
         self._leave()
-        return self._spare(planes, done, noise, gain=gain)
+        return self._spare(planes, adjustment, noise, gain=gain)
 
     def _takes(self, planes: Yuv) -> bool:
         """Whether the device does this picture. While a plan is compiled, the engine is a CPU's."""
@@ -214,16 +214,16 @@ class OnDevice:
             )
         )
 
-    def _on_device(self, planes: Yuv, done: Adjustment, noise: Noise, *, gain: float) -> Yuv:
+    def _on_device(self, planes: Yuv, adjustment: Adjustment, noise: Noise, *, gain: float) -> Yuv:
         if self._past is None:
             self._past = recurrence(self._engine, STATE)
             memory = _memory(self._spare, planes)
             self._past.start(_state(memory))
-            self._pictures = memory.pictures
-            self._spare.begin_anew()
+            self._pictures = memory.frames
+            self._spare.reset()
         self._pictures += 1
-        terms = Terms.of(noise, gain=gain, pictures=self._pictures)
-        lit = self._past.infer(inputs_of(planes, done, terms))
+        terms = Terms.of(noise, gain=gain, frames=self._pictures)
+        lit = self._past.infer(inputs_of(planes, adjustment, terms))
         y, u, v = (cast("Plane", lit[name]) for name in LIT)
         return replace(planes, y=y, chroma=(u, v))
 
@@ -236,7 +236,7 @@ class OnDevice:
 def _memory(spare: OnCpu, planes: Yuv) -> Memory:
     """What the CPU remembers of this scene, else that nothing has been."""
     memory = None if spare.denoiser is None else spare.denoiser.memory()
-    if memory is not None and memory.kept[1].shape == planes.u.shape:
+    if memory is not None and memory.average[1].shape == planes.u.shape:
         return memory
     y, u, v = (np.zeros(plane.shape, np.int16) for plane in planes.planes)
     return Memory((y, u, v), np.ones(u.shape, np.float32), 0)

@@ -1,7 +1,7 @@
-"""Times enhancing beside Zero-DCE: `python -m engines.lowlight.speed`.
+"""Time enhancement beside Zero-DCE: `python -m engines.lowlight.speed`.
 
-Zero-DCE's own network, with the weights of the package neuro-low-light, runs through the backend
-that this project's networks run through, in turns with all that the program does to a picture.
+Zero-DCE's own network, with the weights of the package neuro-low-light, runs through the same
+backend as this project's networks, interleaved with everything the program does per frame.
 """
 
 from __future__ import annotations
@@ -17,11 +17,12 @@ import numpy as np
 import torch
 
 from engines.benchmark import interleaved
+from engines.common.i420 import rgb_to_i420
 from engines.engine import open_engine
 from engines.lowlight.baselines import zero_dce_network
 from engines.lowlight.enhancer import Enhancer
 from engines.lowlight.model import open_lowlight_model
-from engines.lowlight.still_image import darkened, to_planes
+from engines.lowlight.still_image import darken
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -33,44 +34,44 @@ SIZE = (360, 640)
 
 
 def measure() -> dict[str, Any]:
-    """Milliseconds a picture at 640x360, every core at work, and the ratio of the two.
+    """Return ms per frame at 640x360, all cores busy, and the ratio.
 
     Raises:
-        ModuleNotFoundError: The package with the peer's weights is missing.
+        ModuleNotFoundError: The package with Zero-DCE's weights is missing.
     """
-    random = np.random.default_rng(1)
-    day = random.integers(0, 256, (SIZE[0] // 8, SIZE[1] // 8, 3)).repeat(8, 0).repeat(8, 1)
-    pictures = [darkened(day.astype(np.uint8), random) for _ in range(4)]
+    rng = np.random.default_rng(1)
+    day = rng.integers(0, 256, (SIZE[0] // 8, SIZE[1] // 8, 3)).repeat(8, 0).repeat(8, 1)
+    frames = [darken(day.astype(np.uint8), rng) for _ in range(4)]
     model = open_lowlight_model(device="cpu", prove=False)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "zero-dce.onnx"
         example = torch.zeros(1, 3, *SIZE)
         torch.onnx.export(
-            zero_dce_network(), (example,), str(path), input_names=["picture"], dynamo=False
+            zero_dce_network(), (example,), str(path), input_names=["image"], dynamo=False
         )
-        peer = open_engine(path, device="cpu", precision="f32")
-        x = np.ascontiguousarray(pictures[0].transpose(2, 0, 1)[None] / np.float32(255))
+        baseline = open_engine(path, device="cpu", precision="f32")
+        x = np.ascontiguousarray(frames[0].transpose(2, 0, 1)[None] / np.float32(255))
         taken = interleaved(
             {
-                "ours": _Stream(model, [to_planes(picture) for picture in pictures]),
-                "zero_dce": lambda: peer.infer({"picture": x}),
+                "ours": _Stream(model, [rgb_to_i420(frame) for frame in frames]),
+                "zero_dce": lambda: baseline.infer({"image": x}),
             }
         )
-        peer.close()
+        baseline.close()
     model.close()
     return {"milliseconds": taken, "times_as_fast": taken["zero_dce"] / taken["ours"]}
 
 
 class _Stream(threading.local):
-    """Pictures of a stream, one after the other; each thread that calls has a stream of its own."""
+    """The frames of a stream, one per call; each calling thread has its own stream."""
 
-    def __init__(self, model: Model, pictures: Sequence[Yuv]) -> None:
-        self._enhance, self._pictures, self._number = Enhancer(model), pictures, 0
+    def __init__(self, model: Model, frames: Sequence[Yuv]) -> None:
+        self._enhance, self._frames, self._number = Enhancer(model), frames, 0
 
     def __call__(self) -> None:
-        """Enhance the next one."""
-        picture = self._pictures[self._number % len(self._pictures)]
-        self._enhance(picture, self._number / 25)
+        """Enhance the next frame."""
+        frame = self._frames[self._number % len(self._frames)]
+        self._enhance(frame, self._number / 25)
         self._number += 1
 
 

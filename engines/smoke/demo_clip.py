@@ -1,6 +1,6 @@
-"""The demonstration clip: a fire that starts on a ridge, with the truth beside it.
+"""Renders the demonstration clip: a fire that starts on a ridge, with its ground truth.
 
-Landscape, plume, sensor noise and H.264 are all made here, so the clip may go anywhere.
+Landscape, plume and sensor noise are synthetic, so the clip may be distributed freely.
 """
 
 import json
@@ -15,22 +15,23 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from .plume import Plane, PlumeSimulator, Rgb, composite, from_linear, place, sky_light
-from .scene import Landscape, Site
+from engines.smoke.compositing import Plane, Rgb, composite_density, from_linear, sky_light
+from engines.smoke.plume import PlumeSimulator, place
+from engines.smoke.scene import Landscape, Site
 
 _GRID: Final = (144, 208)
 """Rows and columns of the plume's grid; enough for a plume of 200 pixels."""
 
 _PLUME_HEIGHT: Final = 0.26
-"""Height of the grown plume's field, as a share of the picture's height."""
+"""Height of the grown plume's field, as a fraction of the image's height."""
 
 _OPACITY: Final = 0.8
 _SUNLIT: Final = 1.18
-"""Thick white smoke in the sun outshines the sky by about this much; see `_smoke_light`."""
+"""Brightness of thick white smoke in the sun relative to the sky; see `_smoke_light`."""
 
 _NOISE_TILES: Final = 4
 _NOISE_SPARE: Final = 64
-"""Noise is cut anywhere from one of a few larger tiles: fresh noise costs more than x264."""
+"""Noise is cropped at random from a few larger tiles: new noise would cost more than x264."""
 
 _READ_NOISE: Final = 1.0
 _SHOT_NOISE: Final = 0.03
@@ -39,7 +40,7 @@ _SHOT_NOISE: Final = 0.03
 
 @dataclass(frozen=True, slots=True)
 class ClipTruth:
-    """What is in the clip."""
+    """Ground truth of the clip."""
 
     fps: int
     frames: int
@@ -47,16 +48,16 @@ class ClipTruth:
     height: int
     seed: int
     onset_s: float | None
-    """When smoke begins; `None` without smoke."""
+    """Time at which the smoke starts; `None` without smoke."""
 
     anchor: tuple[float, float] | None
     """x, y of the source, each 0 to 1."""
 
     area: tuple[float, ...]
-    """Share of the picture with alpha over 0.1, at each full second."""
+    """Fraction of the image with alpha above 0.1, at each full second."""
 
     box: tuple[tuple[float, float, float, float] | None, ...]
-    """Left, top, right, bottom of that, each 0 to 1, at each full second."""
+    """Left, top, right, bottom of that area, each 0 to 1, at each full second."""
 
 
 def make_clip(
@@ -69,19 +70,19 @@ def make_clip(
     onset_s: float = 6.0,
     smoke: bool = True,
 ) -> ClipTruth:
-    """Write an MP4 and, beside it, its truth: `NAME.json` and `NAME.alpha.npz`.
+    """Write an MP4 and its ground truth, `NAME.json` and `NAME.alpha.npz`.
 
-    The same arguments make the same pictures. The masks are alpha at a quarter of the size, one a
+    The same arguments render the same frames. The masks are alpha at a quarter of the size, one per
     second, uint8, 255 for opaque: (seconds, height / 4, width / 4).
 
     Args:
         path: The MP4 to write; an existing one is replaced.
         seconds: Length, at least 1.
         size: (height, width), both even.
-        fps: Frames a second; a key frame comes every second.
+        fps: Frames per second; one key frame per second.
         seed: Chooses landscape and plume.
-        onset_s: When the smoke begins.
-        smoke: Whether there is any.
+        onset_s: Time at which the smoke starts.
+        smoke: Whether there is smoke.
     """
     height, width = size
     scene = _Scene(
@@ -124,19 +125,19 @@ class _Scene:
         self.height, self.width = height, width
         self.seed, self.fps, self.onset_s = seed, fps, onset_s
         self._landscape = Landscape(height=height, width=width, seed=seed)
-        self._random = np.random.default_rng(seed + 1)
-        self.site: Site = self._landscape.site(self._random.uniform(0.35, 0.65))
+        self._rng = np.random.default_rng(seed + 1)
+        self.site: Site = self._landscape.site(self._rng.uniform(0.35, 0.65))
         """Where it burns."""
-        wind = 5.0 * self._random.choice((-1, 1))
+        wind = 5.0 * self._rng.choice((-1, 1))
         self._plume = PlumeSimulator(
             height=_GRID[0], width=_GRID[1], seed=seed, wind=wind, rise=8.0
         )
         tiles = (_NOISE_TILES, height + _NOISE_SPARE, width + _NOISE_SPARE)
-        self._noise = self._random.standard_normal(tiles, np.float32)
+        self._noise = self._rng.standard_normal(tiles, np.float32)
         self._sigma = np.zeros((height, width), np.float32)
 
     def frames(self, count: int) -> Iterator[tuple[Rgb, Plane]]:
-        """Each picture and the exact alpha of the smoke in it."""
+        """Yield each frame and the exact alpha of the smoke in it."""
         scene = from_linear(self._landscape.light(0))
         light = _smoke_light(scene, self.site)
         rows = self._landscape.sky_rows
@@ -146,19 +147,17 @@ class _Scene:
             second, share = divmod(number, self.fps)
             if share == 0 and second > 0:
                 now, later = later, from_linear(self._landscape.sky(second + 1))
-            # Clouds drift some pixels a second: between the seconds a blend is good enough.
-            picture = scene.copy()
-            cv2.addWeighted(
-                now, 1 - share / self.fps, later, share / self.fps, 0, dst=picture[:rows]
-            )
+            # Clouds drift by a few pixels per second: blending full seconds is good enough.
+            image = scene.copy()
+            cv2.addWeighted(now, 1 - share / self.fps, later, share / self.fps, 0, dst=image[:rows])
             density = self._density(number / self.fps)
             if density is None:
-                yield picture, clear
+                yield image, clear
             else:
-                yield composite(picture, density, opacity=_OPACITY, air_light=light)
+                yield composite_density(image, density, opacity=_OPACITY, airlight=light)
 
     def _density(self, now_s: float) -> Plane | None:
-        """Smoke of the next frame, (height, width); `None` before it burns."""
+        """Return the density of the next frame, (height, width); `None` before the fire starts."""
         if self.onset_s is None or now_s < self.onset_s:
             return None
         self._plume.step(1 / self.fps, strength=min(1.0, 0.4 + 0.05 * (now_s - self.onset_s)))
@@ -171,14 +170,14 @@ class _Scene:
         return density * self.site.seen
 
     def add_noise(self, frame: av.VideoFrame, number: int) -> None:
-        """Shot and read noise on luma, in place."""
+        """Add shot and read noise to luma, in place."""
         plane = frame.planes[0]
         luma: NDArray[np.uint8] = np.ndarray(
             (self.height, self.width), np.uint8, memoryview(plane), strides=(plane.line_size, 1)
         )
         if number % self.fps == 0:
             self._sigma = _SIGMA[luma]
-        top, left = self._random.integers(0, _NOISE_SPARE, 2)
+        top, left = self._rng.integers(0, _NOISE_SPARE, 2)
         tile = self._noise[number % _NOISE_TILES]
         noise = tile[top : top + self.height, left : left + self.width]
         luma[:] = cv2.add(luma, cv2.multiply(self._sigma, noise), dtype=cv2.CV_8U)
@@ -188,7 +187,7 @@ _SIGMA: Final = np.sqrt(_READ_NOISE**2 + _SHOT_NOISE * np.arange(256)).astype(np
 
 
 def _smoke_light(scene: Rgb, site: Site) -> Plane:
-    """Light from smoke at the site, (3,): in the sun, greyer than the sky, through air."""
+    """Return the light of sunlit smoke at the site, (3,), as it arrives through the air."""
     sky = sky_light(scene)
     smoke = np.minimum(_SUNLIT * (sky + 0.8 * (sky.mean() - sky)), 0.96)
     return cast("Plane", smoke * site.clear + site.air)

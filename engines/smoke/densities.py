@@ -1,11 +1,11 @@
-"""A bank of smoke densities for composites: `python -m engines.smoke.densities`.
+"""Write a bank of smoke densities for composites: `python -m engines.smoke.densities`.
 
-Two kinds: snapshots of simulated plumes of many winds and ages (`plume.py`), and filmed smoke on
-black, where brightness is opacity. Each ends as one small (h, w) byte field, foot at the middle of
-the lower edge, 255 where the smoke is densest; how thick it stands in a picture is decided there.
+Two kinds: snapshots of simulated plumes of many winds and ages (`plume.py`), and smoke filmed on
+black, where brightness is opacity. Each is a small (h, w) byte field with the source at the middle
+of the lower edge and 255 at the highest density; its optical depth is chosen when it is composited.
 """
 
-# ruff: noqa: PLR2004  chances and ranges of chance stand where they act
+# ruff: noqa: PLR2004  random ranges stand where they act
 from __future__ import annotations
 
 import argparse
@@ -16,7 +16,7 @@ import av
 import cv2
 import numpy as np
 
-from engines.smoke.data import data_folder
+from engines.common.dataset import data_folder, read_gray
 from engines.smoke.plume import PlumeSimulator
 
 if TYPE_CHECKING:
@@ -27,61 +27,59 @@ if TYPE_CHECKING:
     Field = NDArray[np.uint8]
 
 LONG_SIDE_PX = 160
-"""Of a field; plumes in training are mostly smaller."""
+"""Longer side of a field; plumes in training are mostly smaller."""
 FILMED_DENSEST = 4.0
 """Optical depth of a white pixel of filmed smoke: 98 % opaque."""
 THINNEST = 0.05
-"""Optical depth under which a whole field is no smoke."""
+"""Fields whose peak optical depth is below this are discarded."""
 
 
 def simulated(count: int, *, seed: int) -> Iterator[Field]:
-    """Four ages of each of `count` simulated plumes."""
-    random = np.random.default_rng(seed)
+    """Yield four snapshots of each of `count` simulated plumes."""
+    rng = np.random.default_rng(seed)
     for number in range(count):
         plume = PlumeSimulator(
             height=112,
             width=112,
             seed=seed * 10_000 + number,
-            wind=float(random.normal(0, 6)),
-            rise=float(random.uniform(3, 12)),
-            turbulence=float(random.uniform(2, 6)),
+            wind=float(rng.normal(0, 6)),
+            rise=float(rng.uniform(3, 12)),
+            turbulence=float(rng.uniform(2, 6)),
         )
-        strength = float(random.uniform(0.4, 1.5))
-        # One in five fires is put out half-way: its smoke drifts off without a foot.
-        dies = random.random() < 0.2
+        strength = float(rng.uniform(0.4, 1.5))
+        # One of five fires is extinguished half-way: its smoke drifts away from the source.
+        dies = rng.random() < 0.2
         for age in range(4):
-            plume.step(
-                float(random.uniform(1.5, 7)), strength=0.0 if dies and age > 1 else strength
-            )
+            plume.step(float(rng.uniform(1.5, 7)), strength=0.0 if dies and age > 1 else strength)
             if (field := _trim(plume.density)) is not None:
                 yield field
 
 
 def filmed(folder: Path) -> Iterator[Field]:
-    """Frames of smoke filmed on black."""
+    """Yield frames of smoke filmed on black."""
     clips = {
         "javisdada_smoke10.avi": 20,
         "pyronear_test_smoke_720p.mp4": 3,
         "parthsolanke_smoke_1080p.mp4": 10,
     }
-    pictures: list[NDArray[np.uint8]] = []
+    images: list[NDArray[np.uint8]] = []
     for name, every in clips.items():
         with av.open(folder / name) as clip:
             frames = (
                 cast("Field", frame.to_ndarray(format="gray")) for frame in clip.decode(video=0)
             )
-            pictures += [frame for number, frame in enumerate(frames) if number % every == 0]
+            images += [frame for number, frame in enumerate(frames) if number % every == 0]
     for path in sorted((folder / "jingchengdeng_frames").glob("*.jpg")):
-        pictures.append(cast("NDArray[np.uint8]", cv2.imread(str(path), cv2.IMREAD_GRAYSCALE)))
-    for picture in pictures:
-        small = cv2.resize(picture, (640, 360), interpolation=cv2.INTER_AREA).astype(np.float32)
+        images.append(read_gray(path))
+    for image in images:
+        small = cv2.resize(image, (640, 360), interpolation=cv2.INTER_AREA).astype(np.float32)
         alpha = np.clip((small - 12) / 243, 0, 1 - np.exp(-FILMED_DENSEST))
         if (field := _trim(-np.log(1 - alpha))) is not None:
             yield field
 
 
 def _trim(density: NDArray[np.floating]) -> Field | None:
-    """Cut out the largest piece, faded where the frame cut it; None if there is hardly any."""
+    """Return the largest connected piece, faded at the cut edges; None if there is hardly any."""
     densest = float(np.quantile(density, 0.995))
     if densest < THINNEST:
         return None
@@ -102,7 +100,7 @@ def _trim(density: NDArray[np.floating]) -> Field | None:
         interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR,
     )
     tall, wide = piece.shape
-    # The foot stays: a plume stands on the ground.
+    # The lower edge is not faded: a plume stands on the ground.
     fade = _ramp(tall)
     fade[tall // 2 :] = np.minimum(1, 3 * fade[tall // 2 :])
     return cast("Field", (piece * fade[:, None] * _ramp(wide) * 255).astype(np.uint8))
@@ -114,7 +112,7 @@ def _ramp(length: int) -> NDArray[np.float32]:
 
 
 def read_densities(path: Path) -> list[Field]:
-    """A bank that was written before; none where the file is missing."""
+    """Read a bank; empty if the file does not exist."""
     if not path.is_file():
         return []
     with np.load(path) as bank:

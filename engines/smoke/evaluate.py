@@ -1,17 +1,17 @@
-"""Measures the shipped networks: `python -m engines.smoke.evaluate --json`.
+"""Evaluate the smoke networks: `python -m engines.smoke.evaluate --json`.
 
 Everything runs through the ONNX file and the engine that the program uses, at the operating point
-in the file, with the second look. Each question is a section of the answer, `--only` asks one:
+of the file, with zoom verification. Each section answers one question; `--only` selects sections:
 
-* `pictures`: masks and false alarms on views never trained on, or on any `--index`; far plumes;
-* `close`: stills of close smoke with an image label only;
-* `background`: plumes laid into later pictures of unseen clear views, with an earlier picture of
+* `images`: masks and false alarms on views never trained on, or on any `--index`;
+* `close`: stills of close smoke that have an image label only;
+* `background`: plumes composited into later images of unseen clear views, with an earlier image of
   the view as background and without;
-* `growing`: fires that start in pictures of unseen clear views: how small one is found, and when;
-* `clips`: the program itself, `streamer replay`, on the development clips: alarm or not, when.
+* `fire_sequences`: simulated fires in images of unseen clear views: detected size and delay.
 
-`--choose` names the operating point on the development views; nothing reported is used for it.
-`--sheets FOLDER` draws the twenty worst pictures of each kind.
+`--choose` prints figures of the development views for many operating points; nothing reported is
+used for it. `--worst FOLDER` draws the worst images of each kind. Whole clips are evaluated by
+`tools/evaluate_clips.py`, darkened images by `tools/evaluate_dark.py`.
 """
 
 # ruff: noqa: PLR2004  limits of what is measured stand where they act
@@ -26,88 +26,100 @@ from typing import TYPE_CHECKING, Any, cast
 import cv2
 import numpy as np
 
-from engines.smoke.compositing import air_of, lay
+from engines.smoke.compositing import composite, random_airlight
 from engines.smoke.data import (
     Entry,
-    data_folder,
-    in_part,
+    entries_of,
     mislabelled,
     read_index,
-    read_still,
+    read_labelled,
     same_view,
-    training_rows,
+    training_entries,
 )
 from engines.smoke.densities import simulated
-from engines.smoke.evaluate_video import measure_clips, measure_growing
+from engines.smoke.evaluate_video import measure_fire_sequences
 from engines.smoke.inference import predict
 from engines.smoke.metrics import (
     SIZES,
     Calibration,
-    Seen,
+    ImageResult,
+    aggregate,
+    bootstrap_ci,
     compare,
-    figures,
-    intervals,
     iou,
     ratio,
     regions,
 )
 from engines.smoke.model import SmokeModel, open_smoke_model
-from engines.smoke.synthesis import stand
-from engines.smoke.worst_cases import Sheets
+from engines.smoke.synthesis import place_plume
+from engines.smoke.worst_cases import WorstCases
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from numpy.typing import NDArray
 
-    Rgb = NDArray[np.uint8]
+    from engines.common.dataset import Part
+
     Map = NDArray[np.float32]
 
 CLOSE_SOURCE = "fszhang_cls"
 THRESHOLDS = tuple(np.arange(0.2, 0.96, 0.05).round(2).tolist())
 LOW_THRESHOLDS = (0.1, 0.15, 0.2, 0.3, 0.4, 0.5)
-"""From which the operating point is chosen."""
-SECTIONS = ("pictures", "close", "background", "growing", "clips")
+"""Candidates for the operating point."""
+SECTIONS = ("images", "close", "background", "fire_sequences")
+FULL_WIDTH_PX = 10_000
+"""Images are read at their own resolution: zoom verification needs it."""
 
 
-def measure_pictures(
-    model: SmokeModel, rows: Sequence[Entry], sheets: Sheets | None = None
+def measure_images(
+    model: SmokeModel, entries: Sequence[Entry], worst: WorstCases | None = None
 ) -> dict[str, Any]:
-    """Figures on pictures with masks and on clear ones, each alone, without background."""
-    seen, once, wrong = list[Seen](), list[Seen](), mislabelled()
-    honest = list[Seen]()
-    pixels, labels = Calibration(), Calibration()
-    for row in rows:
-        if row.smoke and row.mask is None:
+    """Return figures on images with masks and on clear ones, each alone, without background."""
+    verified, first_pass = list[ImageResult](), list[ImageResult]()
+    wrong, labelled_right = mislabelled(), list[ImageResult]()
+    pixels, scores = Calibration(), Calibration()
+    for entry in entries:
+        if entry.smoke and entry.mask is None:
             continue
-        still = read_still(row, max_width=10_000)
-        said = predict(model, still.image)
-        group = row.group or row.path.name
-        for maps, into in ((said.probability, seen), (said.first_pass.mask, once)):
-            into.append(_compare(model, maps, still.mask, group))
-        if row.path.name not in wrong:
-            honest.append(seen[-1])
-        pixels.add(said.first_pass.mask, _truth(still.mask, said.first_pass.mask.shape))
-        labels.add(np.array([said.first_pass.image_score]), np.array([row.smoke]))
-        if sheets is not None:
-            sheets.add(row.path.name, still.image, said.probability, still.mask, seen[-1])
-    numbers, spread = figures(seen), intervals(seen)
+        labelled = read_labelled(entry, max_width=FULL_WIDTH_PX)
+        prediction = predict(model, labelled.image)
+        first = prediction.first_pass
+        group = entry.group or entry.path.name
+        for probability, into in (
+            (prediction.probability, verified),
+            (first.mask, first_pass),
+        ):
+            into.append(_compare(model, probability, labelled.mask, group))
+        if entry.path.name not in wrong:
+            labelled_right.append(verified[-1])
+        pixels.add(first.mask, _resized_mask(labelled.mask, first.mask.shape))
+        scores.add(np.array([first.image_score]), np.array([entry.smoke]))
+        if worst is not None:
+            worst.add(
+                entry.path.name,
+                labelled.image,
+                prediction.probability,
+                labelled.mask,
+                verified[-1],
+            )
+    figures = aggregate(verified)
     return {
-        **{name: value for name, value in numbers.items() if not _by_size(name)},
-        "recall_by_size": {name: numbers[f"recall_{name}"] for name in SIZES},
-        "iou_by_size": {name: numbers[f"iou_{name}"] for name in SIZES},
-        "intervals": spread,
-        "without_mislabelled": _called(honest),
-        "without_second_look": figures(once),
-        "by_group": _by_group(seen),
-        "calibration": {"pixels": pixels.figures(), "pictures": labels.figures()},
-        "groups": len({one.group for one in seen}),
-        "smoke_pictures": sum(one.share is not None for one in seen),
-        "clear_pictures": sum(one.share is None for one in seen),
+        **{name: value for name, value in figures.items() if not _by_size(name)},
+        "recall_by_size": {name: figures[f"recall_{name}"] for name in SIZES},
+        "iou_by_size": {name: figures[f"iou_{name}"] for name in SIZES},
+        "intervals": bootstrap_ci(verified),
+        "without_mislabelled": _false_positives(labelled_right),
+        "without_zoom_verification": aggregate(first_pass),
+        "by_group": _by_group(verified),
+        "calibration": {"pixels": pixels.figures(), "images": scores.figures()},
+        "groups": len({one.group for one in verified}),
+        "smoke_images": sum(one.share is not None for one in verified),
+        "clear_images": sum(one.share is None for one in verified),
     }
 
 
-def _truth(mask: NDArray[np.uint8] | None, shape: tuple[int, ...]) -> NDArray[np.bool_]:
+def _resized_mask(mask: NDArray[np.uint8] | None, shape: tuple[int, ...]) -> NDArray[np.bool_]:
     if mask is None:
         return np.zeros(shape, bool)
     return cv2.resize(mask, shape[::-1], interpolation=cv2.INTER_AREA) > 127
@@ -117,85 +129,87 @@ def _by_size(name: str) -> bool:
     return name.partition("_")[2] in SIZES
 
 
-def _by_group(seen: Sequence[Seen]) -> dict[str, dict[str, Any]]:
-    groups: dict[str, list[Seen]] = defaultdict(list)
-    for one in seen:
+def _by_group(results: Sequence[ImageResult]) -> dict[str, dict[str, Any]]:
+    groups: dict[str, list[ImageResult]] = defaultdict(list)
+    for one in results:
         groups[one.group].append(one)
     return {
         name: {
-            "pictures": len(group),
+            "images": len(group),
             "iou": iou(group),
             "found": sum(one.found for one in group),
             "smoke": sum(one.share is not None for one in group),
-            "clear_called": sum(one.called for one in group if one.share is None),
+            "false_positives": sum(one.alarm for one in group if one.share is None),
         }
         for name, group in sorted(groups.items())
     }
 
 
-def measure_close(model: SmokeModel, rows: Sequence[Entry]) -> dict[str, Any]:
-    """Stills of close smoke and of the same places without it: called smoke or not."""
-    called: dict[bool, list[bool]] = {True: [], False: []}
-    for row in rows:
-        said = predict(model, read_still(row, max_width=10_000).image)
-        called[row.smoke].append(
-            bool(regions(said.probability, model.threshold, model.low_threshold)[1])
-        )
+def measure_close(model: SmokeModel, entries: Sequence[Entry]) -> dict[str, Any]:
+    """Return recall and false positive rate on close stills, which have an image label only."""
+    alarms: dict[bool, list[bool]] = {True: [], False: []}
+    for entry in entries:
+        probability = predict(
+            model, read_labelled(entry, max_width=FULL_WIDTH_PX).image
+        ).probability
+        found = regions(probability, model.threshold, model.low_threshold)[1]
+        alarms[entry.smoke].append(bool(found))
     return {
-        "recall": ratio(sum(called[True]), len(called[True])),
-        "clear_false_positive_rate": ratio(sum(called[False]), len(called[False])),
-        "smoke_pictures": len(called[True]),
-        "clear_pictures": len(called[False]),
+        "recall": ratio(sum(alarms[True]), len(alarms[True])),
+        "clear_false_positive_rate": ratio(sum(alarms[False]), len(alarms[False])),
+        "smoke_images": len(alarms[True]),
+        "clear_images": len(alarms[False]),
     }
 
 
-def choose_levels(
+def choose_thresholds(
     model: SmokeModel, far: Sequence[Entry], close: Sequence[Entry]
 ) -> list[dict[str, Any]]:
-    """Figures at many thresholds and outlines; the operating point is that of the best `score`.
+    """Return figures at many operating points, the highest `score` first.
 
-    The score is F1 of the pixels, plus recall, minus the mean of far and close clear pictures that
-    are called smoke: a missed plume and a false alarm weigh the same.
+    The score is F1 of the pixels, plus recall, minus the mean false positive rate of far and close
+    clear images: a missed plume and a false alarm weigh the same.
     """
-    stills = [
-        (row, still, predict(model, still.image, thresholds=(1.0, 1.0)).first_pass)
-        for row in (*far, *close)
-        if row.mask is not None or not row.smoke
-        for still in [read_still(row, max_width=10_000)]
+    images = [
+        (entry, labelled, predict(model, labelled.image, thresholds=(1.0, 1.0)).first_pass)
+        for entry in (*far, *close)
+        if entry.mask is not None or not entry.smoke
+        for labelled in [read_labelled(entry, max_width=FULL_WIDTH_PX)]
     ]
     table = []
     for low_threshold in LOW_THRESHOLDS:
         for threshold in [each for each in THRESHOLDS if each >= low_threshold]:
-            levels = (threshold, low_threshold)
-            seen: dict[bool, list[Seen]] = {True: [], False: []}
-            for row, still, first in stills:
-                said = predict(model, still.image, thresholds=levels, first_pass=first).probability
-                near = row.source == CLOSE_SOURCE
-                seen[near].append(_compare(model, said, still.mask, row.group, levels))
-            line = figures(seen[False])
-            near_rate = figures(seen[True])["clear_false_positive_rate"]
+            thresholds = (threshold, low_threshold)
+            results: dict[bool, list[ImageResult]] = {True: [], False: []}
+            for entry, labelled, first_pass in images:
+                probability = predict(
+                    model, labelled.image, thresholds=thresholds, first_pass=first_pass
+                ).probability
+                results[entry.source == CLOSE_SOURCE].append(
+                    _compare(model, probability, labelled.mask, entry.group, thresholds)
+                )
+            line = aggregate(results[False])
+            close_rate = aggregate(results[True])["clear_false_positive_rate"]
             rates = [
-                each for each in (line["clear_false_positive_rate"], near_rate) if each is not None
+                each for each in (line["clear_false_positive_rate"], close_rate) if each is not None
             ]
             false = float(np.mean(rates)) if rates else 0.0
-            score = (line["f1"] or 0) + (line["recall"] or 0) - false
             table.append(
                 {
                     "threshold": threshold,
                     "low_threshold": low_threshold,
-                    "score": score,
+                    "score": (line["f1"] or 0) + (line["recall"] or 0) - false,
                     **line,
-                    "close_false_positive_rate": near_rate,
+                    "close_false_positive_rate": close_rate,
                 }
             )
-    return sorted(table, key=lambda entry: -float(cast("float", entry["score"])))
+    return sorted(table, key=lambda line: -float(cast("float", line["score"])))
 
 
-def _called(seen: Sequence[Seen]) -> dict[str, float | int | None]:
-    """Clear pictures called smoke, and how many there are."""
-    clear = [one for one in seen if one.share is None]
-    rate = ratio(sum(one.called for one in clear), len(clear))
-    return {"clear_false_positive_rate": rate, "clear_pictures": len(clear)}
+def _false_positives(results: Sequence[ImageResult]) -> dict[str, float | int | None]:
+    clear = [one for one in results if one.share is None]
+    rate = ratio(sum(one.alarm for one in clear), len(clear))
+    return {"clear_false_positive_rate": rate, "clear_images": len(clear)}
 
 
 def _compare(
@@ -203,113 +217,96 @@ def _compare(
     probability: Map,
     mask: NDArray[np.uint8] | None,
     group: str,
-    levels: tuple[float, float] | None = None,
-) -> Seen:
-    threshold, low_threshold = levels or (model.threshold, model.low_threshold)
+    thresholds: tuple[float, float] | None = None,
+) -> ImageResult:
+    threshold, low_threshold = thresholds or (model.threshold, model.low_threshold)
     return compare(probability, mask, threshold=threshold, low_threshold=low_threshold, group=group)
 
 
-def measure_background(model: SmokeModel, rows: Sequence[Entry]) -> dict[str, Any]:
-    """Plumes in later pictures of clear views, with an earlier one as background and without."""
-    stills = [
-        read_still(row) for row in rows if not row.smoke and row.source == "hpwren_aiformankind"
+def measure_background(model: SmokeModel, entries: Sequence[Entry]) -> dict[str, Any]:
+    """Return figures on composited plumes, with an earlier image as background and without."""
+    images = [
+        read_labelled(entry)
+        for entry in entries
+        if not entry.smoke and entry.source == "hpwren_aiformankind"
     ]
-    twins = same_view(stills)
+    others = same_view(images)
     wrong = mislabelled()
-    plumes = list(simulated(24, seed=2))  # none of these were trained on: training has seed 1
-    random = np.random.default_rng(3)
-    outcomes: dict[str, list[Seen]] = defaultdict(list)
-    for index, still in enumerate(stills):
-        if not twins[index]:
+    plumes = list(simulated(24, seed=2))  # unseen: training uses seed 1
+    rng = np.random.default_rng(3)
+    outcomes: dict[str, list[ImageResult]] = defaultdict(list)
+    for index, labelled in enumerate(images):
+        if not others[index]:
             continue
-        background = stills[int(random.choice(twins[index]))].image
-        share = float(np.exp(random.uniform(np.log(0.001), np.log(0.02))))
-        depth = stand(
-            plumes[int(random.integers(len(plumes)))], still.image, random, share=share, close=False
-        )
-        alpha = 1 - np.exp(-random.uniform(0.6, 2.5) * depth)
-        burning = lay(
-            still.image, alpha.astype(np.float32), air=air_of(still.image, random), random=random
-        )
+        image = labelled.image
+        background = images[int(rng.choice(others[index]))].image
+        share = float(np.exp(rng.uniform(np.log(0.001), np.log(0.02))))
+        plume = plumes[int(rng.integers(len(plumes)))]
+        depth = place_plume(plume, image, rng, share=share, close=False)
+        alpha = (1 - np.exp(-rng.uniform(0.6, 2.5) * depth)).astype(np.float32)
+        burning = composite(image, alpha, airlight=random_airlight(image, rng), rng=rng)
         mask = np.where(alpha > 0.15, 255, 0).astype(np.uint8)
-        cases = [("smoke", burning, mask), ("clear", still.image, None)]
-        for name, image, truth in cases:
-            if truth is not None and (alpha.max() < 0.3 or (truth > 0).mean() < 0.001):
+        cases = [("smoke", burning, mask), ("clear", image, None)]
+        for name, shown, actual in cases:
+            if actual is not None and (alpha.max() < 0.3 or (actual > 0).mean() < 0.001):
                 continue
-            for mode, other in (("with", background), ("without", None)):
-                probability = predict(model, image, other).probability
-                seen = _compare(model, probability, truth, still.row.group)
-                outcomes[f"{mode}_{name}"].append(seen)
-                if truth is None and still.row.path.name not in wrong:
-                    outcomes[f"{mode}_honest"].append(seen)
+            for mode, behind in (("with", background), ("without", None)):
+                probability = predict(model, shown, behind).probability
+                result = _compare(model, probability, actual, labelled.entry.group)
+                outcomes[f"{mode}_{name}"].append(result)
+                if actual is None and labelled.entry.path.name not in wrong:
+                    outcomes[f"{mode}_labelled_right"].append(result)
+    return {mode: _background_figures(outcomes, mode) for mode in ("with", "without")}
+
+
+def _background_figures(outcomes: dict[str, list[ImageResult]], mode: str) -> dict[str, Any]:
+    smoke, clear = outcomes[f"{mode}_smoke"], outcomes[f"{mode}_clear"]
     return {
-        mode: {
-            "recall": ratio(
-                sum(s.found for s in outcomes[f"{mode}_smoke"]), len(outcomes[f"{mode}_smoke"])
-            ),
-            "iou": iou(outcomes[f"{mode}_smoke"]),
-            "clear_false_positive_rate": ratio(
-                sum(s.called for s in outcomes[f"{mode}_clear"]), len(outcomes[f"{mode}_clear"])
-            ),
-            "without_mislabelled": _called(outcomes[f"{mode}_honest"]),
-            "plumes": len(outcomes[f"{mode}_smoke"]),
-            "pairs": len(outcomes[f"{mode}_clear"]),
-        }
-        for mode in ("with", "without")
+        "recall": ratio(sum(one.found for one in smoke), len(smoke)),
+        "iou": iou(smoke),
+        "clear_false_positive_rate": ratio(sum(one.alarm for one in clear), len(clear)),
+        "without_mislabelled": _false_positives(outcomes[f"{mode}_labelled_right"]),
+        "plumes": len(smoke),
+        "pairs": len(clear),
     }
 
 
-def clip_rows() -> list[Entry]:
-    """The development clips; none of them is ever trained on."""
-    sources = {"clips_smoke", "clips_nonsmoke", "fszhang_smoke_sequences"}
-    return [
-        row for row in read_index(data_folder() / "smoke" / "index.csv") if row.source in sources
-    ]
-
-
-def judged_rows(part: str) -> list[Entry]:
-    """Pictures of one side of the split with hand-drawn masks, and clear ones of such cameras."""
+def far_entries(part: Part) -> list[Entry]:
+    """Return the images of fire-watch cameras of one part of the split."""
     sources = {"smoke5k_real", "hpwren_aiformankind"}
-    return [row for row in in_part(training_rows(), part) if row.source in sources]
+    return [entry for entry in entries_of(training_entries(), part) if entry.source in sources]
 
 
-def close_rows(part: str) -> list[Entry]:
-    """Close-range stills of one side of the split."""
-    return [row for row in in_part(training_rows(), part) if row.source == CLOSE_SOURCE]
+def close_entries(part: Part) -> list[Entry]:
+    """Return the close-range stills of one part of the split."""
+    return [entry for entry in entries_of(training_entries(), part) if entry.source == CLOSE_SOURCE]
 
 
 def main() -> None:
-    """Read the command line, measure, print."""
+    """Read the command line, evaluate, print."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--model", default="smoke", help="a shipped one by name, or a path")
+    parser.add_argument("--model", default="smoke", help="name of a shipped network, or a path")
     parser.add_argument("--precision", choices=["f32", "bf16"], default="f32")
     parser.add_argument(
-        "--index", type=Path, help="a CSV like the development index; all of it is measured"
+        "--index", type=Path, help="a CSV like the development index; all of it is evaluated"
     )
-    parser.add_argument("--only", choices=SECTIONS, action="append", help="may be given repeatedly")
-    parser.add_argument("--choose", action="store_true")
-    parser.add_argument("--sheets", type=Path, help="folder for the sheets of the worst pictures")
-    parser.add_argument("--json", action="store_true", help="one JSON object and nothing else")
+    parser.add_argument("--only", choices=SECTIONS, action="append", help="may be repeated")
+    parser.add_argument("--choose", action="store_true", help="compare operating points")
+    parser.add_argument("--worst", type=Path, help="folder for drawings of the worst images")
+    parser.add_argument("--json", action="store_true", help="print one JSON object only")
     a = parser.parse_args()
     model = open_smoke_model(a.model, precision=a.precision)
     if a.choose:
-        result: dict[str, Any] = {
-            "levels": choose_levels(model, judged_rows("development"), close_rows("development"))
-        }
+        table = choose_thresholds(model, far_entries("development"), close_entries("development"))
+        result: dict[str, Any] = {"thresholds": table}
     else:
-        sheets = Sheets() if a.sheets else None
-        sections = a.only or (["pictures"] if a.index else list(SECTIONS))
-        result = measure(
-            model,
-            sections,
-            index=a.index,
-            engine=str(Path(a.model).resolve()) if "/" in a.model else a.model,
-            sheets=sheets,
-        )
-        if sheets is not None:
-            sheets.write(a.sheets)
+        worst = WorstCases() if a.worst else None
+        sections = a.only or (["images"] if a.index else list(SECTIONS))
+        result = measure(model, sections, index=a.index, worst=worst)
+        if worst is not None:
+            worst.write(a.worst)
     print(json.dumps(result) if a.json else _table(result))
 
 
@@ -318,10 +315,9 @@ def measure(
     sections: Sequence[str],
     *,
     index: Path | None,
-    engine: str,
-    sheets: Sheets | None = None,
+    worst: WorstCases | None = None,
 ) -> dict[str, Any]:
-    """The answer: the pictures' figures, and each other section under its name."""
+    """Return the figures of the section `images` at the top level, each other under its name."""
     result: dict[str, Any] = {
         "model": model.name,
         "digest": model.digest,
@@ -329,25 +325,22 @@ def measure(
         "threshold": model.threshold,
         "low_threshold": model.low_threshold,
     }
-    if "pictures" in sections:
-        rows = read_index(index) if index else judged_rows("validation")
-        result |= measure_pictures(model, rows, sheets)
+    if "images" in sections:
+        entries = read_index(index) if index else far_entries("validation")
+        result |= measure_images(model, entries, worst)
     if "close" in sections:
-        result["close"] = measure_close(model, close_rows("validation"))
+        result["close"] = measure_close(model, close_entries("validation"))
     if "background" in sections:
-        result["background"] = measure_background(model, judged_rows("validation"))
-    if "growing" in sections:
-        result["growing"] = measure_growing(model, judged_rows("validation"))
-    if "clips" in sections:
-        result["clips"] = measure_clips(model, clip_rows(), engine=engine)
+        result["background"] = measure_background(model, far_entries("validation"))
+    if "fire_sequences" in sections:
+        result["fire_sequences"] = measure_fire_sequences(model, far_entries("validation"))
     return result
 
 
 def _table(result: dict[str, Any]) -> str:
     lines = []
     for name, value in result.items():
-        rows = value if isinstance(value, list) else [value]
-        for row in rows:
+        for row in value if isinstance(value, list) else [value]:
             words = (
                 " ".join(f"{key}={_short(item)}" for key, item in row.items())
                 if isinstance(row, dict)

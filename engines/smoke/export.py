@@ -1,4 +1,4 @@
-"""Writes the network as ONNX and checks it against PyTorch: `python -m engines.smoke.export`."""
+"""Export a smoke network as ONNX, checked against PyTorch: `python -m engines.smoke.export`."""
 
 from __future__ import annotations
 
@@ -19,34 +19,34 @@ from engines.smoke.network import DeployedNetwork
 from engines.smoke.train import read_network
 
 VERSION = "3"
-"""Of the shipped weights; counts up with each release of them."""
-LARGEST_DIFFERENCE = 1e-3
+"""Version of the shipped weights; incremented with each release of them."""
+MAX_DIFFERENCE = 1e-3
 """Between PyTorch and ONNX Runtime, both fp32, in probability."""
-LARGEST_ROUNDING = 0.02
-"""The same, once the weights are stored in 16 bits."""
-FEWEST_HALVED = 256
-"""Weights of a layer from which on their file size matters."""
+MAX_ROUNDING = 0.02
+"""The same, with the weights stored in 16 bits."""
+MIN_HALVED = 256
+"""Layers with fewer weights keep 32 bits: they hardly count in the size of the file."""
 OPSET = 17
 OUTPUTS = ("mask", "image_score", "cam")
 
 
 def export(network: nn.Module, path: Path, *, metadata: dict[str, str]) -> float:
-    """Write a network; the largest difference from PyTorch comes back.
+    """Write a network; return the largest difference from PyTorch.
 
     Raises:
-        InaccurateEngine: the written network says something else than PyTorch.
+        InaccurateEngine: The difference exceeds the tolerance; no file is left.
     """
     deployed = DeployedNetwork(network).eval()
-    picture = torch.zeros((1, 384, 640, 3), dtype=torch.uint8)
+    image = torch.zeros((1, 384, 640, 3), dtype=torch.uint8)
     any_size = {1: "height", 2: "width"}
     part = path.with_suffix(".part")
     with warnings.catch_warnings():
-        # The newer exporter wants every open size declared in strides; a network without control
-        # flow gains nothing from it.
+        # The newer exporter needs every dynamic size declared in strides, and a network without
+        # control flow gains nothing from it.
         warnings.simplefilter("ignore", DeprecationWarning)
         torch.onnx.export(
             deployed,
-            (picture, picture, torch.ones(1)),
+            (image, image, torch.ones(1)),
             str(part),
             input_names=["image", "background", "has_background"],
             output_names=list(OUTPUTS),
@@ -59,12 +59,12 @@ def export(network: nn.Module, path: Path, *, metadata: dict[str, str]) -> float
             opset_version=OPSET,
             dynamo=False,
         )
-    apart = _agrees(deployed, part, LARGEST_DIFFERENCE)
+    apart = _agrees(deployed, part, MAX_DIFFERENCE)
     model = _halved(onnx.load(str(part)))
     onnx.helper.set_model_props(model, metadata)
     onnx.checker.check_model(model)
     onnx.save(model, str(part))
-    apart = max(apart, _agrees(deployed, part, LARGEST_ROUNDING))
+    apart = max(apart, _agrees(deployed, part, MAX_ROUNDING))
     part.replace(path)
     return apart
 
@@ -78,11 +78,11 @@ def _agrees(deployed: DeployedNetwork, part: Path, most: float) -> float:
 
 
 def _halved(model: onnx.ModelProto) -> onnx.ModelProto:
-    """The same network with its weights stored in 16 bits: half the file, f32 again when opened."""
+    """Store the weights in 16 bits, cast to f32 when the file is loaded: half the file size."""
     casts = []
     for weights in model.graph.initializer:
         values = onnx.numpy_helper.to_array(weights)
-        if values.dtype != np.float32 or values.size < FEWEST_HALVED:
+        if values.dtype != np.float32 or values.size < MIN_HALVED:
             continue
         name = weights.name
         halved = onnx.numpy_helper.from_array(values.astype(np.float16), f"{name}.f16")
@@ -97,7 +97,7 @@ def _halved(model: onnx.ModelProto) -> onnx.ModelProto:
 
 
 def difference(deployed: DeployedNetwork, path: Path) -> float:
-    """Largest difference between PyTorch and the file, both fp32, on the proof samples."""
+    """Return the largest difference of PyTorch and the file, both fp32, on validation samples."""
     engine = open_reference(path)
     largest = 0.0
     for sample in validation_samples():
@@ -114,10 +114,14 @@ def main() -> None:
     """Read the command line and export."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--checkpoint", type=Path, default=Path("runs/smoke/best.pt"))
-    parser.add_argument("--output", type=Path, help="where it is shipped, if left out")
-    parser.add_argument("--threshold", type=float, required=True, help="fixed on development views")
+    parser.add_argument("--output", type=Path, help="default: the shipped file")
+    parser.add_argument(
+        "--threshold", type=float, required=True, help="chosen on development views"
+    )
     parser.add_argument("--low-threshold", type=float, required=True, help="likewise")
-    parser.add_argument("--threshold-dark", type=float, required=True, help="by `night`, likewise")
+    parser.add_argument(
+        "--threshold-dark", type=float, required=True, help="by tools/evaluate_dark.py, likewise"
+    )
     a = parser.parse_args()
     state = torch.load(a.checkpoint, weights_only=True)
     network = read_network(a.checkpoint)
@@ -134,7 +138,7 @@ def main() -> None:
     output = a.output or SHIPPED[state["name"]]
     apart = export(network, output, metadata=metadata)
     size = output.stat().st_size / 1e6
-    print(f"{output}: {size:.1f} MB, {state['step']} steps, differs from PyTorch by {apart:.1e}")
+    print(f"{output}: {size:.1f} MB, {state['step']} steps, difference from PyTorch {apart:.1e}")
 
 
 if __name__ == "__main__":

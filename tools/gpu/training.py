@@ -48,11 +48,11 @@ def run(options: Options, notebook: ResultLog) -> None:
         network.train()
         with torch.autocast(device.type, dtype=torch.bfloat16):
             said = network(prepare(image, background, flag))
-        loss, parts = loss_of(said, target, known, smoke)
+        loss, _ = loss_of(said, target, known, smoke)
         optimiser.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         optimiser.step()
-        losses.append(parts["loss"])
+        losses.append(float(loss.detach()))
     _wait(options)
     rate = (steps - 2) / (time.perf_counter() - began)
     fell = all(map(math.isfinite, losses)) and losses[-1] < 0.9 * losses[0]

@@ -165,12 +165,12 @@ def validation_samples() -> Sequence[Inputs]:
 
 
 def _scene(height: int, width: int, moment: int) -> Plane:
-    random = np.random.default_rng(11)
-    small = random.integers(0, 256, (height // 8 + 6, width // 8 + 6), dtype=np.uint8)
+    rng = np.random.default_rng(11)
+    small = rng.integers(0, 256, (height // 8 + 6, width // 8 + 6), dtype=np.uint8)
     room = cv2.resize(small, None, fx=8, fy=8, interpolation=cv2.INTER_CUBIC)
     luma = room[8 + 2 * moment :, 8 + 6 * moment :][:height, :width].copy()
     left = width // 4 + moment * width // 16
-    luma[height // 3 : height // 2, left : left + width // 5] = random.integers(
+    luma[height // 3 : height // 2, left : left + width // 5] = rng.integers(
         0, 256, (height // 2 - height // 3, width // 5), dtype=np.uint8
     )
     cv2.putText(luma, "12:34", (4, height - 6), cv2.FONT_HERSHEY_SIMPLEX, 0.7, 235, 2)

@@ -82,7 +82,7 @@ class FlowTask:
         """A network that has learnt nothing."""
         return FlowNetwork()
 
-    def prepared(self, frames: Sequence[Any], t: float) -> FlowSample:
+    def prepare(self, frames: Sequence[Any], t: float) -> FlowSample:
         """A sample with its taught motion."""
         planes = [[np.ascontiguousarray(p) for p in planes_of(frame)] for frame in frames]
         layout = layout_of(planes[0], depth=8, rgb=False, step=2)
@@ -102,7 +102,7 @@ class FlowTask:
         trust = np.dstack(small[2:]).astype(np.float32)
         return FlowSample(planes, np.stack([before, after]), taught, trust, t)
 
-    def together(self, samples: Sequence[FlowSample]) -> FlowBatch:
+    def collate(self, samples: Sequence[FlowSample]) -> FlowBatch:
         """Samples as one batch."""
 
         def planar(x: Tensor) -> Tensor:

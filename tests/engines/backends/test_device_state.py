@@ -54,7 +54,7 @@ def pictures(count, *, seed=0):
 
 def on_device(engine):
     piece = full_resolution_gpu.OnDevice(engine, failed=pytest.fail)
-    return Enhancer(Model(), always=True, full_size=piece)
+    return Enhancer(Model(), always=True, full_resolution=piece)
 
 
 def shown(enhancer, pictures):
@@ -77,7 +77,7 @@ def test_pictures_are_the_cpus_and_streams_remember_apart(engine):
         for stream, seen, into in zip(streams, night, lit, strict=True):
             into.append(stream(seen[at], at / 25, full_range=False))
     for seen, into in zip(night, lit, strict=True):
-        cpu = Enhancer(Model(), always=True, full_size=OnCpu())
+        cpu = Enhancer(Model(), always=True, full_resolution=OnCpu())
         assert apart(into, shown(cpu, seen)) <= 1
 
 

@@ -6,10 +6,10 @@ import numpy as np
 
 def texture(height, width, seed=3):
     """A picture full of detail of several sizes: (height, width) uint8."""
-    random = np.random.default_rng(seed)
+    rng = np.random.default_rng(seed)
     made = np.zeros((height, width), np.float32)
     for size in (6, 17, 60):
-        small = random.normal(0, 1, (height // size + 2, width // size + 2)).astype(np.float32)
+        small = rng.normal(0, 1, (height // size + 2, width // size + 2)).astype(np.float32)
         made += cv2.resize(small, (width, height), interpolation=cv2.INTER_CUBIC) * size**0.3
     return cv2.normalize(made, None, 20, 235, cv2.NORM_MINMAX).astype(np.uint8)
 

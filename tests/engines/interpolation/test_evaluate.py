@@ -10,6 +10,7 @@ import pytest
 
 from engines.interpolation import evaluate
 from engines.interpolation.baselines import averaged_flow, blend
+from engines.interpolation.data import planes_to_rgb
 from tests.engines.interpolation.scenes import error, pan
 
 
@@ -21,7 +22,7 @@ def triplets(tmp_path):
         names = []
         for name, planes in zip("abc", pan(120, 160, (2, 4 + number)), strict=True):
             names.append(f"{name}{number}.png")
-            cv2.imwrite(str(tmp_path / names[-1]), evaluate.to_rgb(planes)[..., ::-1])
+            cv2.imwrite(str(tmp_path / names[-1]), planes_to_rgb(planes)[..., ::-1])
         lines.append(",".join(names))
     path = tmp_path / "list.csv"
     path.write_text("\n".join(lines) + "\n")

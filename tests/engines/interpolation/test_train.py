@@ -64,17 +64,17 @@ def test_no_clip_is_on_both_sides_of_the_split():
 
 
 def test_a_sample_is_the_same_each_time(clips):
-    first, again = (samples.Maker(clips, 1).sample(5) for _ in range(2))
-    np.testing.assert_array_equal(first.seen, again.seen)
-    np.testing.assert_array_equal(first.wanted[0], again.wanted[0])
+    first, again = (samples.Sampler(clips, 1).sample(5) for _ in range(2))
+    np.testing.assert_array_equal(first.differences, again.differences)
+    np.testing.assert_array_equal(first.target[0], again.target[0])
     assert 0 < first.t < 1
 
 
 def test_the_guesses_of_a_pan_are_what_is_wanted():
     before, wanted, after = (data.packed(planes) for planes in pan(256, 256))
-    made = samples.prepared([before, wanted, after], 0.5)
-    for guess in made.guessed[0]:
-        assert error(guess, made.wanted[0]) < 0.35 * error(before[:256], made.wanted[0])
+    made = samples.prepare([before, wanted, after], 0.5)
+    for guess in made.guesses[0]:
+        assert error(guess, made.target[0]) < 0.35 * error(before[:256], made.target[0])
 
 
 def test_shares_add_up_and_the_nearer_picture_weighs_more():
@@ -86,16 +86,16 @@ def test_shares_add_up_and_the_nearer_picture_weighs_more():
     assert shares[0, 0].mean() > shares[0, 1].mean()  # t is one quarter
 
 
-@pytest.mark.parametrize(("name", "rate"), [("mixer", 2e-3), ("whole", 1e-3)])
+@pytest.mark.parametrize(("name", "rate"), [("fusion", 2e-3), ("flow", 1e-3)])
 def test_training_learns_from_a_batch(clips, name, rate):
-    lesson, maker = train.LESSONS[name](), samples.Maker(clips, 1)
-    batch = lesson.together([lesson.prepared(*maker.frames(number)) for number in range(4)])
-    network = lesson.network()
+    task, sampler = train.TASKS[name](), samples.Sampler(clips, 1)
+    batch = task.collate([task.prepare(*sampler.frames(number)) for number in range(4)])
+    network = task.network()
     optimiser = torch.optim.AdamW(network.parameters(), lr=rate)
     losses = []
     for _ in range(12):
-        terms = lesson.terms(network, batch)
-        loss = torch.stack([lesson.weights[name] * term for name, term in terms.items()]).sum()
+        terms = task.terms(network, batch)
+        loss = torch.stack([task.weights[name] * term for name, term in terms.items()]).sum()
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()
@@ -103,21 +103,21 @@ def test_training_learns_from_a_batch(clips, name, rate):
     assert losses[-1] < losses[0]
 
 
-@pytest.mark.parametrize("name", ["mixer", "whole"])
+@pytest.mark.parametrize("name", ["fusion", "flow"])
 def test_a_run_goes_on_where_its_checkpoint_stands(clips, tmp_path, name):
     recipe = train.Recipe(network=name, minutes=5, batch=2)
     assert train.train(recipe, tmp_path / "run", workers=0, steps=2) == 2
     assert train.train(recipe, tmp_path / "run", workers=0, steps=3) == 3
     state = torch.load(tmp_path / "run" / "checkpoint.pt", weights_only=True)
     assert state["step"] == 3
-    assert state["spent"] > 0
+    assert state["seconds"] > 0
     assert len(state["code"]) == len(state["data"]) == 64
 
 
 def test_what_is_taught_of_a_pan_is_the_pan(clips):
-    lesson = train.LESSONS["whole"]()
+    task = train.TASKS["flow"]()
     before, wanted, after = (data.packed(planes) for planes in pan(256, 256, (4, 10)))
-    sample = lesson.prepared([before, wanted, after], 0.5)
+    sample = task.prepare([before, wanted, after], 0.5)
     inside = sample.taught[12:-12, 12:-12].reshape(-1, 4)
     way = np.array([5, 2, -5, -2]) / 4  # (x, y) half the way, seen at a quarter of the size
     assert np.abs(np.abs(np.median(inside, 0)) - np.abs(way)).max() < 0.1
@@ -168,7 +168,7 @@ def test_blur_of_one_picture_points_along_it():
     assert torch.allclose(blur[0, 0], -blur[1, 1])
 
 
-@pytest.mark.parametrize("name", ["mixer", "whole"])
+@pytest.mark.parametrize("name", ["fusion", "flow"])
 def test_what_is_exported_opens_and_means_the_same(tmp_path, name):
     path, kind = tmp_path / "small.onnx", export.KINDS[name]
     network = kind.network()
@@ -178,13 +178,13 @@ def test_what_is_exported_opens_and_means_the_same(tmp_path, name):
     assert model.name == "small"
     made = model.between(before, after).at(0.5)[0]
     assert made.shape == wanted[0].shape
-    if name == "mixer":  # what has learnt nothing believes the search
+    if name == "fusion":  # what has learnt nothing believes the search
         assert error(made, wanted[0]) < 3
     model.close()
 
 
 def test_an_export_that_says_something_else_is_not_left_behind(tmp_path):
-    kind = replace(export.MIXER, allowed=-1.0)
+    kind = replace(export.FUSION, allowed=-1.0)
     with pytest.raises(InaccurateEngine):
         export.export(FusionNet(), tmp_path / "small.onnx", metadata={}, kind=kind)
     assert not list(tmp_path.iterdir())

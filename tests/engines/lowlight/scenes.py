@@ -22,8 +22,8 @@ def street(light=1.0, *, size=(144, 256), noise=0.0, seed=1, shift=0):
     columns = columns + shift
     scene = 150 - 90 * rows / size[0] + 40 * (np.sin(columns / 9) > 0.6) * (rows < 60)
     scene[np.hypot(rows - 30, columns - 120) < 6] = 215
-    random = np.random.default_rng(seed)
-    return np.clip(16 + scene * light + random.normal(0, noise, size), 16, 235)
+    rng = np.random.default_rng(seed)
+    return np.clip(16 + scene * light + rng.normal(0, noise, size), 16, 235)
 
 
 def lifting(power, *, levels=2, exposure=1.0, shape=(12, 20)):

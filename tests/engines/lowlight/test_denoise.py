@@ -11,10 +11,10 @@ GRAIN = Noise(4.0, 0.0)
 
 
 def noisy(clean, number, *, deviation=4.0):
-    random = np.random.default_rng(number)
+    rng = np.random.default_rng(number)
     half = (clean.shape[0] // 2, clean.shape[1] // 2)
-    grey = [np.clip(128 + random.normal(0, deviation, half), 0, 255) for _ in range(2)]
-    luma = clean + random.normal(0, deviation, clean.shape)
+    grey = [np.clip(128 + rng.normal(0, deviation, half), 0, 255) for _ in range(2)]
+    luma = clean + rng.normal(0, deviation, clean.shape)
     y, *chroma = (np.clip(np.rint(plane), 0, 255).astype(np.uint8) for plane in (luma, *grey))
     return Yuv(y, tuple(chroma))
 
@@ -43,8 +43,8 @@ def test_motion_is_not_taken_for_noise():
 
 
 def test_blots_are_told_from_grain():
-    random = np.random.default_rng(1)
-    blots = random.normal(0, 2, (90, 160)).repeat(4, 0).repeat(4, 1)
+    rng = np.random.default_rng(1)
+    blots = rng.normal(0, 2, (90, 160)).repeat(4, 0).repeat(4, 1)
     measured = noise_of(np.rint(90 + blots).astype(np.uint8))
     assert measured.deviation > 0.15
     assert measured.blots > 0.3
@@ -155,9 +155,9 @@ def test_any_depth_and_subsampling_loses_as_much_noise(depth, chroma):
     eight, deep = Denoiser(), Denoiser()
     unit = 1 << (depth - 8)
     for number in range(12):
-        random = np.random.default_rng(number)
+        rng = np.random.default_rng(number)
         shapes = [(96, 160), *([chroma] * 2 if chroma else [])]
-        y, *rest = (np.rint(random.normal(90, 3, shape)).astype(np.uint8) for shape in shapes)
+        y, *rest = (np.rint(rng.normal(90, 3, shape)).astype(np.uint8) for shape in shapes)
         want = eight(Yuv(y, tuple(rest)), GRAIN)
         y, *rest = (plane.astype(np.uint16) * np.uint16(unit) for plane in (y, *rest))
         after = deep(Yuv(y, tuple(rest), depth), GRAIN)

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engines.lowlight.enhancer import CERTAIN_S, DARK, FADE_S, LIGHT, Enhancer, thumbnail_of
+from engines.lowlight.enhancer import CONFIRM_S, DARK, FADE_S, LIGHT, Enhancer, thumbnail_of
 from engines.lowlight.full_resolution import OnCpu
 from engines.yuv import Yuv
 from tests.engines.lowlight.scenes import Model, lifting, planes, street
@@ -34,7 +34,7 @@ def test_a_day_picture_is_the_very_same(light, seconds):
     for second in sorted(seconds):
         day = planes(street(light))
         assert enhancer(day, second) is day
-    assert not enhancer.on
+    assert not enhancer.active
 
 
 def test_a_dark_stream_is_bright_from_its_first_picture():
@@ -50,12 +50,12 @@ def test_light_around_the_threshold_does_not_switch():
     middle = (DARK + LIGHT) / 2
     for number in range(200):
         enhancer(flat(middle + (-4 if number % 2 else 4)), number / RATE)
-        assert not enhancer.on
+        assert not enhancer.active
 
 
 def test_a_short_shadow_does_not_switch():
     enhancer = Enhancer(Model())
-    few = int(0.8 * CERTAIN_S * RATE)
+    few = int(0.8 * CONFIRM_S * RATE)
     pictures = [flat(LIGHT + 20)] * 10 + [flat(DARK - 3)] * few + [flat(LIGHT + 20)] * 30
     for number, picture in enumerate(pictures):
         assert enhancer(picture, number / RATE) is picture
@@ -63,26 +63,26 @@ def test_a_short_shadow_does_not_switch():
 
 def test_dusk_fades_in_and_dawn_fades_out():
     enhancer = Enhancer(Model())
-    span = round((CERTAIN_S + FADE_S + 0.5) * RATE)
+    span = round((CONFIRM_S + FADE_S + 0.5) * RATE)
     dusk = shown(enhancer, [flat(LIGHT)] * 5 + [flat(DARK - 3)] * span)
-    assert enhancer.on
+    assert enhancer.active
     assert max(np.diff(dusk[6:])) < 0.15 * (dusk[-1] - dusk[6])
     dawn = shown(enhancer, [flat(LIGHT + 3)] * (span + 5), start=100)
-    assert not enhancer.on
+    assert not enhancer.active
     assert dawn[-1] == pytest.approx(float(flat(LIGHT + 3).y.mean()), abs=0.01)
 
 
 def test_noise_counts_as_darkness():
     light = DARK + 8
-    random = np.random.default_rng(1)
+    rng = np.random.default_rng(1)
     for noise in (0, 6):
         enhancer = Enhancer(Model())
         for number in range(2 * RATE):
             shown = flat(light)
-            grain = np.rint(shown.y + random.normal(0, noise, shown.y.shape))
+            grain = np.rint(shown.y + rng.normal(0, noise, shown.y.shape))
             shown = replace(shown, y=np.clip(grain, 16, 235).astype(np.uint8))
             enhancer(shown, number / RATE)
-        assert enhancer.on == (noise > 0)
+        assert enhancer.active == (noise > 0)
 
 
 def test_a_cut_begins_anew_at_once():
@@ -98,7 +98,7 @@ def test_a_cut_begins_anew_at_once():
 
 def test_without_a_cut_curves_follow_slowly():
     model = Model(power=0.8)
-    enhancer = Enhancer(model, full_size=OnCpu(denoise=False))
+    enhancer = Enhancer(model, full_resolution=OnCpu(denoise=False))
     dark = planes(street(0.1))
     before = shown(enhancer, [dark] * 10)
     model.power = 0.3
@@ -121,7 +121,7 @@ def test_an_infrared_filter_begins_anew():
 
 def test_the_flicker_of_a_lamp_is_not_lifted():
     lamp = [planes(street(0.1 * (1 + 0.03 * (-1) ** number))) for number in range(100)]
-    steady = shown(Enhancer(Model(), full_size=OnCpu(denoise=False)), lamp)
+    steady = shown(Enhancer(Model(), full_resolution=OnCpu(denoise=False)), lamp)
     adjustment = lifting(0.5)
     plain = [float(adjustment.apply(picture).y.mean()) for picture in lamp]
     assert np.std(steady[30:]) < 0.2 * np.std(plain[30:])
@@ -131,7 +131,7 @@ def test_noise_is_not_lifted_with_the_light():
     pictures = [planes(street(0.12, noise=2.5, seed=number)) for number in range(25)]
     noise = {}
     for denoise in (False, True):
-        enhancer = Enhancer(Model(0.45), full_size=OnCpu(denoise=denoise))
+        enhancer = Enhancer(Model(0.45), full_resolution=OnCpu(denoise=denoise))
         for number, picture in enumerate(pictures):
             last = enhancer(picture, number / RATE)
         noise[denoise] = float(np.std(last.y[100:140, 20:100] - last.y[100:140, 20:100].mean()))
@@ -206,7 +206,7 @@ class Seeing:
 
 def test_lightning_leaves_no_trace():
     night = street(0.08)
-    enhancer = Enhancer(Seeing(), full_size=OnCpu(denoise=False))
+    enhancer = Enhancer(Seeing(), full_resolution=OnCpu(denoise=False))
     before = shown(enhancer, [planes(night)] * 40)
     shown(enhancer, [planes(street(0.9))] * 2, start=40 / RATE)
     after = shown(enhancer, [planes(night)] * 40, start=42 / RATE)
@@ -215,9 +215,9 @@ def test_lightning_leaves_no_trace():
 
 def test_dawn_ends_without_a_jump():
     light = np.concatenate([np.full(50, 0.12), np.linspace(0.12, 0.75, 200), np.full(60, 0.75)])
-    enhancer = Enhancer(Seeing(), full_size=OnCpu(denoise=False))
+    enhancer = Enhancer(Seeing(), full_resolution=OnCpu(denoise=False))
     means = shown(enhancer, [planes(street(float(each))) for each in light])
-    assert not enhancer.on
+    assert not enhancer.active
     assert np.abs(np.diff(means[10:])).max() < 4
 
 
@@ -254,8 +254,8 @@ def test_a_blue_lamp_that_flashes_is_no_filter_that_switches():
 
 def test_texture_that_moves_by_day_is_day():
     enhancer = Enhancer(Model())
-    random = np.random.default_rng(1)
-    texture = np.clip(68 + random.normal(0, 6, (144, 600)), 16, 235)
+    rng = np.random.default_rng(1)
+    texture = np.clip(68 + rng.normal(0, 6, (144, 600)), 16, 235)
     for number in range(3 * RATE):
         moved = planes(texture[:, 4 * number : 4 * number + 256], full_range=True)
         assert enhancer(moved, number / RATE) is moved

@@ -27,7 +27,7 @@ def test_the_cpu_denoises_then_adjusts_to_the_byte(full_range):
     piece, denoiser, done = OnCpu(), Denoiser(), lifting(0.5)
     for number, picture in enumerate(pictures(6, full_range=full_range)):
         if number == 4:
-            piece.begin_anew()
+            piece.reset()
             denoiser.reset()
         got = piece(picture, done, GRAIN, gain=2.0)
         want = done.apply(denoiser(picture, GRAIN, gain=2.0))
@@ -46,7 +46,7 @@ class Noted:
     def __init__(self):
         self.told = []
 
-    def begin_anew(self):
+    def reset(self):
         self.told.append("anew")
 
     def __call__(self, planes, done, noise, *, gain):
@@ -56,7 +56,7 @@ class Noted:
 
 def test_the_enhancer_decides_and_the_piece_does():
     piece = Noted()
-    enhancer = Enhancer(Model(), full_size=piece)
+    enhancer = Enhancer(Model(), full_resolution=piece)
     another = planes(street(0.15)[::-1, ::-1].copy())
     for number, picture in enumerate([*pictures(2), another]):
         enhancer(picture, number / 25)

@@ -8,17 +8,17 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from engines.common.dataset import read_rgb
+from engines.common.i420 import i420_to_rgb, rgb_to_i420
 from engines.engine import EngineState, open_reference
 from engines.errors import DeviceLost, EngineError, OutOfDeviceMemory
 from engines.lowlight import full_resolution_gpu, model
-from engines.lowlight.data import read_picture
 from engines.lowlight.denoise import LONGEST, Noise, _shares
 from engines.lowlight.enhancer import Enhancer
 from engines.lowlight.evaluate import CLIPS, dark_clip
 from engines.lowlight.full_resolution import OnCpu
 from engines.lowlight.metrics import brightness_flicker
 from engines.lowlight.model import LowLightModel, open_lowlight_model
-from engines.lowlight.still_image import to_planes, to_rgb
 from engines.yuv import Yuv
 from tests.engines.lowlight.scenes import Model, lifting, planes, street
 
@@ -58,9 +58,9 @@ class Beside:
         self._pieces = (OnCpu(), full_resolution_gpu.OnDevice(engine, failed=pytest.fail))
         self.apart, self.shown = [], ([], [])
 
-    def begin_anew(self):
+    def reset(self):
         for piece in self._pieces:
-            piece.begin_anew()
+            piece.reset()
 
     def __call__(self, planes, done, noise, *, gain):
         both = [piece(planes, done, noise, gain=gain) for piece in self._pieces]
@@ -88,7 +88,7 @@ class Beside:
 
 def beside(engine, pictures, *, model=None):
     both = Beside(engine)
-    enhancer = Enhancer(model or Model(0.4), always=True, full_size=both)
+    enhancer = Enhancer(model or Model(0.4), always=True, full_resolution=both)
     for number, picture in enumerate(pictures):
         enhancer(picture, number / RATE)
     return both
@@ -97,9 +97,9 @@ def beside(engine, pictures, *, model=None):
 def moving(size, count=12, *, full_range=False):
     """A dark street, noisy in all planes, that moves at times."""
     for number in range(count):
-        random = np.random.default_rng(number)
+        rng = np.random.default_rng(number)
         picture = planes(street(0.1, noise=2.5, seed=number, size=size, shift=2 * (number // 3)))
-        grain = (random.normal(0, 2, plane.shape) for plane in picture.chroma)
+        grain = (rng.normal(0, 2, plane.shape) for plane in picture.chroma)
         chroma = tuple(np.rint(124 + each).astype(np.uint8) for each in grain)
         yield replace(picture, chroma=chroma, full_range=full_range)
 
@@ -147,8 +147,8 @@ def test_at_odd_sizes_as_much_noise_is_left_as_the_cpu_leaves_at_even_ones(refer
         ]
         noisy = []
         for number in range(12):
-            random = np.random.default_rng(number)
-            grain = (plane + random.normal(0, 2.5, plane.shape) for plane in flat)
+            rng = np.random.default_rng(number)
+            grain = (plane + rng.normal(0, 2.5, plane.shape) for plane in flat)
             y, *chroma = (np.rint(plane).astype(np.uint8) for plane in grain)
             noisy.append(Yuv(y, tuple(chroma)))
         cpus, gpus = beside(reference, noisy).shown
@@ -164,9 +164,7 @@ def test_every_share_is_that_of_the_cpus_table(reference, pictures):
     # Flat blocks, each so many bytes from a black past, where a byte of change is one step.
     change = np.arange(256, dtype=np.uint8)
     y = np.tile(change.repeat(16), (16, 1))
-    terms = full_resolution_gpu.Terms.of(Noise(0, 0), gain=1, pictures=pictures)._replace(
-        unit=1 / 25
-    )
+    terms = full_resolution_gpu.Terms.of(Noise(0, 0), gain=1, frames=pictures)._replace(unit=1 / 25)
     picture = Yuv(y, (np.zeros((8, 2048), np.uint8),) * 2, full_range=True)
     given = full_resolution_gpu.inputs_of(picture, lifting(0.5), terms)
     past = {
@@ -183,7 +181,7 @@ def test_what_the_cpu_remembers_is_gone_on_with_when_a_plan_is_ready():
     engine = Pretending()
     engine.state = EngineState("cpu", building=0.5)
     both = Beside(engine)
-    enhancer = Enhancer(Model(), full_size=both)
+    enhancer = Enhancer(Model(), full_resolution=both)
     for number, picture in enumerate(moving((144, 256))):
         if number == 5:
             assert engine.calls == 0
@@ -197,7 +195,7 @@ def test_what_the_cpu_remembers_is_gone_on_with_when_a_plan_is_ready():
 def test_a_device_that_fails_is_told_and_the_cpu_goes_on(error):
     engine, said = Pretending(), []
     piece = full_resolution_gpu.OnDevice(engine, failed=said.append)
-    enhancer = Enhancer(Model(), full_size=piece)
+    enhancer = Enhancer(Model(), full_resolution=piece)
     lit = []
     for number, picture in enumerate(moving((144, 256), 8)):
         if number == 4:
@@ -208,7 +206,7 @@ def test_a_device_that_fails_is_told_and_the_cpu_goes_on(error):
     means = [float(each.y.mean()) for each in lit]
     assert means[4:] == pytest.approx([means[3]] * 4, rel=0.05)
     engine.error = None
-    piece.begin_anew()
+    piece.reset()
     enhancer(picture, 1.0)
     assert engine.calls == 5
 
@@ -275,7 +273,7 @@ def test_the_state_of_both_is_shown(network, full, shown):
     engines = Pretending(), Pretending()
     engines[0].state, engines[1].state = network, full
     lowlight = LowLightModel(open_reference(model.SHIPPED))
-    lowlight._engine, lowlight._full_size = engines
+    lowlight._engine, lowlight._full_resolution = engines
     assert lowlight.state.reason == shown
     assert lowlight.state.degraded == (network.degraded or full.degraded)
 
@@ -299,7 +297,7 @@ def network():
 @pytest.mark.slow
 def test_a_real_night_of_1080p_is_the_same_to_a_byte(reference, network, data):
     paths = sorted((data / "video" / "uavdark_person11_night").glob("*.jpg"))[:7]
-    both = beside(reference, [to_planes(read_picture(path)) for path in paths], model=network)
+    both = beside(reference, [rgb_to_i420(read_rgb(path)) for path in paths], model=network)
     assert both.largest <= 1
     assert both.share < 5e-4
 
@@ -309,9 +307,9 @@ def test_a_real_night_of_1080p_is_the_same_to_a_byte(reference, network, data):
 @pytest.mark.parametrize("clip", CLIPS)
 def test_darkened_clips_are_the_same_and_flicker_no_more(reference, network, data, clip):
     frames = dark_clip(data / "video" / clip)[:25]
-    both = beside(reference, map(to_planes, frames), model=network)
+    both = beside(reference, map(rgb_to_i420, frames), model=network)
     assert both.mean < 0.1
-    ours, theirs = (brightness_flicker([to_rgb(lit) for lit in shown]) for shown in both.shown)
+    ours, theirs = (brightness_flicker([i420_to_rgb(lit) for lit in shown]) for shown in both.shown)
     assert theirs == pytest.approx(ours, abs=0.002)
 
 
@@ -321,7 +319,7 @@ def test_single_dark_photos_are_the_same(reference, network, data):
     pictures = [p for p in paths if p.suffix.lower() in {".jpg", ".png", ".bmp"}]
     assert pictures
     for path in itertools.islice(pictures, 0, None, max(1, len(pictures) // 8)):
-        both = beside(reference, [to_planes(read_picture(path))], model=network)
+        both = beside(reference, [rgb_to_i420(read_rgb(path))], model=network)
         assert both.mean < 0.25, path
 
 

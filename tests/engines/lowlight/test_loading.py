@@ -63,7 +63,7 @@ def gate(machine, monkeypatch):
 
 
 def ready(lowlight):
-    for engine in (lowlight._engine, lowlight._full_size):
+    for engine in (lowlight._engine, lowlight._full_resolution):
         if engine._thread is not None:
             engine._thread.join(60)
 

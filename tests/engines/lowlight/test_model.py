@@ -5,10 +5,11 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 
+from engines.common.i420 import i420_to_rgb
 from engines.errors import ModelMismatch
 from engines.lowlight.enhancer import thumbnail_of
 from engines.lowlight.model import LowLightModel, open_lowlight_model
-from engines.lowlight.still_image import darkened, enhance_picture, to_planes, to_rgb
+from engines.lowlight.still_image import darken, enhance_image
 from engines.smoke.model import SHIPPED
 from tests.engines.lowlight.scenes import planes, street
 
@@ -24,23 +25,23 @@ def thumbnail(light):
     return thumbnail_of(planes(street(light)), LowLightModel.thumbnail_size)
 
 
-def test_it_says_what_it_is(model):
+def test_the_model_states_name_digest_and_backend(model):
     assert model.name == "lowlight"
     assert len(model.digest) == 64
     assert model.backend.endswith(" cpu f32")
 
 
-def test_what_it_says_can_be_applied(model):
-    said = model(thumbnail(0.1), 2.0)
-    levels = len(said.curves)
-    assert said.curves.shape == said.gains.shape == (levels, 256)
-    assert said.exposure.shape == (12, 20)
-    assert said.exposure.min() >= 0
-    assert said.exposure.max() <= 1
-    assert said.curves.min() >= 0
-    assert said.curves.max() <= 1 + 1e-6
-    assert (np.diff(said.curves, axis=1) >= -1e-6).all()
-    assert said.gains.min() > 0
+def test_the_output_is_a_valid_adjustment(model):
+    output = model(thumbnail(0.1), 2.0)
+    levels = len(output.curves)
+    assert output.curves.shape == output.gains.shape == (levels, 256)
+    assert output.exposure.shape == (12, 20)
+    assert output.exposure.min() >= 0
+    assert output.exposure.max() <= 1
+    assert output.curves.min() >= 0
+    assert output.curves.max() <= 1 + 1e-6
+    assert (np.diff(output.curves, axis=1) >= -1e-6).all()
+    assert output.gains.min() > 0
 
 
 def test_the_darker_it_is_the_more_light_is_added(model):
@@ -53,9 +54,9 @@ def test_the_darker_it_is_the_more_light_is_added(model):
 
 
 def test_a_dark_street_becomes_visible(model):
-    day = to_rgb(planes(street(1.0).astype(np.uint8)))
-    night = darkened(day, np.random.default_rng(1), noise=1.0)
-    lit = enhance_picture(model, night)
+    day = i420_to_rgb(planes(street(1.0).astype(np.uint8)))
+    night = darken(day, np.random.default_rng(1), noise=1.0)
+    lit = enhance_image(model, night)
     assert night.mean() < 45
     assert 80 < lit.mean() < 180
     assert abs(lit.astype(float) - day).mean() < 0.5 * abs(night.astype(float) - day).mean()
@@ -63,11 +64,11 @@ def test_a_dark_street_becomes_visible(model):
 
 def test_black_stays_dark_and_white_stays_white(model):
     black = np.zeros((96, 160, 3), np.uint8)
-    assert enhance_picture(model, black).mean() < 60
-    assert enhance_picture(model, black + 255).mean() > 235
+    assert enhance_image(model, black).mean() < 60
+    assert enhance_image(model, black + 255).mean() > 235
 
 
-def test_many_threads_may_ask_at_once(model):
+def test_many_threads_may_call_at_once(model):
     pictures = [thumbnail(light) for light in (0.05, 0.1, 0.3, 0.6)] * 8
     alone = [model(picture, 1.0).curves for picture in pictures]
     with ThreadPoolExecutor(4) as pool:
@@ -85,7 +86,7 @@ MISFITS = {
 
 
 @pytest.mark.parametrize("picture", MISFITS.values(), ids=MISFITS)
-def test_what_does_not_fit_is_refused_in_words(model, picture):
+def test_a_wrong_thumbnail_is_refused_with_what_was_expected(model, picture):
     with pytest.raises(ModelMismatch, match="thumbnail: expected"):
         model(picture, 1.0)
 
@@ -95,21 +96,8 @@ def test_another_kind_of_network_is_refused():
         open_lowlight_model(SHIPPED["smoke-fast"], device="cpu")
 
 
-@pytest.mark.parametrize("size", [(96, 160), (97, 161)])
-def test_planes_and_back_is_the_same_picture(size):
-    ramp = (
-        np.linspace(30, 220, size[1])
-        .astype(np.uint8)[None, :, None]
-        .repeat(size[0], 0)
-        .repeat(3, 2)
-    )
-    back = to_rgb(to_planes(ramp))
-    assert back.shape == (96, 160, 3)
-    np.testing.assert_allclose(back, ramp[:96, :160], atol=3)
-
-
 class Broken:
-    """An engine that says no numbers."""
+    """An engine whose output is not finite."""
 
     backend = "broken"
 
@@ -126,8 +114,8 @@ class Broken:
         }
 
 
-def test_a_network_that_says_no_numbers_changes_nothing(model):
+def test_output_that_is_not_finite_changes_nothing(model):
     broken = LowLightModel(Broken(model._engine.spec))
-    said = broken(thumbnail(0.1), 1.0)
+    output = broken(thumbnail(0.1), 1.0)
     dark = planes(street(0.1))
-    np.testing.assert_array_equal(said.apply(dark).y, dark.y)
+    np.testing.assert_array_equal(output.apply(dark).y, dark.y)

@@ -1,4 +1,4 @@
-"""Curves are curves, training goes on where it stopped, and what it made is exported as it is."""
+"""Curves, losses, training that resumes, and the exported file."""
 
 import numpy as np
 import pytest
@@ -9,6 +9,7 @@ pytest.importorskip("onnx", reason="exporting needs onnx")
 
 import cv2  # noqa: E402  torch decides first whether any of it runs
 
+from engines.common.i420 import i420_to_rgb  # noqa: E402
 from engines.lowlight import data, losses, train  # noqa: E402
 from engines.lowlight.curves import Adjustment  # noqa: E402
 from engines.lowlight.export import export  # noqa: E402
@@ -22,8 +23,7 @@ from engines.lowlight.network import (  # noqa: E402
     to_rgb,
     to_yuv,
 )
-from engines.lowlight.still_image import darkened  # noqa: E402
-from engines.lowlight.still_image import to_rgb as planes_to_rgb  # noqa: E402
+from engines.lowlight.still_image import darken  # noqa: E402
 from engines.yuv import Yuv  # noqa: E402
 from tests.engines.lowlight.scenes import planes, street  # noqa: E402
 
@@ -54,11 +54,11 @@ def test_the_slope_of_a_spline_is_its_slope():
     assert (np.diff(curve) >= 0).all()
 
 
-def said_of(light=0.1):
-    picture = torch.from_numpy(street(light) / 255).float().expand(1, 3, -1, -1)
+def output_of(light=0.1):
+    image = torch.from_numpy(street(light) / 255).float().expand(1, 3, -1, -1)
     network = LowLightNetwork().eval()
-    thumbnail = torch.nn.functional.interpolate(picture, size=(96, 160), mode="area")
-    return picture, network(thumbnail, torch.zeros(1))
+    thumbnail = torch.nn.functional.interpolate(image, size=(96, 160), mode="area")
+    return image, network(thumbnail, torch.zeros(1))
 
 
 def test_curves_rise_whatever_the_weights():
@@ -66,29 +66,29 @@ def test_curves_rise_whatever_the_weights():
     with torch.no_grad():
         for parameter in network.parameters():
             parameter.normal_(0, 0.3)
-        said = network(torch.rand(4, 3, 96, 160), torch.rand(4) * 0.02)
-    assert (said.curves.diff(dim=2) >= -1e-6).all()
-    assert ((said.curves >= 0) & (said.curves <= 1 + 1e-5)).all()
-    assert ((said.exposure >= 0) & (said.exposure <= 1)).all()
+        output = network(torch.rand(4, 3, 96, 160), torch.rand(4) * 0.02)
+    assert (output.curves.diff(dim=2) >= -1e-6).all()
+    assert ((output.curves >= 0) & (output.curves <= 1 + 1e-5)).all()
+    assert ((output.exposure >= 0) & (output.exposure <= 1)).all()
 
 
 def test_training_applies_curves_as_the_program_does():
-    picture, said = said_of()
+    image, output = output_of()
     with torch.no_grad():
-        trained = enhance(picture, said)
+        trained = enhance(image, output)
     adjustment = Adjustment(
-        *(part[0].detach().numpy() for part in (said.curves, said.gains)),
-        said.exposure[0, 0].detach().numpy(),
+        *(part[0].detach().numpy() for part in (output.curves, output.gains)),
+        output.exposure[0, 0].detach().numpy(),
     )
-    luma = np.rint(picture[0, 0].numpy() * 255).astype(np.uint8)
+    luma = np.rint(image[0, 0].numpy() * 255).astype(np.uint8)
     grey = np.full((72, 128), 128, np.uint8)
     shown = adjustment.apply(Yuv(luma, (grey, grey), full_range=True)).y
     np.testing.assert_allclose(trained[0, 0].numpy() * 255, shown, atol=2.5)
 
 
 def test_yuv_and_back():
-    picture = torch.rand(2, 3, 8, 8)
-    assert torch.allclose(to_rgb(*to_yuv(picture)), picture, atol=1e-5)
+    image = torch.rand(2, 3, 8, 8)
+    assert torch.allclose(to_rgb(*to_yuv(image)), image, atol=1e-5)
 
 
 @pytest.fixture
@@ -96,19 +96,19 @@ def scenes(tmp_path, monkeypatch):
     """Six scenes of two exposures, as the training data has them."""
     pairs = []
     for number in range(6):
-        day = planes_to_rgb(planes(street(1 - 0.1 * number, seed=number)))
+        day = i420_to_rgb(planes(street(1 - 0.1 * number, seed=number)))
         ref = tmp_path / f"ref{number}.png"
         cv2.imwrite(str(ref), day)
         for light in (0.05, 0.2):
             low = tmp_path / f"low{number}-{light}.png"
-            cv2.imwrite(str(low), darkened(day, np.random.default_rng(number), light=light))
+            cv2.imwrite(str(low), darken(day, np.random.default_rng(number), light=light))
             pairs.append(data.Pair(low, ref, f"s{number}"))
     monkeypatch.setattr(train, "training_pairs", lambda: pairs)
     monkeypatch.setattr(train, "SIZE", 64)
     return pairs
 
 
-def test_batches_follow_from_their_number(scenes):
+def test_a_batch_depends_on_its_number_only(scenes):
     recipe = train.Recipe(batch=2)
     batches = train.Batches(scenes, recipe)
     for one, other in zip(batches.batch(7), train.Batches(scenes, recipe).batch(7), strict=True):
@@ -119,7 +119,7 @@ def test_batches_follow_from_their_number(scenes):
     assert noise.shape == (2,)
 
 
-def test_a_run_that_is_killed_goes_on_as_if_it_had_not_been(scenes, tmp_path):
+def test_a_killed_run_resumes_as_if_it_had_not_been_killed(scenes, tmp_path):
     short = train.Recipe(
         steps=103, batch=1, final=True, without=("contrast",)
     )  # a checkpoint is made every 100
@@ -168,7 +168,7 @@ def test_every_term_is_least_where_it_should_be():
     dark, red = light * 0.1, light * torch.tensor([1, 0.3, 0.3])[:, None, None]
     assert losses.distance(light, light) == 0
     assert losses.structure(light, light) == pytest.approx(0, abs=1e-5)
-    assert losses.exposed(light) < losses.exposed(dark)
+    assert losses.exposure(light) < losses.exposure(dark)
     assert losses.grey_world(light) < losses.grey_world(red)
     ramp = torch.linspace(0, 0.5, 64).expand(1, 3, 64, 64)
     assert losses.spatial(ramp * 2, ramp) == pytest.approx(0, abs=1e-9)
@@ -176,8 +176,8 @@ def test_every_term_is_least_where_it_should_be():
     flat, bumpy = torch.zeros(1, 1, 12, 20), torch.rand(1, 1, 12, 20)
     assert losses.smooth(flat) < losses.smooth(bumpy)
     regions = torch.ones(1, 1, 12, 20)
-    assert losses.regional(flat, regions) < losses.regional(bumpy, regions)
-    assert losses.steady(flat, flat) < losses.steady(flat, bumpy)
+    assert losses.semantic_brightness(flat, regions) < losses.semantic_brightness(bumpy, regions)
+    assert losses.temporal(flat, flat) < losses.temporal(flat, bumpy)
 
 
 def mean_colour(pictures):
@@ -192,14 +192,14 @@ def test_contrast_wants_to_be_nearer_to_the_good_than_to_the_bad():
     assert far > 0.3
 
 
-def test_what_is_exported_says_what_pytorch_says(tmp_path):
+def test_the_exported_network_computes_what_pytorch_computes(tmp_path):
     network = LowLightNetwork().eval()
     path = tmp_path / "lowlight.onnx"
     assert export(network, path, metadata={"name": "lowlight", "version": "0"}) < 1e-3
     model = open_lowlight_model(path, device="cpu", prove=False)
     sample = validation_samples()[1]
-    said = model(sample["thumbnail"][0], float(sample["noise"][0]))
+    output = model(sample["thumbnail"][0], float(sample["noise"][0]))
     with torch.no_grad():
         want = DeployedNetwork(network)(*map(torch.from_numpy, sample.values()))
-    np.testing.assert_allclose(said.curves, want[0][0].numpy(), atol=1e-3)
+    np.testing.assert_allclose(output.curves, want[0][0].numpy(), atol=1e-3)
     model.close()

@@ -231,7 +231,7 @@ def test_the_whole_interpolation_network_compiles_with_a_step_at_each_scale(
     from engines.interpolation.flow_network import network
 
     monkeypatch.setattr(network, "TURNS", (1, 1, 1, 1, 1))
-    path, kind = tmp_path / "small.onnx", export.KINDS["whole"]
+    path, kind = tmp_path / "small.onnx", export.KINDS["flow"]
     export.export(kind.network(), path, metadata={"name": "interpolation-whole"}, kind=kind)
     entry = replace(find("interpolation-whole"), path=path)
     plan = build(entry.model(), rtx, entry.target("sm89"))

@@ -6,13 +6,12 @@ import pytest
 from engines.smoke.data import (
     Entry,
     LabelledImage,
-    data_folder,
-    in_part,
-    part_of,
+    entries_of,
     read_index,
-    read_still,
+    read_labelled,
     same_view,
-    training_rows,
+    split_of,
+    training_entries,
 )
 from engines.smoke.synthesis import MIX, SampleMaker
 
@@ -20,16 +19,16 @@ PARTS = ("train", "development", "validation")
 
 
 def scene(seed, *, mask=None, smoke=False, source="hpwren_aiformankind", group="g"):
-    random = np.random.default_rng(seed)
-    image = np.repeat(np.linspace(200, 60, 240)[:, None, None], 320, 1) + random.normal(
+    rng = np.random.default_rng(seed)
+    image = np.repeat(np.linspace(200, 60, 240)[:, None, None], 320, 1) + rng.normal(
         0, 8, (240, 320, 3)
     )
     image[140:] = 70 + 40 * np.sin(np.arange(320) / (3 + seed))[None, :, None]
-    row = Entry(source, None, None, smoke=smoke, group=group)
-    return LabelledImage(row, np.clip(image, 0, 255).astype(np.uint8), mask)
+    entry = Entry(source, None, None, smoke=smoke, group=group)
+    return LabelledImage(entry, np.clip(image, 0, 255).astype(np.uint8), mask)
 
 
-def stills():
+def images():
     mask = np.zeros((240, 320), np.uint8)
     mask[100:140, 100:160] = 255
     return [
@@ -47,12 +46,12 @@ def densities():
 
 
 def maker(seed=1):
-    return SampleMaker(stills(), densities(), size=(96, 160), seed=seed)
+    return SampleMaker(images(), densities(), size=(96, 160), seed=seed)
 
 
-def test_the_side_of_a_view_never_changes():
-    # Figures in the card hold only for this split: these are facts, not expectations.
-    assert [part_of(f"g{n}") for n in (0, 1, 94, 97)] == [
+def test_the_part_of_a_view_never_changes():
+    # The reported figures hold only for this split.
+    assert [split_of(f"g{n}") for n in (0, 1, 94, 97)] == [
         "train",
         "train",
         "validation",
@@ -60,14 +59,14 @@ def test_the_side_of_a_view_never_changes():
     ]
 
 
-def test_a_sample_follows_from_its_number_alone():
+def test_a_sample_depends_on_its_number_only():
     first, again, other = maker().sample(7), maker().sample(7), maker().sample(8)
     np.testing.assert_array_equal(first.image, again.image)
     np.testing.assert_array_equal(first.target, again.target)
     assert not np.array_equal(first.image, other.image)
 
 
-def test_samples_have_one_size_and_honest_labels():
+def test_samples_have_one_size_and_correct_labels():
     kinds = set()
     make = maker()
     for number in range(80):
@@ -77,56 +76,50 @@ def test_samples_have_one_size_and_honest_labels():
         assert sample.target.shape == (48, 80)
         if not sample.has_background:
             np.testing.assert_array_equal(sample.image, sample.background)
-        if sample.mask_known:
+        if sample.has_mask:
             assert sample.smoke == (sample.target.max() > 76)
         else:
             assert sample.smoke
             assert sample.target.max() == 0
-        kinds.add((sample.smoke, sample.mask_known, sample.has_background))
+        kinds.add((sample.smoke, sample.has_mask, sample.has_background))
     assert kinds >= {(True, True, True), (True, True, False), (False, True, True)}
 
 
-def test_the_mix_is_a_whole_and_half_of_it_is_clear():
+def test_the_fractions_add_up_and_half_of_the_samples_are_clear():
     assert sum(MIX.values()) == pytest.approx(1)
-    assert MIX["clear"] + MIX["beside"] >= 0.5
+    assert MIX["clear"] + MIX["hard_negative"] >= 0.5
 
 
-def test_beside_smoke_there_is_none():
+def test_a_hard_negative_crop_shows_no_smoke():
     make = maker()
-    samples = [make.sample(number, kind="beside") for number in range(30)]
+    samples = [make.sample(number, kind="hard_negative") for number in range(30)]
     assert not any(sample.smoke for sample in samples)
     assert not any(sample.target.any() for sample in samples)
     assert len({sample.image.tobytes() for sample in samples}) == 30
 
 
-def test_only_pictures_of_one_framing_serve_as_each_others_background():
-    assert same_view(stills()) == [[1], [0], [], [], []]
+def test_only_images_of_one_framing_serve_as_each_others_background():
+    assert same_view(images()) == [[1], [0], [], [], []]
 
 
 def test_an_index_without_masks_or_groups_is_read(tmp_path):
     path = tmp_path / "index.csv"
     path.write_text("source,path,mask,label,class,group\ncam,a.jpg,,image,nonsmoke,\n")
-    (row,) = read_index(path)
-    assert row == Entry("cam", tmp_path / "a.jpg", None, smoke=False, group="")
+    (entry,) = read_index(path)
+    assert entry == Entry("cam", tmp_path / "a.jpg", None, smoke=False, group="")
     with pytest.raises(OSError, match=r"a\.jpg"):
-        read_still(row)
-
-
-def test_missing_data_says_which_variable_to_set(tmp_path, monkeypatch):
-    monkeypatch.setenv("STREAMER_DATA", str(tmp_path))
-    with pytest.raises(FileNotFoundError, match="STREAMER_DATA"):
-        data_folder()
+        read_labelled(entry)
 
 
 @pytest.mark.data
 def test_no_view_is_on_two_sides_and_no_clip_is_trained_on(data, monkeypatch):
     monkeypatch.setenv("STREAMER_DATA", str(data))
-    rows = training_rows()
-    groups = {part: {row.group for row in in_part(rows, part) if row.group} for part in PARTS}
+    entries = training_entries()
+    groups = {part: {each.group for each in entries_of(entries, part)} - {""} for part in PARTS}
     for one in PARTS:
         for other in PARTS:
             assert one == other or not groups[one] & groups[other]
-    assert {row.source for row in rows} == {
+    assert {entry.source for entry in entries} == {
         "smoke5k_real",
         "smoke5k_synth",
         "hpwren_aiformankind",
@@ -136,6 +129,5 @@ def test_no_view_is_on_two_sides_and_no_clip_is_trained_on(data, monkeypatch):
         "sunhays80",
     }
     for part in ("development", "validation"):
-        assert not any(row.source == "smoke5k_synth" for row in in_part(rows, part))
-        judged = [row for row in in_part(rows, part) if row.mask]
-        assert len(judged) > 50
+        assert not any(each.source == "smoke5k_synth" for each in entries_of(entries, part))
+        assert sum(each.mask is not None for each in entries_of(entries, part)) > 50

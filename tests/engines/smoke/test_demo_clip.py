@@ -22,8 +22,8 @@ def fire(tmp_path_factory):
 
 
 def test_every_frame_is_in_the_file(fire):
-    path, truth, pictures, _ = fire
-    assert len(pictures) == truth.frames == 60
+    path, truth, frames, _ = fire
+    assert len(frames) == truth.frames == 60
     with av.open(str(path)) as clip:
         stream = clip.streams.video[0]
         keys = [
@@ -48,8 +48,8 @@ def test_smoke_grows_after_the_onset(fire):
 
 
 def test_the_picture_changes_where_the_truth_says_and_not_elsewhere(fire):
-    _, _, pictures, alpha = fire
-    before, after = pictures[5].astype(float), pictures[50].astype(float)
+    _, _, frames, alpha = fire
+    before, after = frames[5].astype(float), frames[50].astype(float)
     changed = np.abs(after - before).reshape(45, 4, 80, 4).mean((1, 3))
     # Clouds drift: only the ground stands still.
     ground = np.s_[20:]

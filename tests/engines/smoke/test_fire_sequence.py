@@ -1,46 +1,45 @@
-"""Fires that start in a photograph, and what is laid over pictures without being smoke."""
+"""Simulated fires in photographs, compositing and distractors."""
 
 import numpy as np
 import pytest
 
-from engines.smoke.compositing import air_of, lay
+from engines.smoke.compositing import composite, from_linear, random_airlight, to_linear
 from engines.smoke.distractors import distract
-from engines.smoke.fire_sequence import growing
-from engines.smoke.plume import from_linear, to_linear
+from engines.smoke.fire_sequence import simulate
 from tests.engines.smoke.test_data import scene
 
 
 @pytest.fixture(scope="module")
-def picture():
+def image():
     return scene(1).image
 
 
-def test_a_fire_grows_from_nothing_and_its_opacity_is_exact(picture):
-    moments = list(growing(picture, seed=4, seconds=20, before=2, thickness=(1.0, 1.0)))
-    assert [moment.seconds for moment in moments] == list(range(-2, 20))
-    assert not moments[0].alpha.any()
-    covers = [float((moment.alpha > 0.1).mean()) for moment in moments]
+def test_a_fire_grows_from_nothing_and_its_opacity_is_exact(image):
+    frames = list(simulate(image, seed=4, seconds=20, before=2, thickness=(1.0, 1.0)))
+    assert [frame.seconds for frame in frames] == list(range(-2, 20))
+    assert not frames[0].alpha.any()
+    covers = [float((frame.alpha > 0.1).mean()) for frame in frames]
     assert covers[5] < covers[12] < covers[-1]
     assert 0.0005 < covers[-1] < 0.2
-    assert moments[-1].alpha.max() <= 1
-    solid = moments[-1].alpha > 0.5
-    before, after = (moments[at].image[solid].astype(float).mean(0) for at in (0, -1))
+    assert frames[-1].alpha.max() <= 1
+    solid = frames[-1].alpha > 0.5
+    before, after = (frames[at].image[solid].astype(float).mean(0) for at in (0, -1))
     assert np.abs(after - before).max() > 5, "what is there can be seen"
-    elsewhere = moments[-1].alpha == 0
-    changed = np.abs(moments[-1].image[elsewhere].astype(float) - moments[0].image[elsewhere])
+    elsewhere = frames[-1].alpha == 0
+    changed = np.abs(frames[-1].image[elsewhere].astype(float) - frames[0].image[elsewhere])
     assert changed.mean() < 8, "and nothing else changes but noise"
 
 
-def test_the_same_seed_makes_the_same_fire_and_another_another(picture):
-    one, same, other = (list(growing(picture, seed=seed, seconds=6)) for seed in (1, 1, 2))
+def test_the_same_seed_makes_the_same_fire_and_another_another(image):
+    one, same, other = (list(simulate(image, seed=seed, seconds=6)) for seed in (1, 1, 2))
     np.testing.assert_array_equal(one[-1].image, same[-1].image)
     assert np.abs(one[-1].image.astype(int) - other[-1].image).max() > 0
 
 
-def test_half_opaque_smoke_is_half_the_light(picture):
-    alpha = np.full(picture.shape[:2], 0.5, np.float32)
+def test_half_opaque_smoke_is_half_the_light(image):
+    alpha = np.full(image.shape[:2], 0.5, np.float32)
     air = np.full(3, 0.4, np.float32)
-    flat = np.full_like(picture, 90)
+    flat = np.full_like(image, 90)
 
     class Even(np.random.Generator):
         """No shading: a flat plume has no slope, so only its depth is left to chance."""
@@ -48,27 +47,27 @@ def test_half_opaque_smoke_is_half_the_light(picture):
         def uniform(self, low=0.0, high=1.0, size=None):
             return low
 
-    laid = lay(flat, alpha, air=air, random=Even(np.random.PCG64(1)))
+    drawn = composite(flat, alpha, airlight=air, rng=Even(np.random.PCG64(1)))
     wanted = from_linear(0.5 * to_linear(flat) + 0.5 * air)
-    assert np.abs(laid.astype(int) - wanted).max() <= 4  # a plain power stands for sRGB's curve
+    assert np.abs(drawn.astype(int) - wanted).max() <= 4  # a plain power stands for sRGB's curve
 
 
-def test_air_is_of_the_scenes_own_light(picture):
-    random = np.random.default_rng(1)
+def test_airlight_follows_the_scenes_own_light(image):
+    rng = np.random.default_rng(1)
     bright, dark = (
-        np.mean([air_of(image, random) for _ in range(20)]) for image in (picture, picture // 4)
+        np.mean([random_airlight(shown, rng) for _ in range(20)]) for shown in (image, image // 4)
     )
     assert bright > 3 * dark
 
 
-def test_distractors_change_pictures_and_keep_their_form(picture):
-    random = np.random.default_rng(2)
+def test_distractors_change_images_and_keep_their_shape(image):
+    rng = np.random.default_rng(2)
     changed = 0
     for number in range(60):
-        background = picture if number % 2 else None
-        image, normal = distract(picture, background, random)
-        assert image.shape == picture.shape
-        assert image.dtype == np.uint8
-        assert (normal is None) == (background is None)
-        changed += bool((image != picture).any())
+        background = image if number % 2 else None
+        after, behind = distract(image, background, rng)
+        assert after.shape == image.shape
+        assert after.dtype == np.uint8
+        assert (behind is None) == (background is None)
+        changed += bool((after != image).any())
     assert 25 <= changed <= 55

@@ -1,9 +1,10 @@
-"""Smoke behaves like smoke, and light adds up in linear light."""
+"""The plume behaves like smoke, and compositing works in linear light."""
 
 import numpy as np
 import pytest
 
-from engines.smoke.plume import PlumeSimulator, composite, from_linear, place, to_linear
+from engines.smoke.compositing import composite_density, from_linear, to_linear
+from engines.smoke.plume import PlumeSimulator, place
 
 WHITE = np.ones(3, np.float32)
 
@@ -70,23 +71,25 @@ def test_linear_light_comes_back_as_the_same_byte(level):
 def test_half_white_over_black_is_half_the_light_not_half_the_byte():
     black = np.zeros((8, 8, 3), np.uint8)
     half = np.full((8, 8), np.log(2), np.float32)
-    picture, alpha = composite(black, half, opacity=1, air_light=WHITE, relief=0)
+    image, alpha = composite_density(black, half, opacity=1, airlight=WHITE, relief=0)
     assert np.allclose(alpha, 0.5)
-    assert np.abs(picture.astype(int) - 188).max() <= 1
+    assert np.abs(image.astype(int) - 188).max() <= 1
 
 
 @pytest.mark.parametrize("depth", [0.01, 0.5, 3.0])
 def test_opacity_of_a_flat_field_follows_beer_and_lambert(depth):
     scene = np.full((8, 8, 3), 90, np.uint8)
     flat = np.full((8, 8), depth, np.float32)
-    _, alpha = composite(scene, flat, opacity=2, air_light=WHITE)
+    _, alpha = composite_density(scene, flat, opacity=2, airlight=WHITE)
     assert np.allclose(alpha, 1 - np.exp(-2 * depth), atol=1e-6)
 
 
 def test_no_smoke_changes_no_byte():
     scene = np.random.default_rng(0).integers(0, 256, (16, 16, 3), np.uint8)
-    picture, alpha = composite(scene, np.zeros((16, 16), np.float32), opacity=1, air_light=WHITE)
-    assert np.array_equal(picture, scene)
+    image, alpha = composite_density(
+        scene, np.zeros((16, 16), np.float32), opacity=1, airlight=WHITE
+    )
+    assert np.array_equal(image, scene)
     assert alpha.max() == 0
 
 

@@ -94,7 +94,8 @@ class Network:
 
 
 def looks(network, shown, *, lift=True):
-    brighten = LowLightFilter(Enhancer(Model(), full_size=OnCpu(denoise=False))) if lift else None
+    enhancer = Enhancer(Model(), full_resolution=OnCpu(denoise=False))
+    brighten = LowLightFilter(enhancer) if lift else None
     detector = Detector(
         CpuSegmenter(network),
         Thresholds(0.5, 0.4, 0.3),
