@@ -62,9 +62,6 @@ ALLOWED: Final[dict[str, str]] = {
     "tools/check_words.py": ".*",
     "streamer/config/renamed_keys.py": ".*",
     "tests/streamer/config/test_renamed_keys.py": ".*",
-    # The reason of an event is public text and has not changed: "covers 1 % of the picture".
-    "streamer/alarm/policy.py": r"pictures\?",
-    "tests/streamer/alarm/test_policy.py": r"pictures\?",
     # The folder of priors in version 0.1.
     "streamer/detect/README.md": "usual",
     "streamer/store/prior_file.py": "usual",

@@ -324,7 +324,7 @@ class Alarm:
             parts.append(f"{verb} {abs(growth) * 100:.0f} % in {oldest_s:.0f} s")
         place = "anchored" if track.drift(since_ns) < self.policy.max_drift / 2 else "drifting"
         parts.append(f"{place} at {region.ground_point[0]:.2f}, {region.ground_point[1]:.2f}")
-        parts.append(f"covers {region.area * 100:.2g} % of the picture")
+        parts.append(f"covers {region.area * 100:.2g} % of the frame")
         mean = math.fsum(point.region.confidence for point in points) / len(points)
         parts.append(f"mean probability {mean:.2f}")
         return ", ".join(parts)

@@ -56,7 +56,7 @@ def test_smoke_that_lasts_raises_one_alarm_and_says_why():
     assert event.regions == (PLUME,)
     assert 0.55 <= event.score <= 1
     assert event.reason == (
-        "seen in 7 of 7 inferences over 6 s, anchored at 0.45, 0.60, covers 1 % of the picture,"
+        "seen in 7 of 7 inferences over 6 s, anchored at 0.45, 0.60, covers 1 % of the frame,"
         " mean probability 0.90"
     )
     assert watch.states == [AlarmState.PENDING] * 6 + [AlarmState.ALARM] * 14
