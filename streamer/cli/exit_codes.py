@@ -5,7 +5,7 @@ from typing import Final
 
 import typer
 
-from streamer.core.errors import ConfigError, SourceError
+from streamer.core.errors import ConfigError, DecoderUnavailable, SourceError
 
 _UsageError: Final[type[Exception]] = typer.BadParameter.__mro__[1]
 """Base of the command line parser's errors; its public name differs between versions."""
@@ -46,6 +46,7 @@ _CODES: Final[tuple[tuple[type[BaseException], Exit], ...]] = (
     (_UsageError, Exit.USAGE),
     (ConfigError, Exit.CONFIG),
     (SourceError, Exit.SOURCE),
+    (DecoderUnavailable, Exit.DEVICE),
     (KeyboardInterrupt, Exit.INTERRUPTED),
     (BrokenPipeError, Exit.BROKEN_PIPE),
 )

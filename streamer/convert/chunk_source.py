@@ -11,9 +11,8 @@ import numpy as np
 from av.container import InputContainer
 from av.stream import Discard
 
-from engines.errors import DeviceUnavailable
 from streamer.core.clock import CancelToken
-from streamer.core.errors import SourceFault, SourceRejected
+from streamer.core.errors import DecoderUnavailable, SourceFault, SourceRejected
 from streamer.core.frame import Frame
 from streamer.core.frame_schedule import NS
 from streamer.core.hwaccel import open_hwaccel
@@ -37,7 +36,7 @@ class DecodeOptions:
 
     deinterlace: bool = False
     hwaccel: str | None = None
-    """What decodes, as in `hwaccel.hwaccel`; `None` for the processor."""
+    """What decodes, as in `hwaccel.hwaccel`; `None` for the CPU."""
 
     threads: int = 0
     """Of the decoder; 0 for as many as there are cores."""
@@ -81,7 +80,7 @@ class ChunkSource:
         Raises:
             SourceRejected: Neither the chunk nor anything around it can be decoded, or its pictures
                 change their size.
-            DeviceUnavailable: The hardware that is to decode is not here or cannot.
+            DecoderUnavailable: The hardware that is to decode is not here or cannot.
         """
         planarize = Converter(self._options.pixel_format)
         follow = self._follow
@@ -217,9 +216,9 @@ class ChunkSource:
             other.discard = Discard.default if other is stream else Discard.all
         context = stream.codec_context
         if self._options.hwaccel and not context.is_hwaccel:
-            raise DeviceUnavailable(
+            raise DecoderUnavailable(
                 f"{self._options.hwaccel} cannot decode {context.name}; without --hwaccel the "
-                "processor does it"
+                "CPU does it"
             )
         context.thread_type = "AUTO"
         context.thread_count = self._options.threads

@@ -5,6 +5,7 @@
   x SourceError          a source cannot deliver frames; carries a `SourceFault`
     + SourceLost         may come back: reconnect
     + SourceRejected     does not come back by itself: wrong password, unknown codec
+  x DecoderUnavailable   the requested hardware decoder cannot be used here
   x SinkError            an output cannot be written
   x StorageError         the event store or the evidence cannot be written
 * Cancelled              not an error: the pipeline is stopping
@@ -69,6 +70,10 @@ class SourceLost(SourceError):  # noqa: N818  states a fact; "Error" is in the b
 
 class SourceRejected(SourceError):  # noqa: N818  as above
     """The stream was refused, and another attempt would fail in the same way."""
+
+
+class DecoderUnavailable(StreamerError):  # noqa: N818  as above
+    """The requested hardware decoder is not on this machine, or does not support the video."""
 
 
 class SinkError(StreamerError):

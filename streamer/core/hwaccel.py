@@ -13,7 +13,7 @@ import av.error
 from av.codec.hwaccel import HWAccel, hwdevices_available
 from av.video.format import VideoFormat
 
-from engines.errors import DeviceUnavailable
+from .errors import DecoderUnavailable
 
 _DEVICE_OPTIONS: Final[Mapping[str, tuple[dict[str, object], ...]]] = {
     # Share the primary context, in which engines compute: a separate context costs some hundred MB
@@ -34,12 +34,12 @@ def open_hwaccel(device: str) -> HWAccel:
         device: FFmpeg's name, such as "cuda"; "cuda:1" is the second device.
 
     Raises:
-        DeviceUnavailable: FFmpeg does not know the device, or it cannot be opened here.
+        DecoderUnavailable: FFmpeg does not know the device, or it cannot be opened here.
     """
     name, _, number = device.partition(":")
     if name not in hwdevices_available():
         known = ", ".join(hwdevices_available()) or "none"
-        raise DeviceUnavailable(f"FFmpeg knows no hardware decoder {name!r}; known are {known}")
+        raise DecoderUnavailable(f"FFmpeg knows no hardware decoder {name!r}; known are {known}")
     reason = "it does not decode H.264"
     for options in _DEVICE_OPTIONS.get(name, ({},)):
         try:
@@ -48,7 +48,7 @@ def open_hwaccel(device: str) -> HWAccel:
                 return HWAccel(name, device=number or None, options=dict(options))
         except (ValueError, av.error.FFmpegError) as error:
             reason = getattr(error, "strerror", None) or str(error)
-    raise DeviceUnavailable(
+    raise DecoderUnavailable(
         f"the hardware decoder {device} cannot be opened here; is its driver installed? "
         f"FFmpeg reports: {reason}"
     )

@@ -15,9 +15,8 @@ from av.codec.hwaccel import HWAccel
 from av.packet import Packet  # noqa: TC002  one place for imports
 from av.video.stream import VideoStream  # noqa: TC002
 
-from engines.errors import DeviceUnavailable
 from streamer.core.clock import CancelToken, Clock
-from streamer.core.errors import SourceError, SourceFault
+from streamer.core.errors import DecoderUnavailable, SourceError, SourceFault
 from streamer.core.frame import Frame
 from streamer.core.hwaccel import is_hardware_decoded, open_hwaccel
 from streamer.core.image import Image
@@ -267,7 +266,7 @@ class VideoSource:
             return None
         try:
             return open_hwaccel(self._options.hwaccel)
-        except DeviceUnavailable as error:
+        except DecoderUnavailable as error:
             self._log_decoder("cpu", reason=str(error))
             return None
 

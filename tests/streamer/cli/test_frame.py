@@ -16,7 +16,14 @@ from streamer.cli import main, output
 from streamer.cli.common import common
 from streamer.cli.exit_codes import Exit, exit_code, one_line
 from streamer.core import log
-from streamer.core.errors import ConfigError, SinkError, SourceFault, SourceLost, StorageError
+from streamer.core.errors import (
+    ConfigError,
+    DecoderUnavailable,
+    SinkError,
+    SourceFault,
+    SourceLost,
+    StorageError,
+)
 
 ROOT = Path(__file__).parents[3]
 HEAVY = ["av", "cv2", "numpy", "openvino", "onnxruntime", "pydantic", "rich", "ruamel.yaml",
@@ -82,6 +89,7 @@ def test_the_version_is_for_people_or_scripts(capsys: pytest.CaptureFixture[str]
         (ConfigError("x"), 3),
         (SourceLost("x", fault=SourceFault.ENDED), 4),
         (DeviceUnavailable("x"), 5),
+        (DecoderUnavailable("x"), 5),
         (KeyboardInterrupt(), 130),
         (BrokenPipeError(), 141),
         (ExceptionGroup("x", [ValueError("y"), SourceLost("x", fault=SourceFault.ENDED)]), 4),

@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 import structlog
 
-from engines.errors import DeviceUnavailable
 from streamer.convert.chunk_source import ChunkSource, DecodeOptions
 from streamer.convert.chunks import plan_chunks
 from streamer.convert.media_info import take
 from streamer.core.clock import CancelToken, SystemClock
+from streamer.core.errors import DecoderUnavailable
 from streamer.core.hwaccel import is_hardware_decoded, open_hwaccel
 from streamer.sources import video
 from streamer.sources.options import VideoOptions
@@ -33,7 +33,7 @@ def clip(tmp_path_factory):
 def no_gpu():
     try:
         open_hwaccel("cuda")
-    except DeviceUnavailable:
+    except DecoderUnavailable:
         return
     pytest.skip("there is a GPU")
 
@@ -42,7 +42,7 @@ def no_gpu():
 def cuda():
     try:
         return open_hwaccel("cuda")
-    except DeviceUnavailable as error:
+    except DecoderUnavailable as error:
         if os.environ.get("REQUIRE_GPU") == "1":
             raise
         pytest.skip(str(error))
@@ -58,13 +58,13 @@ def lumas(source):
 
 @pytest.mark.parametrize("device", ["nonsense", "", "cuda:x", "drm"])
 def test_a_device_that_cannot_decode_is_refused_by_name(device):
-    with pytest.raises(DeviceUnavailable, match=device.partition(":")[0] or "''"):
+    with pytest.raises(DecoderUnavailable, match=device.partition(":")[0] or "''"):
         open_hwaccel(device)
 
 
 @pytest.mark.usefixtures("no_gpu")
 def test_without_a_gpu_its_decoder_is_refused():
-    with pytest.raises(DeviceUnavailable, match="cuda cannot be opened here; is its driver"):
+    with pytest.raises(DecoderUnavailable, match="cuda cannot be opened here; is its driver"):
         open_hwaccel("cuda")
 
 
@@ -104,7 +104,7 @@ def test_a_conversion_on_missing_hardware_ends_before_it_decodes(clip):
     inventory = take(clip)
     options = DecodeOptions(inventory.video.pixel_format, hwaccel="nonsense")
     source = ChunkSource(inventory, plan_chunks(inventory.video)[0], options)
-    with pytest.raises(DeviceUnavailable, match="nonsense"):
+    with pytest.raises(DecoderUnavailable, match="nonsense"):
         list(source(CancelToken()))
 
 
@@ -113,7 +113,7 @@ def test_a_conversion_does_not_fall_back_to_the_cpu(clip, monkeypatch):
     inventory = take(clip)
     options = DecodeOptions(inventory.video.pixel_format, hwaccel="cuda")
     source = ChunkSource(inventory, plan_chunks(inventory.video)[0], options)
-    with pytest.raises(DeviceUnavailable, match="cuda cannot decode h264; without --hwaccel"):
+    with pytest.raises(DecoderUnavailable, match="cuda cannot decode h264; without --hwaccel"):
         list(source(CancelToken()))
 
 
