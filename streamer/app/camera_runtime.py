@@ -176,7 +176,7 @@ class CameraRuntime:
             alarm=frames.alarm,
             size=frames.size,
             connection_since_ns=connection.since_ns if connection else None,
-            fault=self._fault(),
+            fault=self._fault(detailed=True),
             failed_attempts=connection.attempts if connection else 0,
             connections=video.opened if video else 0,
             packets=video.packets if video else 0,
@@ -188,12 +188,12 @@ class CameraRuntime:
             recorder=self._recorder.state() if self._recorder else None,
         )
 
-    def _fault(self) -> str:
-        """Why the source delivers no frames; empty while it does."""
-        connection = self._source.connection()
-        if connection is None or connection.connection is ConnectionState.LIVE:
+    def _fault(self, *, detailed: bool = False) -> str:
+        """Why the source delivers no frames: its class, or the whole message; empty if it does."""
+        state = self._source.connection()
+        if state is None or state.fault is None or state.connection is ConnectionState.LIVE:
             return ""
-        return "" if connection.fault is None else connection.fault.value
+        return state.message if detailed and state.message else state.fault.value
 
     def _build(self) -> tuple[Alarm, Pipeline]:
         """The alarm and the pipeline of the next run."""

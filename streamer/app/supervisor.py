@@ -153,6 +153,7 @@ class Supervisor:
             for task in tasks:
                 task.start()
             self._changed.wait_for(self._is_over)
+            self._finishing = True  # Nothing is added from here on.
             cameras = list(self._cameras.values())
         for camera, task in cameras:
             task.join(None)

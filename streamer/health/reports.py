@@ -76,7 +76,7 @@ class CameraReport:
     for sources that are never reopened."""
 
     fault: str = ""
-    """Why the source delivers nothing; empty while it does."""
+    """Why the source delivers nothing, on one line without secrets; empty while it delivers."""
 
     failed_attempts: int = 0
     """Connection attempts that failed in a row."""

@@ -3,6 +3,7 @@
 import threading
 import time
 from contextlib import contextmanager
+from itertools import pairwise
 from pathlib import Path
 
 import av
@@ -11,6 +12,7 @@ import numpy as np
 import pytest
 
 from engines.engine import EngineState
+from streamer.app import program as program_module
 from streamer.app import supervisor as supervisor_module
 from streamer.app.camera_runtime import AppContext, CameraRuntime
 from streamer.app.camera_spec import camera_spec, camera_specs
@@ -21,6 +23,7 @@ from streamer.core.backoff import Backoff
 from streamer.core.clock import SystemClock
 from streamer.evidence.folder import Provenance
 from streamer.web.server import WebServer
+from tests.support.rtsp_server import free_port
 
 LIMIT_S = 30
 
@@ -122,6 +125,51 @@ def test_a_camera_that_crashes_in_a_loop_is_seen_in_the_status(tmp_path):
     assert status["problems"][0].startswith(f"camera south: {south['state']}: ")
     assert south["since_utc"] < south["last_error_utc"]
     assert 'streamer_camera_state{camera="north",state="live"} 1.0' in metrics
+
+
+class StatusChannel:
+    """A channel that publishes the status, and delivers nothing."""
+
+    name = "home"
+
+    def __init__(self) -> None:
+        self.published: list[tuple[str, dict]] = []
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        pass
+
+    def deliver(self, notice):
+        raise AssertionError("there is no event")
+
+    def show_status(self, camera, status):
+        self.published.append((camera, dict(status)))
+
+    def states(self, camera):
+        return [status["state"] for name, status in self.published if name == camera]
+
+
+def test_channels_publish_each_change_of_a_cameras_status(tmp_path, monkeypatch):
+    channel = StatusChannel()
+    monkeypatch.setattr(program_module, "open_channels", lambda *_, **__: [channel])
+    monkeypatch.setattr(program_module, "_STATUS_S", 0.01)
+    refused = free_port()
+    config = configured(
+        tmp_path,
+        "  north: {source: {address: 'pattern:'}}\n"
+        f"  south: {{source: {{address: 'rtsp://me:hunter2@127.0.0.1:{refused}/1'}}}}\n",
+    )
+    with running(config):
+        until(lambda: "live" in channel.states("north"), what="north live")
+        until(lambda: "reconnecting" in channel.states("south"), what="south lost")
+    south = [status for name, status in channel.published if name == "south"]
+    lost = next(status for status in south if status["state"] == "reconnecting")
+    assert f"127.0.0.1:{refused}/1: refused" in lost["reason"]
+    assert "hunter2" not in str(south)
+    plain = [{key: one[key] for key in one if not key.endswith("_utc")} for one in south]
+    assert all(one != other for one, other in pairwise(plain))
 
 
 def test_cameras_are_added_replaced_and_removed_while_the_others_run(tmp_path):
