@@ -25,8 +25,9 @@ from streamer.core.pipeline import (
     file_links,
     live_links,
 )
-from streamer.evidence.alarm_recorder import AlarmRecorder, ClipSpan
-from streamer.evidence.folder import EvidenceFolder, Provenance
+from streamer.evidence.alarm_recorder import AlarmRecorder
+from streamer.evidence.clip_writer import ClipSpan, ClipWriter
+from streamer.evidence.writer import EvidenceWriter, Provenance
 from streamer.health.reports import CameraReport
 from streamer.recording.ring import PacketRing
 from streamer.recording.segments import SegmentRecorder
@@ -199,23 +200,29 @@ class CameraRuntime:
         """The alarm and the pipeline of the next run."""
         spec = self.spec
         overlay = Overlay(spec.name, clock=self._context.clock, live=spec.realtime)
-        recorder = self._alarm_recorder(overlay)
-        alarm = self._open_alarm(recorder)
+        evidence = self._evidence_writer(overlay)
+        clips = None if evidence is None else self._clip_writer(evidence)
+        recorder = self._alarm_recorder(evidence, clips)
+        alarm = self._open_alarm(clips)
         sinks: dict[str, Sink] = {"status": self._statistics}
         sinks |= build_outputs(spec, live_view=self.live_view)
-        workers: dict[str, Worker] = {"clips": recorder.write_clips}
+        workers: dict[str, Worker] = {}
+        if clips is not None:
+            workers["clips"] = clips.run
         if self._recorder is not None:
             workers["recorder"] = self._recorder
         return alarm, Pipeline(
             spec.name,
             self._camera_source(),
-            self._stages(alarm, recorder, overlay),
+            self._stages(alarm, recorder, clips, overlay),
             sinks,
             make_link=self._link_factory(),
             workers=workers,
         )
 
-    def _stages(self, alarm: Alarm, recorder: AlarmRecorder, overlay: Overlay) -> dict[str, Stage]:
+    def _stages(
+        self, alarm: Alarm, recorder: AlarmRecorder, clips: ClipWriter | None, overlay: Overlay
+    ) -> dict[str, Stage]:
         spec, context = self.spec, self._context
         detector = build_detector(
             spec.settings, context.models, clock=context.clock, prior_file=spec.prior_file
@@ -227,7 +234,9 @@ class CameraRuntime:
             clock=context.clock,
             record=recorder.record,
         )
-        stages: dict[str, Stage] = {"detect": _then(detect, recorder.close)}
+        if clips is not None:
+            detect = _then(detect, clips.close)
+        stages: dict[str, Stage] = {"detect": detect}
         enhance = spec.settings.enhance
         if self._shown and context.models.lowlight is not None and enhance.enabled:
             # Behind the alarm: evidence shows what the camera sent.
@@ -281,35 +290,44 @@ class CameraRuntime:
             clock=self._context.clock,
         )
 
-    def _alarm_recorder(self, overlay: Overlay) -> AlarmRecorder:
-        spec, context, clip = self.spec, self._context, self.spec.settings.clip
-        evidence = None
-        if spec.evidence_folder is not None:
-            evidence = EvidenceFolder(
-                spec.evidence_folder, provenance=context.provenance, draw=overlay.draw
-            )
-        return AlarmRecorder(
-            evidence=evidence,
-            store=context.store,
-            channels=spec.channels,
+    def _evidence_writer(self, overlay: Overlay) -> EvidenceWriter | None:
+        folder = self.spec.evidence_folder
+        if folder is None:
+            return None
+        return EvidenceWriter(folder, provenance=self._context.provenance, draw=overlay.draw)
+
+    def _clip_writer(self, evidence: EvidenceWriter) -> ClipWriter:
+        clip = self.spec.settings.clip
+        return ClipWriter(
+            evidence,
             ring=self._ring,
             span=ClipSpan(
                 pre_roll_ns=round(clip.pre_roll_s * _NS),
                 post_roll_ns=round(clip.post_roll_s * _NS),
             ),
-            clock=context.clock,
+            clock=self._context.clock,
+        )
+
+    def _alarm_recorder(
+        self, evidence: EvidenceWriter | None, clips: ClipWriter | None
+    ) -> AlarmRecorder:
+        return AlarmRecorder(
+            evidence=evidence,
+            clips=clips,
+            store=self._context.store,
+            channels=self.spec.channels,
             on_event=self._on_event,
         )
 
-    def _open_alarm(self, recorder: AlarmRecorder) -> Alarm:
+    def _open_alarm(self, clips: ClipWriter | None) -> Alarm:
         """The camera's alarm; one that an earlier run left active goes on."""
         alarm = Alarm(self.name, alarm_policy(self.spec.settings))
         if self._context.store is not None:
             for recorded in self._context.store.open_alarms():
                 if recorded.event.camera == self.name:
                     alarm.resume(recorded.event)
-                    if recorded.evidence is not None:
-                        recorder.recover(recorded.evidence)
+                    if recorded.evidence is not None and clips is not None:
+                        clips.recover(recorded.evidence)
         return alarm
 
     def _on_event(self, event: Event) -> None:

@@ -13,7 +13,7 @@ from typing import Final
 from streamer.config import CameraSettings, Config
 from streamer.config.camera import FileOutput, OutputSettings, RecordSettings
 from streamer.config.values import Address
-from streamer.evidence.folder import safe_name
+from streamer.core.file_names import safe_file_name
 from streamer.sources.address import SourceKind, kind_of
 
 _NS: Final = 1_000_000_000
@@ -102,7 +102,7 @@ def camera_specs(config: Config) -> Iterator[CameraSpec]:
 
 def camera_spec(name: str, settings: CameraSettings, config: Config) -> CameraSpec:
     """Return the spec of one camera, with the folders and channels of *config*."""
-    folder = safe_name(name)
+    folder = safe_file_name(name)
     return CameraSpec(
         name=name,
         settings=settings,

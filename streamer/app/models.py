@@ -16,7 +16,7 @@ from engines.smoke.zoom_verification import WINDOW
 from engines.yuv import ChromaOrder  # noqa: TC001  one place for imports
 from streamer import __version__
 from streamer.config import CameraSettings, Config
-from streamer.evidence.folder import Provenance
+from streamer.evidence.writer import Provenance
 from streamer.health.program_status import EngineStatus
 
 _log = structlog.get_logger(__name__)

@@ -87,7 +87,7 @@ def _checked(events: "list[Event]", onset_s: float, evidence: Path, overlay: Pat
 
     from streamer.alarm.event import EventKind
     from streamer.core.errors import StreamerError
-    from streamer.evidence.folder import MANIFEST, verify
+    from streamer.evidence.manifest import MANIFEST, verify
 
     if not events or events[0].kind is not EventKind.RAISED:
         raise StreamerError("the demonstration failed: no alarm was raised")

@@ -174,7 +174,7 @@ def _files(folder: Path | None) -> list[Path]:
 
 def _faults(folder: Path | None) -> list[str]:
     """What is wrong with the evidence, a line each."""
-    from streamer.evidence.folder import verify
+    from streamer.evidence.manifest import verify
 
     if folder is None:
         return []

@@ -41,7 +41,7 @@ def prior(
     before thresholding. Exit code 2: the configuration has no such camera; 1: nothing was learned.
     """
     from streamer.core.errors import StorageError
-    from streamer.evidence.folder import safe_name
+    from streamer.core.file_names import safe_file_name
     from streamer.store.prior_file import PriorFile, adopt_old_folder
 
     out = output.current()
@@ -50,7 +50,7 @@ def prior(
         names = ", ".join(settings.cameras)
         raise typer.BadParameter(f"there is no camera {camera!r}, but {names}")
     adopt_old_folder(settings.priors_folder)
-    file = PriorFile(settings.priors_folder / f"{safe_name(camera)}.npz")
+    file = PriorFile(settings.priors_folder / f"{safe_file_name(camera)}.npz")
     if forget:
         existed = file.delete()
         text = f"deleted the prior of {camera}" if existed else _nothing(camera, file.path)

@@ -7,7 +7,7 @@ from pathlib import Path
 import av
 import pytest
 
-from streamer.evidence.folder import verify
+from streamer.evidence.manifest import verify
 from tests.support.clips import audio_clip
 
 from .conftest import STREAMER

@@ -9,7 +9,7 @@ from pathlib import Path
 import av
 import pytest
 
-from streamer.evidence.folder import verify
+from streamer.evidence.manifest import verify
 from tests.support.http_receiver import HttpReceiver
 from tests.support.mqtt_broker import MqttBroker, MqttListener
 from tests.support.rtsp_server import RtspServer, missing

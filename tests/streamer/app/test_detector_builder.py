@@ -14,7 +14,7 @@ from streamer.app.replay import replay
 from streamer.config import load
 from streamer.core.clock import SystemClock
 from streamer.detect.false_positive_prior import FalsePositivePrior
-from streamer.evidence.folder import Provenance
+from streamer.evidence.writer import Provenance
 from streamer.store.prior_file import PriorFile
 
 PROVENANCE = Provenance(

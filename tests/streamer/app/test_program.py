@@ -21,7 +21,7 @@ from streamer.app.program import Program, program_with
 from streamer.config import Config, load
 from streamer.core.backoff import Backoff
 from streamer.core.clock import SystemClock
-from streamer.evidence.folder import Provenance
+from streamer.evidence.writer import Provenance
 from streamer.web.server import WebServer
 from tests.support.rtsp_server import free_port
 

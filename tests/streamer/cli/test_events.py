@@ -16,7 +16,7 @@ from streamer.cli import main
 from streamer.cli.events import moment
 from streamer.cli.exit_codes import Exit
 from streamer.core.frame import Detection
-from streamer.evidence.folder import seal
+from streamer.evidence.manifest import seal
 from streamer.store.sqlite import SqliteEventStore
 
 NOW = datetime.now(UTC)

@@ -3,7 +3,7 @@
 import json
 import subprocess
 import sys
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from types import SimpleNamespace
@@ -15,8 +15,10 @@ from structlog.testing import capture_logs
 from streamer.core.clock import CancelToken, MediaClock
 from streamer.core.errors import StorageError
 from streamer.core.frame import SegmentationResult
-from streamer.evidence.alarm_recorder import AlarmRecorder, ClipSpan
-from streamer.evidence.folder import EvidenceFolder, Provenance, verify
+from streamer.evidence.alarm_recorder import AlarmRecorder
+from streamer.evidence.clip_writer import ClipSpan, ClipWriter
+from streamer.evidence.manifest import verify
+from streamer.evidence.writer import EvidenceWriter, Provenance
 from streamer.notify import RetryPolicy
 from streamer.notify.delivery_worker import DeliveryWorker, Outcome
 from streamer.recording.ring import PacketRing
@@ -45,14 +47,33 @@ def ring_of(packets=(), *, max_ns=10 * SECOND):
     return ring
 
 
-def incidents_in(root, store, *, ring=None, on_event=lambda what: None, clock=None):
-    """A recorder of clips from 2 s before an event to 1 s after it."""
-    evidence = EvidenceFolder(root, provenance=lambda: PROVENANCE, draw=lambda drawn: drawn.image)
-    return AlarmRecorder(
-        evidence=evidence, store=store, channels=["siren"], ring=ring, on_event=on_event,
+@dataclass(frozen=True)
+class Parts:
+    recorder: AlarmRecorder
+    clips: ClipWriter
+
+    def record(self, *events):
+        for what in events:
+            self.recorder.record(what, SEEN)
+
+    def write_clips(self):
+        self.clips.close()
+        self.clips.run(CancelToken())
+
+
+def parts_in(root, store, *, ring=None, on_event=lambda what: None, clock=None):
+    """A recorder with clips from 2 s before an event to 1 s after it."""
+    evidence = EvidenceWriter(root, provenance=lambda: PROVENANCE, draw=lambda drawn: drawn.image)
+    clips = ClipWriter(
+        evidence,
+        ring=ring,
         span=ClipSpan(pre_roll_ns=2 * SECOND, post_roll_ns=SECOND),
         clock=clock or MediaClock(START),
-    )  # fmt: skip
+    )
+    recorder = AlarmRecorder(
+        evidence=evidence, clips=clips, store=store, channels=["siren"], on_event=on_event
+    )
+    return Parts(recorder, clips)
 
 
 @pytest.fixture
@@ -76,55 +97,54 @@ def sealed(folder):
 
 def delivered(store):
     siren = deliveries.ScriptedChannel()
-    courier = DeliveryWorker(siren, store.outbox, retry=RetryPolicy(), on_confirmed=lambda *_: None)
-    while courier.step() is not Outcome.IDLE:
+    worker = DeliveryWorker(siren, store.outbox, retry=RetryPolicy(), on_confirmed=lambda *_: None)
+    while worker.step() is not Outcome.IDLE:
         pass
     return siren.tried
 
 
-def test_who_is_told_finds_all_but_the_clip_on_disk(store, root):
-    told = []
+def test_a_subscriber_finds_all_but_the_clip_on_disk(store, root):
+    reported = []
 
-    def look(what):
+    def read(what):
         with SqliteEventStore(store.path) as other:  # As another process sees it.
             recorded = other.event(what.id)
             waiting = [each.channel for each in other.outbox.of_event(what.id)]
-        told.append((recorded.event, recorded.evidence, recorded.image, waiting))
+        reported.append((recorded.event, recorded.evidence, recorded.image, waiting))
         assert sealed(recorded.evidence) == SEALED
         assert verify(recorded.evidence) == []
 
     ring = ring_of(real_packets(frames=130))  # To 5.2 s: the post-roll has not come.
-    incidents_in(root, store, ring=ring, on_event=look).record(event(), SEEN)
+    parts_in(root, store, ring=ring, on_event=read).record(event())
     folder = folder_in(root)
-    assert told == [(event(), folder, folder / "overlay-0.jpg", ["siren"])]
+    assert reported == [(event(), folder, folder / "overlay-0.jpg", ["siren"])]
     assert [what.image for what in delivered(store)] == [folder / "overlay-0.jpg"]
 
 
-def test_an_event_that_cannot_be_stored_is_told_to_nobody(root):
+def test_an_event_that_cannot_be_stored_is_reported_to_nobody(root):
     def add(*_, **__):
         raise StorageError("the disk is full")
 
-    told = []
-    incidents = incidents_in(root, SimpleNamespace(add=add), on_event=told.append)
+    reported = []
+    parts = parts_in(root, SimpleNamespace(add=add), on_event=reported.append)
     with pytest.raises(StorageError, match="the disk is full"):
-        incidents.record(event(), SEEN)
-    assert told == []
+        parts.record(event())
+    assert reported == []
 
 
-def test_a_replay_without_a_store_keeps_evidence_and_tells(root):
-    told = []
-    incidents_in(root, None, on_event=told.append).record(event(), SEEN)
-    assert (told, verify(folder_in(root))) == ([event()], [])
+def test_a_replay_without_a_store_keeps_evidence_and_reports(root):
+    reported = []
+    parts_in(root, None, on_event=reported.append).record(event())
+    assert (reported, verify(folder_in(root))) == ([event()], [])
 
 
 def test_updated_and_cleared_go_into_the_folder_of_what_was_raised_and_make_no_clip(store, root):
     ring = ring_of(real_packets(frames=200))
-    incidents = incidents_in(root, store, ring=ring)
+    parts = parts_in(root, store, ring=ring)
     for what in (event(), event(sequence=1), event(sequence=2, kind="cleared")):
-        incidents.record(what, SEEN)
-    assert ring.statistics().feeds == 0  # Its end has come; none other was asked for.
-    incidents.close()
-    incidents.write_clips(CancelToken())
+        parts.record(what)
+    assert ring.statistics().feeds == 0  # Its end has come; no other was requested.
+    parts.write_clips()
     folder = folder_in(root)
     found = list(store.events())
     assert [each.event.kind.value for each in found] == ["raised", "updated", "cleared"]
@@ -142,12 +162,11 @@ def test_updated_and_cleared_go_into_the_folder_of_what_was_raised_and_make_no_c
 def test_the_clip_holds_pre_roll_and_post_roll_even_if_the_ring_has_gone_on(store, root):
     packets = real_packets(frames=400)
     ring = ring_of(packets[:130], max_ns=3 * SECOND)
-    incidents = incidents_in(root, store, ring=ring)
-    incidents.record(event(), SEEN)
+    parts = parts_in(root, store, ring=ring)
+    parts.record(event())
     for one in packets[130:]:
         ring(one)
-    incidents.close()
-    incidents.write_clips(CancelToken())
+    parts.write_clips()
     folder = folder_in(root)
     facts = json.loads((folder / "clip.json").read_text())
     assert facts == {
@@ -162,16 +181,15 @@ def test_the_clip_holds_pre_roll_and_post_roll_even_if_the_ring_has_gone_on(stor
 
 def test_a_clip_that_the_camera_or_the_ring_cut_short_says_so(store, root):
     ring = ring_of(real_packets(frames=30, start_ns=4 * SECOND))
-    incidents = incidents_in(root, store, ring=ring)
-    incidents.record(event(), SEEN)
+    parts = parts_in(root, store, ring=ring)
+    parts.record(event())
     ring.close()
-    incidents.close()
     with capture_logs() as logs:
-        incidents.write_clips(CancelToken())
+        parts.write_clips()
     facts = json.loads((folder_in(root) / "clip.json").read_text())
     why = "begins 1.0 s late: nothing older was kept; ends early: the camera was stopped"
     assert (facts["complete"], facts["reason"], facts["frames"]) == (False, why, 30)
-    assert [(line["event"], line["reason"]) for line in logs] == [("clip is not as asked", why)]
+    assert [(line["event"], line["reason"]) for line in logs] == [("clip is incomplete", why)]
     assert "clip.mp4" in sealed(folder_in(root))
 
 
@@ -180,13 +198,13 @@ def test_a_stop_keeps_what_has_come_of_the_clip_that_is_being_written(store, roo
 
     class Clock(MediaClock):
         def utc_at(self, monotonic_ns):
-            cancel.set()  # A file that begins asks for its time.
+            cancel.set()  # A file that begins reads its time.
             return super().utc_at(monotonic_ns)
 
     ring = ring_of(real_packets(frames=130))
-    incidents = incidents_in(root, store, ring=ring, clock=Clock(START))
-    incidents.record(event(), SEEN)
-    incidents.write_clips(cancel)
+    parts = parts_in(root, store, ring=ring, clock=Clock(START))
+    parts.record(event())
+    parts.clips.run(cancel)
     facts = json.loads((folder_in(root) / "clip.json").read_text())
     assert facts["reason"] == "ends early: the camera was stopped"
     assert (facts["complete"], facts["frames"]) == (False, 55)
@@ -204,35 +222,34 @@ def no_room_for(path):
 
 
 @pytest.mark.parametrize("name", ["still-0.jpg", "event-0.json", "manifest.json", "a file"])
-def test_evidence_that_cannot_be_written_holds_no_event_back_and_is_told(store, root, name):
+def test_evidence_that_cannot_be_written_holds_no_event_back_and_is_logged(store, root, name):
     if name == "a file":
         root.write_text("in the way")
     else:
         no_room_for(folder_in(root) / name)
-    told = []
+    reported = []
     ring = ring_of(real_packets(frames=200))
-    incidents = incidents_in(root, store, ring=ring, on_event=told.append)
+    parts = parts_in(root, store, ring=ring, on_event=reported.append)
     with capture_logs() as logs:
-        incidents.record(event(), SEEN)
-    assert told == [event()]
+        parts.record(event())
+    assert reported == [event()]
     recorded = store.event("north-1-0")
     assert (recorded.event, recorded.evidence, recorded.image) == (event(), None, None)
     assert [what.event.id for what in delivered(store)] == ["north-1-0"]
-    said = [(line["log_level"], line["event"], line["alarm"]) for line in logs]
-    assert said == [("error", "no evidence", "north-1"), ("warning", "raised", "north-1")]
+    logged = [(line["log_level"], line["event"], line["alarm"]) for line in logs]
+    assert logged == [("error", "no evidence", "north-1"), ("warning", "raised", "north-1")]
     reason = "not a directory" if name == "a file" else "the disk is full"
     assert logs[0]["error"] == f"cannot write {folder_in(root)}: {reason}"
 
 
 @pytest.mark.parametrize("name", ["clip.mp4", "clip.json"])
-def test_a_clip_that_cannot_be_written_is_told_and_the_next_one_is(store, root, name):
-    incidents = incidents_in(root, store, ring=ring_of(real_packets(frames=200)))
-    incidents.record(event(), SEEN)
-    incidents.record(event("north-2"), SEEN)
+def test_a_clip_that_cannot_be_written_is_logged_and_the_next_one_is(store, root, name):
+    parts = parts_in(root, store, ring=ring_of(real_packets(frames=200)))
+    parts.record(event())
+    parts.record(event("north-2"))
     no_room_for(folder_in(root) / name)
-    incidents.close()
     with capture_logs() as logs:
-        incidents.write_clips(CancelToken())
+        parts.write_clips()
     assert [(line["event"], line["folder"]) for line in logs] == [("no clip", str(folder_in(root)))]
     assert "the disk is full" in logs[0]["error"]
     assert sealed(folder_in(root)) == SEALED
@@ -261,12 +278,11 @@ def live(home, kill_at):
 
     sqlite3.connect, os.fsync = traced, lambda handle: (tick(), fsync(handle))
     os.pwrite = lambda *what: (tick(), pwrite(*what))[1]
-    tell = lambda what: (home / "told").touch()
+    note = lambda what: (home / "reported").touch()
     with SqliteEventStore(home / "events.db") as store:
-        incidents = incidents_in(home, store, ring=ring_of(PACKETS), on_event=tell)
-        incidents.record(event(), SEEN)
-        incidents.close()
-        incidents.write_clips(CancelToken())
+        parts = parts_in(home, store, ring=ring_of(PACKETS), on_event=note)
+        parts.record(event())
+        parts.write_clips()
 
 PACKETS = real_packets(frames=200)
 for point in itertools.count():
@@ -280,7 +296,7 @@ for point in itertools.count():
 """
 
 
-def test_wherever_a_kill_comes_who_was_told_has_the_event_and_no_half_looks_whole(tmp_path):
+def test_wherever_a_kill_comes_a_reported_event_is_stored_and_no_half_file_has_its_name(tmp_path):
     program = [sys.executable, "-c", KILLED, tmp_path]
     subprocess.run(program, capture_output=True, timeout=60, cwd=ROOT, check=True)
     ends = set()
@@ -289,17 +305,19 @@ def test_wherever_a_kill_comes_who_was_told_has_the_event_and_no_half_looks_whol
         with SqliteEventStore(home / "events.db") as store:
             recorded = store.event("north-1-0") is not None
             clip = (folder / "clip.mp4").exists()
-            ends.add((recorded, (home / "told").exists(), clip))  # In the order of their coming.
+            ends.add(
+                (recorded, (home / "reported").exists(), clip)
+            )  # In the order of their coming.
             if recorded:
                 assert verify(folder) == []
                 assert [each.channel for each in store.outbox.of_event("north-1-0")] == ["siren"]
             if clip:
                 assert len(file_frame_digests(folder / "clip.mp4")[0]) == 76
-            next_life = incidents_in(home, store)
-            next_life.recover(folder)
+            next_life = parts_in(home, store)
+            next_life.clips.recover(folder)
             assert not list(folder.glob("clip*.part")), "a clip that was cut off is kept as it is"
             clip = (folder / "clip.mp4").exists()
-            next_life.record(event(), SEEN)  # It sees the smoke too.
+            next_life.record(event())  # It sees the smoke too.
             assert [what.event for what in delivered(store)] == [event()]
         assert verify(folder) == []
         assert set(sealed(folder)) - {"clip.json"} == {*SEALED, *(["clip.mp4"] if clip else [])}
