@@ -117,7 +117,7 @@ def stages_of(
             planned.form,
             interpolator=networks.interpolation if planned.retiming.interpolates else None,
             compare=relation if planned.asked.cuts else _uncut,
-            across=planned.asked.repeats == "across",
+            interpolate_duplicates=planned.asked.repeats == "across",
             window_ns=(chunk.begin_ns, chunk.end_ns),
         )
         return ChunkStages(before, retime, first_pass.stages() if first_pass else {})

@@ -28,10 +28,10 @@ _LARGE: Final = 1920 * 1200
 
 
 class Retimer(Protocol):
-    """A stage that counts cuts and repeats, e.g. `streamer.stages.frame_rate`."""
+    """A stage that counts scene changes and duplicates, e.g. `streamer.stages.frame_rate`."""
 
-    cuts: int
-    repeats: int
+    scene_changes: int
+    duplicates: int
 
     def __call__(self, frames: Iterator[Frame], /) -> Iterator[Frame]: ...  # noqa: D102
 
@@ -210,8 +210,8 @@ class Job:
             pictures=source.pictures,
             shown=encoder.shown,
             synthetic=encoder.synthetic,
-            cuts=stages.retime.cuts,
-            repeats=stages.retime.repeats,
+            cuts=stages.retime.scene_changes,
+            repeats=stages.retime.duplicates,
             enhanced=encoder.enhanced,
             damaged=max(0, chunk.pictures - source.pictures),
         )

@@ -59,7 +59,7 @@ RED: Final = Color(105, 105, 225)
 
 
 class Painter:
-    """Draws on one canvas. Sizes are proportional to the height, so 240p and 4K look alike."""
+    """Draws on one canvas; all sizes are proportional to the height of the image."""
 
     def __init__(self, canvas: Canvas) -> None:
         layout, planes = canvas.layout, canvas.planes
@@ -74,7 +74,7 @@ class Painter:
             self._targets += [
                 _Target(plane, *layout.log2_chroma, chroma=True) for plane in planes[1:3]
             ]
-        # Text begins at a chroma sample; at an even pixel at least, so that all formats look alike.
+        # Text begins at a chroma sample, and at an even pixel in every format.
         self._align = max(2, *(1 << part for part in layout.log2_chroma))
         self.height, self.width = planes[0].shape
         self.line: Final = max(1, round(self.height / 360))

@@ -1,7 +1,7 @@
-"""When pictures are shown: from the times of a recording to those of its conversion.
+"""Presentation times of a conversion: from the times of a recording to those of its output.
 
-Pure arithmetic with whole nanoseconds and exact fractions. What is decided for one interval
-between two pictures depends on that interval alone, so chunks can be converted in any order.
+Pure arithmetic with whole nanoseconds and exact fractions. What is decided for the interval between
+two frames depends on that interval alone, so that chunks can be converted in any order.
 """
 
 import math
@@ -12,45 +12,44 @@ from typing import Final
 
 NS: Final = 1_000_000_000
 
-_FINEST: Final = 500_000_000
-"""Ticks a second at most: a tick of less than two nanoseconds could not be told from the next."""
+_MAX_TICKS_PER_S: Final = 500_000_000
+"""Times are in nanoseconds, and cannot tell ticks shorter than two of them apart."""
 
-_CLOSE: Final = Fraction(1, 50)
-"""Share of an interval within which a picture of a constant rate is one of the two originals
-itself: Matroska rounds times by up to 3 % of an interval of 60 Hz, and a picture that is mixed by
-that little is only less sharp."""
+_ORIGINAL_WITHIN: Final = Fraction(1, 50)
+"""Phase within which a frame of a constant rate is one of the two originals itself: Matroska rounds
+times by up to 3 % of an interval of 60 Hz, and a frame interpolated by that little is only blurred.
+"""
 
 
 @dataclass(frozen=True, slots=True)
 class OutputFrame:
-    """A picture to be shown."""
+    """One frame of the output, as its time and its place between two frames of the recording."""
 
     pts_ns: int
-    """When, by the clock of the recording; `FrameSchedule.ticks` tells it by that of the
-    conversion."""
+    """Time by the clock of the recording; `FrameSchedule.ticks` converts it to the output's."""
 
-    share: float
-    """Where between two pictures: 0 is the left one itself, 1 the right one."""
+    phase: float
+    """Place between two frames of the recording: 0 is the left one itself, 1 the right one."""
 
 
 @dataclass(frozen=True, slots=True)
 class FrameSchedule:
-    """Which pictures a conversion shows, and when."""
+    """Which frames the output of a conversion has, and when they are shown."""
 
     factor: int = 1
-    """Pictures for each of the recording; each of its own times stays."""
+    """Output frames per frame of the recording, at whose times the originals stay."""
 
     rate: Fraction | None = None
-    """Constant rate in pictures a second of the recording's time, in place of a factor."""
+    """Constant rate, in frames per second of the recording's time; replaces the factor."""
 
     speed: Fraction = Fraction(1)
-    """How fast the recording runs: 1/4 is slow motion."""
+    """Playback speed: 1/4 is slow motion."""
 
     origin_ns: int = 0
-    """Time of the first picture: where a constant rate begins."""
+    """Time of the first frame, at which a constant rate begins."""
 
     def __post_init__(self) -> None:
-        """Check what was asked for."""
+        """Check the values."""
         if self.factor < 1:
             raise ValueError(f"factor must be at least 1, got {self.factor}")
         if self.rate is not None and self.rate <= 0:
@@ -60,55 +59,60 @@ class FrameSchedule:
 
     @property
     def interpolates(self) -> bool:
-        """Whether pictures come in between."""
+        """Whether the output has frames between those of the recording."""
         return self.factor > 1 or self.rate is not None
 
     def between(self, left_ns: int, right_ns: int) -> Iterator[OutputFrame]:
-        """The pictures from one of the recording, itself among them, up to the next one."""
+        """Yield the output frames in [left_ns, right_ns), the times of two consecutive frames."""
         length = right_ns - left_ns
         if self.rate is None:
             for step in range(self.factor):
-                share = Fraction(step, self.factor)
-                yield OutputFrame(left_ns + round(share * length), float(share))
+                phase = Fraction(step, self.factor)
+                yield OutputFrame(left_ns + round(phase * length), float(phase))
             return
-        # From the left one on and before the right one, to the nanosecond: what were decided by
-        # being close to either would be decided otherwise by a neighbour of another length.
+        # Half-open interval, to the nanosecond: a tolerance at its ends would be another one in the
+        # neighboring interval, which has another length.
         period = NS / self.rate
         number = math.ceil((left_ns - self.origin_ns) / period)
         while (at := self.origin_ns + number * period) < right_ns:
-            yield OutputFrame(round(at), _share((at - left_ns) / length))
+            yield OutputFrame(round(at), _snapped((at - left_ns) / length))
             number += 1
 
     def seconds(self, seconds: Fraction) -> Fraction:
-        """A time of the recording as one of the conversion."""
+        """Return a time of the recording as a time of the output."""
         return seconds / self.speed
 
     def time_base(self, source: Fraction) -> Fraction:
-        """Seconds a tick in which every picture's time is a whole number, if that can be had.
+        """Return the time base (seconds per tick) of the output.
+
+        Every frame's time is a whole number of ticks unless that needs more than 500 million ticks
+        per second.
 
         Args:
-            source: Of the recording.
+            source: Time base of the recording.
         """
         tick = source / self.factor / self.speed
         denominator = tick.denominator
         if self.rate is not None:
             denominator = math.lcm(denominator, (1 / self.rate / self.speed).denominator)
-        return Fraction(1, denominator) if denominator <= _FINEST else Fraction(1, _FINEST // 5)
+        if denominator <= _MAX_TICKS_PER_S:
+            return Fraction(1, denominator)
+        return Fraction(1, _MAX_TICKS_PER_S // 5)
 
     def ticks(self, pts_ns: int, time_base: Fraction) -> int:
-        """A time of the recording in ticks of the conversion."""
+        """Return a time of the recording in ticks of the output."""
         return round(Fraction(pts_ns, NS) / self.speed / time_base)
 
     def output_rate(self, source: Fraction) -> Fraction:
-        """Nominal pictures a second of the conversion.
+        """Return the nominal frame rate of the output.
 
         Args:
-            source: Of the recording.
+            source: Nominal frame rate of the recording.
         """
         return (self.rate or source * self.factor) * self.speed
 
 
-def _share(exact: Fraction) -> float:
-    if exact <= _CLOSE:
+def _snapped(phase: Fraction) -> float:
+    if phase <= _ORIGINAL_WITHIN:
         return 0.0
-    return 1.0 if exact >= 1 - _CLOSE else float(exact)
+    return 1.0 if phase >= 1 - _ORIGINAL_WITHIN else float(phase)

@@ -12,7 +12,7 @@ from streamer.core.image import ColorTags, Image
 _JPEG_MATRIX: Final = 5
 """The matrix that FFmpeg's JPEG decoder reports."""
 
-_UNKNOWN_PICTURE_TYPE: Final = 0
+_NO_TYPE: Final = 0
 """`pict_type` of a frame that no decoder returned."""
 
 
@@ -58,5 +58,5 @@ def _siting(frame: av.VideoFrame, color: ColorTags) -> float:
     frame that was not decoded carries no location, and swscale assumes the middle.
     """
     jpeg = color.full_range and color.matrix == _JPEG_MATRIX
-    not_decoded = int(frame.pict_type) == _UNKNOWN_PICTURE_TYPE
+    not_decoded = int(frame.pict_type) == _NO_TYPE
     return 0.0 if not_decoded or jpeg else LEFT

@@ -1,4 +1,4 @@
-"""The low-light stage: brightens dark frames for people, and for the network if configured."""
+"""The low-light stage: enhances dark frames for viewers, and for the network if configured."""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -16,7 +16,7 @@ _BYTE: Final = 8
 
 
 class LowLightFilter:
-    """Returns the image of a frame, brightened if it is dark. Has the state of one stream.
+    """Returns the image of a frame, enhanced if it is dark. Has the state of one stream.
 
     Works on planes of any depth and subsampling; alpha stays as it is. RGB becomes YUV 4:4:4.
 
@@ -54,7 +54,7 @@ def _yuv(image: Image) -> Image:
 
 
 class Enhance:
-    """Yields every frame, dark ones brightened and marked `enhanced`."""
+    """Yields every frame; dark ones are enhanced and marked as such."""
 
     def __init__(self, low_light: LowLightFilter) -> None:
         self._low_light = low_light

@@ -1,4 +1,4 @@
-"""The overlay stage: draws over a picture what the alarm makes of it."""
+"""The overlay stage: draws detections, alarm state, name and time on frames."""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -16,20 +16,20 @@ _COLORS: Final[dict[AlarmState, Color]] = {
     AlarmState.ALARM: RED,
 }
 _FLOOR: Final = 0.35
-"""Probability from which smoke is tinted: below the threshold of alarms, so that a watcher sees
-the thin part of a plume too."""
+"""Probability from which smoke is tinted: below the alarm's thresholds, so that viewers see the
+thin part of a plume too."""
 
 
 class Overlay:
-    """Draws mask, regions, state, name and time. The old picture stays as it was.
+    """Draws mask, detections, state, name and time. The images of the input are not changed.
 
     Args:
-        camera: Its name, shown.
-        clock: Gives wall times and ages.
-        live: Whether to show how old the picture is; of a file that means nothing.
+        camera: Name to show.
+        clock: Gives wall time and age.
+        live: Whether to show the age of a frame, which has no meaning for a file.
         zone: Of the times shown.
-        interpolated: Whether pictures come in between. Then each one says so: a word on every
-            second picture alone would flicker.
+        interpolated: Whether the output has interpolated frames. Then every frame is marked as
+            INTERPOLATED: a word on every second frame would flicker.
     """
 
     def __init__(
@@ -48,12 +48,12 @@ class Overlay:
         self._interpolated = interpolated
 
     def __call__(self, frames: Iterator[Frame]) -> Iterator[Frame]:
-        """Yield every frame with a picture that was drawn on."""
+        """Yield every frame with an image that was drawn on."""
         for frame in frames:
             yield replace(frame, image=self.draw(frame))
 
     def draw(self, frame: Frame) -> Image:
-        """The picture of *frame* with what was found in it."""
+        """Return a copy of the image of *frame* with the marks drawn on it."""
         canvas = frame.image.canvas()
         painter = Painter(canvas)
         state = frame.alarm_status.state if frame.alarm_status else AlarmState.IDLE
@@ -77,14 +77,14 @@ class Overlay:
         right = painter.text(self._camera, (margin, margin), WHITE)
         painter.text(state.value.upper(), (right, margin), _COLORS[state])
         utc = self._clock.utc_at(frame.arrived_ns).astimezone(self._zone)
-        words = utc.strftime("%Y-%m-%d %H:%M:%S ") + (utc.tzname() or "")
+        text = utc.strftime("%Y-%m-%d %H:%M:%S ") + (utc.tzname() or "")
         if self._live:
             age_ms = (self._clock.monotonic_ns() - frame.arrived_ns) / 1e6
-            words += f"  {age_ms:.0f} ms old"
+            text += f"  {age_ms:.0f} ms old"
         if self._interpolated:
-            words += "  INTERPOLATED"
+            text += "  INTERPOLATED"
         elif frame.synthetic:
-            words += "  SYNTHETIC"
+            text += "  SYNTHETIC"
         if frame.enhanced:
-            words += "  ENHANCED"
-        painter.text(words, (margin, painter.height), WHITE, scale=0.8)
+            text += "  ENHANCED"
+        painter.text(text, (margin, painter.height), WHITE, scale=0.8)

@@ -1,4 +1,4 @@
-"""Decoded planes: colours by tag, windows within a picture, parts that can share a batch."""
+"""Planes: matrix by tag, windows within an image, crops that can share a batch."""
 
 import numpy as np
 import pytest
@@ -19,7 +19,7 @@ def planes(height, width, *, layout="planar"):
 
 @pytest.mark.parametrize("matrix", [1, 4, 6, 7, 9])
 @pytest.mark.parametrize("full_range", [False, True])
-def test_black_and_white_are_so_by_every_tag_and_primaries_come_back(matrix, full_range):
+def test_black_white_and_red_come_back_by_every_matrix(matrix, full_range):
     made = yuv_to_rgb_matrix(matrix, full_range=full_range)
     black, white = (0, 255) if full_range else (16, 235)
     np.testing.assert_allclose(made @ [black, 128, 128, 1], 0, atol=1e-3)
@@ -28,8 +28,8 @@ def test_black_and_white_are_so_by_every_tag_and_primaries_come_back(matrix, ful
     red, _ = {1: (0.2126, 0), 4: (0.30, 0), 6: (0.299, 0), 7: (0.212, 0), 9: (0.2627, 0)}[matrix]
     luma, chroma = (255, 255) if full_range else (219, 224)
     blue = {1: 0.0722, 4: 0.11, 6: 0.114, 7: 0.087, 9: 0.0593}[matrix]
-    coded = [black + luma * red, 128 - chroma * red / (2 * (1 - blue)), 128 + chroma / 2, 1]
-    np.testing.assert_allclose(made @ coded, [255, 0, 0], atol=1e-2)
+    encoded = [black + luma * red, 128 - chroma * red / (2 * (1 - blue)), 128 + chroma / 2, 1]
+    np.testing.assert_allclose(made @ encoded, [255, 0, 0], atol=1e-2)
 
 
 def test_an_unknown_matrix_is_bt601():
@@ -39,7 +39,7 @@ def test_an_unknown_matrix_is_bt601():
 
 
 @pytest.mark.parametrize("layout", ["planar", "nv12"])
-def test_both_layouts_are_one_picture(layout):
+def test_both_chroma_orders_are_one_image(layout):
     given_planes = planes(7, 9, layout=layout)
     assert given_planes.chroma_order == layout
     assert given_planes.size == (7, 9)
@@ -77,7 +77,7 @@ def test_planes_that_do_not_belong_together_are_refused(chroma):
         (None, 8, False),
     ],
 )
-def test_any_subsampling_is_accepted_and_420_is_told_apart(shape, depth, is_420):
+def test_any_subsampling_is_accepted_and_420_is_recognized(shape, depth, is_420):
     chroma = () if shape is None else (np.zeros(shape, np.uint8),) * 2
     assert Yuv(np.zeros((7, 9), np.uint8), chroma, depth).is_420 is is_420
 
@@ -86,7 +86,7 @@ sides = st.integers(2, 70)
 
 
 @given(height=sides, width=sides, data=st.data(), layout=st.sampled_from(["planar", "nv12"]))
-def test_a_part_shows_just_what_the_window_showed(height, width, data, layout):
+def test_a_crop_shows_just_what_the_window_showed(height, width, data, layout):
     whole = planes(height, width, layout=layout)
     shares = st.floats(0, 1, allow_nan=False)
     left, right = sorted(data.draw(st.tuples(shares, shares)))
@@ -110,7 +110,7 @@ def test_a_part_shows_just_what_the_window_showed(height, width, data, layout):
         )
 
 
-def test_parts_come_in_few_sizes():
+def test_crops_have_few_sizes():
     whole = planes(400, 600)
     found = set()
     for left in range(0, 500, 7):

@@ -14,7 +14,7 @@ shares = st.integers(0, 24).map(lambda value: value / 24)
 spans = st.tuples(shares, shares).map(sorted)
 colors = st.sampled_from([RED, AMBER, GREEN, WHITE])
 LUMA, CHROMA = 200, 100
-"""What the planes of a fresh canvas hold: none of the colours."""
+"""What the planes of a fresh canvas hold: none of the colors."""
 
 
 def canvas_of(size, *, full_range: bool = False) -> Canvas:
@@ -55,13 +55,13 @@ def pixels(box, size) -> tuple[float, float, float, float]:
 @pytest.mark.parametrize(
     ("height", "line", "text"), [(48, 1, 9), (360, 1, 10), (720, 2, 20), (2160, 6, 60)]
 )
-def test_lines_and_letters_follow_the_height_of_the_picture(height, line, text):
+def test_lines_and_letters_follow_the_height_of_the_image(height, line, text):
     painter = Painter(canvas_of((height, 16)))
     assert (painter.line, painter.text_height) == (line, text)
 
 
 @pytest.mark.parametrize(("full_range", "luma"), [(True, 105), (False, 106)])
-def test_a_colour_fits_the_range_of_the_picture(full_range, luma):
+def test_a_color_fits_the_range_of_the_image(full_range, luma):
     canvas = canvas_of((720, 320), full_range=full_range)
     Painter(canvas).box((0.25, 0.25, 0.75, 0.75), RED)
     assert canvas.planes[0].min() == luma
@@ -115,14 +115,14 @@ def test_a_box_around_everything_is_drawn_along_the_border():
 @given(
     size=sizes,
     at=st.tuples(st.integers(-20, 120), st.integers(-20, 420)),
-    words=st.sampled_from(["", "A", "smoke 0.93", "a very long name of a camera"]),
+    text=st.sampled_from(["", "A", "smoke 0.93", "a very long name of a camera"]),
     scale=st.sampled_from([0.8, 1.0, 2.0]),
 )
-def test_a_text_changes_one_plate_that_fits_and_says_where_it_ends(size, at, words, scale):
+def test_a_text_changes_one_plate_that_fits_and_says_where_it_ends(size, at, text, scale):
     canvas = canvas_of(size)
     painter = Painter(canvas)
-    end = painter.text(words, at, WHITE, scale=scale)
-    height, width = _ink(words, max(9, round(painter.text_height * scale))).shape
+    end = painter.text(text, at, WHITE, scale=scale)
+    height, width = _ink(text, max(9, round(painter.text_height * scale))).shape
     luma, chroma = changed(canvas)
     left, top, right, bottom = bounds(luma)
     assert right == end
@@ -134,12 +134,12 @@ def test_a_text_changes_one_plate_that_fits_and_says_where_it_ends(size, at, wor
     assert chroma[half[1] : half[3], half[0] : half[2]].all()
 
 
-def test_letters_have_their_colour_on_a_plate_that_shines_through():
+def test_letters_have_their_color_on_a_plate_that_shines_through():
     canvas = canvas_of((96, 160), full_range=True)
-    plate, letters = Color(20, 60, 180), Color(240, 220, 30)
-    end = Painter(canvas).text("HHH", (10, 20), letters, background=plate, scale=3)
+    background, letters = Color(20, 60, 180), Color(240, 220, 30)
+    end = Painter(canvas).text("HHH", (10, 20), letters, background=background, scale=3)
     planes = canvas.planes
-    # Three tenths of the ground, seven of the plate.
+    # Three tenths of the ground, seven of the background.
     assert (planes[0][20, 10], planes[1][10, 5], planes[2][10, 5]) == (74, 72, 156)
     assert planes[0][20, 10:end].max() == 74
     assert (planes[0].max(), planes[1].max(), planes[2].min()) == (240, 220, 30)
@@ -165,27 +165,27 @@ def test_letters_are_made_once_and_nobody_writes_into_them():
         first[0, 0] = 1
 
 
-@pytest.mark.parametrize(("chance", "weight"), [(1.0, 0.65), (0.75, 0.425), (0.51, 0.209)])
-def test_a_tint_mixes_in_more_the_surer_the_smoke(chance, weight):
+@pytest.mark.parametrize(("probability", "weight"), [(1.0, 0.65), (0.75, 0.425), (0.51, 0.209)])
+def test_a_tint_mixes_in_more_the_surer_the_smoke(probability, weight):
     canvas = canvas_of((97, 161))
-    Painter(canvas).tint(np.full((12, 20), chance, np.float32), (0, 0, 1, 1), RED, floor=0.5)
+    Painter(canvas).tint(np.full((12, 20), probability, np.float32), (0, 0, 1, 1), RED, floor=0.5)
     assert (canvas.planes[0] == LUMA).all()
     assert np.unique(canvas.planes[1]).tolist() == [round(CHROMA + weight * (RED.u - CHROMA))]
     assert np.unique(canvas.planes[2]).tolist() == [round(CHROMA + weight * (RED.v - CHROMA))]
 
 
-@pytest.mark.parametrize(("chance", "floor"), [(0.5, 0.5), (0.1, 0.5), (1.0, 1.0)])
-def test_nothing_is_drawn_where_nothing_exceeds_the_floor(chance, floor):
+@pytest.mark.parametrize(("probability", "floor"), [(0.5, 0.5), (0.1, 0.5), (1.0, 1.0)])
+def test_nothing_is_drawn_where_nothing_exceeds_the_floor(probability, floor):
     canvas = canvas_of((97, 161))
     painter = Painter(canvas)
-    probability = np.full((12, 20), chance, np.float32)
+    probability = np.full((12, 20), probability, np.float32)
     painter.tint(probability, (0, 0, 1, 1), RED, floor=floor)
     painter.outline(probability, (0, 0, 1, 1), RED, floor=floor)
     assert not any(mask.any() for mask in changed(canvas))
 
 
 @given(size=sizes, across=spans, down=spans, seed=st.integers(0, 9))
-def test_a_tint_stays_in_its_box_and_between_the_old_and_the_new_colour(size, across, down, seed):
+def test_a_tint_stays_in_its_box_and_between_the_old_and_the_new_color(size, across, down, seed):
     canvas = canvas_of(size)
     probability = np.random.default_rng(seed).random((12, 20), np.float32)
     box = (across[0], down[0], across[1], down[1])
@@ -215,7 +215,7 @@ def test_an_outline_stays_in_its_box(size, across, down, seed):
 @pytest.mark.parametrize("size", [(120, 200), (121, 201)])
 def test_smoke_is_outlined_around_and_tinted_within(size):
     probability = np.zeros((12, 20), np.float32)
-    probability[3:9, 5:15] = 1  # 30 to 90 down, 50 to 150 across, the edge at half a chance.
+    probability[3:9, 5:15] = 1  # 30 to 90 down, 50 to 150 across, the edge at half a probability.
     drawn, tinted = canvas_of(size), canvas_of(size)
     Painter(drawn).outline(probability, (0.25, 0.25, 0.75, 0.75), GREEN, floor=0.5)
     Painter(tinted).tint(probability, (0.25, 0.25, 0.75, 0.75), GREEN, floor=0.5)
@@ -233,7 +233,7 @@ def test_smoke_is_outlined_around_and_tinted_within(size):
 
 
 @pytest.mark.parametrize("size", [(1, 1), (2, 3), (31, 17), (45, 200), (361, 641)])
-def test_the_card_has_the_size_of_the_picture_that_is_missing(size):
+def test_the_card_has_the_size_of_the_image_that_is_missing(size):
     card = no_signal(size, camera="a long name of a camera", since="10:00 UTC", reason="late")
     assert card.size == size
 

@@ -1,4 +1,4 @@
-"""Which pictures a conversion shows and when: exact for hours, and each interval by itself."""
+"""Frame schedule: exact for hours, and each interval independent of the others."""
 
 from fractions import Fraction
 from itertools import pairwise
@@ -28,17 +28,17 @@ def ns(ticks, clock):
     return round(ticks * clock * NS)
 
 
-def shown(retiming, times_ns):
-    """All instants between pictures at *times_ns*."""
-    return [one for left, right in pairwise(times_ns) for one in retiming.between(left, right)]
+def output_frames(schedule, times_ns):
+    """Return all output frames between frames at *times_ns*."""
+    return [one for left, right in pairwise(times_ns) for one in schedule.between(left, right)]
 
 
 @st.composite
-def recordings(draw, *, most=40):
+def recordings(draw, *, max_size=40):
     """A clock, and times in its ticks: at least two, rising, even or not."""
     clock = draw(st.sampled_from(CLOCKS))
     longest = max(1, int(Fraction(1, 2) / clock))
-    steps = draw(st.lists(st.integers(1, longest), min_size=1, max_size=most))
+    steps = draw(st.lists(st.integers(1, longest), min_size=1, max_size=max_size))
     times = [draw(st.integers(-longest, 3 * longest))]
     for step in steps:
         times.append(times[-1] + step)
@@ -47,38 +47,38 @@ def recordings(draw, *, most=40):
 
 
 @given(recordings(), st.integers(1, 16), st.sampled_from(SPEEDS))
-def test_a_factor_keeps_every_time_and_multiplies_the_pictures(recording, factor, speed):
+def test_a_factor_keeps_every_time_and_multiplies_the_frames(recording, factor, speed):
     clock, times = recording
-    retiming = FrameSchedule(factor=factor, speed=speed)
-    base = retiming.time_base(clock)
-    made = shown(retiming, [ns(one, clock) for one in times])
+    schedule = FrameSchedule(factor=factor, speed=speed)
+    base = schedule.time_base(clock)
+    made = output_frames(schedule, [ns(one, clock) for one in times])
     assert len(made) == (len(times) - 1) * factor
-    kept = [one for one in made if one.share == 0]
-    ticks = [retiming.ticks(one.pts_ns, base) * base for one in kept]
+    kept = [one for one in made if one.phase == 0]
+    ticks = [schedule.ticks(one.pts_ns, base) * base for one in kept]
     assert ticks == [one * clock / speed for one in times[:-1]]
 
 
 @given(recordings(), st.integers(1, 16), st.sampled_from(SPEEDS))
 def test_times_rise_and_are_exact_in_ticks(recording, factor, speed):
     clock, times = recording
-    retiming = FrameSchedule(factor=factor, speed=speed)
-    base = retiming.time_base(clock)
-    made = shown(retiming, [ns(one, clock) for one in times])
+    schedule = FrameSchedule(factor=factor, speed=speed)
+    base = schedule.time_base(clock)
+    made = output_frames(schedule, [ns(one, clock) for one in times])
     exact = [
         (left + Fraction(step, factor) * (right - left)) * clock / speed
         for left, right in pairwise(times)
         for step in range(factor)
     ]
-    assert [retiming.ticks(one.pts_ns, base) * base for one in made] == exact
+    assert [schedule.ticks(one.pts_ns, base) * base for one in made] == exact
 
 
 @given(recordings(), st.sampled_from(RATES), st.sampled_from(SPEEDS))
-def test_a_rate_is_a_constant_grid_from_the_first_picture_on(recording, rate, speed):
+def test_a_rate_is_a_constant_grid_from_the_first_frame_on(recording, rate, speed):
     clock, times = recording
     times_ns = [ns(one, clock) for one in times]
-    retiming = FrameSchedule(rate=rate / speed, speed=speed, origin_ns=times_ns[0])
-    base = retiming.time_base(clock)
-    made = [retiming.ticks(one.pts_ns, base) * base for one in shown(retiming, times_ns)]
+    schedule = FrameSchedule(rate=rate / speed, speed=speed, origin_ns=times_ns[0])
+    base = schedule.time_base(clock)
+    made = [schedule.ticks(one.pts_ns, base) * base for one in output_frames(schedule, times_ns)]
     first = times[0] * clock / speed
     assert made == [first + number / rate for number in range(len(made))]
     end = times[-1] * clock / speed
@@ -90,28 +90,28 @@ def test_a_rate_is_a_constant_grid_from_the_first_picture_on(recording, rate, sp
 @example((Fraction(1, 1000), [0, 17, 1000, 1033]), Fraction(60))
 @example((Fraction(1, 1000), [0, 100, 117, 133]), Fraction(60))
 @example((Fraction(1001, 60_000), [1, 2, 3, 28, 53]), Fraction(24_000, 1001))
-def test_each_picture_of_a_rate_lies_in_one_interval_however_uneven_they_are(recording, rate):
+def test_each_frame_of_a_rate_lies_in_one_interval_however_uneven_they_are(recording, rate):
     clock, times = recording
     times_ns = [ns(one, clock) for one in times]
-    retiming = FrameSchedule(rate=rate, origin_ns=times_ns[0])
+    schedule = FrameSchedule(rate=rate, origin_ns=times_ns[0])
     for left, right in pairwise(times_ns):
-        for one in retiming.between(left, right):
+        for one in schedule.between(left, right):
             assert left <= one.pts_ns <= right
-            assert 0 <= one.share <= 1
+            assert 0 <= one.phase <= 1
             where = Fraction(one.pts_ns - left, right - left)
             nanosecond = Fraction(1, right - left)
-            assert abs(where - Fraction(one.share)) <= Fraction(1, 50) + nanosecond
+            assert abs(where - Fraction(one.phase)) <= Fraction(1, 50) + nanosecond
 
 
 @given(recordings(), st.sampled_from(RATES), st.randoms(use_true_random=False))
 def test_intervals_in_any_order_give_what_they_give_in_one_piece(recording, rate, random):
     clock, times = recording
     times_ns = [ns(one, clock) for one in times]
-    retiming = FrameSchedule(rate=rate, origin_ns=times_ns[0])
+    schedule = FrameSchedule(rate=rate, origin_ns=times_ns[0])
     intervals = list(pairwise(times_ns))
     random.shuffle(intervals)
-    apart = [one for left, right in intervals for one in retiming.between(left, right)]
-    whole = shown(retiming, times_ns)
+    apart = [one for left, right in intervals for one in schedule.between(left, right)]
+    whole = output_frames(schedule, times_ns)
     assert sorted(apart, key=lambda one: one.pts_ns) == whole
     assert all(a.pts_ns < b.pts_ns for a, b in pairwise(whole))
 
@@ -126,13 +126,13 @@ MILLISECONDS = [
 
 @pytest.mark.parametrize(("source", "rate"), MILLISECONDS)
 def test_times_that_matroska_rounded_are_not_mixed(source, rate):
-    """A picture of a constant rate that is nearly an original is that original."""
+    """A frame of a constant rate that is nearly an original is that original."""
     times_ns = [ns(round(number / source * 1000), Fraction(1, 1000)) for number in range(500)]
-    retiming = FrameSchedule(rate=rate, origin_ns=0)
+    schedule = FrameSchedule(rate=rate, origin_ns=0)
     nearly = Fraction(1, 50)
     for left, right in pairwise(times_ns):
-        for one in retiming.between(left, right):
-            assert one.share in {0.0, 1.0} or nearly < one.share < 1 - nearly
+        for one in schedule.between(left, right):
+            assert one.phase in {0.0, 1.0} or nearly < one.phase < 1 - nearly
 
 
 TWO_HOURS = [
@@ -148,13 +148,13 @@ TWO_HOURS = [
 
 @pytest.mark.parametrize(("source", "clock", "factor", "rate", "speed"), TWO_HOURS)
 def test_two_hours_do_not_drift(source, clock, factor, rate, speed):
-    """The last second of two hours, whose times are told in the conversion's own ticks."""
+    """The last second of two hours, in ticks of the output."""
     count = int(7200 * source)
     ticks = [round(number / source / clock) for number in range(count - 30, count)]
     times_ns = [ns(one, clock) for one in ticks]
-    retiming = FrameSchedule(factor=factor, rate=rate and rate / speed, speed=speed)
-    base = retiming.time_base(clock)
-    made = [retiming.ticks(one.pts_ns, base) * base for one in shown(retiming, times_ns)]
+    schedule = FrameSchedule(factor=factor, rate=rate and rate / speed, speed=speed)
+    base = schedule.time_base(clock)
+    made = [schedule.ticks(one.pts_ns, base) * base for one in output_frames(schedule, times_ns)]
     if rate is None:
         wanted = [
             (left + Fraction(step, factor) * (right - left)) * clock / speed
@@ -168,7 +168,7 @@ def test_two_hours_do_not_drift(source, clock, factor, rate, speed):
 
 
 @pytest.mark.parametrize(
-    ("retiming", "source", "rate"),
+    ("schedule", "source", "rate"),
     [
         (FrameSchedule(), Fraction(25), Fraction(25)),
         (FrameSchedule(factor=2), Fraction(24_000, 1001), Fraction(48_000, 1001)),
@@ -177,15 +177,15 @@ def test_two_hours_do_not_drift(source, clock, factor, rate, speed):
         (FrameSchedule(speed=Fraction(2)), Fraction(25), Fraction(50)),
     ],
 )
-def test_the_nominal_rate_follows(retiming, source, rate):
-    assert retiming.output_rate(source) == rate
+def test_the_nominal_rate_follows(schedule, source, rate):
+    assert schedule.output_rate(source) == rate
 
 
 @given(
     st.sampled_from(CLOCKS), st.integers(1, 64), st.sampled_from([None, *RATES]),
     st.fractions(Fraction(1, 100), Fraction(100), max_denominator=10_000),
 )  # fmt: skip
-def test_ticks_can_be_stored_and_told_apart(clock, factor, rate, speed):
+def test_ticks_can_be_stored_and_distinguished(clock, factor, rate, speed):
     base = FrameSchedule(factor=1 if rate else factor, rate=rate, speed=speed).time_base(clock)
     assert base.numerator == 1
     assert base.denominator <= 500_000_000
@@ -199,13 +199,13 @@ def test_ticks_can_be_stored_and_told_apart(clock, factor, rate, speed):
         ({"speed": Fraction(-1, 2)}, "speed must be above 0, got -1/2"),
     ],
 )
-def test_what_makes_no_sense_is_refused(options, why):
+def test_invalid_values_are_refused(options, why):
     with pytest.raises(ValueError, match=why):
         FrameSchedule(**options)
 
 
 @pytest.mark.parametrize(
-    ("retiming", "interpolates"),
+    ("schedule", "interpolates"),
     [
         (FrameSchedule(), False),
         (FrameSchedule(speed=Fraction(1, 2)), False),
@@ -213,5 +213,5 @@ def test_what_makes_no_sense_is_refused(options, why):
         (FrameSchedule(rate=Fraction(25)), True),
     ],
 )
-def test_who_makes_pictures_says_so(retiming, interpolates):
-    assert retiming.interpolates is interpolates
+def test_a_factor_or_a_rate_interpolates(schedule, interpolates):
+    assert schedule.interpolates is interpolates

@@ -20,9 +20,9 @@ def planar(height: int, width: int, *, luma: int = 128, pixel_format: str = "yuv
 @pytest.mark.parametrize("size", [(480, 640), (45, 81), (2, 2), (1, 1)])
 def test_rgb_comes_back_from_rgb(size):
     grey = np.full((*size, 3), 90, np.uint8)
-    picture = Image.from_rgb(grey)
-    assert picture.size == size
-    assert np.abs(picture.rgb().astype(int) - 90).max() <= 2
+    image = Image.from_rgb(grey)
+    assert image.size == size
+    assert np.abs(image.rgb().astype(int) - 90).max() <= 2
 
 
 @pytest.mark.parametrize(
@@ -30,9 +30,9 @@ def test_rgb_comes_back_from_rgb(size):
     [(16, False, 0), (235, False, 255), (0, True, 0), (255, True, 255), (126, False, 128)],
 )
 def test_both_ranges_become_full_range_rgb(luma, full_range, grey):
-    picture = Image(planar(32, 32, luma=luma, pixel_format="yuvj420p" if full_range else "yuv420p"))
-    assert picture.color.full_range is full_range
-    assert np.abs(picture.rgb().astype(int) - grey).max() <= 1
+    image = Image(planar(32, 32, luma=luma, pixel_format="yuvj420p" if full_range else "yuv420p"))
+    assert image.color.full_range is full_range
+    assert np.abs(image.rgb().astype(int) - grey).max() <= 1
 
 
 @pytest.mark.parametrize(("height", "matrix"), [(480, 601), (1080, 709)])
@@ -46,19 +46,19 @@ def test_untagged_video_is_read_with_the_matrix_of_its_size(height, matrix):
 
 
 def test_scaled_copies_are_made_once_and_are_read_only():
-    picture = Image(planar(360, 640))
-    first = picture.rgb((90, 160))
+    image = Image(planar(360, 640))
+    first = image.rgb((90, 160))
     assert first.shape == (90, 160, 3)
-    assert picture.rgb((90, 160)) is first
+    assert image.rgb((90, 160)) is first
     with pytest.raises(ValueError, match="read-only"):
         first[0, 0] = 0
 
 
 def test_luma_of_planar_video_is_a_view():
     frame = planar(36, 64)
-    picture = Image(frame)
-    assert picture.luma().shape == (36, 64)
-    assert np.shares_memory(picture.luma(), np.frombuffer(frame.planes[0], np.uint8))
+    image = Image(frame)
+    assert image.luma().shape == (36, 64)
+    assert np.shares_memory(image.luma(), np.frombuffer(frame.planes[0], np.uint8))
 
 
 @pytest.mark.parametrize(
@@ -118,22 +118,20 @@ def test_a_part_of_any_format_is_what_the_whole_shows_there(pixel_format):
     assert apart[4:-4, 4:-4].max() <= (16 if pixel_format == "yuv411p" else 3)
 
 
-def test_drawing_on_a_canvas_leaves_the_picture_as_it_was():
-    picture = Image(planar(36, 64, luma=50))
-    canvas = picture.canvas()
+def test_drawing_on_a_canvas_leaves_the_image_as_it_was():
+    image = Image(planar(36, 64, luma=50))
+    canvas = image.canvas()
     canvas.planes[0][:] = 200
-    assert (picture.luma() == 50).all()
+    assert (image.luma() == 50).all()
     drawn = canvas.image()
     assert (drawn.luma() == 200).all()
-    assert drawn.color == picture.color
+    assert drawn.color == image.color
 
 
-def test_one_picture_serves_many_threads():
-    picture = Image(planar(360, 640))
+def test_one_image_serves_many_threads():
+    image = Image(planar(360, 640))
     got = []
-    threads = [
-        threading.Thread(target=lambda: got.append(picture.rgb((72, 128)))) for _ in range(8)
-    ]
+    threads = [threading.Thread(target=lambda: got.append(image.rgb((72, 128)))) for _ in range(8)]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -142,23 +140,23 @@ def test_one_picture_serves_many_threads():
 
 
 @pytest.mark.parametrize("size", [(360, 640), (359, 641)])
-def test_a_part_is_what_stands_there(size):
+def test_a_part_is_what_the_image_shows_there(size):
     image = np.random.default_rng(1).integers(0, 256, (18, 32, 3), dtype=np.uint8)
-    picture = Image.from_rgb(cv2.resize(image, size[::-1]))
+    image = Image.from_rgb(cv2.resize(image, size[::-1]))
     height, width = size
     box = (160 / width, 90 / height, 480 / width, 270 / height)
-    part = picture.rgb_part(box, (180, 320))
-    apart = np.abs(part.astype(int) - picture.rgb()[90:270, 160:480])
+    part = image.rgb_part(box, (180, 320))
+    apart = np.abs(part.astype(int) - image.rgb()[90:270, 160:480])
     # Beside an odd edge swscale places chroma by another rule.
     assert apart.mean() < (0.5 if width % 2 == 0 else 3)
     assert not part.flags.writeable
-    assert picture.rgb_part((0, 0, 1, 1), (96, 160)).shape == (96, 160, 3)
-    assert picture.rgb_part((0.9999, 0.9999, 1, 1), (32, 32)).shape == (32, 32, 3)
+    assert image.rgb_part((0, 0, 1, 1), (96, 160)).shape == (96, 160, 3)
+    assert image.rgb_part((0.9999, 0.9999, 1, 1), (32, 32)).shape == (32, 32, 3)
 
 
 @pytest.mark.parametrize(
     "box", [(0.5, 0, 0.5, 1), (0, 0.6, 1, 0.5), (-0.1, 0, 1, 1), (0, 0, 1.1, 1)]
 )
-def test_a_part_outside_of_the_picture_is_refused(box):
+def test_a_part_outside_of_the_image_is_refused(box):
     with pytest.raises(ValueError, match="within the image"):
         Image.blank((48, 64)).rgb_part(box, (32, 32))

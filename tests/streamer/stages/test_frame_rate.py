@@ -1,4 +1,4 @@
-"""The retime stage: pictures in between, never across a cut, and repeats filled with motion."""
+"""Frame-rate stage: no interpolation across a scene change, duplicates replaced by motion."""
 
 from fractions import Fraction
 from itertools import pairwise
@@ -16,14 +16,14 @@ from streamer.core.pixel_format import planar_layout
 from streamer.stages.frame_rate import FrameRateConverter
 
 STEP_NS = 40_000_000
-FORM = planar_layout("yuv420p")
+LAYOUT = planar_layout("yuv420p")
 CHROMA = np.full((4, 4), 128, np.uint8)
 FAR = 50
-"""Grey levels between the pictures around a cut."""
+"""Gray levels between the frames around a scene change."""
 
 
-class FusionNet:
-    """An interpolator that mixes grey levels, and notes which pictures it was given."""
+class LinearInterpolator:
+    """Interpolates gray levels, and records the frames that it was given."""
 
     def __init__(self):
         self.pairs = []
@@ -53,167 +53,177 @@ def compare(before, after):
     return Relation.CUT if apart >= FAR else Relation.MOVING
 
 
-def picture(level):
+def image(level):
     return Image.from_planes((np.full((8, 8), level, np.uint8), CHROMA, CHROMA), ColorTags())
 
 
 def frames(levels, times_ns=None):
     times_ns = times_ns or [number * STEP_NS for number in range(len(levels))]
     return [
-        Frame(picture(level), pts_ns, pts_ns, number)
+        Frame(image(level), pts_ns, pts_ns, number)
         for number, (level, pts_ns) in enumerate(zip(levels, times_ns, strict=True))
     ]
 
 
-def stage(retiming=None, *, interpolator=None, window_ns, across=True, fake=compare):
+def stage(
+    schedule=None, *, interpolator=None, window_ns, interpolate_duplicates=True, fake=compare
+):
     return FrameRateConverter(
-        retiming or FrameSchedule(factor=2), FORM,
-        interpolator=interpolator or FusionNet(), compare=fake, across=across, window_ns=window_ns,
-    )  # fmt: skip
+        schedule or FrameSchedule(factor=2),
+        LAYOUT,
+        interpolator=interpolator or LinearInterpolator(),
+        compare=fake,
+        interpolate_duplicates=interpolate_duplicates,
+        window_ns=window_ns,
+    )
 
 
-def run(levels, retiming=None, **more):
-    """(milliseconds, grey level, synthetic) of all that is shown, and the stage."""
-    retime = stage(retiming, window_ns=(0, len(levels) * STEP_NS), **more)
-    return [told(frame) for frame in retime(iter(frames(levels)))], retime
+def run(levels, schedule=None, **more):
+    """Return (milliseconds, gray level, synthetic) of each output frame, and the stage."""
+    stage_ = stage(schedule, window_ns=(0, len(levels) * STEP_NS), **more)
+    return [summary(frame) for frame in stage_(iter(frames(levels)))], stage_
 
 
-def told(frame):
+def summary(frame):
     return frame.pts_ns // 1_000_000, int(frame.image.luma()[0, 0]), frame.synthetic
 
 
-def test_a_picture_comes_between_each_two_and_the_last_one_is_repeated():
-    shown, retime = run([10, 20, 30])
+def test_a_frame_comes_between_each_two_and_the_last_one_is_repeated():
+    shown, stage_ = run([10, 20, 30])
     assert shown == [
         (0, 10, False), (20, 15, True), (40, 20, False), (60, 25, True), (80, 30, False),
         (100, 30, False),
     ]  # fmt: skip
-    assert (retime.synthetic, retime.cuts, retime.repeats) == (2, 0, 0)
+    assert (stage_.synthetic, stage_.scene_changes, stage_.duplicates) == (2, 0, 0)
 
 
-def test_originals_go_on_as_the_very_same_pictures():
+def test_originals_go_on_as_the_very_same_images():
     given_frames = frames([10, 20, 30])
-    retime = stage(window_ns=(0, 3 * STEP_NS))
-    originals = [one for one in retime(iter(given_frames)) if not one.synthetic]
+    stage_ = stage(window_ns=(0, 3 * STEP_NS))
+    originals = [one for one in stage_(iter(given_frames)) if not one.synthetic]
     assert [one.image for one in originals[:3]] == [one.image for one in given_frames]
 
 
-def test_across_a_cut_the_picture_is_repeated_and_the_cut_counted():
-    shown, retime = run([10, 20, 200, 210])
+def test_at_a_scene_change_the_frame_is_repeated_and_the_change_counted():
+    shown, stage_ = run([10, 20, 200, 210])
     assert shown == [
         (0, 10, False), (20, 15, True), (40, 20, False), (60, 20, False), (80, 200, False),
         (100, 205, True), (120, 210, False), (140, 210, False),
     ]  # fmt: skip
-    assert (retime.synthetic, retime.cuts) == (2, 1)
+    assert (stage_.synthetic, stage_.scene_changes) == (2, 1)
 
 
-def test_cuts_that_follow_each_other_are_each_counted():
-    shown, retime = run([10, 100, 200, 10])
+def test_consecutive_scene_changes_are_each_counted():
+    shown, stage_ = run([10, 100, 200, 10])
     assert [level for _, level, _ in shown] == [10, 10, 100, 100, 200, 200, 10, 10]
-    assert retime.cuts == 3
+    assert stage_.scene_changes == 3
 
 
-def test_motion_goes_across_a_repeat():
-    shown, retime = run([10, 20, 20, 40])
+def test_motion_replaces_a_duplicate():
+    shown, stage_ = run([10, 20, 20, 40])
     assert shown == [
         (0, 10, False), (20, 15, True), (40, 20, False), (60, 25, True), (80, 30, True),
         (100, 35, True), (120, 40, False), (140, 40, False),
     ]  # fmt: skip
-    assert retime.repeats == 1
+    assert stage_.duplicates == 1
 
 
-def test_repeats_stay_when_they_are_to_be_kept():
-    shown, retime = run([10, 20, 20, 40], across=False)
+def test_duplicates_stay_when_they_are_not_interpolated():
+    shown, stage_ = run([10, 20, 20, 40], interpolate_duplicates=False)
     assert shown == [
         (0, 10, False), (20, 15, True), (40, 20, False), (60, 20, False), (80, 20, False),
         (100, 30, True), (120, 40, False), (140, 40, False),
     ]  # fmt: skip
-    assert retime.repeats == 1
+    assert stage_.duplicates == 1
 
 
 @pytest.mark.parametrize(("repeats", "moves"), [(1, True), (3, True), (4, False), (9, False)])
-def test_a_freeze_of_more_than_three_repeats_stays_as_it_is(repeats, moves):
-    shown, retime = run([10, *[20] * (1 + repeats), 60])
+def test_a_freeze_of_more_than_three_duplicates_stays_as_it_is(repeats, moves):
+    shown, stage_ = run([10, *[20] * (1 + repeats), 60])
     within = [level for time, level, _ in shown if 40 < time < 40 * (1 + repeats)]
     assert (set(within) != {20}) is moves
-    assert retime.repeats == repeats
+    assert stage_.duplicates == repeats
 
 
-def test_after_a_long_freeze_motion_goes_on_from_its_last_picture():
+def test_after_a_long_freeze_motion_goes_on_from_its_last_frame():
     shown, _ = run([20] * 6 + [40])
     assert [level for _, level, _ in shown] == [20] * 11 + [30, 40, 40]
 
 
-def test_repeats_before_a_cut_stay_as_they_are():
-    shown, retime = run([20, 20, 20, 200])
+def test_duplicates_before_a_scene_change_stay_as_they_are():
+    shown, stage_ = run([20, 20, 20, 200])
     assert [level for _, level, _ in shown] == [20] * 6 + [200] * 2
-    assert (retime.cuts, retime.repeats) == (1, 2)
+    assert (stage_.scene_changes, stage_.duplicates) == (1, 2)
 
 
-def test_repeats_at_the_end_stay_as_they_are():
+def test_duplicates_at_the_end_stay_as_they_are():
     shown, _ = run([10, 20, 20])
     assert [level for _, level, _ in shown] == [10, 15, 20, 20, 20, 20]
 
 
-def test_two_pictures_are_given_to_the_network_once_for_all_times_between():
-    mixer = FusionNet()
-    run([10, 20, 20, 50], FrameSchedule(factor=4), interpolator=mixer)
-    assert mixer.pairs == [(10, 20), (20, 50)]
+def test_two_frames_are_given_to_the_interpolator_once_for_all_times_between():
+    interpolator = LinearInterpolator()
+    run([10, 20, 20, 50], FrameSchedule(factor=4), interpolator=interpolator)
+    assert interpolator.pairs == [(10, 20), (20, 50)]
 
 
 @pytest.mark.parametrize("levels", [[10], [10, 20], [10, 200], [10, 10]])
 @pytest.mark.parametrize("factor", [1, 2, 5])
-def test_so_many_times_as_many_pictures_are_shown(levels, factor):
+def test_a_factor_multiplies_the_frames(levels, factor):
     shown, _ = run(levels, FrameSchedule(factor=factor))
     assert len(shown) == factor * len(levels)
 
 
-def test_without_a_network_pictures_are_repeated_and_nothing_is_compared():
+def test_without_an_interpolator_frames_are_repeated_and_nothing_is_compared():
     def never(*_):
         raise AssertionError
 
-    retime = FrameRateConverter(
-        FrameSchedule(factor=2), FORM, interpolator=None, compare=never, across=True,
+    stage_ = FrameRateConverter(
+        FrameSchedule(factor=2),
+        LAYOUT,
+        interpolator=None,
+        compare=never,
+        interpolate_duplicates=True,
         window_ns=(0, 2 * STEP_NS),
-    )  # fmt: skip
-    levels = [told(one)[1] for one in retime(iter(frames([10, 200])))]
+    )
+    levels = [summary(one)[1] for one in stage_(iter(frames([10, 200])))]
     assert levels == [10, 10, 200, 200]
 
 
-def test_a_rate_below_that_of_the_recording_shows_fewer():
+def test_a_rate_below_that_of_the_recording_drops_frames():
     shown, _ = run([10, 20, 30, 40], FrameSchedule(rate=Fraction(25, 2)))
     assert shown == [(0, 10, False), (80, 30, False)]
 
 
-def test_nearly_the_right_picture_is_the_right_picture_itself():
-    """Times that a container rounded: the grid falls a hundredth before the second picture."""
+def test_nearly_the_right_frame_is_the_right_frame_itself():
+    """Times that a container rounded: the grid falls a hundredth before the second frame."""
     times = [0, 40_400_000, 80_000_000]
-    retime = stage(FrameSchedule(rate=Fraction(25)), window_ns=(0, 120_000_000))
-    shown = [told(one) for one in retime(iter(frames([10, 20, 30], times)))]
+    stage_ = stage(FrameSchedule(rate=Fraction(25)), window_ns=(0, 120_000_000))
+    shown = [summary(one) for one in stage_(iter(frames([10, 20, 30], times)))]
     assert shown == [(0, 10, False), (40, 20, False), (80, 30, False)]
-    retime = stage(FrameSchedule(rate=Fraction(25)), window_ns=(0, 120_000_000))
-    shown = [told(one) for one in retime(iter(frames([10, 200, 210], times)))]
-    assert shown == [(0, 10, False), (40, 200, False), (80, 210, False)], "at a cut too"
+    stage_ = stage(FrameSchedule(rate=Fraction(25)), window_ns=(0, 120_000_000))
+    shown = [summary(one) for one in stage_(iter(frames([10, 200, 210], times)))]
+    assert shown == [(0, 10, False), (40, 200, False), (80, 210, False)], "at a scene change too"
 
 
-def test_what_leads_up_to_a_chunk_is_not_shown_and_what_follows_is_only_mixed_with():
-    retime = stage(window_ns=(2 * STEP_NS, 4 * STEP_NS))
-    shown = [told(frame) for frame in retime(iter(frames([10, 20, 30, 40, 60])))]
+def test_frames_before_a_chunk_are_ignored_and_the_next_one_is_only_interpolated_with():
+    stage_ = stage(window_ns=(2 * STEP_NS, 4 * STEP_NS))
+    shown = [summary(frame) for frame in stage_(iter(frames([10, 20, 30, 40, 60])))]
     assert shown == [(80, 30, False), (100, 35, True), (120, 40, False), (140, 50, True)]
 
 
-def test_a_cut_between_two_chunks_is_counted_once():
+def test_a_scene_change_between_two_chunks_is_counted_once():
     whole = frames([10, 20, 200, 210])
     first = stage(window_ns=(0, 2 * STEP_NS))
     second = stage(window_ns=(2 * STEP_NS, 4 * STEP_NS))
     shown = [*first(iter(whole[:3])), *second(iter(whole[2:]))]
-    assert [told(one)[1] for one in shown] == [10, 15, 20, 20, 200, 205, 210, 210]
-    assert first.cuts + second.cuts == 1
+    assert [summary(one)[1] for one in shown] == [10, 15, 20, 20, 200, 205, 210, 210]
+    assert first.scene_changes + second.scene_changes == 1
 
 
 @st.composite
 def moving(draw):
-    """Levels of which no two neighbours are alike, their times, and where chunks begin."""
+    """Levels of which no two neighbors are equal, their times, and where chunks begin."""
     levels = draw(st.lists(st.integers(0, 255), min_size=2, max_size=30))
     levels = [levels[0], *(b for a, b in pairwise(levels) if a != b)]
     steps = draw(
@@ -224,7 +234,7 @@ def moving(draw):
     return levels, times, sorted(cut for cut in cuts if cut < len(levels))
 
 
-RETIMINGS = [
+SCHEDULES = [
     FrameSchedule(),
     FrameSchedule(factor=2),
     FrameSchedule(factor=3),
@@ -234,18 +244,18 @@ RETIMINGS = [
 ]
 
 
-@given(moving(), st.sampled_from(RETIMINGS))
-def test_chunks_show_what_one_piece_shows(recording, retiming):
+@given(moving(), st.sampled_from(SCHEDULES))
+def test_chunks_yield_what_one_piece_yields(recording, schedule):
     levels, times, cuts = recording
     whole = frames(levels, times[:-1])
 
     def shown(begin, end):
-        retime = stage(retiming, window_ns=(times[begin], times[end]))
-        seen = [told(one) for one in retime(iter(whole[begin : end + 1]))]
-        return seen, (retime.cuts, retime.synthetic)
+        stage_ = stage(schedule, window_ns=(times[begin], times[end]))
+        seen = [summary(one) for one in stage_(iter(whole[begin : end + 1]))]
+        return seen, (stage_.scene_changes, stage_.synthetic)
 
     edges = [0, *cuts, len(levels)]
-    # The last one first: they know nothing of each other.
+    # The last one first: chunks are independent of each other.
     pieces = [shown(begin, end) for begin, end in reversed(list(pairwise(edges)))][::-1]
     one, counts = shown(0, len(levels))
     assert [frame for seen, _ in pieces for frame in seen] == one
@@ -253,24 +263,28 @@ def test_chunks_show_what_one_piece_shows(recording, retiming):
 
 
 @given(st.lists(st.integers(0, 4), min_size=1, max_size=40), st.integers(1, 4), st.booleans())
-def test_whatever_repeats_or_cuts_every_time_is_shown_once(steps, factor, across):
+def test_every_time_comes_once_with_any_duplicates_and_scene_changes(
+    steps, factor, interpolate_duplicates
+):
     levels = [60 * step for step in steps]
-    shown, retime = run(levels, FrameSchedule(factor=factor), across=across)
+    shown, stage_ = run(
+        levels, FrameSchedule(factor=factor), interpolate_duplicates=interpolate_duplicates
+    )
     wanted = [
         (number * STEP_NS + part * STEP_NS // factor) // 1_000_000
         for number in range(len(levels))
         for part in range(factor)
     ]
     assert [time for time, _, _ in shown] == wanted
-    assert retime.synthetic == sum(synthetic for _, _, synthetic in shown) == 0
-    assert retime.repeats == sum(a == b for a, b in pairwise(levels))
+    assert stage_.synthetic == sum(synthetic for _, _, synthetic in shown) == 0
+    assert stage_.duplicates == sum(a == b for a, b in pairwise(levels))
 
 
 @pytest.mark.parametrize("pixel_format", ["yuv420p10le", "yuv444p", "gbrp", "gray", "yuva420p"])
-def test_pictures_in_between_have_the_form_of_the_recording(pixel_format):
+def test_interpolated_frames_have_the_pixel_format_of_the_recording(pixel_format):
     import av
 
-    form = planar_layout(pixel_format)
+    layout = planar_layout(pixel_format)
     made = []
     for number in range(2):
         frame = av.VideoFrame(8, 8, pixel_format)
@@ -281,18 +295,22 @@ def test_pictures_in_between_have_the_form_of_the_recording(pixel_format):
 
     class Copies:
         def between(self, before, after, *, depth, rgb):
-            assert (depth, rgb) == (form.depth, form.rgb)
+            assert (depth, rgb) == (layout.depth, layout.rgb)
             self.planes = before
             return self
 
         def at(self, t):
             return [plane.copy() for plane in self.planes]
 
-    retime = FrameRateConverter(
-        FrameSchedule(factor=2), form, interpolator=Copies(), compare=None, across=True,
+    stage_ = FrameRateConverter(
+        FrameSchedule(factor=2),
+        layout,
+        interpolator=Copies(),
+        compare=None,
+        interpolate_duplicates=True,
         window_ns=(0, 2 * STEP_NS),
-    )  # fmt: skip
-    (between,) = (one for one in retime(iter(made)) if one.synthetic)
+    )
+    (between,) = (one for one in stage_(iter(made)) if one.synthetic)
     frame = between.image.video_frame()
     assert frame.format.name == pixel_format
     assert (frame.color_primaries, frame.color_trc, int(frame.colorspace)) == (9, 16, 9)

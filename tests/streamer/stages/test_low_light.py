@@ -1,4 +1,4 @@
-"""The enhance stage: dark pictures come out lit and marked, all else as it went in."""
+"""Low-light stage: dark frames come out enhanced and marked, others as they went in."""
 
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -26,16 +26,16 @@ NS = 1_000_000_000
 HD = ColorTags(1, 1, 1)
 
 
-def picture(light, *, color=HD):
+def scene(light, *, color=HD):
     luma = np.rint(street(light)).astype(np.uint8)
     grey = np.full((72, 128), 128, np.uint8)
     return Image.from_planes((luma, grey, grey), color)
 
 
-def frames(*pictures):
+def frames(*images):
     return [
         Frame(image=each, pts_ns=number * NS // 25, arrived_ns=number, number=number)
-        for number, each in enumerate(pictures)
+        for number, each in enumerate(images)
     ]
 
 
@@ -44,12 +44,12 @@ def enhance(shown):
 
 
 def test_day_goes_on_as_the_very_same_frames():
-    day = frames(*[picture(0.9)] * 5)
+    day = frames(*[scene(0.9)] * 5)
     assert all(one is other for one, other in zip(enhance(day), day, strict=True))
 
 
-def test_night_comes_out_lit_and_marked_and_the_old_picture_stays():
-    night = frames(*[picture(0.1)] * 5)
+def test_night_comes_out_enhanced_and_marked_and_the_input_stays():
+    night = frames(*[scene(0.1)] * 5)
     before = night[0].image.luma().copy()
     after = enhance(night)
     assert all(frame.enhanced for frame in after)
@@ -57,22 +57,22 @@ def test_night_comes_out_lit_and_marked_and_the_old_picture_stays():
     np.testing.assert_array_equal(night[0].image.luma(), before)
 
 
-def test_times_numbers_and_what_was_found_go_with_it():
-    (dark,) = frames(picture(0.1))
+def test_times_numbers_and_results_are_kept():
+    (dark,) = frames(scene(0.1))
     smoke = SegmentationResult(np.zeros((4, 4), np.float32), dark.pts_ns)
-    told = replace(
+    given = replace(
         dark, segmentation=smoke, alarm_status=AlarmStatus(AlarmState.IDLE, 0), synthetic=True
     )
-    (after,) = enhance([told])
+    (after,) = enhance([given])
     assert after.segmentation is smoke
-    assert after.alarm_status is told.alarm_status
+    assert after.alarm_status is given.alarm_status
     assert after.synthetic
     assert (after.pts_ns, after.arrived_ns, after.number) == (0, 0, 0)
 
 
 @pytest.mark.parametrize("color", [HD, ColorTags(5, 1, 6, full_range=True)])
-def test_colours_keep_their_meaning(color):
-    (after,) = enhance(frames(picture(0.1, color=color)))
+def test_color_tags_are_kept(color):
+    (after,) = enhance(frames(scene(0.1, color=color)))
     assert after.image.color == color
 
 
@@ -93,24 +93,24 @@ class Network:
         return np.zeros((32, 48), np.float32)
 
 
-def looks(network, shown, *, lift=True):
+def inferred(network, shown, *, enhance_dark=True):
     enhancer = Enhancer(Model(), full_resolution=OnCpu(denoise=False))
-    brighten = LowLightFilter(enhancer) if lift else None
+    low_light = LowLightFilter(enhancer) if enhance_dark else None
     detector = Detector(
         CpuSegmenter(network),
         Thresholds(0.5, 0.4, 0.3),
         clock=MediaClock(datetime(2026, 1, 1, tzinfo=UTC)),
         background=Background(),
-        preprocess=brighten,
+        preprocess=low_light,
     )
     return list(DetectStage(detector, Alarm("gate"), inference_interval_ns=1)(iter(shown)))
 
 
-def test_the_network_is_shown_dark_pictures_lit_and_is_told_so():
+def test_the_network_is_given_dark_frames_enhanced_and_marked_as_dark():
     raw, lit = Network(), Network()
-    night = frames(*[picture(0.1)] * 3)
-    looks(raw, night, lift=False)
-    after = looks(lit, night)
+    night = frames(*[scene(0.1)] * 3)
+    inferred(raw, night, enhance_dark=False)
+    after = inferred(lit, night)
     assert all(not dark for _, dark in raw.shown)
     assert all(dark for _, dark in lit.shown)
     assert lit.shown[0][0] > 1.5 * raw.shown[0][0]
@@ -118,17 +118,17 @@ def test_the_network_is_shown_dark_pictures_lit_and_is_told_so():
     assert not any(frame.enhanced for frame in after)
 
 
-def test_the_network_is_shown_day_as_it_is():
+def test_the_network_is_given_day_as_it_is():
     raw, lit = Network(), Network()
-    day = frames(*[picture(0.9)] * 3)
-    looks(raw, day, lift=False)
-    looks(lit, day)
+    day = frames(*[scene(0.9)] * 3)
+    inferred(raw, day, enhance_dark=False)
+    inferred(lit, day)
     assert raw.shown == lit.shown
 
 
-def test_the_shipped_network_lights_a_street():
+def test_the_shipped_network_enhances_a_street():
     model = open_lowlight_model(device="cpu", prove=False)
-    night = frames(*[picture(0.08)] * 3)
+    night = frames(*[scene(0.08)] * 3)
     after = list(Enhance(LowLightFilter(Enhancer(model)))(iter(night)))
     assert after[-1].image.luma().mean() > 2 * night[-1].image.luma().mean()
     model.close()
@@ -166,7 +166,7 @@ def night(pixel_format, count=4):
 
 
 @pytest.mark.parametrize("pixel_format", FORMATS)
-def test_every_depth_and_subsampling_is_brightened_alike(pixel_format):
+def test_every_depth_and_subsampling_is_enhanced_alike(pixel_format):
     shown, wanted = enhance(night(pixel_format)), enhance(night("yuv420p"))
     for one, other in zip(shown, wanted, strict=True):
         assert one.enhanced
@@ -192,19 +192,19 @@ def test_deep_frames_keep_steps_between_those_of_8_bits(pixel_format):
 
 @pytest.mark.parametrize("pixel_format", ["yuv420p10le", "yuv422p", "gray", "yuv444p16le"])
 def test_light_frames_of_any_format_go_on_as_the_very_same_frames(pixel_format):
-    day = frames(*[picture(0.9).as_format(pixel_format)] * 3)
+    day = frames(*[scene(0.9).as_format(pixel_format)] * 3)
     assert all(one is other for one, other in zip(enhance(day), day, strict=True))
 
 
-def test_rgb_is_brightened_as_yuv_444():
-    (frame,) = frames(Image(picture(0.1).video_frame().reformat(format="rgb24")))
+def test_rgb_is_enhanced_as_yuv_444():
+    (frame,) = frames(Image(scene(0.1).video_frame().reformat(format="rgb24")))
     (lit,) = enhance([frame])
     assert lit.image.layout.name == "yuv444p"
     assert lit.image.rgb().mean() > 1.5 * frame.image.rgb().mean()
 
 
 @pytest.mark.parametrize("pixel_format", ["yuv420p10le", "yuv422p", "gray"])
-def test_the_shipped_network_brightens_every_format(pixel_format):
+def test_the_shipped_network_enhances_every_format(pixel_format):
     model = open_lowlight_model(device="cpu", prove=False)
     dark = night(pixel_format)
     after = list(Enhance(LowLightFilter(Enhancer(model)))(iter(dark)))

@@ -39,7 +39,7 @@ def decoded(pixel_format, tmp_path):
 
 
 def in_format(pixel_format):
-    """A picture of soft colors; gray keeps its limited range, which swscale would stretch."""
+    """An image of soft colors; gray keeps its limited range, which swscale would stretch."""
     coarse = np.random.default_rng(3).integers(40, 200, (9, 16, 3), dtype=np.uint8)
     image = Image.from_rgb(cv2.resize(coarse, SIZE[::-1], interpolation=cv2.INTER_CUBIC))
     layout = planar_layout(pixel_format)
