@@ -12,7 +12,7 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 venv=${STREAMER_VENV:-.venv}
 python=$venv/bin/python
 
-# Two stamps: the packages follow the locks, the program itself this checkout.
+# Two markers: the packages follow the locks, the program itself this checkout.
 packages="$(cat "${locks[@]}" | sha256sum) ${locks[*]}"
 program="$(sha256sum <pyproject.toml) $PWD"
 pip() { "$python" -m pip install --quiet --disable-pip-version-check "$@"; }

@@ -113,15 +113,15 @@ def from_source(address: str, *, name: str = "camera") -> Loaded:
 
 
 def load_conversion(
-    files: Sequence[Path], said: Mapping[str, Any]
+    files: Sequence[Path], options: Mapping[str, Any]
 ) -> tuple[ConvertSettings, EngineSettings]:
-    """How to convert, and on what: from *files*, and what was *said* as options, which wins.
+    """Return the conversion options and engine settings: from *files*, and command-line *options*, which win.
 
     Raises:
         InvalidConfig: With every problem.
     """
     written = load(*files, cameras=False).config if files else None
-    settings = {**(written.convert.model_dump() if written else {}), **said}
+    settings = {**(written.convert.model_dump() if written else {}), **options}
     try:
         config = Config.model_validate({"cameras": _NONE, "convert": settings})
     except ValidationError as error:

@@ -73,14 +73,14 @@ def substitute(text: str, around: Surroundings) -> Text:
     return Text(value, folder=around.folder, written=written, filled=tuple(filled))
 
 
-def _value(wish: str, around: Surroundings) -> str:
-    kind, _, argument = wish.partition(":")
+def _value(placeholder: str, around: Surroundings) -> str:
+    kind, _, argument = placeholder.partition(":")
     if kind == "env" and argument:
         return _from_environment(argument, around.environment)
     if kind == "file" and argument:
         return _from_file(around.folder / Path(argument).expanduser())
     raise ConfigError(
-        f"'${{{wish}}}' is neither ${{env:NAME}}, ${{env:NAME:-default}} nor ${{file:PATH}};"
+        f"'${{{placeholder}}}' is neither ${{env:NAME}}, ${{env:NAME:-default}} nor ${{file:PATH}};"
         " write '$${' for a plain '${'"
     )
 

@@ -183,7 +183,7 @@ Point = tuple[Share, Share]
 def _spans_an_area(points: tuple[Point, ...]) -> tuple[Point, ...]:
     following = [*points[1:], *points[:1]]
     twice = sum(x * v - u * y for (x, y), (u, v) in zip(points, following, strict=True))
-    if abs(twice) < 1e-6:  # noqa: PLR2004  half a millionth of the picture: less than a pixel
+    if abs(twice) < 1e-6:  # noqa: PLR2004  half a millionth of the frame: less than a pixel
         raise ValueError(
             "the polygon encloses nothing: its points lie on a line, or its edges cross"
         )

@@ -1,4 +1,4 @@
-"""An interpolator that mixes pictures, for tests of what is around the network."""
+"""An interpolator that blends frames, for tests of what is around the network."""
 
 from collections.abc import Sequence
 from typing import Any

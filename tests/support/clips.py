@@ -1,6 +1,6 @@
 """Tiny clips, made on the spot: every packet is known, nothing is stored in the repository.
 
-The picture is grey with a white bar that moves 4 pixels a frame, so that two frames differ.
+The image is gray with a white bar that moves 4 pixels a frame, so that two frames differ.
 """
 
 from collections.abc import Iterator, Sequence
@@ -39,7 +39,7 @@ def video_clip(
     options: dict[str, str] | None = None,
     mux: dict[str, str] | None = None,
 ) -> Path:
-    """A clip without sound.
+    """A clip without audio.
 
     Args:
         path: Its suffix chooses the container unless *container_format* does.
@@ -47,8 +47,8 @@ def video_clip(
         codec: FFmpeg's name of the encoder.
         gop: Frames from key frame to key frame; there are no others.
         rate: Frames a second.
-        width: Of the picture.
-        height: Of the picture.
+        width: Of the frame.
+        height: Of the frame.
         b_frames: Between two others, at most.
         times: When each frame is shown, in seconds, instead of an even rate.
         container_format: FFmpeg's name of the muxer.
@@ -110,7 +110,7 @@ def joined(path: Path, parts: Sequence[Path]) -> Path:
 
 
 def jpeg(*, width: int = WIDTH, height: int = HEIGHT, number: int = 0) -> bytes:
-    """One picture, as a camera's snapshot address gives it."""
+    """One JPEG, as a camera's snapshot address gives it."""
     context = av.CodecContext.create("mjpeg", "w")
     context.width, context.height, context.pix_fmt = width, height, "yuvj420p"
     context.time_base = Fraction(1, RATE)

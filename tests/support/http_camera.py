@@ -23,7 +23,7 @@ class HttpCamera:
         self.bodies: dict[str, bytes | Path | Callable] = {}
         self.types: dict[str, str] = {}
         self.login: str | None = None
-        """`basic` or `digest`: what is asked for."""
+        """`basic` or `digest`: the required scheme."""
 
         self.requests: list[str] = []
         self._ending = threading.Event()
@@ -97,27 +97,27 @@ def _allowed(header: str, path: str) -> bool:
         return True
     if not header.startswith("Digest "):
         return False
-    said = dict(re.findall(r'(\w+)="?([^",]*)"?', header.replace(PASSWORD, "")))
+    fields = dict(re.findall(r'(\w+)="?([^",]*)"?', header.replace(PASSWORD, "")))
     first = _md5(f"{USER}:camera:{PASSWORD}")
-    second = _md5(f"GET:{said['uri']}")
-    middle = f"{said['nonce']}:{said['nc']}:{said['cnonce']}:{said['qop']}"
-    return said["username"] == USER and said["response"] == _md5(f"{first}:{middle}:{second}")
+    second = _md5(f"GET:{fields['uri']}")
+    middle = f"{fields['nonce']}:{fields['nc']}:{fields['cnonce']}:{fields['qop']}"
+    return fields["username"] == USER and fields["response"] == _md5(f"{first}:{middle}:{second}")
 
 
 def _md5(text: str) -> str:
     return hashlib.md5(text.encode(), usedforsecurity=False).hexdigest()
 
 
-def multipart(pictures: list[bytes], *, endless: bool = False) -> Callable:
-    """Motion JPEG as cameras serve it: one part a picture, boundary `frame`.
+def multipart(images: list[bytes], *, endless: bool = False) -> Callable:
+    """Motion JPEG as cameras serve it: one part per image, boundary `frame`.
 
     With *endless*, the connection stays open and silent after the last one.
     """
 
     def write(out, ending: threading.Event) -> None:
-        for picture in pictures:
-            head = f"--frame\r\nContent-Type: image/jpeg\r\nContent-Length: {len(picture)}\r\n\r\n"
-            out.write(head.encode() + picture + b"\r\n")
+        for image in images:
+            head = f"--frame\r\nContent-Type: image/jpeg\r\nContent-Length: {len(image)}\r\n\r\n"
+            out.write(head.encode() + image + b"\r\n")
             out.flush()
         if endless:
             ending.wait(30)

@@ -4,7 +4,7 @@ ONNX Runtime has no fp16 kernels for most layers on a CPU: it computes them in f
 casts between two of them away, so what it says of a mixed network is too good. Here every tensor of
 fp16 is rounded to 11 bits by arithmetic that no optimiser undoes (Veltkamp's splitting, Dekker,
 Numerische Mathematik 18, 1971), which is what a GPU does that multiplies fp16 and sums in fp32.
-Subnormals and overflow are not imitated; the largest value that appears is asked for instead.
+Subnormals and overflow are not imitated; the largest value is checked instead.
 """
 
 import numpy as np

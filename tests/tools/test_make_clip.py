@@ -1,4 +1,4 @@
-"""The tool makes what it is asked for."""
+"""The tool makes what its options say."""
 
 import json
 import subprocess

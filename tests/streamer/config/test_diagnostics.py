@@ -13,7 +13,7 @@ PUBLISH = (
     " srt://"
 )
 
-# One wrong file and the lines that are told about it, after "FILE".
+# One wrong file and the lines that are reported, after "FILE".
 CASES = [
     pytest.param("", [": expected keys such as 'cameras:'"], id="empty"),
     pytest.param("- 1\n", [":1: expected keys such as 'cameras:'"], id="a list"),
@@ -153,7 +153,7 @@ CASES = [
     pytest.param(
         CAMERA + "defaults:\n  zones:\n    include:\n      - [[0, 0], [1, 1], [2, 1]]\n",
         [":5: defaults.zones.include.0.2.0: expected a number from 0 to 1, got 2"],
-        id="a corner outside the picture",
+        id="a corner outside the frame",
     ),
     pytest.param(
         CAMERA + "defaults:\n  zones:\n    exclude:\n      - [[0, 0], [0.5, 0.5], [1, 1]]\n",
@@ -218,18 +218,20 @@ CASES = [
 ]
 
 
-@pytest.mark.parametrize(("text", "told"), CASES)
+@pytest.mark.parametrize(("text", "expected"), CASES)
 def test_each_problem_names_file_line_key_and_what_was_expected(
-    tmp_path: Path, text: str, told: list[str]
+    tmp_path: Path, text: str, expected: list[str]
 ) -> None:
     file = tmp_path / "fire.yaml"
     file.write_text(text)
     with pytest.raises(InvalidConfig) as caught:
         load(file, environment={})
-    assert str(caught.value).splitlines() == [f"{file}{line}" for line in told]
+    assert str(caught.value).splitlines() == [f"{file}{line}" for line in expected]
 
 
-def test_a_problem_of_the_defaults_is_told_once_and_not_for_every_camera(tmp_path: Path) -> None:
+def test_a_problem_of_the_defaults_is_reported_once_and_not_for_every_camera(
+    tmp_path: Path,
+) -> None:
     file = tmp_path / "fire.yaml"
     file.write_text(
         "defaults: {clip: {pre_roll_s: -1}, zones: {include: [[[0, 0], [1], [0, 1]]]}}\n"
@@ -253,25 +255,25 @@ def test_a_camera_that_misses_its_address_is_blamed_itself(tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize(
-    ("content", "told"),
+    ("content", "expected"),
     [
         pytest.param(None, "cannot be read: no such file or directory", id="missing"),
         pytest.param(b"\xff\xfe\x00binary", "is not UTF-8 text", id="binary"),
         pytest.param(b"#" * 2_000_000, "is larger than 1048576 bytes: no configuration", id="huge"),
     ],
 )
-def test_a_file_that_is_no_configuration_is_told_without_a_line(
-    tmp_path: Path, content: bytes | None, told: str
+def test_a_file_that_is_no_configuration_is_reported_without_a_line(
+    tmp_path: Path, content: bytes | None, expected: str
 ) -> None:
     file = tmp_path / "fire.yaml"
     if content is not None:
         file.write_bytes(content)
     with pytest.raises(InvalidConfig) as caught:
         load(file)
-    assert str(caught.value) == f"{file}: {told}"
+    assert str(caught.value) == f"{file}: {expected}"
 
 
-def test_the_problems_of_several_files_are_told_together(tmp_path: Path) -> None:
+def test_the_problems_of_several_files_are_reported_together(tmp_path: Path) -> None:
     first, second = tmp_path / "a.yaml", tmp_path / "b.yaml"
     first.write_text("preview:\n  port: 0\n" + CAMERA)
     second.write_text("log:\n  level: loud\n")

@@ -45,8 +45,8 @@ def of_call(function: Any) -> dict[str, Any]:
 def test_defaults_are_those_of_the_part(
     settings: Section, part: dict[str, Any], ours: set[str]
 ) -> None:
-    told = {name: value for name, value in settings if name not in ours}
-    assert told == {name: part[name] for name in told}
+    configured = {name: value for name, value in settings if name not in ours}
+    assert configured == {name: part[name] for name in configured}
 
 
 def test_a_rejected_source_waits_for_the_same_time() -> None:
@@ -57,9 +57,9 @@ def test_deliveries_are_given_up_after_the_same_time() -> None:
     assert of_class(RetryPolicy)["give_up_after"].days == RetrySettings().give_up_after_days
 
 
-def test_every_setting_of_the_alarm_can_be_told() -> None:
+def test_every_setting_of_the_alarm_can_be_configured() -> None:
     assert of_class(AlarmPolicy).keys() <= AlarmSettings.model_fields.keys()
 
 
-def test_the_budget_knows_the_pictures_of_the_background() -> None:
+def test_the_budget_knows_the_frames_of_the_background() -> None:
     assert of_call(Background)["slots"] == _BACKGROUND_SLOTS

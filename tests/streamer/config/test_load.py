@@ -159,7 +159,7 @@ def test_a_source_alone_is_a_whole_configuration() -> None:
     assert loaded.effective()["cameras"]["camera"]["source"]["address"] == "rtsp://***@h/1"
 
 
-def test_an_empty_source_is_told() -> None:
+def test_an_empty_source_is_reported() -> None:
     with pytest.raises(InvalidConfig, match="--source: is empty"):
         from_source(" ")
 

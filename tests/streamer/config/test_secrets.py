@@ -69,19 +69,19 @@ def test_a_secret_file_lies_beside_the_configuration_and_loses_its_last_newline(
 
 
 @pytest.mark.parametrize(
-    ("content", "told"),
+    ("content", "expected"),
     [
         (None, "cannot read the file .*token: No such file"),
         (b"\xff\xff", "is not UTF-8 text"),
         (b"x" * 70_000, "is larger than 65536 bytes"),
     ],
 )
-def test_a_secret_file_that_cannot_be_used_is_told(
-    tmp_path: Path, content: bytes | None, told: str
+def test_a_secret_file_that_cannot_be_used_is_reported(
+    tmp_path: Path, content: bytes | None, expected: str
 ) -> None:
     if content is not None:
         (tmp_path / "token").write_bytes(content)
-    with pytest.raises(ConfigError, match=told):
+    with pytest.raises(ConfigError, match=expected):
         substitute("${file:token}", around(tmp_path))
 
 
@@ -236,5 +236,5 @@ def test_a_syntax_error_quotes_nothing(tmp_path_factory: Any, secret: str, line:
         load(file)
     except InvalidConfig as error:
         # A key that is unknown is named, so that it can be found.
-        told = [p for p in error.problems if not p.message.startswith("unknown key")]
-        assert SENTINEL not in "".join(map(str, told))
+        reported = [p for p in error.problems if not p.message.startswith("unknown key")]
+        assert SENTINEL not in "".join(map(str, reported))
