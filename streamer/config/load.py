@@ -115,7 +115,7 @@ def from_source(address: str, *, name: str = "camera") -> Loaded:
 def load_conversion(
     files: Sequence[Path], options: Mapping[str, Any]
 ) -> tuple[ConvertSettings, EngineSettings]:
-    """Return the conversion options and engine settings: from *files*, and command-line *options*, which win.
+    """Return the conversion options and engine settings; command-line *options* win over *files*.
 
     Raises:
         InvalidConfig: With every problem.
