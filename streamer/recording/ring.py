@@ -108,6 +108,7 @@ class PacketRing:
         self._feeds: list[PacketReader] = []
         self._closed = False
         self._sealed: _Group | None = None  # The last group of a source run that has ended.
+        self._between_runs = False  # Whether no packet has come since a source run ended.
         self._received = self._evicted = self._unkept = 0
         self._lost_before = 0  # By readers that have left.
 
@@ -118,6 +119,7 @@ class PacketRing:
             if self._closed:
                 return
             self._received += 1
+            self._between_runs = False
             self._newest_ns = packet.dts_ns
             self._keep(packet, size)
             for feed in tuple(self._feeds):
@@ -167,6 +169,8 @@ class PacketRing:
             feed = PacketReader(self, taken, start_ns=start_ns, end_ns=end_ns, timeout_s=timeout_s)
             if self._newest_ns is not None and self._newest_ns > end_ns:
                 feed._end(EndReason.REACHED)  # noqa: SLF001  as above
+            elif self._between_runs:
+                feed._end(EndReason.CLOSED)  # noqa: SLF001  as above
             self._register(feed)
             return feed
 
@@ -207,12 +211,14 @@ class PacketRing:
     def end_readers(self) -> None:
         """End all readers because the source run has ended; keep the packets for the next run.
 
-        Readers get what they have not read yet, then `EndReason.CLOSED`. A clip that is requested
-        after the source has been started again still reaches back to before the restart. The first
-        group of the next run begins at its first key frame.
+        Readers get what they have not read yet, then `EndReason.CLOSED`. So does a clip that is
+        requested before the next packet comes: an alarm of the last frames waits for nothing. A
+        clip that is requested after a restart still reaches back to before it. The first group of
+        the next run begins at its first key frame.
         """
         with self._lock:
             self._sealed = self._groups[-1] if self._groups else None
+            self._between_runs = True
             for feed in tuple(self._feeds):
                 feed._end(EndReason.CLOSED)  # noqa: SLF001  as above
                 self._forget(feed)

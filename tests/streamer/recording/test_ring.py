@@ -306,3 +306,12 @@ def test_a_follower_after_a_restart_begins_at_the_new_key_frame():
     statistics = ring.statistics()
     assert statistics.discarded == 20
     assert statistics.received == statistics.packets + statistics.evicted + statistics.discarded
+
+
+def test_a_clip_that_is_requested_after_the_end_of_the_source_waits_for_nothing():
+    ring = filled(50)
+    ring.end_readers()
+    with ring.clip(30 * STEP, 60 * STEP, timeout_s=3600) as clip:
+        assert numbers(clip) == list(range(25, 50))
+        assert clip.ending is EndReason.CLOSED
+        assert clip.missing_reason() == "ends early: the camera was stopped"
