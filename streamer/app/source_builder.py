@@ -83,7 +83,9 @@ def _attempt(spec: CameraSpec, clock: Clock, tap: PacketTap | None, *, every_fra
     """A source whose call is one connection attempt, or one pass through a file."""
     settings = spec.settings.source
     password = settings.password.get_secret_value() if settings.password else None
-    realtime = settings.realtime and not spec.live and not spec.replay
+    # A live stream comes at its own speed; the pattern and a folder of images come as fast as read.
+    unpaced = not spec.live or spec.kind in (SourceKind.PATTERN, SourceKind.FOLDER)
+    realtime = settings.realtime and unpaced and not spec.replay
     match spec.kind:
         case SourceKind.PATTERN:
             return PatternSource(

@@ -262,3 +262,13 @@ def test_equal_configurations_give_equal_specs_and_a_change_gives_another(tmp_pa
     )
     assert list(camera_specs(first)) == list(camera_specs(second))
     assert list(camera_specs(first)) != list(camera_specs(changed))
+
+
+def test_a_live_test_pattern_runs_at_its_own_frame_rate(tmp_path):
+    config = configured(tmp_path, "  north: {source: {address: 'pattern:', live: always}}\n")
+    with running(config) as (program, _):
+        began = time.monotonic()
+        until(lambda: camera(program, "north").frames >= 5, what="five frames")
+        took_s = time.monotonic() - began
+        (link,) = [one for one in camera(program, "north").links if one.link == "detect"]
+    assert link.received <= 25 * took_s + 50, "the pattern has 25 frames per second"
