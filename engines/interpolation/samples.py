@@ -1,8 +1,8 @@
-"""Training samples out of decoded clips: three frames, moved and covered on purpose.
+"""Makes training samples from decoded clips: three frames with added motion and occlusion.
 
-Large motion is rare in clips, so it is made: frames further apart, a window that pans, turns and
-zooms over the clip, cut-out pieces of other clips that fly across, text that stays. What is made
-is exact: every layer is drawn anew at the three times.
+Large motion is rare in clips, so it is added: frames farther apart, a window that pans, turns and
+zooms over the clip, pieces of other clips that fly across, static text. The added motion is exact:
+every layer is rendered at the three times.
 """
 
 # ruff: noqa: PLR2004  random ranges stand where they act
@@ -17,7 +17,7 @@ import numpy as np
 from engines.interpolation import flow
 from engines.interpolation.data import Clip, planes_of
 from engines.interpolation.downscale import layout_of, reduced
-from engines.interpolation.warp_blend import moved
+from engines.interpolation.warp_blend import warp_all
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -30,44 +30,44 @@ if TYPE_CHECKING:
     Times = tuple[float, float, float]
 
 SIDE = 256
-"""Of a training picture, in pixels of the first plane."""
+"""Side of a training image in pixels of luma."""
 SHARES = ((2, 1), (2, 1), (2, 1), (2, 1), (3, 1), (4, 1))
-"""Distances between the outer frames, and of the middle one from the first, before widening."""
+"""Distances between the outer frames, and of the middle one from the first, before scaling."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Sample:
-    """Three frames, and what the network is given of the outer two."""
+    """Target frame and inputs of the fusion network."""
 
     target: list[Plane]
-    """Luma (SIDE, SIDE) and two chroma planes (SIDE/2, SIDE/2) of the frame between."""
+    """Luma (SIDE, SIDE) and two chroma planes (SIDE/2, SIDE/2) of the middle frame."""
     guesses: list[Plane]
     """The same planes of the four guesses: (4, ...) each."""
     inside: NDArray[np.uint8]
-    """(4, SIDE/2, SIDE/2): 255 where a guess was looked up within the picture."""
+    """(4, SIDE/2, SIDE/2): 255 where a guess was sampled inside the frame."""
     differences: NDArray[np.uint8]
-    """(9, SIDE/2, SIDE/2): what the network is shown of the guesses."""
+    """(9, SIDE/2, SIDE/2), see `flow.difference_maps`."""
     blurred_differences: NDArray[np.uint8]
-    """(6, SIDE/4, SIDE/4): the same, blurred."""
+    """(6, SIDE/4, SIDE/4), see `flow.difference_maps`."""
     motion_fields: NDArray[np.float32]
-    """(2, SIDE/4, SIDE/4, 2): what it is told of the motion."""
+    """(2, SIDE/4, SIDE/4, 2), see `flow.IntermediateMotion.fields`."""
     t: float
-    """Time of the one between."""
+    """Time of the middle frame."""
 
 
 class Sampler:
-    """Sample number n, the same each time."""
+    """Makes sample number n, deterministically."""
 
     def __init__(self, clips: Sequence[Clip], seed: int) -> None:
         self._clips = [clip.frames() for clip in clips]
         self._seed = seed
 
     def sample(self, number: int) -> Sample:
-        """Three frames with what the network is given of them."""
+        """Return sample `number`."""
         return prepare(*self.frames(number))
 
     def frames(self, number: int) -> tuple[list[Plane], float]:
-        """Three packed frames and the time of the middle one."""
+        """Return three packed frames and the time of the middle one."""
         rng = np.random.default_rng((self._seed, number))
         while True:
             made = self._frames(rng)
@@ -75,7 +75,7 @@ class Sampler:
                 return _varied(*made, rng)
 
     def _frames(self, rng: Generator) -> tuple[list[Plane], float] | None:
-        """Three packed frames of SIDE and the time; None if they are of no use."""
+        """Return three packed frames of SIDE and the time; None if they are useless."""
         clip = self._clips[int(rng.integers(len(self._clips)))]
         apart, first = SHARES[int(rng.integers(len(SHARES)))]
         wide = int(rng.choice([1, 1, 1, 1, 2, 2, 3]))
@@ -90,7 +90,7 @@ class Sampler:
         if path is None:
             return None
         frames = [_cut(frame, matrix) for frame, matrix in zip(chosen, path.matrices, strict=True)]
-        frames = [_smeared(frame, way) for frame, way in zip(frames, path.smears, strict=True)]
+        frames = [_motion_blur(frame, blur) for frame, blur in zip(frames, path.blurs, strict=True)]
         if not still and _useless(frames):
             return None
         if rng.random() < (0.25 if still else 0.03):
@@ -103,7 +103,7 @@ class Sampler:
         return frames, t
 
     def _covered(self, frames: list[Plane], t: float, rng: Generator) -> list[Plane]:
-        """A piece of another clip flying over."""
+        """Let a piece of another clip fly across."""
         clip = self._clips[int(rng.integers(len(self._clips)))]
         path = _path(clip[0], 0.5, rng, moving=False)
         if path is None:
@@ -128,22 +128,22 @@ class Sampler:
 
 
 def prepare(frames: Sequence[Plane], t: float) -> Sample:
-    """A sample out of three packed frames, with the guesses of small pictures."""
+    """Return a sample of three packed frames; guesses are made as for small frames."""
     planes = [[np.ascontiguousarray(p) for p in planes_of(frame)] for frame in frames]
     layout = layout_of(planes[0], depth=8, rgb=False, step=2)
     before, after = reduced(planes[0], layout), reduced(planes[2], layout)
-    found = flow.Search(before, after).at(t)
-    ways = found.ways(t)
-    guessed = [
-        np.stack(moved(a, b, ways, layout.factors(i)))
+    motion = flow.MotionSearch(before, after).at(t)
+    fields = motion.warp_fields(t)
+    guesses = [
+        np.stack(warp_all(a, b, fields, layout.factors(i)))
         for i, (a, b) in enumerate(zip(planes[0], planes[2], strict=True))
     ]
-    guesses, inside = flow.guesses(before, after, ways, before.shape[:2])
-    return Sample(planes[1], guessed, inside, *flow.seen(guesses), found.fields, t)
+    small, inside = flow.warp_guesses(before, after, fields, before.shape[:2])
+    return Sample(planes[1], guesses, inside, *flow.difference_maps(small), motion.fields, t)
 
 
 def _useless(frames: list[Plane]) -> bool:
-    """Whether the middle repeats an outer frame, or nothing moves at all."""
+    """Whether the middle frame repeats an outer one, or the outer frames are unrelated."""
     small = [cv2.resize(f[:SIDE], (64, 64), interpolation=cv2.INTER_AREA) for f in frames]
     ends = cv2.norm(small[0], small[2], cv2.NORM_L1)
     near = min(cv2.norm(small[1], small[i], cv2.NORM_L1) for i in (0, 2))
@@ -151,7 +151,7 @@ def _useless(frames: list[Plane]) -> bool:
 
 
 def _similarity(at: NDArray[np.float64], angle: float, zoom: float, centre: object) -> Plane:
-    """(2, 3): turns and zooms about *centre* and puts that at *at*."""
+    """Return the similarity (2, 3) that turns and zooms about `centre` and moves that to `at`."""
     c, s = np.cos(angle) * zoom, np.sin(angle) * zoom
     turn = np.array([[c, -s], [s, c]])
     shift = at - turn @ np.asarray(centre)
@@ -160,16 +160,16 @@ def _similarity(at: NDArray[np.float64], angle: float, zoom: float, centre: obje
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Path:
-    """How a window goes over a clip."""
+    """Path of a window over a clip."""
 
     matrices: list[Plane]
     """(2, 3) each: from the window to the frame, at the three times."""
-    smears: list[Vector]
-    """(x, y) in pixels: how far it went at each of them while the shutter was open."""
+    blurs: list[Vector]
+    """(x, y) in pixels: its motion while the shutter was open, at the three times."""
 
 
 def _path(frame: Plane, t: float, rng: Generator, *, moving: bool) -> _Path | None:
-    """A path of a window over a frame; None if it does not fit."""
+    """Return a random path of a window over a frame; None if it does not fit."""
     height, width = frame.shape[0] * 2 // 3, frame.shape[1]
     room = np.array([width, height], np.float64)
     if (room < SIDE * 0.9).any():
@@ -180,7 +180,7 @@ def _path(frame: Plane, t: float, rng: Generator, *, moving: bool) -> _Path | No
     reach = SIDE * zoom / 2
     spread = float(rng.choice([3.0, 8.0, 16.0, 30.0])) if moving else 0.0
     travel = rng.uniform(-spread, spread, 2)
-    # A shaken camera gathers speed, and its blur tells; without blur nobody can know.
+    # A shaken camera accelerates, which its blur reveals; without blur it cannot be known.
     shutter = float(rng.choice([0.0, rng.uniform(0.1, 0.5)])) if moving else 0.0
     bend = rng.normal(0, 0.03 if shutter == 0 else 0.12, 2) * (0 if exact else spread)
     turn = 0.0 if exact else rng.normal(0, 0.03)
@@ -188,28 +188,28 @@ def _path(frame: Plane, t: float, rng: Generator, *, moving: bool) -> _Path | No
     angle = 0.0 if exact else rng.normal(0, 0.1)
     margin = np.minimum(reach + np.abs(travel) / 2, room / 2)
     middle = margin + rng.random(2) * np.maximum(room - 2 * margin, 0)
-    matrices, smears = list[Any](), list[Any]()
+    matrices, blurs = list[Any](), list[Any]()
     for time in (0.0, t, 1.0):
         at = middle + travel * (time - 0.5)
         if exact:
-            # Whole steps of two pixels: nothing is interpolated, chroma included.
+            # Whole steps of two pixels: neither luma nor chroma is interpolated.
             at = np.rint(middle / 2) * 2 + np.rint(travel / 4) * 4 * (time - 0.5)
         else:
             at = at + bend * 4 * time * (1 - time)
         size = zoom * np.exp(grow * (time - 0.5))
         centre = np.full(2, SIDE / 2)
         matrices.append(_similarity(at, angle + turn * time, size, centre))
-        smears.append(shutter * (travel + bend * 4 * (1 - 2 * time)) / zoom)
-    return _Path(matrices, smears)
+        blurs.append(shutter * (travel + bend * 4 * (1 - 2 * time)) / zoom)
+    return _Path(matrices, blurs)
 
 
-def _smeared(frame: Plane, way: Vector) -> Plane:
-    """A packed frame of a camera that went *way* (x, y) pixels while its shutter was open."""
-    if np.hypot(*way) < 1:
+def _motion_blur(frame: Plane, blur: Vector) -> Plane:
+    """Return a packed frame blurred by a camera motion of `blur` (x, y) pixels."""
+    if np.hypot(*blur) < 1:
         return frame
     parts = []
     for plane, share in zip(planes_of(frame), (1.0, 0.5, 0.5), strict=True):
-        x, y = way * share
+        x, y = blur * share
         reach = int(np.ceil(max(abs(x), abs(y)) / 2))
         kernel = np.zeros((2 * reach + 1, 2 * reach + 1), np.float32)
         for along in np.linspace(-0.5, 0.5, 8 * reach + 1):
@@ -219,7 +219,7 @@ def _smeared(frame: Plane, way: Vector) -> Plane:
 
 
 def _cut(frame: Plane, matrix: Plane) -> Plane:
-    """The window of a packed frame, packed; *matrix* leads from the window to the frame."""
+    """Return the window of a packed frame, packed; `matrix` maps the window to the frame."""
     luma, *chroma = planes_of(np.asarray(frame))
     turn, shift = matrix[:, :2], matrix[:, 2]
     half = np.hstack([turn, ((turn.sum(1) * 0.5 + shift + 0.5) / 2 - 0.5)[:, None]])
@@ -240,7 +240,7 @@ def _cut(frame: Plane, matrix: Plane) -> Plane:
 
 
 def _blob(rng: Generator) -> NDArray[np.float32]:
-    """(SIDE, SIDE), 0 to 1: a shape of a few ellipses or a polygon, soft by about a pixel."""
+    """Return a random shape (SIDE, SIDE), 0 to 1, with edges about one pixel soft."""
     mask = np.zeros((SIDE, SIDE), np.uint8)
     size = float(np.exp(rng.uniform(np.log(8), np.log(70))))
     if rng.random() < 0.5:
@@ -260,7 +260,7 @@ def _blob(rng: Generator) -> NDArray[np.float32]:
 
 
 def _write_on(frames: list[Plane], rng: Generator) -> None:
-    """The same text on every frame."""
+    """Write the same text on every frame."""
     text = "".join(rng.choice(list("ABCDEFHKLMNRSTabdeghk0123456789:- "), 14))
     at = (int(rng.integers(-20, SIDE // 2)), int(rng.integers(20, SIDE)))
     size, ink = float(rng.uniform(0.4, 1.2)), int(rng.choice([16, 235, 128]))
@@ -271,7 +271,7 @@ def _write_on(frames: list[Plane], rng: Generator) -> None:
 
 
 def _rule(frames: list[Plane], rng: Generator) -> None:
-    """The same ruled lines on every frame: what is uncovered is not to be stretched."""
+    """Draw the same ruled lines on every frame: uncovered background must not be stretched."""
     grid = np.zeros((SIDE, SIDE), np.uint8)
     apart, thick = float(rng.uniform(6, 40)), int(rng.choice([1, 1, 2]))
     angle = float(rng.choice([0.0, rng.uniform(0, 1.6)]))
@@ -289,7 +289,7 @@ def _rule(frames: list[Plane], rng: Generator) -> None:
 
 
 def _varied(frames: list[Plane], t: float, rng: Generator) -> tuple[list[Plane], float]:
-    """The same flip, exposure and order of all three; noise of their own."""
+    """Apply the same flips, exposure and order to all three frames, and independent noise."""
     parts = [[np.ascontiguousarray(p) for p in planes_of(frame)] for frame in frames]
     if rng.random() < 0.5:
         parts = [[p[:, ::-1] for p in planes] for planes in parts]

@@ -1,6 +1,6 @@
-"""Is the next picture the same, one that moved on, or another scene? From luma alone.
+"""Classifies consecutive frames by luma: duplicate, same scene, or scene change.
 
-Nothing is interpolated across a cut, and a repeated picture has nothing between.
+Nothing is interpolated across a scene change or between duplicates.
 """
 
 from __future__ import annotations
@@ -19,31 +19,30 @@ if TYPE_CHECKING:
     Luma = NDArray[np.uint8]
 
 SMALL = (96, 54)
-"""(width, height) in which scenes are compared."""
+"""(width, height) at which scenes are compared."""
 TILES = (4, 3)
-"""Across and down; each is looked for around its place."""
+"""Tiles across and down; each is matched around its position."""
 REACH = (11, 8)
-"""Pixels of the small picture that a tile may have moved: a ninth of the width, a seventh of the
-height."""
+"""Search range in pixels of the small frame: a ninth of the width, a seventh of the height."""
 FLAT = 4.0
-"""Deviation of a tile's bytes below which it says nothing."""
-ALIKE = 0.58
-"""Correlation of tiles below which the scene is another. On the development clips neighbours have
-0.61 or more, pictures of different clips 0.61 or less in 98 of 100 cases."""
+"""Standard deviation in bytes below which a tile is ignored."""
+SAME_SCENE = 0.58
+"""Correlation of tiles below which the scene changed. On the development clips neighbours have 0.61
+or more, frames of different clips 0.61 or less in 98 of 100 cases."""
 BLOCK_PX = 16
-ROWS_APART = 4
-"""Every so many rows are compared to find repeats."""
-MOST_ON_AVERAGE, MOST_IN_A_BLOCK = 0.9, 8.0
-"""Bytes by which a repeat may differ after a lossy codec, in the mean and in the worst block."""
-MOST_SHIFT_PX = 0.15
-"""How far a repeat may seem to have moved as a whole; a slow pan differs as little, but moves."""
+ROW_STEP = 4
+"""Step of the rows that are compared to find duplicates."""
+MAX_MEAN, MAX_BLOCK = 0.9, 8.0
+"""Largest difference of a duplicate in bytes, after a lossy codec: mean and worst block."""
+MAX_SHIFT_PX = 0.15
+"""Largest global shift of a duplicate; a slow pan differs as little, but moves."""
 
 
 class Relation(enum.Enum):
-    """What a picture is to the one before it."""
+    """Relation of a frame to the previous one."""
 
     SAME = "same"
-    """The same picture again, also where a lossy codec changed it a little."""
+    """A duplicate, possibly changed a little by a lossy codec."""
     MOVING = "moving"
     """The same scene, later."""
     CUT = "cut"
@@ -52,65 +51,62 @@ class Relation(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """How far two pictures are from each other, pixel by pixel."""
+    """Pixel-wise difference of two frames."""
 
     mean: float
-    """Bytes."""
+    """In bytes."""
     worst: float
     """Mean of the worst block, in bytes."""
     shift_px: float
-    """How far the whole seems to have moved."""
+    """Global shift."""
 
 
 def relation(before: Plane, after: Plane, *, depth: int = 8) -> Relation:
-    """What *after* is to *before*: luma planes (h, w) of one shape, uint8 or uint16."""
+    """Classify `after` relative to `before`: luma planes (h, w) of one shape, uint8 or uint16."""
     if is_repeat(difference(before, after, depth=depth)):
         return Relation.SAME
     first, second = (small(plane, depth=depth) for plane in (before, after))
-    # Both ways: a tile of a plain picture fits anywhere, one of a rich picture does not.
-    alike = min(likeness(first, second), likeness(second, first))
-    return Relation.CUT if alike < ALIKE else Relation.MOVING
+    # Both ways: a tile of a plain frame matches anywhere, one of a detailed frame does not.
+    correlation = min(tile_correlation(first, second), tile_correlation(second, first))
+    return Relation.CUT if correlation < SAME_SCENE else Relation.MOVING
 
 
 def is_repeat(found: Difference) -> bool:
-    """Whether pictures so far from each other are one picture."""
-    return (
-        found.mean <= MOST_ON_AVERAGE
-        and found.worst <= MOST_IN_A_BLOCK
-        and found.shift_px <= MOST_SHIFT_PX
-    )
+    """Whether two frames with this difference are duplicates."""
+    return found.mean <= MAX_MEAN and found.worst <= MAX_BLOCK and found.shift_px <= MAX_SHIFT_PX
 
 
 def difference(before: Plane, after: Plane, *, depth: int = 8) -> Difference:
-    """Compare every `ROWS_APART`th row of two luma planes."""
-    first, second = (_bytes(plane[::ROWS_APART], depth) for plane in (before, after))
+    """Compare every `ROW_STEP`th row of two luma planes."""
+    first, second = (_bytes(plane[::ROW_STEP], depth) for plane in (before, after))
     apart = cv2.absdiff(first, second)
     height, width = apart.shape
-    size = (max(1, width // BLOCK_PX), max(1, height * ROWS_APART // BLOCK_PX))
+    size = (max(1, width // BLOCK_PX), max(1, height * ROW_STEP // BLOCK_PX))
     worst = float(cv2.resize(apart, size, interpolation=cv2.INTER_AREA).max())
     mean = float(cv2.mean(apart)[0])
-    if mean > MOST_ON_AVERAGE or worst > MOST_IN_A_BLOCK:
-        # What is no repeat anyway need not be looked at longer.
+    if mean > MAX_MEAN or worst > MAX_BLOCK:
+        # Not a duplicate in any case: the shift is not needed.
         return Difference(mean, worst, np.inf)
     return Difference(mean, worst, _shift_px(*(_quarter(p, depth) for p in (before, after))))
 
 
 def _quarter(plane: Plane, depth: int) -> Luma:
-    """The plane at about a quarter of its size."""
+    """Return the plane at about a quarter of its size."""
     rows = _bytes(plane[::2, ::2], depth)
     size = (max(8, rows.shape[1] // 2), max(8, rows.shape[0] // 2))
     return cast("Luma", cv2.resize(rows, size, interpolation=cv2.INTER_AREA))
 
 
 def _shift_px(first: Luma, second: Luma) -> float:
-    """Shift of planes at a quarter of their size, in pixels of the whole size.
+    """Return the shift of planes at a quarter of their size, in pixels of the full size.
 
-    Least squares of the difference against the slopes (Lucas and Kanade, 1981).
+    Least squares of the difference against the gradients (Lucas and Kanade, 1981).
     """
     mean = cv2.addWeighted(first, 0.5, second, 0.5, 0)
     apart = cv2.subtract(second, first, dtype=cv2.CV_32F).ravel()
     slopes = [
-        cv2.Sobel(mean, cv2.CV_32F, *way, ksize=3, scale=1 / 8).ravel() for way in ((1, 0), (0, 1))
+        cv2.Sobel(mean, cv2.CV_32F, *order, ksize=3, scale=1 / 8).ravel()
+        for order in ((1, 0), (0, 1))
     ]
     normal = np.array([[float(a @ b) for b in slopes] for a in slopes])
     normal += np.eye(2) * apart.size * 0.05
@@ -118,7 +114,7 @@ def _shift_px(first: Luma, second: Luma) -> float:
 
 
 def small(plane: Plane, *, depth: int = 8) -> Luma:
-    """The picture in which scenes are compared: (54, 96) uint8."""
+    """Return the thumbnail on which scenes are compared: (54, 96) uint8."""
     skip = max(1, min(plane.shape[0] // (SMALL[1] * 3), plane.shape[1] // (SMALL[0] * 3)))
     return cast(
         "Luma",
@@ -126,11 +122,11 @@ def small(plane: Plane, *, depth: int = 8) -> Luma:
     )
 
 
-def likeness(before: Luma, after: Luma) -> float:
-    """Correlation of each tile of *before* where it fits *after* best, -1 to 1.
+def tile_correlation(before: Luma, after: Luma) -> float:
+    """Return the mean correlation of the tiles of `before` at their best match, -1 to 1.
 
-    Mean over the tiles, weighted by their contrast; insensitive to brightness and contrast, so
-    fades and flashes are no cuts. 1 if nothing in *before* can be told apart.
+    Weighted by contrast; insensitive to brightness and contrast, so that fades and flashes are not
+    scene changes. 1 if `before` has no structure.
     """
     total = weight = 0.0
     width, height = SMALL[0] // TILES[0], SMALL[1] // TILES[1]

@@ -1,9 +1,9 @@
-"""Times interpolation beside its peers: `python -m engines.interpolation.speed`.
+"""Time interpolation beside its baselines: `python -m engines.interpolation.speed`.
 
-The RIFE network runs through the backend that ours runs through, without the conversion of its
-pictures: in bf16 like ours, and in f32, in which `evaluate` measures its quality. ffmpeg's
-`minterpolate` runs as a program of its own that doubles the rate of a clip and throws the pictures
-away. All in turns, in one run, every core at work.
+The RIFE network runs on the same backend as ours, without the conversion of its frames: in bf16
+like ours, and in f32, in which `evaluate` measures its quality. FFmpeg's `minterpolate` runs as a
+program that doubles the rate of a clip and discards the frames. All methods are interleaved in one
+run, with all cores busy.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ import numpy as np
 from engines.benchmark import interleaved
 from engines.interpolation.baselines import Rife, averaged_flow
 from engines.interpolation.data import held_out, planes_of, planes_to_rgb
-from engines.interpolation.evaluate import PEERS_FOLDER
+from engines.interpolation.evaluate import BASELINES_FOLDER
 from engines.interpolation.model import open_interpolator
 from engines.malloc import disable_malloc_trim
 
@@ -36,35 +36,36 @@ if TYPE_CHECKING:
 SIZES = ((640, 360), (1280, 720), (1920, 1080))
 """(width, height)."""
 FRAMES = 16
-"""Of the clip that `minterpolate` doubles."""
+"""Frames of the clip that `minterpolate` doubles."""
 
 
 def measure(sizes: Sequence[tuple[int, int]], *, rounds: int) -> dict[str, Any]:
-    """Milliseconds for one picture between, by size and method, and ours as a ratio."""
+    """Return ms per intermediate frame, by size and method, and the ratios to ours."""
     model = open_interpolator(device="cpu", prove=False)
-    PEERS_FOLDER.mkdir(parents=True, exist_ok=True)
+    BASELINES_FOLDER.mkdir(parents=True, exist_ok=True)
     result: dict[str, Any] = {"engine": model.backend, "cores": len(os.sched_getaffinity(0))}
     for width, height in sizes:
         clip = _clip(width, height)
         before, after = clip[0], clip[1]
         rife, full = (
-            Rife(height, width, PEERS_FOLDER, precision=precision) for precision in ("bf16", "f32")
+            Rife(height, width, BASELINES_FOLDER, precision=precision)
+            for precision in ("bf16", "f32")
         )
-        given = rife.given(planes_to_rgb(before), planes_to_rgb(after), 0.5)
+        inputs = rife.inputs(planes_to_rgb(before), planes_to_rgb(after), 0.5)
         between = model.between(before, after)
         taken = interleaved(
             {
                 "ours": lambda a=before, b=after: model.between(a, b).at(0.5),  # type: ignore[misc]
                 "ours_each_more": lambda found=between: found.at(0.5),  # type: ignore[misc]
-                "rife": lambda r=rife, g=given: r.infer(g),  # type: ignore[misc]
-                "rife_f32": lambda r=full, g=given: r.infer(g),  # type: ignore[misc]
+                "rife": lambda r=rife, g=inputs: r.infer(g),  # type: ignore[misc]
+                "rife_f32": lambda r=full, g=inputs: r.infer(g),  # type: ignore[misc]
                 "averaged_flow": lambda a=before, b=after: averaged_flow(a, b),  # type: ignore[misc]
             },
             rounds=rounds,
         )
         rife.close()
         full.close()
-        taken["minterpolate"] = _minterpolate(clip, PEERS_FOLDER / "clip.yuv")
+        taken["minterpolate"] = _minterpolate(clip, BASELINES_FOLDER / "clip.yuv")
         result[f"{width}x{height}"] = {
             "milliseconds": {name: round(value, 2) for name, value in taken.items()},
             "times_as_fast": {
@@ -77,7 +78,7 @@ def measure(sizes: Sequence[tuple[int, int]], *, rounds: int) -> dict[str, Any]:
 
 
 def _clip(width: int, height: int) -> list[list[Plane]]:
-    """Frames of a held-out clip at a size."""
+    """Return frames of a held-out clip at a size."""
     frames = held_out()[-2].frames()
     made = []
     for number in range(FRAMES):
@@ -93,7 +94,7 @@ def _clip(width: int, height: int) -> list[list[Plane]]:
 
 
 def _minterpolate(clip: Sequence[Sequence[Plane]], file: Path) -> float:
-    """Milliseconds ffmpeg's motion-compensated interpolation takes for a picture between."""
+    """Return the ms that FFmpeg's motion-compensated interpolation takes per frame."""
     height, width = clip[0][0].shape
     file.write_bytes(b"".join(plane.tobytes() for frame in clip for plane in frame))
     command = ["ffmpeg", "-v", "error", "-f", "rawvideo", "-pix_fmt", "yuv420p"]

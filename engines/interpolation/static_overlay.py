@@ -1,7 +1,7 @@
-"""What stays: clocks, logos and subtitles are taken as they are, over a picture that moves.
+"""Keeps static overlays: clocks, logos and subtitles over a moving scene.
 
-Motion is known at a reduced size only, and bleeds into thin letters. Where both pictures are equal
-over a neighbourhood, and has structure there, nothing has moved, whatever the motion says.
+Motion is known at a reduced size only and bleeds into thin letters. Where both frames are equal
+over a neighbourhood that has structure, nothing has moved.
 """
 
 from __future__ import annotations
@@ -20,36 +20,36 @@ if TYPE_CHECKING:
     Mask = NDArray[np.uint8]
 
 EQUAL_WITHIN = 3
-"""Bytes by which a lossy codec lets the same letter differ."""
+"""Largest difference in bytes that a lossy codec makes of a static letter."""
 STRUCTURE = 48
-"""Bytes between the darkest and the brightest of a neighbourhood's equal pixels."""
+"""Least range in bytes of a neighbourhood's equal pixels."""
 AROUND = (5, 5)
-"""Pixels of a neighbourhood."""
+"""Size of a neighbourhood in pixels."""
 SHARE_EQUAL = 0.6
-"""Of its pixels; at a letter's edge the others are the moving picture."""
+"""Least fraction of equal pixels; at a letter's edge the others belong to the moving scene."""
 
 
 def standing(before: Plane, after: Plane, *, depth: int) -> Mask | None:
-    """Where the picture between is the picture itself: 0 to 255 of a luma plane; None: nowhere."""
+    """Return the mask of static overlays, 0 to 255 per luma pixel; None if there are none."""
     scale = 1 << (depth - 8)
     equal = cast("Mask", cv2.inRange(cv2.absdiff(before, after), 0, EQUAL_WITHIN * scale))
-    crowd = cv2.blur(equal, AROUND, borderType=cv2.BORDER_REPLICATE)
-    cv2.min(equal, cv2.inRange(crowd, round(255 * SHARE_EQUAL), 255), crowd)
-    where = box(cast("Mask", crowd))
+    fraction = cv2.blur(equal, AROUND, borderType=cv2.BORDER_REPLICATE)
+    cv2.min(equal, cv2.inRange(fraction, round(255 * SHARE_EQUAL), 255), fraction)
+    where = box(cast("Mask", fraction))
     if where is None:
         return None
     mask = np.zeros_like(equal)
     reach = AROUND[0] // 2
     wider = tuple(slice(max(0, side.start - reach), side.stop + reach) for side in where)
-    mask[wider] = cv2.min(crowd[wider], _structured(before[wider], equal[wider], depth))
+    mask[wider] = cv2.min(fraction[wider], _structured(before[wider], equal[wider], depth))
     return mask if cv2.countNonZero(mask) else None
 
 
 def _structured(plane: Plane, equal: Mask, depth: int) -> Mask:
-    """Where what is equal has structure.
+    """Return where equal pixels have structure.
 
-    Both sides of an edge must be: in front of a white sky something dark that moves leaves pixels
-    that are white in both pictures.
+    Both sides of an edge must be equal: in front of a white sky, a dark moving object leaves pixels
+    that are white in both frames.
     """
     scale, top = 1 << (depth - 8), (1 << depth) - 1
     kernel = np.ones(AROUND, np.uint8)
@@ -60,7 +60,7 @@ def _structured(plane: Plane, equal: Mask, depth: int) -> Mask:
 
 
 def put_back(made: Plane, before: Plane, after: Plane, mask: Mask) -> None:
-    """Put the mean of both pictures into *made* where the mask says so."""
+    """Write the mean of both frames into `made` where the mask is set."""
     if mask.shape != made.shape:
         size = (made.shape[1], made.shape[0])
         mask = cast("Mask", cv2.resize(mask, size, interpolation=cv2.INTER_AREA))

@@ -1,7 +1,7 @@
-"""What is found out about a time between: where its pixels are looked up, and how much of what.
+"""Warp fields and blend weights of an intermediate time.
 
-Found in reduced pictures, by one network or another (`searched.py`, `whole/model.py`), and used at
-full size by `synthesis.py`.
+They are computed on reduced frames, by `dis_interpolation.py` or `flow_network/model.py`, and
+applied at full resolution by `warp_blend.py`.
 """
 
 from __future__ import annotations
@@ -20,80 +20,81 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     Picture = NDArray[np.uint8]
+    Reduced = NDArray[np.uint8]
     Field = NDArray[np.float32]
     Pair = tuple[Field, Field]
     Affine = NDArray[np.float64]
 
 MARGIN = 4
-"""Pixels added around a reduced field before it is enlarged: its edge is then its inside."""
+"""Pixels of padding around a reduced field, so that enlarging it needs no border handling."""
 
 IN_PLACE: Affine = np.eye(2, 3)
-"""The affine map of a pixel (x, y, 1) to itself."""
-BEYOND = 1e-3
-"""What a share is worth where its guess was looked up beyond the picture's edge."""
+"""The identity as an affine map of a pixel (x, y, 1)."""
+OUTSIDE_WEIGHT = 1e-3
+"""Factor on the weight of a guess that was sampled outside the frame."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class WarpFields:
-    """How far off each pixel of a time between is looked up: (x, y) in reduced pixels.
+    """Displacements at which the two frames are sampled, (x, y) in pixels of the reduced frame.
 
-    Of each pair, the first is for the picture before, the second for the one after.
+    The first of each pair is for the earlier frame, the second for the later one.
     """
 
     motion: Pair
-    """Along the motion: fields (h, w, 2) with a margin."""
+    """By the optical flow: fields (h, w, 2) with a margin."""
     background: tuple[Affine, Affine] | None
-    """As the background moves, (2, 3): what is added to a pixel (x, y, 1); None: it stays."""
+    """By the background's motion: (2, 3), added to a pixel (x, y, 1). None: it does not move."""
 
 
 class Finding(Protocol):
-    """What was found out about two reduced pictures. Serves every time, from several threads."""
+    """The motion between two reduced frames; serves every intermediate time. Thread-safe."""
 
     def at(self, t: float) -> tuple[WarpFields, Field]:
-        """Ways, and shares (4, h, w) of the four guesses with a margin."""
+        """Return warp fields, and blend weights (4, h, w) of the four guesses with a margin."""
         ...
 
 
 def with_margin(field: Field) -> Field:
-    """A field with its edge repeated `MARGIN` times."""
+    """Return a field padded by `MARGIN`, edges replicated."""
     m = MARGIN
     return cast("Field", cv2.copyMakeBorder(field, m, m, m, m, cv2.BORDER_REPLICATE))
 
 
 def without_margin(field: Field) -> Field:
-    """A field's inside."""
+    """Return a field without its margin."""
     return field[MARGIN:-MARGIN, MARGIN:-MARGIN]
 
 
 @functools.lru_cache(maxsize=16)
 def grid(height: int, width: int) -> Field:
-    """(h, w, 2): the place (x, y) of every pixel. Read only."""
+    """Return (h, w, 2): the position (x, y) of every pixel; read-only."""
     x, y = np.meshgrid(np.arange(width, dtype=np.float32), np.arange(height, dtype=np.float32))
-    places = np.dstack([x, y])
-    places.flags.writeable = False
-    return places
+    positions = np.dstack([x, y])
+    positions.flags.writeable = False
+    return positions
 
 
-def places_of(ways: WarpFields, shape: tuple[int, ...]) -> list[Field | None]:
-    """Where the four guesses are looked up in reduced pictures (h, w): (h, w, 2); None: there."""
+def sample_positions(fields: WarpFields, shape: tuple[int, ...]) -> list[Field | None]:
+    """Return the positions (h, w, 2) at which the four guesses are sampled; None: unchanged."""
     here = grid(*shape)
-    along = [cast("Field", cv2.add(here, without_margin(way))) for way in ways.motion]
-    if ways.background is None:
-        return [*along, None, None]
-    behind = [cast("Field", cv2.transform(here, IN_PLACE + way)) for way in ways.background]
-    return [*along, *behind]
+    motion = [cast("Field", cv2.add(here, without_margin(field))) for field in fields.motion]
+    if fields.background is None:
+        return [*motion, None, None]
+    background = [cast("Field", cv2.transform(here, IN_PLACE + map_)) for map_ in fields.background]
+    return [*motion, *background]
 
 
 def inside(
-    places: Sequence[Field | None], shape: tuple[int, ...], size: tuple[float, float]
-) -> Picture:
-    """(4, h, w), 255 where a guess is looked up within the (rows, columns) that are picture."""
-    every = np.full((len(places), *shape), 255, np.uint8)
+    positions: Sequence[Field | None], shape: tuple[int, ...], size: tuple[float, float]
+) -> Reduced:
+    """Return (4, h, w), 255 where a guess is sampled inside the frame of (rows, columns)."""
+    every = np.full((len(positions), *shape), 255, np.uint8)
     here = grid(*shape)
     rows, columns = size
-    for mask, place in zip(every, places, strict=True):
-        at = here if place is None else place
-        # What goes nowhere farther than this can leave the picture within so much of its edge.
+    for mask, position in zip(every, positions, strict=True):
+        at = here if position is None else position
+        # No displacement is longer than this: only pixels that near to the edge can leave.
         reach = math.ceil(cv2.norm(at, here, cv2.NORM_INF)) + 1
         low, right = int(rows) - reach, int(columns) - reach
         for strip in (
@@ -106,46 +107,45 @@ def inside(
     return every
 
 
-def believed(shares: Field, seen: Picture) -> Field:
-    """Shares (4, h, w), those of guesses from beyond the picture's edge given to the others.
+def exclude_outside(weights: Field, visible: Reduced) -> Field:
+    """Return blend weights in which guesses sampled outside the frame hardly count.
 
     Args:
-        shares: As the network says.
-        seen: (4, h, w), 255 where a guess was looked up within the picture.
+        weights: (4, h, w), as the network predicts them.
+        visible: (4, h, w), 255 where a guess was sampled inside the frame.
     """
-    # Mostly all is within it, or all but a strip.
-    beyond = [box(cv2.bitwise_not(mask)) for mask in seen]
-    if not any(beyond):
-        return shares
-    shares = shares.copy()
-    for share, mask, where in zip(shares, seen, beyond, strict=True):
+    # Mostly everything is inside, or everything but a strip.
+    outside = [box(cv2.bitwise_not(mask)) for mask in visible]
+    if not any(outside):
+        return weights
+    weights = weights.copy()
+    for weight, mask, where in zip(weights, visible, outside, strict=True):
         if where:
-            share[where] *= cv2.LUT(mask[where], _WORTH)
-    with np.errstate(all="ignore"):  # what is no number is found by `usable`
-        for where in filter(None, beyond):
-            shares[:, *where] /= shares[:, *where].sum(0)
-    return shares
+            weight[where] *= cv2.LUT(mask[where], _FACTORS)
+    with np.errstate(all="ignore"):  # values that are not finite are handled by `usable`
+        for where in filter(None, outside):
+            weights[:, *where] /= weights[:, *where].sum(0)
+    return weights
 
 
-_WORTH = np.full(256, BEYOND, np.float32)
-_WORTH[255] = 1
+_FACTORS = np.full(256, OUTSIDE_WEIGHT, np.float32)
+_FACTORS[255] = 1
 
 
-def box(mask: Picture) -> tuple[slice, slice] | None:
-    """The rows and columns that hold all that is not 0 of a mask (h, w); None: nothing is."""
+def box(mask: Reduced) -> tuple[slice, slice] | None:
+    """Return the bounding rows and columns of a mask (h, w); None if it is empty."""
     left, top, width, height = cv2.boundingRect(mask)
     return (slice(top, top + height), slice(left, left + width)) if width else None
 
 
-def usable(shares: Field, t: float) -> Field:
-    """Shares with a margin; the searched motion alone where the network says no numbers.
+def usable(weights: Field, t: float) -> Field:
+    """Return blend weights with a margin; those of the optical flow only if they are not finite.
 
     Args:
-        shares: (4, h, w) as the network says.
-        t: The time.
+        weights: (4, h, w), as the network predicts them.
+        t: The intermediate time.
     """
-    if not np.isfinite(shares).all():
-        # What was searched is worth more than no picture.
-        shares = np.zeros_like(shares)
-        shares[0], shares[1] = 1 - t, t
-    return np.stack([with_margin(share) for share in shares])
+    if not np.isfinite(weights).all():
+        weights = np.zeros_like(weights)
+        weights[0], weights[1] = 1 - t, t
+    return np.stack([with_margin(weight) for weight in weights])

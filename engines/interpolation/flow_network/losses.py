@@ -20,7 +20,7 @@ from engines.interpolation import flow
 from engines.interpolation.data import planes_of
 from engines.interpolation.downscale import layout_of, reduced
 from engines.interpolation.flow_network.network import FlowNetwork, synthesise
-from engines.interpolation.losses import PICTURE, picture_terms, stacked
+from engines.interpolation.losses import FRAME_WEIGHTS, frame_terms, stacked
 from engines.interpolation.warp_fields import grid
 
 if TYPE_CHECKING:
@@ -76,7 +76,7 @@ class FlowTask:
         "data.py", "samples.py", "flow.py", "warp_fields.py", "downscale.py", "losses.py",
         "flow_network/network.py", "flow_network/losses.py",
     )  # fmt: skip
-    weights: Mapping[str, float] = {**PICTURE, "motion": 0.3, "ways": 0.3}
+    weights: Mapping[str, float] = {**FRAME_WEIGHTS, "motion": 0.3, "ways": 0.3}
 
     def network(self) -> nn.Module:
         """A network that has learnt nothing."""
@@ -91,7 +91,7 @@ class FlowTask:
         for side in (before, after):
             one, other = (np.ascontiguousarray(p[..., 0]) for p in (middle, side))
             way = flow.flow(one, other)
-            found = flow.looked_up(side, grid(*one.shape) + way)
+            found = flow.sample(side, grid(*one.shape) + way)
             off = np.abs(found.astype(np.float32) - middle).sum(2)
             off = cv2.blur(off, (5, 5))
             trusts.append(np.exp(-off / TRUSTED_BYTES).astype(np.float32))
@@ -134,7 +134,7 @@ class FlowTask:
             motion = motion + weight * _off(said - right, sure)
         apart = found.ways - batch.taught
         ways = _off(apart[:, :2], batch.trust[:, :1]) + _off(apart[:, 2:], batch.trust[:, 1:])
-        terms = picture_terms(luma, chroma - batch.chroma[:, 2:4])
+        terms = frame_terms(luma, chroma - batch.chroma[:, 2:4])
         return {**terms, "motion": motion, "ways": ways}
 
 

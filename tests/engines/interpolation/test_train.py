@@ -77,13 +77,13 @@ def test_the_guesses_of_a_pan_are_what_is_wanted():
         assert error(guess, made.target[0]) < 0.35 * error(before[:256], made.target[0])
 
 
-def test_shares_add_up_and_the_nearer_picture_weighs_more():
+def test_weights_add_up_and_the_nearer_picture_weighs_more():
     given = [torch.from_numpy(validation_samples()[1][name]) for name in dis_interpolation.INPUTS]
     with torch.no_grad():
-        shares = DeployedFusionNet(FusionNet().eval())(*given)
-    assert shares.shape[1] == GUESSES
-    assert torch.allclose(shares.sum(1), torch.ones(1))
-    assert shares[0, 0].mean() > shares[0, 1].mean()  # t is one quarter
+        weights = DeployedFusionNet(FusionNet().eval())(*given)
+    assert weights.shape[1] == GUESSES
+    assert torch.allclose(weights.sum(1), torch.ones(1))
+    assert weights[0, 0].mean() > weights[0, 1].mean()  # t is one quarter
 
 
 @pytest.mark.parametrize(("name", "rate"), [("fusion", 2e-3), ("flow", 1e-3)])
@@ -126,9 +126,9 @@ def test_what_is_taught_of_a_pan_is_the_pan(clips):
 
 def test_a_smeared_window_loses_slopes_along_its_way():
     still = data.packed(pan(256, 256)[0])
-    smeared = samples._smeared(still, np.array([12.0, 0.0]))
+    blurred = samples._motion_blur(still, np.array([12.0, 0.0]))
     down, across = (
-        np.abs(np.diff(smeared[:256].astype(int), axis=axis)).mean()
+        np.abs(np.diff(blurred[:256].astype(int), axis=axis)).mean()
         / np.abs(np.diff(still[:256].astype(int), axis=axis)).mean()
         for axis in (0, 1)
     )

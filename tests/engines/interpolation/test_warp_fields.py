@@ -9,13 +9,13 @@ import pytest
 from engines.interpolation import flow, warp_blend
 from engines.interpolation.model import open_interpolator
 from engines.interpolation.static_overlay import standing
-from engines.interpolation.warp_blend import moved, synthesise
+from engines.interpolation.warp_blend import synthesise, warp_all
 from engines.interpolation.warp_fields import (
     MARGIN,
     WarpFields,
-    believed,
+    exclude_outside,
     inside,
-    places_of,
+    sample_positions,
     with_margin,
 )
 from tests.engines.interpolation.scenes import pan, texture
@@ -40,12 +40,12 @@ def test_what_comes_into_the_picture_is_taken_from_the_one_that_shows_it():
 
 
 def test_beyond_the_edge_a_share_goes_to_the_others():
-    shares = np.full((4, 2, 3), 0.25, np.float32)
-    seen = np.full((4, 2, 3), 255, np.uint8)
-    assert believed(shares, seen) is shares
-    seen[0, 0, 0] = 0
-    seen[:, 1, 2] = 0
-    left = believed(shares, seen)
+    weights = np.full((4, 2, 3), 0.25, np.float32)
+    visible = np.full((4, 2, 3), 255, np.uint8)
+    assert exclude_outside(weights, visible) is weights
+    visible[0, 0, 0] = 0
+    visible[:, 1, 2] = 0
+    left = exclude_outside(weights, visible)
     np.testing.assert_allclose(left.sum(0), 1, atol=1e-6)
     assert left[0, 0, 0] < 0.001
     np.testing.assert_allclose(left[1:, 0, 0], 1 / 3, atol=1e-3)
@@ -53,15 +53,15 @@ def test_beyond_the_edge_a_share_goes_to_the_others():
 
 
 def test_what_is_added_at_the_right_and_the_bottom_is_no_picture():
-    ways = WarpFields((still_field(16, 32), still_field(16, 32)), None)
-    shifted = WarpFields((ways.motion[0] + np.float32(4), ways.motion[1]), None)
-    assert inside(places_of(ways, (16, 32)), (16, 32), (16, 32)).all()
-    seen = inside(places_of(shifted, (16, 32)), (16, 32), (12, 30))
-    assert seen[0, :8, :26].all()
-    assert not seen[0, 8:].any()
-    assert not seen[0, :, 26:].any()
-    assert seen[2:, :12, :30].all()
-    assert not seen[2:, 12:].any(), "or the edge would bleed into the last rows"
+    fields = WarpFields((still_field(16, 32), still_field(16, 32)), None)
+    shifted = WarpFields((fields.motion[0] + np.float32(4), fields.motion[1]), None)
+    assert inside(sample_positions(fields, (16, 32)), (16, 32), (16, 32)).all()
+    visible = inside(sample_positions(shifted, (16, 32)), (16, 32), (12, 30))
+    assert visible[0, :8, :26].all()
+    assert not visible[0, 8:].any()
+    assert not visible[0, :, 26:].any()
+    assert visible[2:, :12, :30].all()
+    assert not visible[2:, 12:].any(), "or the edge would bleed into the last rows"
 
 
 def test_the_affine_background_and_its_field_are_one():
@@ -95,14 +95,14 @@ def test_the_background_lies_where_a_field_of_it_would(factors, monkeypatch):
         [*np.meshgrid(*(np.arange(-MARGIN, side + MARGIN) for side in (width, height)))]
     )
     field = (here @ TURN[:, :2].T + TURN[:, 2]).astype(np.float32)
-    ways = WarpFields((field, field), (TURN, TURN))
-    made = [each.astype(int) for each in moved(plane, plane, ways, factors)]
+    fields = WarpFields((field, field), (TURN, TURN))
+    made = [each.astype(int) for each in warp_all(plane, plane, fields, factors)]
     inner = slice(8, -8), slice(8, -8)
     assert np.abs(made[0] - made[2])[inner].mean() < 1.0
-    shares = np.zeros((4, height + 2 * MARGIN, width + 2 * MARGIN), np.float32)
-    shares[2] = shares[3] = 0.5
+    weights = np.zeros((4, height + 2 * MARGIN, width + 2 * MARGIN), np.float32)
+    weights[2] = weights[3] = 0.5
     monkeypatch.setattr(warp_blend, "STRIPE_PX", 1000)
-    striped = synthesise(plane, plane, ways, shares, factors)
+    striped = synthesise(plane, plane, fields, weights, factors)
     assert np.abs(striped.astype(int) - made[2])[inner].max() <= 2
 
 
@@ -114,12 +114,12 @@ def test_of_two_motions_the_one_that_fits_is_taken():
         luma = behind.copy()
         luma[60:120, left : left + 60] = thing
         pictures.append(reduced_picture(luma))
-    search = flow.Search(*pictures)
+    search = flow.MotionSearch(*pictures)
     found = search.at(0.5).motion
-    forward = search._carried(search._forward, 0.5)
-    backward = -search._carried(search._backward, 0.5)
+    forward = search._project(search._forward, 0.5)
+    backward = -search._project(search._backward, 0.5)
     mean = 0.5 * (forward + backward)
-    taken, means = (search._apart(way, search._places, 0.5).mean() for way in (found, mean))
+    taken, means = (search._mismatch(way, search._positions, 0.5).mean() for way in (found, mean))
     assert taken < means
 
 
