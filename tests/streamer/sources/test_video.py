@@ -163,27 +163,6 @@ def test_only_sampled_frames_are_yielded_and_only_key_frames_decoded_for_them(tm
     assert camera.plan.gop_ns == S
 
 
-@pytest.mark.parametrize("every_frame", [False, True])
-def test_a_gop_of_800_ms_at_one_inference_a_second_gives_one_sampled_frame_a_second(
-    tmp_path, every_frame
-):
-    path = video_clip(tmp_path / "gop.mp4", frames=1500, gop=20)
-    camera = source(path, inference_interval_ns=S, every_frame=every_frame)
-    frames = list(camera(CancelToken()))
-    sampled = [frame.pts_ns for frame in frames if frame.sampled]
-    assert len(sampled) == pytest.approx(60, abs=1)
-    counts = camera.statistics()
-    if every_frame:
-        assert len(frames) == counts.decoded == 1500
-        assert sampled == [number * S for number in range(60)]
-    else:
-        assert camera.plan.decode is DecodeMode.KEY_FRAMES
-        assert len(frames) == len(sampled)
-        # All frames of the first GOP, until its length is measured; then no frame for nothing.
-        assert counts.decoded - 20 == len([pts_ns for pts_ns in sampled if pts_ns >= 800 * MS])
-        assert max(b - a for a, b in pairwise(sampled)) <= S + 800 * MS
-
-
 def test_key_frames_of_reordered_streams_come_without_delay(tmp_path):
     path = video_clip(tmp_path / "b.mp4", frames=100, b_frames=3, options={"preset": "medium"})
     packets: list[EncodedPacket] = []
