@@ -281,7 +281,7 @@ def _camera(report: CameraReport, task: TaskReport, clock: Clock) -> CameraStatu
         ring_discarded=ring.discarded if ring else 0,
         ring_lost=ring.lost if ring else 0,
         recorder=_recorder_state(report),
-        recorder_reason=recorder.trouble if recorder else "",
+        recorder_reason=recorder.error if recorder else "",
         recorded_files=recorder.files if recorder else 0,
         recorded_bytes=recorder.bytes if recorder else 0,
         recorder_missed=recorder.missed if recorder else 0,
@@ -350,7 +350,7 @@ def _link(link: LinkStatistics) -> LinkStatus:
 def _recorder_state(report: CameraReport) -> Literal["off", "waiting", "recording", "stopped"]:
     if report.recorder is None:
         return "off"
-    if report.recorder.trouble:
+    if report.recorder.error:
         return "stopped"
     return "waiting" if report.recorder.recording is None else "recording"
 

@@ -1,7 +1,7 @@
-"""Packets into files, without decoding or encoding.
+"""Writing encoded packets to files, without decoding or encoding.
 
-A file starts at time 0 with a key frame, plays while it is written and after its writer was
-killed, and bears its name only when it is whole.
+A file starts at time 0 with a key frame. It plays while it is written and after its writer was
+killed, and has its name only when it is complete.
 """
 
 import contextlib
@@ -27,48 +27,48 @@ _NS_PER_S: Final = 1_000_000_000
 
 @dataclass(frozen=True, slots=True)
 class ClipInfo:
-    """A file that was written, or a part of one."""
+    """A clip that was written, or one of its files."""
 
     path: Path
     start_pts_ns: int
-    """Media time of the first picture: time 0 of the file."""
+    """Media time of the first frame, which has time 0 in the file."""
 
     end_pts_ns: int
-    """Media time at which the last picture ends."""
+    """Media time at which the last frame ends."""
 
     start_utc: datetime
-    """Wall time at which the first picture came."""
+    """Wall time at which the first frame arrived."""
 
     frames: int
     bytes: int
     complete: bool
-    """Whether everything that was asked for is there, in this file and those in `continued`."""
+    """Whether all requested packets are in this file and those of `continued`."""
 
     reason: str
-    """What is missing, in words; empty when complete."""
+    """What is missing, as text; empty if the clip is complete."""
 
     retimed: int = 0
-    """Pictures whose time had to be moved because times did not grow."""
+    """Frames whose timestamps were moved because they did not increase."""
 
     continued: tuple["ClipInfo", ...] = ()
-    """The clip goes on in these files: the camera changed its codec or size."""
+    """Further files of the clip: the camera changed its codec or size."""
 
     @property
     def files(self) -> tuple[Path, ...]:
-        """All files of the clip, in order of time."""
+        """All files of the clip, oldest first."""
         return (self.path, *(path for part in self.continued for path in part.files))
 
 
 class ClipFile:
-    """One file of one stream, from a key frame on. For one thread.
+    """Writes one file of one stream, from a key frame on. For one thread.
 
     Args:
-        path: Its name when it is whole; the suffix becomes that of the container that fits.
+        path: Name of the complete file; the suffix is replaced by that of the codec's container.
         key: The first packet; it is written too.
-        clock: Tells the wall time.
+        clock: Returns the wall time of a packet.
 
     Raises:
-        StorageError: From any method. What is written stays, as `<name>.part`, and plays.
+        StorageError: From any method. What was written stays as `<name>.part`, and plays.
     """
 
     def __init__(self, path: Path, key: EncodedPacket, *, clock: Clock) -> None:
@@ -81,7 +81,7 @@ class ClipFile:
         self._end_pts_ns = key.pts_ns
         self._frames = self._retimed = 0
         self._last_dts: int | None = None  # Ticks.
-        self._interval = TICKS // 25  # Ticks; a guess until two packets are known.
+        self._interval = TICKS // 25  # Ticks; assumed until the second packet.
         self._undo = contextlib.ExitStack()
         with self._translated():
             self._file = AtomicFile(self.path)
@@ -90,14 +90,14 @@ class ClipFile:
             # The muxer writes it into the header, where media players show it.
             self._muxer.metadata["creation_time"] = self._start_utc.isoformat()
             self._undo.callback(_close_quietly, self._muxer)
-            # Closing writes an end that may not fit; so this comes before it, the last in first.
+            # Closing writes a trailer that may not fit the disk, so the file is abandoned first.
             self._undo.callback(self._file.abandon)
         self.add(key)
 
     def add(self, packet: EncodedPacket) -> None:
         """Write a packet of the same stream.
 
-        Pictures shown before the first key frame are left out: they need what came before it.
+        Frames presented before the first key frame are skipped: they reference earlier packets.
         """
         if packet.pts_ns < self.start_pts_ns:
             return
@@ -109,13 +109,13 @@ class ClipFile:
         self._last_dts = earliest
         duration = packet.duration_ns * TICKS // _NS_PER_S or self._interval
 
-        coded = av.Packet(packet.payload)
-        coded.time_base = TIME_BASE
-        coded.pts, coded.dts, coded.duration = max(pts, earliest), earliest, duration
-        coded.is_keyframe = packet.keyframe
-        coded.stream = self._output
+        encoded = av.Packet(packet.payload)
+        encoded.time_base = TIME_BASE
+        encoded.pts, encoded.dts, encoded.duration = max(pts, earliest), earliest, duration
+        encoded.is_keyframe = packet.keyframe
+        encoded.stream = self._output
         with self._translated():
-            self._muxer.mux_one(coded)
+            self._muxer.mux_one(encoded)
         self._frames += 1
         self._end_pts_ns = max(self._end_pts_ns, packet.pts_ns + duration * _NS_PER_S // TICKS)
 
@@ -123,7 +123,7 @@ class ClipFile:
         return ((time_ns - self.start_pts_ns) * TICKS + _NS_PER_S // 2) // _NS_PER_S
 
     def finish(self, *, missing_reason: str = "") -> ClipInfo:
-        """Bring the file to the disk and give it its name."""
+        """Sync the file to the disk, rename it to its name, and return what it holds."""
         with self._translated():
             self._muxer.close()
             self._file.publish()
@@ -139,8 +139,8 @@ class ClipFile:
             retimed=self._retimed,
         )
 
-    def give_up(self) -> None:
-        """Write no more and keep the name of a part, as if the program had been killed here."""
+    def abandon(self) -> None:
+        """Stop writing and leave the part, as if the program had been killed here."""
         self._undo.close()
 
     @contextlib.contextmanager
@@ -148,25 +148,25 @@ class ClipFile:
         try:
             yield
         except (OSError, av.FFmpegError, ValueError) as error:
-            self.give_up()
+            self.abandon()
             raise storage_error(self.path, error) from error
 
 
 def write_clip(
     packets: Iterable[EncodedPacket], path: Path, *, clock: Clock | None = None
 ) -> ClipInfo:
-    """Write *packets* to *path*, usually those of `PacketRing.clip`; returns when they end.
+    """Write *packets* to *path*, such as those of `PacketRing.clip`, until they end.
 
-    When the camera changes its codec or size, the clip goes on in a second file (`clip-2.mp4`)
-    from the next key frame on: who watches for fire wants to see what came next.
+    If the camera changes its codec or size, the clip continues in a second file (`clip-2.mp4`) from
+    the next key frame on.
 
     Args:
-        packets: In order of decoding; those before the first key frame are left out.
+        packets: In decoding order; those before the first key frame are skipped.
         path: Replaced if it exists. The suffix becomes `.mkv` for codecs that MP4 cannot hold.
-        clock: Tells the wall time.
+        clock: Returns the wall time of a packet.
 
     Raises:
-        StorageError: The disk does not take it, or no key frame came. What was written until
+        StorageError: The disk does not accept it, or no key frame came. What was written until
             then stays as `<path>.part` and plays.
     """
     clock = clock or SystemClock()
@@ -187,15 +187,13 @@ def write_clip(
             done.append(file.finish(missing_reason=missing_reason))
     except BaseException:
         if file is not None:
-            file.give_up()
+            file.abandon()
         raise
     finally:
         if isinstance(packets, PacketReader):
             packets.close()
     if not done:
-        raise StorageError(
-            f"no clip {path}: {missing_reason or 'no key frame came that can be decoded'}"
-        )
+        raise StorageError(f"no clip {path}: {missing_reason or 'no decodable key frame came'}")
     return replace(
         done[0], continued=tuple(done[1:]), complete=not missing_reason, reason=missing_reason
     )

@@ -1,7 +1,7 @@
-"""Where continuous recordings lie: `<folder>/2026-08-01/14-05-00.mp4`, in UTC.
+"""Paths of continuous recordings: `<folder>/2026-08-01/14-05-00.mp4`, in UTC.
 
-Names say when a recording begins, sort by time, and tell a recording from everything else
-that might lie in the same tree: what does not match is never touched.
+Names state when a recording begins, sort by time, and distinguish recordings from other files in
+the same tree, which are never touched.
 """
 
 import re
@@ -20,7 +20,7 @@ _FILE_NAME: Final = re.compile(
 
 
 def recording_path(folder: Path, start_utc: datetime, suffix: str) -> Path:
-    """A name that is still free; `-2`, `-3`, ... for more than one start in the same second."""
+    """Return an unused path; `-2`, `-3`, ... for further starts in the same second."""
     plain = folder / start_utc.strftime(_DAY) / f"{start_utc.strftime(_TIME)}{suffix}"
     path, number = plain, 1
     while path.exists() or path.with_name(path.name + PART).exists():
@@ -35,13 +35,13 @@ def is_day(name: str) -> bool:
 
 
 def is_part(name: str) -> bool:
-    """Whether a file of this name is a recording that is being written, or was left behind."""
+    """Whether a file of this name is a recording that is being written or was interrupted."""
     match = _FILE_NAME.fullmatch(name)
     return match is not None and match["part"] is not None
 
 
 def recording_start(day: str, name: str) -> datetime | None:
-    """When the recording *name* in the folder *day* begins; `None` if it is none."""
+    """Return when the recording *name* in the folder *day* begins; `None` if it is none."""
     match = _FILE_NAME.fullmatch(name)
     if match is None or not is_day(day):
         return None

@@ -1,6 +1,6 @@
-"""What a killed writer left behind becomes an ordinary file again.
+"""Makes ordinary files of the parts that a killed writer left.
 
-A part is a row of MP4 boxes, each `size, kind, content`, of which only the last can be torn.
+A part is a sequence of MP4 boxes (`size, kind, content`), of which only the last can be torn.
 """
 
 import os
@@ -15,16 +15,16 @@ _HEAD: Final = 8
 
 
 def recover_part(part: Path, path: Path) -> bool:
-    """Cut off the torn end of *part* and name the rest *path*; nobody may be writing it.
+    """Truncate the torn end of *part* and rename it to *path*; nothing may be writing it.
 
     Returns:
-        Whether there was anything to see; if not, the part is gone and *path* is not made.
+        Whether it holds any frame; if not, the part is deleted and *path* is not made.
 
     Raises:
         StorageError: The disk does not allow it.
     """
     if part.suffix != PART:
-        raise ValueError(f"{part} is no part")
+        raise ValueError(f"{part} has no suffix {PART}")
     try:
         with part.open("r+b") as file:
             whole = _whole_bytes(file) if path.suffix == ".mp4" else os.fstat(file.fileno()).st_size
@@ -40,10 +40,10 @@ def recover_part(part: Path, path: Path) -> bool:
 
 
 def _whole_bytes(file: BinaryIO) -> int:
-    """How much of an MP4 file can be played: to the end of the last whole fragment.
+    """Return the bytes of an MP4 file that can be played: to the end of the last whole fragment.
 
     A file killed after its index was written, but before the index was switched on, is still a
-    row of fragments; one with the index in use is whole.
+    sequence of fragments; one with the index in use is whole.
     """
     whole = 0
     seen: set[bytes] = set()
@@ -56,7 +56,7 @@ def _whole_bytes(file: BinaryIO) -> int:
 
 
 def _whole_boxes(file: BinaryIO) -> Iterator[tuple[bytes, int]]:
-    """Kind and end of each box that is there to its last byte."""
+    """Yield kind and end of each complete box."""
     total = os.fstat(file.fileno()).st_size
     start = 0
     while start + _HEAD <= total:

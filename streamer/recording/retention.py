@@ -1,8 +1,7 @@
-"""Which recordings go, and why, so that the disk never fills up.
+"""Retention: deletes recordings by age, total size and free space of the disk.
 
-Only files that bear a recording's name in a day's folder are ever touched: evidence, parts
-and whatever else lies in the tree stay. The free space is measured, not computed, because
-recordings are not alone on the disk.
+Only files with the name of a recording in the folder of a day are ever deleted: evidence, parts and
+all other files stay. Free space is measured, not computed, because recordings share the disk.
 """
 
 import contextlib
@@ -19,23 +18,23 @@ from typing import Final
 from .recording_paths import is_day, is_part, recording_start
 
 _YOUNG_DAY: Final = timedelta(days=1)
-"""Folders this young stay even when empty: a recorder may have made one for its next file."""
+"""Younger folders stay even if empty: a recorder may have made one for its next file."""
 
-_MOST_REFUSALS: Final = 20
-"""A round ends after as many: one file that cannot be deleted is odd, twenty are a rule."""
+_MAX_FAILURES: Final = 20
+"""A round ends after this many files that cannot be deleted. Arbitrary."""
 
 
 class Reason(enum.Enum):
     """Why a recording was deleted."""
 
-    AGE = "older than the recordings are kept"
-    SIZE = "the recordings were larger than allowed"
+    AGE = "older than the age limit"
+    SIZE = "the recordings exceeded the size limit"
     FREE_SPACE = "the disk was almost full"
 
 
 @dataclass(frozen=True, slots=True)
 class Deleted:
-    """A recording that is gone."""
+    """A recording that was deleted."""
 
     path: Path
     bytes: int
@@ -44,31 +43,31 @@ class Deleted:
 
 @dataclass(frozen=True, slots=True)
 class RetentionReport:
-    """What one round of retention did, and what it left."""
+    """Result of one round of retention."""
 
     deleted: tuple[Deleted, ...]
-    """In the order in which they went: the oldest first."""
+    """In the order of deletion, oldest first."""
 
     failed: tuple[str, ...]
     """One line for each recording or folder that could not be read or deleted."""
 
     kept_files: int
     kept_bytes: int
-    """Parts included: they fill the disk like others."""
+    """With parts, which occupy space too."""
 
     free_bytes: int
     """On the disk, after deleting."""
 
     must_pause: bool
-    """Whether recording must pause: the disk is almost full and nothing more may go."""
+    """Whether recording must pause: the disk is almost full and nothing more can be deleted."""
 
     @property
     def emergency(self) -> bool:
-        """Whether the disk was almost full, beyond what age and size allow to delete."""
+        """Whether free space was short although age and size were within their limits."""
         return self.must_pause or any(gone.reason is Reason.FREE_SPACE for gone in self.deleted)
 
     def describe(self) -> str:
-        """What happened, in one line for people; empty when nothing did."""
+        """Return what happened in one line of text; empty if nothing did."""
         parts = [
             f"deleted {len(gone)} recordings ({sum(one.bytes for one in gone) / 1e6:.0f} MB): "
             f"{reason.value}"
@@ -83,7 +82,10 @@ class RetentionReport:
 
 
 def free_bytes(folder: Path) -> int:
-    """What an ordinary user may still write to the disk that holds *folder*, or will."""
+    """Return the bytes that an ordinary user may write to the disk that holds *folder*.
+
+    The folder need not exist yet.
+    """
     while not folder.exists():
         folder = folder.parent
     return shutil.disk_usage(folder).free
@@ -97,13 +99,13 @@ class _Recording:
 
 
 class _Round:
-    """One call of `enforce`: what is there, what went, and what could not go."""
+    """One call of `enforce`: recordings found, deleted, and not deletable."""
 
     def __init__(self, folder: Path) -> None:
         self.deleted: list[Deleted] = []
         self.failed: list[str] = []
         self.kept_files = self.kept_bytes = 0
-        self._refused = 0
+        self._failures = 0
         self._days: list[str] = []
         found: list[_Recording] = []
         for day, _, names in os.walk(folder, onerror=self._fail):
@@ -111,7 +113,7 @@ class _Round:
                 self._days.append(day)
                 found.extend(self._recordings(day, names))
         self.queue = deque(sorted(found, key=lambda one: (one.start, one.path)))
-        """What may go, the oldest first."""
+        """Recordings that may be deleted, oldest first."""
 
     def _recordings(self, day: str, names: list[str]) -> Iterator[_Recording]:
         for name in names:
@@ -130,20 +132,20 @@ class _Round:
                 yield _Recording(start, path, status.st_size)
 
     @property
-    def goes_on(self) -> bool:
-        """Whether there is something to delete and deleting works."""
-        return bool(self.queue) and self._refused < _MOST_REFUSALS
+    def can_delete(self) -> bool:
+        """Whether there is something to delete and deletion works."""
+        return bool(self.queue) and self._failures < _MAX_FAILURES
 
     def delete_oldest(self, reason: Reason) -> int:
-        """Delete the oldest of the queue and return the bytes that came free."""
+        """Delete the oldest recording and return the bytes that were freed."""
         one = self.queue.popleft()
         try:
             os.unlink(one.path)  # noqa: PTH108  as above
-        except FileNotFoundError:  # Somebody was faster; the space is free.
+        except FileNotFoundError:  # Deleted elsewhere: the space is free.
             pass
         except OSError as error:
             self._fail(error)
-            self._refused += 1
+            self._failures += 1
             return 0
         else:
             self.deleted.append(Deleted(Path(one.path), one.bytes, reason))
@@ -152,14 +154,14 @@ class _Round:
         return one.bytes
 
     def remove_empty_days(self, before: date) -> None:
-        """Remove folders of days before *before* in which nothing is left."""
+        """Remove empty folders of days before *before*."""
         for day in self._days:
             if os.path.basename(day) < before.isoformat():  # noqa: PTH119  as above
-                with contextlib.suppress(OSError):  # Not empty: the ordinary case.
+                with contextlib.suppress(OSError):  # Not empty: the normal case.
                     os.rmdir(day)  # noqa: PTH106  as above
 
     def _fail(self, error: OSError) -> None:
-        # What vanishes meanwhile is no failure: a part gets its name, a folder is not yet made.
+        # A file that vanished is no failure: a part was renamed, or the folder does not exist yet.
         if not isinstance(error, FileNotFoundError):
             self.failed.append(f"{error.filename}: {error.strerror}")
 
@@ -168,18 +170,17 @@ class Retention:
     """Deletes the oldest recordings under a folder, of all cameras together.
 
     Recordings are found by name, `YYYY-MM-DD/HH-MM-SS.mp4`, at any depth; links are not
-    followed. The rules, in this order: age; total size; free space of the disk. The last is an
-    emergency: it takes recordings that the others would keep, as much as is missing, and when
-    that does not help, `must_pause` asks for recording to pause. It never takes more than is
-    missing in one round: where deleting frees nothing, as on disks with snapshots, a call must
-    not empty the archive.
+    followed. The limits apply in this order: age; total size; free space of the disk. The last is
+    for emergencies: it deletes recordings within the other limits, as many bytes as are missing; if
+    that does not help, `must_pause` is set. It never deletes more than is missing in one round:
+    where deletion frees nothing, as on disks with snapshots, a call must not empty the archive.
 
     Args:
         folder: Holds the recordings; it need not exist yet.
-        max_age_s: Older recordings go, counted from their beginning; `None` keeps them.
-        max_bytes: The most that recordings may take together; `None` for no limit.
-        min_free_bytes: What must stay free on the disk; 0 for no limit.
-        measure_free: Tells the free space of the disk that holds a folder.
+        max_age_s: Age limit, counted from the beginning of a recording; `None` for no limit.
+        max_bytes: Limit of the size of all recordings together; `None` for no limit.
+        min_free_bytes: Bytes that must stay free on the disk; 0 for no limit.
+        measure_free: Returns the free space of the disk that holds a folder.
     """
 
     def __init__(
@@ -204,21 +205,21 @@ class Retention:
         self._measure_free = measure_free
 
     def enforce(self, now: datetime) -> RetentionReport:
-        """Apply the rules once.
+        """Apply the limits once.
 
         Args:
             now: The wall time, aware.
 
         Raises:
-            OSError: The disk does not say how much of it is free.
+            OSError: The free space cannot be measured.
         """
         done = _Round(self._folder)
-        while done.goes_on and self._too_old(done.queue[0], now):
+        while done.can_delete and self._too_old(done.queue[0], now):
             done.delete_oldest(Reason.AGE)
-        while done.goes_on and self._max_bytes is not None and done.kept_bytes > self._max_bytes:
+        while done.can_delete and self._max_bytes is not None and done.kept_bytes > self._max_bytes:
             done.delete_oldest(Reason.SIZE)
         missing = self._min_free_bytes - self._measure_free(self._folder)
-        while done.goes_on and missing > 0:
+        while done.can_delete and missing > 0:
             missing -= done.delete_oldest(Reason.FREE_SPACE)
         done.remove_empty_days(before=(now - _YOUNG_DAY).astimezone(UTC).date())
         free = self._measure_free(self._folder)

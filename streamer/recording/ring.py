@@ -1,8 +1,8 @@
-"""The newest packets of one camera, kept before decoding, for whoever wants them later.
+"""The packet ring: the newest encoded packets of one camera, for clips and recordings.
 
-A clip with a pre-roll is possible only because the packets are still here when the alarm is
-raised. The ring copies nothing and waits for nobody: a packet is one object, shared by the
-ring and its readers, and a reader that is too slow loses packets of its own and is told.
+A clip can have a pre-roll because the packets are still in the ring when the alarm is raised. The
+ring copies nothing and never waits: a packet is one object, shared by the ring and its readers. A
+reader that is too slow loses packets, which it counts.
 """
 
 import enum
@@ -21,48 +21,48 @@ _OVERHEAD: Final = 300
 
 
 class EndReason(enum.Enum):
-    """Why a feed gives no more packets."""
+    """Why a reader returns no more packets."""
 
     REACHED = "reached"
-    """The time that was asked for has come."""
+    """The end of the requested time has come."""
 
     CLOSED = "closed"
-    """The ring was closed, or the feed was told to finish."""
+    """The source has ended, the ring was closed, or `PacketReader.finish` was called."""
 
     SILENT = "silent"
-    """Nothing came for as long as the reader was willing to wait."""
+    """No packet came within the timeout of the reader."""
 
     LEFT = "left"
-    """The reader wants no more."""
+    """The reader was closed."""
 
 
 @dataclass(frozen=True, slots=True)
 class RingStatistics:
-    """Counts since the ring was made: received = packets + evicted + unkept."""
+    """Counts since the ring was made: received = packets + evicted + discarded."""
 
     packets: int
     bytes: int
     """Payloads and the objects around them."""
 
     span_ns: int
-    """Media time from the first kept packet to the last."""
+    """Media time from the first stored packet to the last."""
 
     received: int
     evicted: int
-    """Made room for newer ones: the ordinary end of a packet."""
+    """Removed for newer packets: the normal end of a packet."""
 
     discarded: int
-    """Of no use to a clip: before the first key frame, or in a group too large for the ring."""
+    """Useless for a clip: before the first key frame, or in a GOP larger than the ring."""
 
-    feeds: int
+    readers: int
     """Readers at this moment."""
 
     lost: int
-    """Packets that readers missed because they were too slow."""
+    """Packets that readers lost because they were too slow."""
 
 
 class _Group:
-    """A key frame and what follows it, up to the next."""
+    """A GOP: a key frame and the packets up to the next one."""
 
     __slots__ = ("packets", "size", "start_ns")
 
@@ -77,20 +77,20 @@ class _Group:
 
 
 class PacketRing:
-    """A `PacketTap` that keeps the newest packets, from a key frame on.
+    """A `PacketTap` that stores the newest packets, from a key frame on.
 
-    Two bounds hold at every moment. In *bytes*: never more than `max_bytes`, whatever the
-    stream does. In *time*: no group of pictures is kept that is not needed to reach
-    `max_ns` back, so a pre-roll of up to `max_ns` is whole, and the ring is longer than that
-    by less than one group. Groups leave as a whole, the oldest first. A single group larger
-    than `max_bytes` is given up and the ring waits for the next key frame.
+    Two bounds always hold. In *bytes*: never more than `max_bytes`, whatever the stream does. In
+    *time*: no GOP is stored that is not needed to reach `max_ns` back, so that
+    a pre-roll of up to `max_ns` is complete, and the ring is longer than that by less than one GOP.
+    GOPs are evicted as a whole, the oldest first. A single GOP larger than `max_bytes` is
+    discarded, and the ring waits for the next key frame.
 
-    Each reader may hold up to `2 * max_bytes` more: what it took when it began, and what came
-    since while it was busy.
+    Each reader may hold up to `2 * max_bytes` more: the packets it took when it began, and those
+    that came since while it was busy.
 
     Args:
         max_ns: How far back a clip may reach, in media time.
-        max_bytes: The hard limit of what is kept.
+        max_bytes: Limit of the stored bytes.
     """
 
     def __init__(self, *, max_ns: int, max_bytes: int) -> None:
@@ -105,15 +105,15 @@ class PacketRing:
         self._groups: deque[_Group] = deque()
         self._bytes = 0
         self._newest_ns: int | None = None
-        self._feeds: list[PacketReader] = []
+        self._readers: list[PacketReader] = []
         self._closed = False
         self._sealed: _Group | None = None  # The last group of a source run that has ended.
         self._between_runs = False  # Whether no packet has come since a source run ended.
-        self._received = self._evicted = self._unkept = 0
+        self._received = self._evicted = self._discarded = 0
         self._lost_before = 0  # By readers that have left.
 
     def __call__(self, packet: EncodedPacket, /) -> None:
-        """Keep *packet* and hand it to the readers. Ignored once the ring is closed."""
+        """Store *packet* and pass it to the readers. Does nothing after the ring was closed."""
         size = len(packet.payload) + _OVERHEAD
         with self._lock:
             if self._closed:
@@ -121,16 +121,16 @@ class PacketRing:
             self._received += 1
             self._between_runs = False
             self._newest_ns = packet.dts_ns
-            self._keep(packet, size)
-            for feed in tuple(self._feeds):
-                if not feed._offer(packet, size):  # noqa: SLF001  two halves of one thing
-                    self._forget(feed)
+            self._store(packet, size)
+            for reader in tuple(self._readers):
+                if not reader._offer(packet, size):  # noqa: SLF001  ring and reader are one unit
+                    self._unregister(reader)
 
-    def _keep(self, packet: EncodedPacket, size: int) -> None:
+    def _store(self, packet: EncodedPacket, size: int) -> None:
         if packet.keyframe:
             self._groups.append(_Group(packet))
         elif not self._groups or self._groups[-1] is self._sealed:
-            self._unkept += 1
+            self._discarded += 1
             return
         self._groups[-1].add(packet, size)
         self._bytes += size
@@ -141,7 +141,7 @@ class PacketRing:
         ):
             self._evicted += self._drop_group()
         if self._bytes > self.max_bytes:
-            self._unkept += self._drop_group()
+            self._discarded += self._drop_group()
 
     def _drop_group(self) -> int:
         group = self._groups.popleft()
@@ -149,46 +149,48 @@ class PacketRing:
         return len(group.packets)
 
     def clip(self, start_ns: int, end_ns: int, *, timeout_s: float) -> "PacketReader":
-        """Packets from the last key frame at or before *start_ns* to *end_ns*.
+        """Return a reader from the last key frame at or before *start_ns* up to *end_ns*.
 
-        What is there already is taken now: what the ring evicts later does not matter. The
-        rest is followed as it comes, until *end_ns*, the end of the ring, or silence.
+        It takes stored packets at once, so that a later eviction does not matter. It then follows
+        the ring until *end_ns*, the end of the ring, or silence.
 
         Args:
-            start_ns: Media time from which pictures must be there.
-            end_ns: Media time up to which they must be there.
-            timeout_s: How long to wait when nothing comes.
+            start_ns: Media time of the first required frame.
+            end_ns: Media time of the last required frame.
+            timeout_s: Longest wait for a packet.
 
         Returns:
-            A feed that says afterwards what is missing (`PacketReader.missing_reason`).
+            A reader; `PacketReader.missing_reason` states afterwards what is missing.
         """
         if end_ns < start_ns:
             raise ValueError(f"a clip from {start_ns} ns cannot end before it, at {end_ns} ns")
         with self._lock:
             taken = [p for p in self._from(start_ns) if p.dts_ns <= end_ns]
-            feed = PacketReader(self, taken, start_ns=start_ns, end_ns=end_ns, timeout_s=timeout_s)
+            reader = PacketReader(
+                self, taken, start_ns=start_ns, end_ns=end_ns, timeout_s=timeout_s
+            )
             if self._newest_ns is not None and self._newest_ns > end_ns:
-                feed._end(EndReason.REACHED)  # noqa: SLF001  as above
+                reader._end(EndReason.REACHED)  # noqa: SLF001  as above
             elif self._between_runs:
-                feed._end(EndReason.CLOSED)  # noqa: SLF001  as above
-            self._register(feed)
-            return feed
+                reader._end(EndReason.CLOSED)  # noqa: SLF001  as above
+            self._register(reader)
+            return reader
 
     def follow(self, cancel: CancelToken) -> "PacketReader":
-        """Packets from the newest key frame on, until *cancel* or the end of the ring.
+        """Return a reader from the newest key frame on, until *cancel* or the end of the ring.
 
         Packets from before `end_readers` are not given again: an earlier reader had them.
         """
         with self._lock:
             newest = self._groups[-1] if self._groups else None
             taken = [] if newest is None or newest is self._sealed else newest.packets
-            feed = PacketReader(self, taken, start_ns=None, end_ns=None, timeout_s=None)
-            self._register(feed)
-        cancel.on_cancel(feed.close)
-        return feed
+            reader = PacketReader(self, taken, start_ns=None, end_ns=None, timeout_s=None)
+            self._register(reader)
+        cancel.on_cancel(reader.close)
+        return reader
 
     def _from(self, start_ns: int) -> Iterator[EncodedPacket]:
-        """What is kept, from the last key frame at or before *start_ns*, or else from the first."""
+        """Yield from the last key frame at or before *start_ns*, or else from the first."""
         first = 0
         for index, group in enumerate(self._groups):
             if group.start_ns <= start_ns:
@@ -197,16 +199,16 @@ class PacketRing:
             if index >= first:
                 yield from group.packets
 
-    def _register(self, feed: "PacketReader") -> None:
+    def _register(self, reader: "PacketReader") -> None:
         if self._closed:
-            feed._end(EndReason.CLOSED)  # noqa: SLF001  as above
-        elif feed.ending is None:
-            self._feeds.append(feed)
+            reader._end(EndReason.CLOSED)  # noqa: SLF001  as above
+        elif reader.end_reason is None:
+            self._readers.append(reader)
 
-    def _forget(self, feed: "PacketReader") -> None:
-        if feed in self._feeds:
-            self._feeds.remove(feed)
-            self._lost_before += feed.lost
+    def _unregister(self, reader: "PacketReader") -> None:
+        if reader in self._readers:
+            self._readers.remove(reader)
+            self._lost_before += reader.lost
 
     def end_readers(self) -> None:
         """End all readers because the source run has ended; keep the packets for the next run.
@@ -219,23 +221,23 @@ class PacketRing:
         with self._lock:
             self._sealed = self._groups[-1] if self._groups else None
             self._between_runs = True
-            for feed in tuple(self._feeds):
-                feed._end(EndReason.CLOSED)  # noqa: SLF001  as above
-                self._forget(feed)
+            for reader in tuple(self._readers):
+                reader._end(EndReason.CLOSED)  # noqa: SLF001  as above
+                self._unregister(reader)
 
     def close(self) -> None:
-        """Say that nothing more comes. Readers get what they have not read yet, then the end."""
+        """Accept no more packets. Readers get what they have not read yet, then the end."""
         with self._lock:
             self._closed = True
-            for feed in tuple(self._feeds):
-                feed._end(EndReason.CLOSED)  # noqa: SLF001  as above
-                self._forget(feed)
+            for reader in tuple(self._readers):
+                reader._end(EndReason.CLOSED)  # noqa: SLF001  as above
+                self._unregister(reader)
             self._groups.clear()
-            self._evicted = self._received - self._unkept
+            self._evicted = self._received - self._discarded
             self._bytes = 0
 
     def statistics(self) -> RingStatistics:
-        """A consistent snapshot, from any thread."""
+        """Return a consistent snapshot. From any thread."""
         with self._lock:
             packets = sum(len(group.packets) for group in self._groups)
             span_ns = 0
@@ -247,18 +249,18 @@ class PacketRing:
                 span_ns=span_ns,
                 received=self._received,
                 evicted=self._evicted,
-                discarded=self._unkept,
-                feeds=len(self._feeds),
-                lost=self._lost_before + sum(feed.lost for feed in self._feeds),
+                discarded=self._discarded,
+                readers=len(self._readers),
+                lost=self._lost_before + sum(reader.lost for reader in self._readers),
             )
 
 
 class PacketReader(Iterator[EncodedPacket]):
-    """Packets out of a ring, for one reader, in order of decoding; the first is a key frame.
+    """Iterates over packets of a ring in decoding order; the first is a key frame.
 
-    A reader that falls behind by more than `max_bytes` of its ring loses what comes until the
-    next key frame for which there is room: what was there first, the onset, is worth more
-    than what comes late, and what is written stays decodable.
+    A reader that falls behind by more than `max_bytes` of its ring loses the packets up to the next
+    key frame for which there is room. It keeps the older packets: the onset of an alarm is worth
+    more than what follows, and the output stays decodable.
 
     Made by `PacketRing.clip` and `PacketRing.follow`.
     """
@@ -277,16 +279,16 @@ class PacketReader(Iterator[EncodedPacket]):
         self._end_ns = end_ns
         self._timeout_s = timeout_s
         self._lock = ring._lock  # noqa: SLF001  one lock for the ring and all of its readers
-        self._news = threading.Condition(self._lock)
+        self._changed = threading.Condition(self._lock)
         # All below are guarded by the lock.
         self._waiting = deque(taken)
-        self._behind = 0  # Bytes that came since the start and wait.
-        self._taken_left = len(taken)  # Packets taken at the start that still wait.
+        self._backlog_bytes = 0  # Bytes that came since the start and are not read.
+        self._taken_left = len(taken)  # Packets taken at the start and not read.
         self._needs_key = not taken
         self._first = taken[0] if taken else None
-        self._heard = 0
+        self._offered = 0
         self._lost = 0
-        self._ending: EndReason | None = None
+        self._end_reason: EndReason | None = None
 
     def __iter__(self) -> Self:
         return self
@@ -297,19 +299,19 @@ class PacketReader(Iterator[EncodedPacket]):
             return packet
         with self._lock:
             self._end(EndReason.SILENT)
-            self._ring._forget(self)  # noqa: SLF001  two halves of one thing
+            self._ring._unregister(self)  # noqa: SLF001  ring and reader are one unit
         raise StopIteration
 
     def get(self, timeout_s: float | None) -> EncodedPacket | None:
-        """The next packet.
+        """Return the next packet.
 
-        Returns `None` at the end (`ending` says why), or when the camera gave nothing at all
-        for *timeout_s*; then asking again is allowed.
+        Returns `None` at the end (`end_reason` states why), and when no packet came within
+        *timeout_s*; after that, `get` may be called again.
         """
         with self._lock:
-            while not self._waiting and self._ending is None:
-                heard = self._heard
-                if not self._news.wait(timeout_s) and heard == self._heard:
+            while not self._waiting and self._end_reason is None:
+                offered = self._offered
+                if not self._changed.wait(timeout_s) and offered == self._offered:
                     return None
             if not self._waiting:
                 return None
@@ -317,22 +319,22 @@ class PacketReader(Iterator[EncodedPacket]):
             if self._taken_left:
                 self._taken_left -= 1
             else:
-                self._behind -= len(packet.payload) + _OVERHEAD
+                self._backlog_bytes -= len(packet.payload) + _OVERHEAD
             return packet
 
     def finish(self) -> None:
-        """Want nothing newer; what waits is still given. From any thread, any number of times."""
+        """Accept nothing newer; pending packets are still returned. From any thread, repeatedly."""
         with self._lock:
             self._end(EndReason.CLOSED)
-            self._ring._forget(self)  # noqa: SLF001  as above
+            self._ring._unregister(self)  # noqa: SLF001  as above
 
     def close(self) -> None:
-        """Want no more; what waits is given up. From any thread, any number of times."""
+        """Accept nothing newer and drop pending packets. From any thread, repeatedly."""
         with self._lock:
             self._waiting.clear()
-            self._taken_left = self._behind = 0
+            self._taken_left = self._backlog_bytes = 0
             self._end(EndReason.LEFT)
-            self._ring._forget(self)  # noqa: SLF001  as above
+            self._ring._unregister(self)  # noqa: SLF001  as above
 
     def __enter__(self) -> Self:
         return self
@@ -346,24 +348,24 @@ class PacketReader(Iterator[EncodedPacket]):
         self.close()
 
     @property
-    def ending(self) -> EndReason | None:
-        """Why no more comes after what waits; `None` while the feed runs."""
-        return self._ending
+    def end_reason(self) -> EndReason | None:
+        """Why nothing follows the pending packets; `None` while the reader runs."""
+        return self._end_reason
 
     @property
     def exhausted(self) -> bool:
-        """Whether the feed has ended and everything was read."""
+        """Whether the reader has ended and all packets were read."""
         with self._lock:
-            return self._ending is not None and not self._waiting
+            return self._end_reason is not None and not self._waiting
 
     @property
     def lost(self) -> int:
-        """Packets missed because this reader was too slow."""
+        """Packets lost because this reader was too slow."""
         return self._lost
 
     @property
     def pre_roll_shortfall_ns(self) -> int | None:
-        """How much later than asked the first picture is; `None` when there is none."""
+        """Time by which the first frame is later than requested; `None` without a frame."""
         if self._first is None:
             return None
         if self._start_ns is None:
@@ -371,7 +373,7 @@ class PacketReader(Iterator[EncodedPacket]):
         return max(0, self._first.pts_ns - self._start_ns)
 
     def missing_reason(self) -> str:
-        """What is missing from what was asked for, in words; empty when nothing is."""
+        """Return what is missing of the requested packets, as text; empty if nothing is."""
         found = []
         if self.pre_roll_shortfall_ns is None:
             found.append("no key frame came")
@@ -381,33 +383,35 @@ class PacketReader(Iterator[EncodedPacket]):
             )
         if self._lost:
             found.append(f"{self._lost} packets lost: the disk is too slow")
-        if self._ending is EndReason.SILENT:
+        if self._end_reason is EndReason.SILENT:
             found.append(f"ends early: nothing came for {self._timeout_s:g} s")
-        elif self._ending is EndReason.CLOSED and self._end_ns is not None:
+        elif self._end_reason is EndReason.CLOSED and self._end_ns is not None:
             found.append("ends early: the camera was stopped")
-        elif self._ending is EndReason.LEFT and self._end_ns is not None:
+        elif self._end_reason is EndReason.LEFT and self._end_ns is not None:
             found.append("ends early: the reader left")
         return "; ".join(found)
 
     def _offer(self, packet: EncodedPacket, size: int) -> bool:
-        """Take *packet* if it is wanted. Returns whether more is wanted. The lock is held."""
-        self._heard += 1
+        """Take *packet* if it is needed; return whether more is. The lock is held."""
+        self._offered += 1
         if self._end_ns is not None and packet.dts_ns > self._end_ns:
             self._end(EndReason.REACHED)
             return False
-        if self._behind + size > self._ring.max_bytes or (self._needs_key and not packet.keyframe):
+        if self._backlog_bytes + size > self._ring.max_bytes or (
+            self._needs_key and not packet.keyframe
+        ):
             self._needs_key = True
             self._lost += self._first is not None
         else:
             self._needs_key = False
             self._first = self._first or packet
             self._waiting.append(packet)
-            self._behind += size
-        self._news.notify()
+            self._backlog_bytes += size
+        self._changed.notify()
         return True
 
-    def _end(self, ending: EndReason) -> None:
-        """No more comes. The lock is held."""
-        if self._ending is None:
-            self._ending = ending
-        self._news.notify_all()
+    def _end(self, reason: EndReason) -> None:
+        """End the reader. The lock is held."""
+        if self._end_reason is None:
+            self._end_reason = reason
+        self._changed.notify_all()

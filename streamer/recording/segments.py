@@ -1,7 +1,7 @@
-"""Continuous recording: everything the camera sends, cut into files at key frames.
+"""Continuous recording: all packets of a camera, in files that begin at key frames.
 
-A full disk stops the recording, never the watching: the recorder says so, waits, and goes on
-when there is room again.
+A full disk stops the recording, never the detection. The recorder reports it, and continues when
+there is space again.
 """
 
 import threading
@@ -30,34 +30,34 @@ _RETRY: Final = Backoff.constant(10.0)
 
 @dataclass(frozen=True, slots=True)
 class RecorderState:
-    """What a recorder is doing, and what it did since it was made."""
+    """What a recorder does, and counts since it was made."""
 
     recording: Path | None
-    """What is being written; `None` while nothing is."""
+    """The file that is being written; `None` if there is none."""
 
-    trouble: str
-    """Why nothing is recorded, in words; empty when all is well."""
+    error: str
+    """Why nothing is recorded, as text; empty if nothing is wrong."""
 
     files: int
     bytes: int
-    """Of the files that are whole."""
+    """Of the complete files."""
 
     missed: int
-    """Packets not recorded: the disk refused or was too slow, or recording was paused."""
+    """Packets not recorded: the disk failed or was too slow, or recording was paused."""
 
 
 class SegmentRecorder:
     """A worker that follows a ring and writes `<folder>/2026-08-01/14-05-00.mp4`, in UTC.
 
-    A file ends at the first key frame after *segment_s*, where the stream changes, when the
-    camera falls silent for as long, and when stop is set. What an earlier recorder left behind
-    when it was killed becomes an ordinary file first.
+    A file ends at the first key frame after *segment_s*, where the stream changes, when no packet
+    comes for *segment_s*, and at the end. Parts of an earlier, killed recorder are made ordinary
+    files first.
 
     Args:
-        ring: Of one camera.
-        folder: For this camera alone: two recorders never share one.
-        segment_s: Length of a file in media time; key frames make it longer.
-        clock: Tells the wall time for the names.
+        ring: Packets of one camera.
+        folder: Folder of this camera alone: two recorders never share one.
+        segment_s: Length of a file in media time; files are longer by up to one GOP.
+        clock: Returns the wall time for the names.
     """
 
     def __init__(
@@ -75,19 +75,19 @@ class SegmentRecorder:
         self._lock = threading.Lock()
         # All below are guarded by _lock.
         self._pause = ""
-        self._state = RecorderState(recording=None, trouble="", files=0, bytes=0, missed=0)
+        self._state = RecorderState(recording=None, error="", files=0, bytes=0, missed=0)
 
-    def __call__(self, stop: CancelToken, /) -> None:
+    def __call__(self, cancel: CancelToken, /) -> None:
         """Record until *cancel* is set or the ring is closed."""
         self._recover()
-        with self._ring.follow(stop) as feed:
+        with self._ring.follow(cancel) as reader:
             try:
-                self._record(feed)
+                self._record(reader)
             finally:
                 self._finish()
 
     def pause(self, reason: str) -> None:
-        """Record no more until `resume`; e.g. because the disk is almost full. From any thread."""
+        """Stop recording until `resume`, e.g. because the disk is almost full. From any thread."""
         with self._lock:
             self._pause = reason
 
@@ -96,20 +96,20 @@ class SegmentRecorder:
         self.pause("")
 
     def state(self) -> RecorderState:
-        """A consistent snapshot, from any thread."""
+        """Return a consistent snapshot. From any thread."""
         with self._lock:
-            return replace(self._state, trouble=self._pause or self._state.trouble)
+            return replace(self._state, error=self._pause or self._state.error)
 
-    def _record(self, feed: PacketReader) -> None:
+    def _record(self, reader: PacketReader) -> None:
         lost = 0
-        while not feed.exhausted:
-            packet = feed.get(self._segment_ns / 1e9)
-            if feed.lost > lost:
-                self._miss(feed.lost - lost)
-                lost = feed.lost
+        while not reader.exhausted:
+            packet = reader.get(self._segment_ns / 1e9)
+            if reader.lost > lost:
+                self._miss(reader.lost - lost)
+                lost = reader.lost
             if packet is not None:
                 self._take(packet)
-            else:  # The camera is silent or gone: what it gave is worth a whole file now.
+            else:  # The camera is silent: complete the file now.
                 self._finish()
 
     def _take(self, packet: EncodedPacket) -> None:
@@ -140,10 +140,10 @@ class SegmentRecorder:
         path = recording_path(self._folder, self._clock.utc_at(key.arrived_ns), suffix)
         self._file = ClipFile(path, key, clock=self._clock)
         with self._lock:
-            self._state = replace(self._state, recording=path, trouble="")
+            self._state = replace(self._state, recording=path, error="")
 
     def _finish(self) -> None:
-        """Make the file being written whole, if there is one."""
+        """Complete the file that is being written, if there is one."""
         file, self._file = self._file, None
         if file is None:
             return
@@ -162,13 +162,13 @@ class SegmentRecorder:
         _log.debug("recorded", path=str(done.path), frames=done.frames, bytes=done.bytes)
 
     def _fail(self, error: StorageError) -> None:
-        """The disk refused: keep what is written, say so, and try again later."""
+        """Report that the disk failed, and schedule the next attempt. The part stays."""
         self._file = None
         self._retry_at_ns = self._clock.monotonic_ns() + round(_RETRY.delay_s(1) * 1e9)
         with self._lock:
-            known = self._state.trouble
-            self._state = replace(self._state, recording=None, trouble=str(error))
-        if not known:  # Once for each trouble; the state tells how it goes on.
+            failing = self._state.error
+            self._state = replace(self._state, recording=None, error=str(error))
+        if not failing:  # Once per outage.
             _log.error("recording stopped", folder=str(self._folder), reason=str(error))
         self._recover()
 
@@ -177,7 +177,7 @@ class SegmentRecorder:
             self._state = replace(self._state, missed=self._state.missed + packets)
 
     def _recover(self) -> None:
-        """Make ordinary files of parts that nobody writes any more."""
+        """Make ordinary files of the parts that a killed recorder left."""
         try:
             for part in self._parts():
                 path = part.with_suffix("")

@@ -143,7 +143,7 @@ def test_updated_and_cleared_go_into_the_folder_of_what_was_raised_and_make_no_c
     parts = parts_in(root, store, ring=ring)
     for what in (event(), event(sequence=1), event(sequence=2, kind="cleared")):
         parts.record(what)
-    assert ring.statistics().feeds == 0  # Its end has come; no other was requested.
+    assert ring.statistics().readers == 0  # Its end has come; no other was requested.
     parts.write_clips()
     folder = folder_in(root)
     found = list(store.events())

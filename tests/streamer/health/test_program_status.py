@@ -167,7 +167,7 @@ def test_the_recorder_says_what_it_does_and_what_it_missed(recorder, shown):
 
 def test_the_ring_says_what_it_holds_and_what_readers_lost():
     ring = RingStatistics(
-        packets=25, bytes=1000, span_ns=2 * SECOND, received=40, evicted=10, discarded=5, feeds=1,
+        packets=25, bytes=1000, span_ns=2 * SECOND, received=40, evicted=10, discarded=5, readers=1,
         lost=3,
     )  # fmt: skip
     (found,) = status(report(ring=ring)).cameras

@@ -79,7 +79,7 @@ def without_sets(packets):
         ("mpeg2video", "mpegts", 2, None),
     ],
 )
-def test_every_picture_comes_out_as_it_went_in_from_time_0(
+def test_every_frame_comes_out_as_it_went_in_from_time_0(
     tmp_path, encoder, container, b_frames, tag
 ):
     packets = real_packets(
@@ -88,7 +88,7 @@ def test_every_picture_comes_out_as_it_went_in_from_time_0(
     info = write_clip(packets, tmp_path / "clip.mp4", clock=CLOCK)
     assert info.path == tmp_path / ("clip.mp4" if tag else "clip.mkv")
     found, times = file_frame_digests(info.path)
-    if encoder == "mpeg4":  # FFmpeg does not always decode the same bytes to the same pictures.
+    if encoder == "mpeg4":  # FFmpeg does not always decode the same bytes to the same frames.
         assert payloads_of(info.path) == [one.payload for one in packets]
     else:
         assert found == frame_digests(packets)
@@ -127,7 +127,7 @@ def test_a_key_frame_that_nothing_could_decode_begins_no_file(tmp_path):
     info = write_clip([*undecodable, *fine], tmp_path / "clip.mp4", clock=CLOCK)
     assert info.start_pts_ns == SECOND
     assert file_frame_digests(info.path)[0] == frame_digests(fine)
-    with pytest.raises(StorageError, match="no key frame came that can be decoded"):
+    with pytest.raises(StorageError, match="no decodable key frame came"):
         write_clip(undecodable, tmp_path / "clip.mp4")
     with pytest.raises(StorageError, match="the camera sent no parameter sets"):
         ClipFile(tmp_path / "clip.mp4", undecodable[0], clock=CLOCK)
@@ -152,14 +152,14 @@ def test_the_finished_file_is_an_ordinary_mp4_that_browsers_seek(tmp_path):
     assert b"avc1" in inner(table, "stsd")
     assert b"avcC" in inner(table, "stsd")
     _, entries, first = struct.unpack(">III", inner(table, "stss")[:12])
-    assert (entries, first) == (3, 1)  # Three key frames; the first picture is one.
+    assert (entries, first) == (3, 1)  # Three key frames; the first frame is one.
     with av.open(str(path)) as file:
         assert file.metadata["creation_time"].startswith("2026-08-01T14:05:00")
         file.seek(2_000_000)
         assert next(file.decode(video=0)).time == 2.0
 
 
-def test_a_clip_out_of_a_ring_covers_what_was_asked_for(tmp_path):
+def test_a_clip_out_of_a_ring_covers_the_requested_time(tmp_path):
     ring = PacketRing(max_ns=10 * SECOND, max_bytes=1 << 24)
     for one in real_packets(frames=200, b_frames=2, gop=20):
         ring(one)
@@ -176,20 +176,20 @@ def test_a_clip_says_what_is_missing(tmp_path):
     ring = PacketRing(max_ns=10 * SECOND, max_bytes=1 << 24)
     for one in real_packets(start_ns=7 * SECOND):
         ring(one)
-    feed = ring.clip(5 * SECOND, 20 * SECOND, timeout_s=0.01)
-    info = write_clip(feed, tmp_path / "clip.mp4", clock=CLOCK)
+    reader = ring.clip(5 * SECOND, 20 * SECOND, timeout_s=0.01)
+    info = write_clip(reader, tmp_path / "clip.mp4", clock=CLOCK)
     assert not info.complete
     assert info.reason == (
         "begins 2.0 s late: nothing older was kept; ends early: nothing came for 0.01 s"
     )
-    assert ring.statistics().feeds == 0
+    assert ring.statistics().readers == 0
 
 
 def test_no_key_frame_makes_no_clip_and_says_so(tmp_path):
-    feed = PacketRing(max_ns=SECOND, max_bytes=1000).clip(0, SECOND, timeout_s=0.01)
+    reader = PacketRing(max_ns=SECOND, max_bytes=1000).clip(0, SECOND, timeout_s=0.01)
     with pytest.raises(StorageError, match=r"no clip .*no key frame came.*nothing came for 0.01"):
-        write_clip(feed, tmp_path / "clip.mp4")
-    with pytest.raises(StorageError, match="no key frame came"):
+        write_clip(reader, tmp_path / "clip.mp4")
+    with pytest.raises(StorageError, match="no decodable key frame came"):
         write_clip(real_packets()[1:10], tmp_path / "clip.mp4")
     assert list(tmp_path.iterdir()) == []
 
@@ -207,7 +207,7 @@ def test_a_camera_that_changes_its_size_goes_on_in_a_second_file(tmp_path):
     assert file_frame_digests(info.files[1])[1][0] == 0
 
 
-def test_pictures_that_need_what_came_before_the_clip_are_left_out(tmp_path):
+def test_frames_that_reference_packets_before_the_clip_are_skipped(tmp_path):
     packets = list(real_packets(b_frames=2))
     leading = replace(packets[1], pts_ns=packets[0].pts_ns - STEP, keyframe=False)
     info = write_clip([packets[0], leading, *packets[1:]], tmp_path / "clip.mp4", clock=CLOCK)
@@ -215,7 +215,7 @@ def test_pictures_that_need_what_came_before_the_clip_are_left_out(tmp_path):
     assert file_frame_digests(info.path)[1][0] == 0
 
 
-def test_times_that_do_not_grow_are_mended_and_counted(tmp_path):
+def test_timestamps_that_do_not_increase_are_fixed_and_counted(tmp_path):
     packets = list(real_packets())
     packets[10] = replace(packets[10], pts_ns=packets[9].pts_ns, dts_ns=packets[9].dts_ns)
     packets[20] = replace(packets[20], pts_ns=packets[20].dts_ns - STEP // 2)
@@ -298,7 +298,7 @@ def test_whatever_write_a_kill_interrupts_the_rest_plays_and_can_be_recovered(
 
 
 def decoded(path):
-    """The pictures of a file that may be torn at its end."""
+    """The frames of a file that may be torn at its end."""
     found = []
     with av.open(str(path)) as file, contextlib.suppress(av.InvalidDataError):
         found.extend(frame.pts for frame in file.decode(video=0))
@@ -360,7 +360,7 @@ except StorageError as error:
 
 
 @pytest.mark.parametrize("limit", [0, 10, 500, 20_000, 60_000])
-def test_a_file_that_may_not_grow_is_told_in_one_line_and_what_is_there_plays(tmp_path, limit):
+def test_a_file_that_may_not_grow_is_an_error_of_one_line_and_what_is_there_plays(tmp_path, limit):
     path = tmp_path / "clip.mp4"
     done = subprocess.run(
         [sys.executable, "-W", "error", "-c", LIMITED, str(path), str(limit)],
@@ -396,7 +396,7 @@ for name in ("full.mp4", "closed.mp4"):
 """
 
 
-def test_a_real_disk_that_is_full_or_read_only_is_told_in_one_line(tmp_path):
+def test_a_real_disk_that_is_full_or_read_only_is_an_error_of_one_line(tmp_path):
     unshare = shutil.which("unshare")
     if unshare is None:
         pytest.skip("unshare is not installed")
@@ -419,7 +419,7 @@ def test_a_real_disk_that_is_full_or_read_only_is_told_in_one_line(tmp_path):
 
 @pytest.mark.parametrize("encoder", ["libx264", "mjpeg"])
 @pytest.mark.parametrize("fails_at", [0, 1, 2, 3])
-def test_a_full_disk_is_told_in_one_line_and_what_is_written_plays(
+def test_a_full_disk_is_an_error_of_one_line_and_what_is_written_plays(
     tmp_path, monkeypatch, encoder, fails_at
 ):
     calls = itertools.count()
@@ -445,13 +445,13 @@ def test_a_nearly_full_disk_takes_a_write_in_pieces(tmp_path, monkeypatch):
     assert file_frame_digests(info.path)[0] == frame_digests(packets)
 
 
-def test_a_path_that_cannot_be_made_is_told_in_one_line(tmp_path):
+def test_a_path_that_cannot_be_made_is_an_error_of_one_line(tmp_path):
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(StorageError, match=r"^cannot write .*clip\.mp4: "):
         write_clip(real_packets(), tmp_path / "file" / "clip.mp4")
 
 
-def test_a_codec_that_nothing_can_hold_is_told_in_one_line(tmp_path):
+def test_a_codec_that_nothing_can_hold_is_an_error_of_one_line(tmp_path):
     packets = real_packets()
     odd = [replace(one, stream=replace(one.stream, codec="nonsense")) for one in packets]
     with pytest.raises(StorageError, match=r"^cannot write .*nonsense"):

@@ -133,7 +133,7 @@ def test_evidence_parts_links_and_strangers_are_never_touched(tmp_path):
     assert report.kept_bytes == len("precious")  # The part counts.
 
 
-def test_a_recording_that_cannot_be_deleted_is_told_and_does_not_stop_the_others(
+def test_a_recording_that_cannot_be_deleted_is_reported_and_does_not_stop_the_others(
     tmp_path, monkeypatch
 ):
     stuck = record(tmp_path, age_s=3 * DAY)

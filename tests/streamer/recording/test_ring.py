@@ -71,16 +71,16 @@ def test_a_clip_has_its_whole_preroll_or_says_how_much_is_missing(stream, data):
         ring(one)
     now_ns = stream[called_after - 1].dts_ns
     start_ns, end_ns = now_ns - back * STEP, now_ns + forward * STEP
-    feed = ring.clip(start_ns, end_ns, timeout_s=NEVER_S)
+    reader = ring.clip(start_ns, end_ns, timeout_s=NEVER_S)
     for one in stream[called_after:]:
         ring(one)
     ring.close()
-    found = list(feed)
+    found = list(reader)
 
     wanted = [one for one in stream if one.dts_ns <= end_ns]
     if not found:
         assert not any(one.keyframe for one in wanted)
-        assert feed.pre_roll_shortfall_ns is None
+        assert reader.pre_roll_shortfall_ns is None
         return
     assert found[0].keyframe
     # Nothing lost, nothing twice, order kept: the clip is a run of the stream up to its end.
@@ -89,26 +89,26 @@ def test_a_clip_has_its_whole_preroll_or_says_how_much_is_missing(stream, data):
     early = [one for one in keys if one.pts_ns <= start_ns and one.dts_ns <= now_ns]
     if early:
         assert found[0] is early[-1]
-        assert feed.pre_roll_shortfall_ns == 0
+        assert reader.pre_roll_shortfall_ns == 0
     else:
         assert found[0] is keys[0]
-        assert feed.pre_roll_shortfall_ns == max(0, keys[0].pts_ns - start_ns)
+        assert reader.pre_roll_shortfall_ns == max(0, keys[0].pts_ns - start_ns)
 
 
 @given(streams(), st.integers(600, 6000), st.lists(st.booleans(), max_size=60))
-def test_a_slow_reader_is_bounded_and_told_and_what_it_gets_can_be_decoded(
+def test_a_slow_reader_is_bounded_and_counted_and_what_it_gets_can_be_decoded(
     stream, max_bytes, reads
 ):
     ring = PacketRing(max_ns=SECOND, max_bytes=max_bytes)
-    feed = ring.clip(0, 10**18, timeout_s=NEVER_S)
+    reader = ring.clip(0, 10**18, timeout_s=NEVER_S)
     got = []
     for one, reading in zip(stream, [*reads, *[False] * len(stream)], strict=False):
         ring(one)
-        assert sum(len(p.payload) for p in feed._waiting) <= 2 * max_bytes
-        if reading and feed._waiting:
-            got.append(next(feed))
+        assert sum(len(p.payload) for p in reader._waiting) <= 2 * max_bytes
+        if reading and reader._waiting:
+            got.append(next(reader))
     ring.close()
-    got += list(feed)
+    got += list(reader)
 
     place = {id(one): index for index, one in enumerate(stream)}
     for before, after in pairwise(got):
@@ -117,77 +117,77 @@ def test_a_slow_reader_is_bounded_and_told_and_what_it_gets_can_be_decoded(
         )
     if got:
         assert got[0].keyframe
-        assert feed.lost == len(stream) - place[id(got[0])] - len(got)
-        assert bool(feed.lost) == ("lost" in feed.missing_reason())
-        assert ring.statistics().lost == feed.lost
+        assert reader.lost == len(stream) - place[id(got[0])] - len(got)
+        assert bool(reader.lost) == ("lost" in reader.missing_reason())
+        assert ring.statistics().lost == reader.lost
 
 
 def test_a_clip_taken_now_does_not_mind_later_eviction():
     ring = filled(100, max_s=2)
-    feed = ring.clip(60 * STEP, 200 * STEP, timeout_s=NEVER_S)
+    reader = ring.clip(60 * STEP, 200 * STEP, timeout_s=NEVER_S)
     for number in range(100, 1000):
         ring(packet(number, keyframe=number % 25 == 0))
-    assert numbers(feed) == list(range(50, 201))
-    assert feed.ending is EndReason.REACHED
-    assert feed.missing_reason() == ""
+    assert numbers(reader) == list(range(50, 201))
+    assert reader.end_reason is EndReason.REACHED
+    assert reader.missing_reason() == ""
 
 
-def test_pictures_of_the_wanted_time_that_are_decoded_late_are_in_the_clip():
+def test_frames_of_the_requested_time_that_are_decoded_late_are_in_the_clip():
     ring = PacketRing(max_ns=SECOND, max_bytes=1 << 20)
     for number, reordered in enumerate([2, 3, 0, 0, 3, 0, 0]):  # I P B B P B B
         ring(packet(number, keyframe=number == 0, reordered=reordered))
-    feed = ring.clip(2 * STEP, 3 * STEP, timeout_s=NEVER_S)
-    assert [one.pts_ns // STEP for one in feed] == [2, 4, 2, 3]
+    reader = ring.clip(2 * STEP, 3 * STEP, timeout_s=NEVER_S)
+    assert [one.pts_ns // STEP for one in reader] == [2, 4, 2, 3]
 
 
-def test_a_stream_that_began_later_than_the_preroll_is_told():
+def test_a_stream_that_began_later_than_the_preroll_is_reported():
     ring = PacketRing(max_ns=10 * SECOND, max_bytes=1 << 20)
     for number in range(100, 150):
         ring(packet(number, keyframe=number % 25 == 0))
-    feed = ring.clip(0, 120 * STEP, timeout_s=NEVER_S)
-    assert numbers(feed) == list(range(100, 121))
-    assert feed.pre_roll_shortfall_ns == 4 * SECOND
-    assert "4.0 s late" in feed.missing_reason()
+    reader = ring.clip(0, 120 * STEP, timeout_s=NEVER_S)
+    assert numbers(reader) == list(range(100, 121))
+    assert reader.pre_roll_shortfall_ns == 4 * SECOND
+    assert "4.0 s late" in reader.missing_reason()
 
 
-def test_silence_ends_a_clip_and_is_told():
-    feed = filled(10).clip(0, SECOND, timeout_s=NEVER_S)
-    assert numbers(feed) == list(range(10))
-    assert feed.ending is EndReason.SILENT
-    assert "nothing came for 0.01 s" in feed.missing_reason()
+def test_silence_ends_a_clip_and_is_reported():
+    reader = filled(10).clip(0, SECOND, timeout_s=NEVER_S)
+    assert numbers(reader) == list(range(10))
+    assert reader.end_reason is EndReason.SILENT
+    assert "nothing came for 0.01 s" in reader.missing_reason()
 
 
-def test_closing_the_ring_ends_a_clip_and_is_told():
+def test_closing_the_ring_ends_a_clip_and_is_reported():
     ring = filled(10)
-    feed = ring.clip(0, SECOND, timeout_s=60)
+    reader = ring.clip(0, SECOND, timeout_s=60)
     ring.close()
-    assert numbers(feed) == list(range(10))
-    assert feed.ending is EndReason.CLOSED
-    assert "the camera was stopped" in feed.missing_reason()
+    assert numbers(reader) == list(range(10))
+    assert reader.end_reason is EndReason.CLOSED
+    assert "the camera was stopped" in reader.missing_reason()
     assert numbers(ring.clip(0, SECOND, timeout_s=60)) == []
 
 
 def test_a_clip_that_is_cut_short_keeps_what_has_come_and_says_so():
     ring = filled(10)
-    feed = ring.clip(0, SECOND, timeout_s=60)
-    feed.finish()
+    reader = ring.clip(0, SECOND, timeout_s=60)
+    reader.finish()
     ring(packet(10))
-    assert numbers(feed) == list(range(10))
-    assert feed.ending is EndReason.CLOSED
-    assert "ends early" in feed.missing_reason()
-    assert ring.statistics().feeds == 0
+    assert numbers(reader) == list(range(10))
+    assert reader.end_reason is EndReason.CLOSED
+    assert "ends early" in reader.missing_reason()
+    assert ring.statistics().readers == 0
 
 
 def test_packets_without_a_key_frame_are_signs_of_life():
     ring = PacketRing(max_ns=SECOND, max_bytes=1 << 20)
-    feed = ring.clip(0, 100 * STEP, timeout_s=0.2)
-    reader = threading.Thread(target=lambda: got.extend(feed))
+    reader = ring.clip(0, 100 * STEP, timeout_s=0.2)
+    thread = threading.Thread(target=lambda: got.extend(reader))
     got = []
-    reader.start()
+    thread.start()
     for number in range(50):
         ring(packet(number, keyframe=number == 30))
     ring.close()
-    reader.join(5)
+    thread.join(5)
     assert numbers(got) == list(range(30, 50))
 
 
@@ -197,37 +197,37 @@ def test_an_endless_group_never_exceeds_the_bytes_and_clips_go_on_at_the_next_ke
         ring(packet(number, keyframe=number == 0, size=700))
         assert ring.statistics().bytes <= 10_000
     assert ring.statistics().packets == 0
-    feed = ring.clip(490 * STEP, 510 * STEP, timeout_s=NEVER_S)
+    reader = ring.clip(490 * STEP, 510 * STEP, timeout_s=NEVER_S)
     for number in range(500, 520):
         ring(packet(number, keyframe=number == 505, size=700))
-    assert numbers(feed) == list(range(505, 511))
-    assert feed.pre_roll_shortfall_ns == 15 * STEP
+    assert numbers(reader) == list(range(505, 511))
+    assert reader.pre_roll_shortfall_ns == 15 * STEP
 
 
 def test_a_follower_of_an_endless_group_gets_every_packet():
     ring = PacketRing(max_ns=10 * SECOND, max_bytes=10_000)
     got = []
-    with ring.follow(CancelToken()) as feed:
+    with ring.follow(CancelToken()) as reader:
         for number in range(500):
             ring(packet(number, keyframe=number == 0, size=700))
-            got.append(next(feed))
+            got.append(next(reader))
     assert numbers(got) == list(range(500))
-    assert feed.lost == 0
+    assert reader.lost == 0
 
 
 def test_following_starts_at_the_newest_key_frame_and_ends_with_stop():
     ring, cancel = filled(60), CancelToken()
-    feed = ring.follow(cancel)
-    assert [next(feed).dts_ns // STEP for _ in range(10)] == list(range(50, 60))
-    reader = threading.Thread(target=lambda: got.extend(feed))
+    reader = ring.follow(cancel)
+    assert [next(reader).dts_ns // STEP for _ in range(10)] == list(range(50, 60))
+    thread = threading.Thread(target=lambda: got.extend(reader))
     got = []
-    reader.start()
+    thread.start()
     cancel.set()
-    reader.join(5)
-    assert not reader.is_alive()
+    thread.join(5)
+    assert not thread.is_alive()
     assert got == []
-    assert feed.exhausted
-    assert ring.statistics().feeds == 0
+    assert reader.exhausted
+    assert ring.statistics().readers == 0
 
 
 def test_a_stop_that_is_set_already_ends_following_at_once():
@@ -238,21 +238,21 @@ def test_a_stop_that_is_set_already_ends_following_at_once():
 
 def test_a_reader_that_leaves_costs_nothing_more():
     ring = filled(10)
-    feed = ring.clip(0, 10**18, timeout_s=60)
-    with feed:
-        next(feed)
-    assert ring.statistics().feeds == 0
-    assert list(feed) == []
-    assert "the reader left" in feed.missing_reason()
+    reader = ring.clip(0, 10**18, timeout_s=60)
+    with reader:
+        next(reader)
+    assert ring.statistics().readers == 0
+    assert list(reader) == []
+    assert "the reader left" in reader.missing_reason()
 
 
 def test_many_threads_read_the_same_stream_whole():
     ring = PacketRing(max_ns=SECOND, max_bytes=1 << 24)
-    feeds = [ring.clip(0, 10**18, timeout_s=60) for _ in range(4)]
-    got = [[] for _ in feeds]
+    readers = [ring.clip(0, 10**18, timeout_s=60) for _ in range(4)]
+    got = [[] for _ in readers]
     readers = [
-        threading.Thread(target=lambda into, feed: into.extend(feed), args=pair)
-        for pair in zip(got, feeds, strict=True)
+        threading.Thread(target=lambda into, reader: into.extend(reader), args=pair)
+        for pair in zip(got, readers, strict=True)
     ]
     for reader in readers:
         reader.start()
@@ -287,12 +287,12 @@ def test_a_clip_reaches_back_over_a_restart_of_the_source():
 def test_the_end_of_a_source_ends_every_reader_after_what_waits():
     ring = filled(30)
     cancel = CancelToken()
-    with ring.follow(cancel) as feed:
+    with ring.follow(cancel) as reader:
         ring.end_readers()
-        assert numbers(feed) == list(range(25, 30))
-        assert feed.ending is EndReason.CLOSED
+        assert numbers(reader) == list(range(25, 30))
+        assert reader.end_reason is EndReason.CLOSED
     assert ring.statistics().packets == 30
-    assert ring.statistics().feeds == 0
+    assert ring.statistics().readers == 0
 
 
 def test_a_follower_after_a_restart_begins_at_the_new_key_frame():
@@ -300,9 +300,9 @@ def test_a_follower_after_a_restart_begins_at_the_new_key_frame():
     ring.end_readers()
     for number in range(30, 60):  # The first 20 belong to no key frame of this run.
         ring(packet(number, keyframe=number % 25 == 0))
-    with ring.follow(CancelToken()) as feed:
+    with ring.follow(CancelToken()) as reader:
         ring.end_readers()
-        assert numbers(feed) == list(range(50, 60))
+        assert numbers(reader) == list(range(50, 60))
     statistics = ring.statistics()
     assert statistics.discarded == 20
     assert statistics.received == statistics.packets + statistics.evicted + statistics.discarded

@@ -37,11 +37,11 @@ class FedRing(PacketRing):
         self._feeding = packets
 
     def follow(self, cancel):
-        feed = super().follow(cancel)
+        reader = super().follow(cancel)
         for one in self._feeding:
             self(one)
         self.close()
-        return feed
+        return reader
 
 
 @contextlib.contextmanager
@@ -51,7 +51,7 @@ def running(recorder, ring):
     thread = threading.Thread(target=recorder, args=(cancel,))
     thread.start()
     try:
-        until(lambda: ring.statistics().feeds == 1)
+        until(lambda: ring.statistics().readers == 1)
         yield
     finally:
         cancel.set()
@@ -76,16 +76,16 @@ def clock():
     return MediaClock(START)
 
 
-def test_files_are_cut_at_key_frames_and_together_hold_every_picture_once(tmp_path):
+def test_files_are_cut_at_key_frames_and_together_hold_every_frame_once(tmp_path):
     packets = real_packets(frames=240, gop=20, b_frames=2)
     recorder = SegmentRecorder(FedRing(packets), tmp_path, segment_s=3, clock=clock())
     recorder(CancelToken())
     names = ["2026-08-01/23-59-56.mp4", "2026-08-02/00-00-00.mp4", "2026-08-02/00-00-03.mp4"]
     assert files(tmp_path) == names
-    found = [picture for name in names for picture in file_frame_digests(tmp_path / name)[0]]
+    found = [digest for name in names for digest in file_frame_digests(tmp_path / name)[0]]
     assert found == frame_digests(packets)
     state = recorder.state()
-    assert (state.files, state.missed, state.recording, state.trouble) == (3, 0, None, "")
+    assert (state.files, state.missed, state.recording, state.error) == (3, 0, None, "")
     assert state.bytes == sum((tmp_path / name).stat().st_size for name in names)
 
 
@@ -143,12 +143,12 @@ def test_recording_can_pause_and_go_on(tmp_path):
             ring(one)
         until(lambda: recorder.state().files == 1)
         until(lambda: recorder.state().missed >= 50)
-        assert recorder.state().trouble == "the disk is almost full"
+        assert recorder.state().error == "the disk is almost full"
         recorder.resume()
         for one in packets[75:]:
             ring(one)
         until(lambda: recorder.state().recording is not None)
-        assert recorder.state().trouble == ""
+        assert recorder.state().error == ""
     assert recorder.state().files == 2
 
 
@@ -175,7 +175,7 @@ def test_a_full_disk_stops_recording_but_not_the_worker_which_goes_on_when_there
         is_full.set()
         for one in packets[60:100]:
             ring(one)
-        until(lambda: "the disk is full" in recorder.state().trouble)
+        until(lambda: "the disk is full" in recorder.state().error)
         # What was written became an ordinary file at once.
         until(lambda: files(tmp_path) == ["2026-08-01/23-59-57.mp4"])
         is_full.clear()
@@ -187,7 +187,7 @@ def test_a_full_disk_stops_recording_but_not_the_worker_which_goes_on_when_there
         for one in packets[150:]:
             ring(one)
         until(lambda: recorder.state().recording is not None)
-        assert recorder.state().trouble == ""
+        assert recorder.state().error == ""
     assert len(files(tmp_path)) == 2
     assert len(file_frame_digests(tmp_path / "2026-08-01/23-59-57.mp4")[0]) >= 25
 
@@ -197,7 +197,7 @@ def test_a_folder_that_cannot_be_made_is_trouble_not_a_crash(tmp_path):
     recorder = SegmentRecorder(FedRing(real_packets()), tmp_path / "north", clock=clock())
     recorder(CancelToken())
     state = recorder.state()
-    assert state.trouble.startswith("cannot write")
+    assert state.error.startswith("cannot write")
     assert state.missed == 50
 
 
@@ -224,7 +224,7 @@ ring = PacketRing(max_ns=10**9, max_bytes=1 << 26)
 clock = MediaClock(datetime(2026, 8, 1, 14, tzinfo=UTC))
 recorder = SegmentRecorder(ring, Path(sys.argv[1]), segment_s=4, clock=clock)
 threading.Thread(target=recorder, args=(CancelToken(),)).start()
-while not ring.statistics().feeds:
+while not ring.statistics().readers:
     pass
 for turn in range(7):  # Of two seconds each; every two of them make a file.
     for one in shifted(real_packets(), turn * 50 * STEP):
@@ -248,7 +248,7 @@ def test_a_killed_recorder_loses_a_second_and_the_next_one_makes_its_file_whole(
     left = files(tmp_path)
     assert [name for name in left if name.endswith(".part")]
     worthless = tmp_path / "2026-08-01" / "13-00-00.mp4.part"
-    worthless.write_bytes(b"killed before the first picture")
+    worthless.write_bytes(b"killed before the first frame")
 
     SegmentRecorder(FedRing([]), tmp_path)(CancelToken())
     assert files(tmp_path) == sorted({name.removesuffix(".part") for name in left})
