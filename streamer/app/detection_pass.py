@@ -1,7 +1,7 @@
-"""The first pass of a conversion with an overlay: what `replay` would see in the recording.
+"""The detection pass of a conversion with an overlay: detects smoke in the whole recording first.
 
-Chunks are converted in any order, and an alarm remembers minutes. So all is looked at and judged
-beforehand, in order of time, by the very stages of a camera.
+Chunks are converted in any order, but an alarm depends on minutes of earlier frames. So one pass in
+order of time runs the stages of a camera beforehand, and finds what `streamer replay` would find.
 """
 
 import itertools
@@ -18,7 +18,7 @@ from streamer.alarm.event import Event
 from streamer.alarm.policy import Alarm
 from streamer.config import CameraSettings, Config, from_source
 from streamer.convert.chunk_source import ChunkSource, DecodeOptions
-from streamer.convert.detection_log import DetectionLog, DetectionLogWriter, kept_looks
+from streamer.convert.detection_log import DetectionLog, DetectionLogWriter, load_detections
 from streamer.convert.plan import Plan
 from streamer.core.clock import CancelToken, MediaClock
 from streamer.core.frame import Frame
@@ -36,31 +36,31 @@ _CAMERA: Final = "recording"
 
 @dataclass(frozen=True, slots=True)
 class DetectorSetup:
-    """What looks, and how: as at a camera whose settings are at their defaults."""
+    """The networks and settings of the detection pass: those of a camera with default settings."""
 
     models: Models
     config: Config
 
     @property
     def settings(self) -> CameraSettings:
-        """Of the camera."""
+        """The settings of the camera."""
         return self.config.cameras[_CAMERA]
 
     def digests(self) -> Mapping[str, str]:
-        """What decides over what is seen, by name."""
+        """Digest of everything that affects the detections, by name."""
         smoke, lowlight = self.models.smoke, self.models.lowlight
-        digests = {smoke.name: smoke.digest, "watch": self.config.digest()}
+        digests = {smoke.name: smoke.digest, "detect": self.config.digest()}
         return digests if lowlight is None else digests | {lowlight.name: lowlight.digest}
 
 
 @contextmanager
 def open_detector_setup(device: Device) -> Iterator[DetectorSetup]:
-    """The networks with which recordings are looked at; closed at the end of the block.
+    """Open the networks of the detection pass; close them at the end of the block.
 
     Raises:
-        EngineError: One cannot be used here.
+        EngineError: A network cannot be used on this machine.
     """
-    config = from_source("pattern:", name=_CAMERA).config  # Its source is not used.
+    config = from_source("pattern:", name=_CAMERA).config  # The source is not used.
     engine = config.engine.model_copy(update={"device": device})
     config = config.model_copy(update={"engine": engine})
     with open_models(config) as models:
@@ -69,75 +69,76 @@ def open_detector_setup(device: Device) -> Iterator[DetectorSetup]:
 
 @dataclass(frozen=True, slots=True)
 class DetectionProgress:
-    """How far a first pass is. Media times in nanoseconds."""
+    """Progress of a detection pass. Media times in nanoseconds."""
 
     at_ns: int
     end_ns: int
-    looks: int
+    inferences: int
 
 
 class DetectionPass:
-    """Looks at a whole recording once, then draws on what is shown of it.
+    """Detects smoke in a whole recording once, then draws the detections on its output frames.
 
     Args:
         planned: The conversion.
-        watch: What looks.
-        report: Told of each look.
+        setup: Networks and settings.
+        report: Called after each inference.
     """
 
     def __init__(
-        self, planned: Plan, watch: DetectorSetup, *, report: Callable[[DetectionProgress], None]
+        self, planned: Plan, setup: DetectorSetup, *, report: Callable[[DetectionProgress], None]
     ) -> None:
         self._planned = planned
-        self._watch = watch
+        self._setup = setup
         self._report = report
         self._clock = MediaClock(datetime.fromtimestamp(0, UTC))
-        self.looks: DetectionLog | None = None
-        """What was seen; `None` before the pass."""
+        self.detections: DetectionLog | None = None
+        """The detections; `None` before the pass."""
 
     def __call__(self, folder: Path) -> None:
-        """Look, unless an earlier run has done so.
+        """Run the pass, unless an earlier run has completed it.
 
         Args:
-            folder: The conversion's own: it goes when anything changes that decides over looks.
+            folder: Journal folder of the conversion, which is cleared when anything changes that
+                affects detections.
 
         Raises:
-            SourceRejected: Nothing in the recording can be decoded.
-            StorageError: The disk does not take it.
+            SourceRejected: No frame of the recording can be decoded.
+            StorageError: The detections cannot be written.
         """
-        self.looks = kept_looks(folder) or self._look(folder)
+        self.detections = load_detections(folder) or self._detect(folder)
 
-    def estimate_duration(self, looks: int) -> float:
-        """Seconds that the pass will take, from its first *looks*, of which nothing is kept."""
+    def estimate_duration(self, inferences: int) -> float:
+        """Estimate the seconds of the pass from its first *inferences*, which are discarded."""
         started = time.monotonic()
-        with closing(self._judged()) as judged:
-            made = sum(1 for _ in itertools.islice(judged, looks))
+        with closing(self._inferred_frames()) as frames:
+            made = sum(1 for _ in itertools.islice(frames, inferences))
         chunks = self._planned.chunks
         length_ns = chunks[-1].end_ns - chunks[0].begin_ns
-        wanted = max(made, length_ns / inference_interval_ns(self._watch.settings))
-        return (time.monotonic() - started) * wanted / max(1, made)
+        total = max(made, length_ns / inference_interval_ns(self._setup.settings))
+        return (time.monotonic() - started) * total / max(1, made)
 
     def stages(self) -> Mapping[str, Stage]:
-        """What draws on a chunk; nothing as long as nothing was looked at."""
-        if self.looks is None:
+        """Return the stages that draw on a chunk; none before the pass."""
+        if self.detections is None:
             return {}
-        recall = ApplyDetections(
-            self.looks,
-            result_hold_ns=result_hold_ns(inference_interval_ns(self._watch.settings)),
+        apply_detections = ApplyDetections(
+            self.detections,
+            result_hold_ns=result_hold_ns(inference_interval_ns(self._setup.settings)),
         )
         overlay = Overlay(
-            self._planned.inventory.path.stem,
+            self._planned.media.path.stem,
             clock=self._clock,
-            interpolated=self._planned.retiming.interpolates,
+            interpolated=self._planned.schedule.interpolates,
         )
-        return {"overlay": lambda frames: overlay(recall(frames))}
+        return {"overlay": lambda frames: overlay(apply_detections(frames))}
 
-    def _look(self, folder: Path) -> DetectionLog:
+    def _detect(self, folder: Path) -> DetectionLog:
         writer = DetectionLogWriter(folder)
         try:
-            for number, frame in enumerate(self._judged(), 1):
-                assert frame.segmentation is not None, "who was looked at has a map"
-                assert frame.alarm_status is not None, "who was looked at was judged"
+            for number, frame in enumerate(self._inferred_frames(), 1):
+                assert frame.segmentation is not None, "an inferred frame has a segmentation result"
+                assert frame.alarm_status is not None, "an inferred frame has an alarm status"
                 writer.add(frame.segmentation, frame.alarm_status)
                 self._report(
                     DetectionProgress(frame.pts_ns, self._planned.chunks[-1].end_ns, number)
@@ -146,31 +147,31 @@ class DetectionPass:
         finally:
             writer.close()
 
-    def _judged(self) -> Generator[Frame, None, None]:
-        """The frames that are looked at. All in this thread: there is nothing to be stopped."""
-        settings = self._watch.settings
+    def _inferred_frames(self) -> Generator[Frame, None, None]:
+        """Yield the frames with a fresh inference. All work is done in the calling thread."""
+        settings = self._setup.settings
+        interval_ns = inference_interval_ns(settings)
         alarm = Alarm(_CAMERA, alarm_policy(settings))
 
-        def told(event: Event, _: Frame) -> None:
-            alarm.mark_delivered(event.alarm_id)  # Nobody is to be told.
+        def record(event: Event, _: Frame) -> None:
+            alarm.mark_delivered(event.alarm_id)  # There is nobody to notify.
 
-        interval_ns = inference_interval_ns(settings)
         detect = detection_stage(
-            build_detector(settings, self._watch.models, clock=self._clock),
+            build_detector(settings, self._setup.models, clock=self._clock),
             alarm,
             inference_interval_ns=interval_ns,
             clock=self._clock,
-            record=told,
+            record=record,
         )
-        with closing(self._pictures(interval_ns)) as pictures:
-            yield from (frame for frame in detect(pictures) if frame.has_fresh_result)
+        with closing(self._sampled_frames(interval_ns)) as frames:
+            yield from (frame for frame in detect(frames) if frame.has_fresh_result)
 
-    def _pictures(self, interval_ns: int) -> Generator[Frame, None, None]:
-        """The pictures that a replay would look at: as the recording has them, by its times."""
+    def _sampled_frames(self, interval_ns: int) -> Generator[Frame, None, None]:
+        """Yield the frames that a replay would sample, as the recording stores them."""
         planned = self._planned
-        whole = replace(planned.chunks[0], end_ns=planned.chunks[-1].end_ns, last=True)
+        whole = replace(planned.chunks[0], end_ns=planned.chunks[-1].end_ns, is_last=True)
         sampler = FrameSampler(interval_ns)
         decoding = DecodeOptions(planned.video.pixel_format)
-        for frame in ChunkSource(planned.inventory, whole, decoding)(CancelToken()):
+        for frame in ChunkSource(planned.media, whole, decoding)(CancelToken()):
             if not frame.synthetic and sampler.selects(frame.pts_ns):
                 yield replace(frame, sampled=True)

@@ -12,7 +12,7 @@ import typer
 from engines.malloc import disable_malloc_trim
 
 from . import output
-from .common import common, register
+from .common import common, register, register_name
 from .exit_codes import Exit, exit_code, one_line
 
 COMMANDS: Final = (
@@ -40,7 +40,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _app(arguments: Sequence[str]) -> typer.Typer:
-    """The application with the one command that is wanted, or with all of them."""
+    """Return the application with the command that is called, or with the names of all.
+
+    The options before the command take no values, so the first other argument is the command.
+    """
     app = typer.Typer(
         help="Watch cameras for smoke without losing an alarm; convert recordings without loss.",
         invoke_without_command=True,
@@ -48,8 +51,12 @@ def _app(arguments: Sequence[str]) -> typer.Typer:
         rich_markup_mode=None,
     )
     app.callback()(common(_root, logs=False))
-    for name in arguments[:1] if arguments and arguments[0] in COMMANDS else COMMANDS:
-        register(app, name, import_module(f".{name}", __package__))
+    called = next((one for one in arguments if not one.startswith("-")), None)
+    if called in COMMANDS:
+        register(app, called, import_module(f".{called}", __package__))
+        return app
+    for name in COMMANDS:
+        register_name(app, name, import_module(f".{name}", __package__))
     return app
 
 

@@ -15,9 +15,10 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 import typer
 
 from . import output
+from .generated_options import expanded_parameters
 
 if TYPE_CHECKING:
-    from streamer.config import Config, Loaded
+    from streamer.config import Config, Loaded, Problem
     from streamer.config.settings import LogSettings
 
 Function = TypeVar("Function", bound=Callable[..., Any])
@@ -82,11 +83,25 @@ def common(function: Function, *, logs: bool = True) -> Function:
             start_log()
         return function(*args, **kwargs)
 
-    signature = inspect.signature(function, eval_str=True)
-    parameters = [*signature.parameters.values(), *_COMMON]
-    wrapper.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
+    parameters = [*expanded_parameters(function), *_COMMON]
+    wrapper.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     wrapper.__annotations__ = {value.name: value.annotation for value in parameters}
     return wrapper  # type: ignore[return-value]
+
+
+def register_name(app: typer.Typer, name: str, module: ModuleType) -> None:
+    """Add the command or group of *module* for the list of commands only, without its options."""
+    group = getattr(module, "app", None)
+    if group is None:
+        app.command(name, help=getattr(module, name).__doc__)(_no_command)
+    else:
+        fresh = typer.Typer(help=group.info.help)
+        fresh.command("command")(_no_command)
+        app.add_typer(fresh, name=name)
+
+
+def _no_command() -> None:
+    """Stand for a command in the list of commands."""
 
 
 def register(app: typer.Typer, name: str, module: ModuleType) -> None:
@@ -151,13 +166,13 @@ def configuration(files: Sequence[Path], *, source: str | None = None) -> "Loade
     out = output.current()
     out.secrets |= loaded.secrets()
     start_log(loaded.config.log)
-    warn_of_old_names(loaded)
+    warn_of_old_names(loaded.warnings)
     return loaded
 
 
-def warn_of_old_names(loaded: "Loaded") -> None:
+def warn_of_old_names(warnings: "Sequence[Problem]") -> None:
     """Log each key of the configuration that stands under its old name."""
     import structlog
 
-    for warning in loaded.warnings:
+    for warning in warnings:
         structlog.get_logger(__name__).warning("configuration key was renamed", **warning.as_json())

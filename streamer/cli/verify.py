@@ -1,11 +1,11 @@
-"""`streamer verify`: has a conversion lost anything?"""
+"""`streamer verify`: checks whether a conversion lost anything."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from . import output
+from . import output as outputs
 from .exit_codes import Exit
 
 if TYPE_CHECKING:
@@ -15,21 +15,21 @@ if TYPE_CHECKING:
 
 
 def verify(
-    before: Annotated[Path, typer.Argument(metavar="IN", help="The recording.")],
-    after: Annotated[Path, typer.Argument(metavar="OUT", help="What it was converted to.")],
+    source: Annotated[Path, typer.Argument(metavar="SOURCE", help="The recording.")],
+    output: Annotated[Path, typer.Argument(metavar="OUTPUT", help="The output of its conversion.")],
     *,
     thorough: Annotated[
-        bool, typer.Option("--thorough", help="Decode every frame, however long it takes.")
+        bool, typer.Option("--thorough", help="Decode all frames instead of samples.")
     ] = False,
     altered: Annotated[
-        bool, typer.Option("--altered", help="Pictures were enhanced or drawn over.")
+        bool, typer.Option("--altered", help="Frames were enhanced or drawn on.")
     ] = False,
 ) -> int:
-    """Compare a recording with its conversion: frames, times, streams, tags, colours, pictures."""
+    """Compare a recording with its conversion: frames, times, streams, metadata, frame content."""
     from streamer.convert.verify import verify as compare
 
-    out = output.current()
-    report = compare(before, after, thorough=thorough, altered=altered)
+    out = outputs.current()
+    report = compare(source, output, thorough=thorough, altered=altered)
     for record in report.records():
         out.record(record)
     out.say(_table(report))
@@ -43,15 +43,15 @@ def _table(report: "Report") -> "RenderableType":
 
     table = Table(box=None, pad_edge=False, show_header=False)
     for check in report.checks:
-        alarm_status = Text("ok", "green") if check.ok else Text("LOST", "bold red")
-        table.add_row(alarm_status, check.name, check.detail)
+        status = Text("ok", "green") if check.ok else Text("LOST", "bold red")
+        table.add_row(status, check.name, check.detail)
     return table
 
 
 def _summary(report: "Report") -> str:
-    told = "taken for" if report.deduced else "as asked"
-    frames = f"{report.frames_before} frames in, {report.frames_after} out"
-    lost = ", ".join(report.failed())
-    alarm_status = f"not everything is kept: {lost}" if lost else "nothing is lost"
-    has_fresh_result = "" if report.thorough else "; not every frame was decoded, --thorough does"
-    return f"{frames} ({told}: {report.expected}); {alarm_status}{has_fresh_result}"
+    basis = "inferred" if report.inferred else "requested"
+    frames = f"{report.source_frames} frames in, {report.output_frames} out"
+    failed = ", ".join(report.failed())
+    verdict = f"lost: {failed}" if failed else "nothing is lost"
+    scope = "" if report.thorough else "; only samples were decoded, --thorough decodes all frames"
+    return f"{frames} ({basis}: {report.expected}); {verdict}{scope}"

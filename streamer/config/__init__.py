@@ -5,7 +5,7 @@ Knows nothing of the parts it configures; `build` hands them their values.
 
 from .camera import CameraSettings
 from .channels import AppriseSettings, MqttSettings, WebhookSettings
-from .convert import ConvertSettings
+from .convert import ConvertOptions
 from .diagnostics import InvalidConfig, Problem
 from .load import Loaded, from_source, load, load_conversion
 from .settings import Config
@@ -14,7 +14,7 @@ __all__ = [
     "AppriseSettings",
     "CameraSettings",
     "Config",
-    "ConvertSettings",
+    "ConvertOptions",
     "InvalidConfig",
     "Loaded",
     "MqttSettings",

@@ -1,30 +1,39 @@
-"""How recordings are converted: what `streamer convert` may be told, in a file or as options."""
+"""The options of a conversion: keys of the `convert` section, and options of `streamer convert`.
 
+The one model that configuration, command line, plan, assembly and verification share. The parts in
+`streamer.convert` import it as a value type; it is the only module of the configuration that they
+may import.
+"""
+
+from fractions import Fraction
 from typing import Annotated, Literal
 
 from pydantic import Field
 
 from .values import Ratio, Section
 
+Quality = Literal["draft", "good", "best"]
+"""Levels of encoding quality."""
 
-class ConvertSettings(Section):
-    """How `streamer convert` converts; every key is an option of it, too."""
+
+class ConvertOptions(Section):
+    """What a conversion does to a recording."""
 
     factor: Annotated[int, Field(ge=1, le=64)] | None = None
-    """Pictures for each one of the recording; null for as many as keep the rate at another speed,
-    else one."""
+    """Output frames per input frame. null: as many as keep the frame rate when `speed` is below 1,
+    otherwise 1."""
 
     fps: Ratio | None = None
-    """Constant pictures a second, such as 60 or 60000/1001, in place of a factor."""
+    """Constant frame rate of the output, such as 60 or 60000/1001. Excludes `factor`."""
 
-    speed: Ratio = "1"
-    """How fast the recording runs: 0.25 or 1/4 is slow motion."""
+    speed: Ratio = Fraction(1)
+    """Playback speed: 0.25 or 1/4 is slow motion."""
 
     enhance: bool = False
-    """Make what is dark visible."""
+    """Brighten and denoise dark frames."""
 
     overlay: bool = False
-    """Draw the smoke that is seen."""
+    """Detect smoke and draw the detections on the frames."""
 
     encoder: (
         Literal[
@@ -33,34 +42,51 @@ class ConvertSettings(Section):
         ]
         | None
     ) = None  # fmt: skip
-    """null takes what suits the container and the pictures."""
+    """Video encoder. null: the default for the container and the pixel format."""
 
-    quality: Literal["draft", "good", "best"] = "good"
-    """For those who do not know encoders; `preset` and `crf` win over it."""
+    quality: Quality = "good"
+    """Defaults of `preset` and `crf`."""
 
     preset: str | None = None
-    """How hard the encoder works, in its own words."""
+    """The encoder's own speed preset, such as `slow` for x264 or `6` for svt-av1."""
 
     crf: Annotated[float, Field(ge=0, le=255)] | None = None
-    """How much the encoder may lose, in its own numbers."""
+    """Constant rate factor on the encoder's own scale; higher loses more."""
 
     pixel_format: str | None = None
-    """What pictures are converted to, such as yuv420p; null keeps depth and chroma as they are."""
+    """FFmpeg's name of the output pixel format, such as yuv420p. null: bit depth and chroma
+    subsampling are kept."""
 
     deinterlace: bool = False
-    """Make whole pictures of fields; without it interlaced recordings are refused."""
+    """Deinterlace. Interlaced recordings are refused without it."""
 
     audio: Literal["copy", "stretch", "drop"] | None = None
-    """null copies sound, and at another speed leaves it out; `stretch` encodes it anew."""
+    """`stretch` re-encodes audio at the new speed with its pitch kept. null: `copy` at speed 1,
+    `drop` at another speed."""
 
-    cuts: bool = True
-    """Never mix the pictures on both sides of a cut."""
+    leave_out: tuple[Annotated[int, Field(ge=0)], ...] = ()
+    """Numbers of input streams that are not copied."""
 
-    repeats: Literal["across", "keep"] = "across"
-    """Fill up to three repeated pictures in a row with motion, or keep them."""
+    scene_change: bool = True
+    """Detect scene changes and never interpolate across one."""
+
+    duplicates: Literal["interpolate", "keep"] = "interpolate"
+    """Replace up to three duplicate frames in a row by interpolated motion, or keep them."""
 
     hwaccel: str | None = None
-    """What decodes, FFmpeg's name such as cuda; null is the processor."""
+    """FFmpeg's name of a hardware decoder, such as cuda. null: the CPU decodes."""
 
     jobs: Annotated[int, Field(ge=0, le=64)] = 0
-    """Pieces that are converted side by side; 0 for one for every two cores."""
+    """Chunks converted in parallel. 0: one per two CPU cores."""
+
+    @property
+    def resolved_factor(self) -> int:
+        """Output frames per input frame, with null resolved; 1 where `fps` decides instead."""
+        if self.fps is not None:
+            return 1
+        return max(1, round(1 / self.speed)) if self.factor is None else self.factor
+
+    @property
+    def interpolates(self) -> bool:
+        """Whether the output has frames between those of the input."""
+        return self.fps is not None or self.resolved_factor > 1

@@ -3,6 +3,7 @@
 import types
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, TypeAlias, Union, get_args, get_origin
 
@@ -18,6 +19,7 @@ Loc: TypeAlias = tuple[str | int, ...]
 
 _WORDS: Final[dict[Any, str]] = {
     float: "a number",
+    Fraction: "a number above 0",
     int: "a whole number",
     bool: "true or false",
     str: "text",

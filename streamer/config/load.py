@@ -10,7 +10,7 @@ from pydantic import SecretStr, ValidationError
 
 from streamer.core.redact import redact, secret_parts
 
-from .convert import ConvertSettings
+from .convert import ConvertOptions
 from .diagnostics import InvalidConfig, Problem, translate, unknown
 from .field_types import Loc, place_of
 from .renamed_keys import accept_old_names
@@ -113,25 +113,36 @@ def from_source(address: str, *, name: str = "camera") -> Loaded:
 
 
 def load_conversion(
-    files: Sequence[Path], options: Mapping[str, Any]
-) -> tuple[ConvertSettings, EngineSettings]:
-    """Return the conversion options and engine settings; command-line *options* win over *files*.
+    files: Sequence[Path], given: Mapping[str, Any]
+) -> tuple[ConvertOptions, EngineSettings, tuple[Problem, ...]]:
+    """Return the options of a conversion, the engine settings, and warnings on renamed keys.
+
+    Args:
+        files: Configuration files; may be empty.
+        given: Options of the command line by key, which override the files.
 
     Raises:
         InvalidConfig: With every problem.
     """
-    written = load(*files, cameras=False).config if files else None
-    settings = {**(written.convert.model_dump() if written else {}), **options}
+    loaded = load(*files, cameras=False) if files else None
+    settings = {**(loaded.config.convert.model_dump() if loaded else {}), **given}
     try:
         config = Config.model_validate({"cameras": _NONE, "convert": settings})
     except ValidationError as error:
         raise InvalidConfig(
             [
-                Problem(f"--{str(loc[-1]).replace('_', '-')}", None, "", message)
+                Problem(f"--{_key(loc).replace('_', '-')}", None, "", message)
                 for loc, message, _ in translate(error)
             ]
         ) from None
-    return config.convert, written.engine if written else config.engine
+    if loaded is None:
+        return config.convert, config.engine, ()
+    return config.convert, loaded.config.engine, loaded.warnings
+
+
+def _key(loc: Loc) -> str:
+    """Return the key of `convert` that a location is in."""
+    return str(loc[1] if len(loc) > 1 else loc[-1])
 
 
 def _order(problem: Problem) -> tuple[str, int, str]:

@@ -3,6 +3,7 @@
 import json
 import textwrap
 from collections.abc import Iterator
+from fractions import Fraction
 from pathlib import Path
 from typing import Any, Final, Literal, get_args, get_origin
 
@@ -23,7 +24,7 @@ _HEAD: Final = """\
 # Relative paths are relative to the folder of the file that contains them.
 
 """
-_PLAIN: Final = (bool, str, Path)
+_PLAIN: Final = (bool, str, Path, Fraction)
 """Types whose accepted values are obvious from the default."""
 
 _EXAMPLE_CAMERA: Final = "north"
@@ -128,6 +129,8 @@ def _comment(text: str, indent: str) -> Iterator[str]:
 
 def _yaml(value: Any) -> str:
     """Format a default as YAML."""
+    if isinstance(value, Fraction):
+        value = str(value)
     if isinstance(value, str) and value and not set(value) & set("'\"#{}[],&*!|>%@` "):
         return value
     if isinstance(value, str) and value.startswith("${"):

@@ -57,6 +57,8 @@ CHANNEL: Final = (Renamed(("picture",), ("include_image",)),)
 TOP: Final = (
     Renamed(("log", "format"), ("log", "format"), {"people": "text"}),
     Renamed(("retry", "cap_s"), ("retry", "max_delay_s")),
+    Renamed(("convert", "cuts"), ("convert", "scene_change")),
+    Renamed(("convert", "repeats"), ("convert", "duplicates"), {"across": "interpolate"}),
 )
 """Keys at the top of the file."""
 

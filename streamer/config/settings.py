@@ -11,7 +11,7 @@ from pydantic import Field, model_validator
 
 from .camera import CameraDefaults, CameraSettings
 from .channels import Channel, RetrySettings
-from .convert import ConvertSettings
+from .convert import ConvertOptions
 from .values import DeviceName, Host, LocalPath, ModelName, Name, Password, Port, Section
 
 
@@ -90,7 +90,7 @@ class Config(Section):
     preview: PreviewSettings = PreviewSettings()
     """Live view: a page that shows all cameras."""
 
-    convert: ConvertSettings = ConvertSettings()
+    convert: ConvertOptions = ConvertOptions()
     """How `streamer convert` converts; every key is an option of it, too."""
 
     notify: dict[Name, Channel] = Field(default_factory=dict)

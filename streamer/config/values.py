@@ -14,6 +14,7 @@ from pydantic import (
     ConfigDict,
     Field,
     GetJsonSchemaHandler,
+    PlainSerializer,
     Secret,
     SecretStr,
 )
@@ -152,8 +153,8 @@ User = Annotated[str | None, BeforeValidator(_null_if_empty)]
 
 
 def _ratio(value: Any) -> Any:
-    """Validate a number above 0 and keep it as text, so that 60000/1001 stays exact."""
-    if isinstance(value, bool) or not isinstance(value, str | int | float):
+    """Validate a number above 0 and return it as an exact fraction, such as 60000/1001."""
+    if isinstance(value, bool) or not isinstance(value, str | int | float | Fraction):
         return value
     try:
         number = Fraction(str(value))
@@ -161,11 +162,15 @@ def _ratio(value: Any) -> Any:
         number = Fraction(0)
     if number <= 0:
         raise ValueError("expected a number above 0, such as 0.25 or 60000/1001")
-    return str(value)
+    return number
 
 
-Ratio = Annotated[str, BeforeValidator(_ratio, json_schema_input_type=str | int | float)]
-"""A number above 0, optionally written as a fraction."""
+Ratio = Annotated[
+    Fraction,
+    BeforeValidator(_ratio, json_schema_input_type=str | int | float),
+    PlainSerializer(str, return_type=str),
+]
+"""A number above 0, exact, optionally written as a fraction."""
 
 Share = Annotated[float, Field(ge=0, le=1)]
 """Ratio or relative coordinate from 0 to 1; 0, 0 is the top left corner."""

@@ -1,4 +1,4 @@
-"""Sound at another speed, with the pitch that it had: decoded, stretched, encoded again."""
+"""Re-encodes audio at another speed with its pitch kept: decode, `atempo`, encode."""
 
 from collections.abc import Iterator
 from fractions import Fraction
@@ -10,27 +10,28 @@ import av.error
 from av.audio.frame import AudioFrame
 from av.container import OutputContainer
 
-from .media_info import StreamInfo, open_recording
+from .inspection import open_recording
+from .media_info import StreamInfo
 
 _LOSSLESS: Final = ("flac", "alac", "pcm_", "truehd", "wavpack")
-"""Beginnings of the names of formats that lose nothing."""
+"""Prefixes of FFmpeg's names of lossless audio formats."""
 
-_SLOWEST: Final = Fraction(1, 2)
-"""Of one `atempo` filter; slower sound takes several in a row."""
+_MIN_TEMPO: Final = Fraction(1, 2)
+"""Minimum of one `atempo` filter; slower audio takes several in a row."""
 
-_FASTEST: Final = Fraction(2)
-"""Above it, `atempo` leaves samples out instead of blending them."""
+_MAX_TEMPO: Final = Fraction(2)
+"""Above it, one `atempo` filter skips samples instead of blending them."""
 
 
-def add_stream(output: OutputContainer, source: Any, facts: StreamInfo, muxer: str) -> Any:
-    """A stream of *output* for stretched sound, in a format that suits the container."""
+def add_stream(output: OutputContainer, source: Any, info: StreamInfo, muxer: str) -> Any:
+    """Add a stream to *output* for stretched audio, in a format that suits the container."""
     context = source.codec_context
-    lossless = facts.codec.startswith(_LOSSLESS)
+    lossless = info.codec.startswith(_LOSSLESS)
     if muxer == "webm":
         codec, rate = "libopus", 48_000
     else:
-        fitting = {"matroska": "flac", "mov": "alac", "mp4": "alac"}
-        codec = fitting[muxer] if lossless else "aac"
+        lossless_codecs = {"matroska": "flac", "mov": "alac", "mp4": "alac"}
+        codec = lossless_codecs[muxer] if lossless else "aac"
         rate = context.sample_rate
     stream: Any = output.add_stream(codec, rate=rate)
     stream.layout = context.layout
@@ -39,21 +40,21 @@ def add_stream(output: OutputContainer, source: Any, facts: StreamInfo, muxer: s
     return stream
 
 
-def packets(path: Path, facts: StreamInfo, stream: Any, *, speed: Fraction) -> Iterator[Any]:
-    """The packets of stretched sound.
+def packets(path: Path, info: StreamInfo, stream: Any, *, speed: Fraction) -> Iterator[Any]:
+    """Yield the packets of the stretched audio.
 
     Args:
         path: The recording.
-        facts: Of its stream.
-        stream: Of the output, its container started.
-        speed: How fast it is to be.
+        info: Its audio stream.
+        stream: The output stream; its container has been started.
+        speed: Playback speed.
     """
     rate = stream.codec_context.sample_rate
-    at = round((facts.begin or Fraction(0)) / speed * rate)
+    pts = round((info.begin or Fraction(0)) / speed * rate)
     with open_recording(path) as recording:
-        for frame in _stretched(recording, recording.streams[facts.index], speed, rate):
-            frame.pts, frame.time_base = at, Fraction(1, rate)
-            at += frame.samples
+        for frame in _stretched(recording, recording.streams[info.index], speed, rate):
+            frame.pts, frame.time_base = pts, Fraction(1, rate)
+            pts += frame.samples
             yield from stream.encode(frame)
     yield from stream.encode(None)
 
@@ -61,24 +62,24 @@ def packets(path: Path, facts: StreamInfo, stream: Any, *, speed: Fraction) -> I
 def _stretched(recording: Any, source: Any, speed: Fraction, rate: int) -> Iterator[AudioFrame]:
     graph = av.filter.Graph()
     nodes = [graph.add_abuffer(template=source)]
-    # Gaps are filled first: what comes after them must not move.
+    # Gaps are filled with silence first, so that what follows them does not move.
     nodes.append(graph.add("aresample", f"{rate}:async=1000:min_hard_comp=0.05"))
-    nodes.extend(graph.add("atempo", f"{float(tempo):.9f}") for tempo in tempos(speed))
+    nodes.extend(graph.add("atempo", f"{float(tempo):.9f}") for tempo in tempo_chain(speed))
     nodes.append(graph.add("abuffersink"))
     graph.link_nodes(*nodes).configure()
     for packet in recording.demux(source):
         try:
             frames = packet.decode()
-        except av.error.FFmpegError:  # Damaged: silence takes its place.
+        except av.error.FFmpegError:  # A damaged packet becomes silence.
             continue
         for frame in frames:
             graph.push(frame)
-            yield from _ready(graph)
+            yield from _filtered(graph)
     graph.push(None)
-    yield from _ready(graph)
+    yield from _filtered(graph)
 
 
-def _ready(graph: av.filter.Graph) -> Iterator[AudioFrame]:
+def _filtered(graph: av.filter.Graph) -> Iterator[AudioFrame]:
     while True:
         try:
             frame = graph.pull()
@@ -88,13 +89,13 @@ def _ready(graph: av.filter.Graph) -> Iterator[AudioFrame]:
         yield frame
 
 
-def tempos(speed: Fraction) -> list[Fraction]:
-    """Factors that `atempo` takes, whose product is *speed*."""
-    found = []
-    while speed < _SLOWEST:
-        found.append(_SLOWEST)
-        speed /= _SLOWEST
-    while speed > _FASTEST:
-        found.append(_FASTEST)
-        speed /= _FASTEST
-    return [*found, speed]
+def tempo_chain(speed: Fraction) -> list[Fraction]:
+    """Return factors within the range of `atempo` whose product is *speed*."""
+    chain = []
+    while speed < _MIN_TEMPO:
+        chain.append(_MIN_TEMPO)
+        speed /= _MIN_TEMPO
+    while speed > _MAX_TEMPO:
+        chain.append(_MAX_TEMPO)
+        speed /= _MAX_TEMPO
+    return [*chain, speed]

@@ -1,4 +1,4 @@
-"""The sink of one chunk: pictures into coded packets, each with its exact time."""
+"""The sink of one chunk: encodes frames to packets with exact timestamps."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -19,52 +19,54 @@ from streamer.core.image import ColorTags
 from streamer.core.pixel_format import Converter
 
 from .encoders import EncoderSpec
-from .journal import ChunkWriter, CodedPicture
+from .journal import ChunkWriter, PacketEntry
 
 if TYPE_CHECKING:
     from av.packet import Packet
 
-_NOT_SAID: Final = 2
-"""FFmpeg's number for colours that nobody named."""
+_UNSPECIFIED: Final = 2
+"""FFmpeg's number for unspecified color primaries, transfer and matrix."""
 
 
 @dataclass(frozen=True, slots=True)
 class EncodeSettings:
-    """Everything that an encoder is told; the same for each chunk, so that they fit together."""
+    """All settings of the video encoder; the same for every chunk, so that chunks can be joined."""
 
     spec: EncoderSpec
     options: Mapping[str, str]
+    """FFmpeg's options of the encoder."""
+
     width: int
     height: int
     pixel_format: str
-    aspect: Fraction
+    sample_aspect_ratio: Fraction
     color: ColorTags
-    retiming: FrameSchedule
+    schedule: FrameSchedule
     time_base: Fraction
-    """Seconds a tick of the conversion."""
+    """Seconds per tick of the output."""
 
     rate: Fraction
-    """Nominal pictures a second of the conversion."""
+    """Nominal frames per second of the output."""
 
-    gop: int = field(default=250)
-    """Pictures from key frame to key frame at most."""
+    gop_size: int = field(default=250)
+    """Maximum frames from key frame to key frame."""
 
     def context(self) -> VideoCodecContext:
-        """An encoder, not open yet."""
+        """Create an encoder with these settings; it is not open yet."""
         context = VideoCodecContext.create(self.spec.codec, "w")
         assert isinstance(context, VideoCodecContext)
         context.width, context.height = self.width, self.height
         context.pix_fmt = self.pixel_format
         context.time_base = self.time_base
         context.framerate = self.rate
-        if self.aspect != 1:  # Square is what nothing said means, and most say nothing.
-            context.sample_aspect_ratio = self.aspect
-        context.gop_size = self.gop
+        if self.sample_aspect_ratio != 1:  # Square pixels are usually left unspecified.
+            context.sample_aspect_ratio = self.sample_aspect_ratio
+        context.gop_size = self.gop_size
         color = self.color
         context.colorspace, context.color_primaries = color.matrix, color.primaries
         context.color_trc = color.transfer
-        said = color.full_range or (color.matrix, color.primaries) != (_NOT_SAID, _NOT_SAID)
-        if said or self.pixel_format.startswith("yuv"):
+        unspecified = (color.matrix, color.primaries) == (_UNSPECIFIED, _UNSPECIFIED)
+        if color.full_range or not unspecified or self.pixel_format.startswith("yuv"):
             context.color_range = int(ColorRange.JPEG if color.full_range else ColorRange.MPEG)
         context.flags |= Flags.global_header
         context.options = dict(self.options)
@@ -72,19 +74,19 @@ class EncodeSettings:
 
 
 class ChunkEncoder:
-    """Encodes a chunk's frames into the journal. One call; belongs to one thread.
+    """Encodes the frames of a chunk into the journal. For one call, in one thread.
 
     Args:
-        coding: What the encoder is told.
-        writer: Takes the packets.
+        settings: Settings of the encoder.
+        writer: Receives the packets.
     """
 
-    def __init__(self, coding: EncodeSettings, writer: ChunkWriter) -> None:
-        self._coding = coding
+    def __init__(self, settings: EncodeSettings, writer: ChunkWriter) -> None:
+        self._settings = settings
         self._writer = writer
         self._last_ticks: int | None = None
         self.extradata = b""
-        self.shown = 0
+        self.output_frames = 0
         self.synthetic = 0
         self.enhanced = 0
 
@@ -92,41 +94,42 @@ class ChunkEncoder:
         """Encode all frames.
 
         Raises:
-            SinkError: The encoder refuses, or two pictures have one time.
-            StorageError: The disk does not take it.
+            SinkError: The encoder fails, or two frames have the same time.
+            StorageError: The packets cannot be written.
         """
-        context = self._coding.context()
-        planarize = Converter(self._coding.pixel_format)
+        context = self._settings.context()
+        convert = Converter(self._settings.pixel_format)
         try:
             for frame in frames:
-                picture = planarize(frame.image.video_frame())
-                picture.pts, picture.time_base = self._ticks(frame), self._coding.time_base
-                picture.pict_type = PictureType.NONE  # The encoder decides, not the decoder.
-                self._store(context.encode(picture))
-                self.shown += 1
+                video_frame = convert(frame.image.video_frame())
+                video_frame.pts = self._ticks(frame)
+                video_frame.time_base = self._settings.time_base
+                video_frame.pict_type = PictureType.NONE  # Not the type that was decoded.
+                self._store(context.encode(video_frame))
+                self.output_frames += 1
                 self.synthetic += frame.synthetic
                 self.enhanced += frame.enhanced
             self._store(context.encode(None))
         except av.error.FFmpegError as error:
-            raise SinkError(self._refusal(error)) from error
+            raise SinkError(self._reason(error)) from error
         self.extradata = bytes(context.extradata or b"")
 
-    def _refusal(self, error: av.error.FFmpegError) -> str:
-        name = self._coding.spec.name
-        if self._coding.spec.codec.endswith("nvenc"):
-            return f"{name} finds no NVIDIA card that encodes; choose another --encoder"
-        return f"{name} refuses its options: {(error.strerror or str(error)).lower()}"
+    def _reason(self, error: av.error.FFmpegError) -> str:
+        name = self._settings.spec.name
+        if self._settings.spec.codec.endswith("nvenc"):
+            return f"{name}: no NVIDIA GPU that can encode; choose another --encoder"
+        return f"{name} rejects its options: {(error.strerror or str(error)).lower()}"
 
     def _ticks(self, frame: Frame) -> int:
-        ticks = self._coding.retiming.ticks(frame.pts_ns, self._coding.time_base)
+        ticks = self._settings.schedule.ticks(frame.pts_ns, self._settings.time_base)
         if self._last_ticks is not None and ticks <= self._last_ticks:
-            raise SinkError(f"two pictures at {frame.pts_ns / 1e9:.6f} s")
+            raise SinkError(f"two frames at {frame.pts_ns / 1e9:.6f} s")
         self._last_ticks = ticks
         return ticks
 
     def _store(self, packets: "list[Packet[Any]]") -> None:
         for packet in packets:
             if packet.pts is None:
-                raise SinkError(f"{self._coding.spec.name} gave a packet without a time")
-            coded = CodedPicture(packet.pts, packet.size, packet.is_keyframe)
-            self._writer.add(coded, bytes(packet))
+                raise SinkError(f"{self._settings.spec.name} returned a packet without a timestamp")
+            encoded = PacketEntry(packet.pts, packet.size, packet.is_keyframe)
+            self._writer.add(encoded, bytes(packet))

@@ -1,4 +1,4 @@
-"""The source of one chunk: its pictures, and as many around them as the stages need."""
+"""The source of one chunk: decodes its frames, and those around them that the stages need."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -20,99 +20,101 @@ from streamer.core.image import Image
 from streamer.core.pixel_format import Converter
 
 from .chunks import Chunk, nanoseconds
-from .media_info import MediaInfo, VideoInfo, open_recording
+from .inspection import open_recording
+from .media_info import MediaInfo, VideoInfo
 
-_EARLIER: Final = (Fraction(0), Fraction(2), Fraction(15))
-"""Seconds before a chunk at which decoding is begun in turn, until its first picture comes out:
-an index may be coarse, and MPEG-TS has none. After the last, from the very beginning."""
+_SEEK_BACK: Final = (Fraction(0), Fraction(2), Fraction(15))
+"""Seconds before a chunk to seek to, in turn, until decoding yields the chunk's first frame: an
+index may be coarse, and MPEG-TS has none. If all fail, decoding starts at the beginning."""
 
 
 @dataclass(frozen=True, slots=True)
 class DecodeOptions:
-    """How pictures are had from packets."""
+    """How packets are decoded to frames."""
 
     pixel_format: str
-    """Planar; what the stages and the encoder get."""
+    """Planar pixel format that the stages and the encoder receive."""
 
     deinterlace: bool = False
     hwaccel: str | None = None
-    """What decodes, as in `hwaccel.hwaccel`; `None` for the CPU."""
+    """FFmpeg's name of a hardware decoder, such as `cuda`; `None` decodes on the CPU."""
 
     threads: int = 0
-    """Of the decoder; 0 for as many as there are cores."""
+    """Decoder threads; 0 for one per core."""
 
 
 class ChunkSource:
-    """Yields a chunk's frames, times by the recording's clock. One call; belongs to one thread.
+    """Yields a chunk's frames with times on the recording's clock. For one call, in one thread.
 
     Args:
-        inventory: Of the recording.
-        chunk: The piece wanted.
+        media: The recording.
+        chunk: The chunk to decode.
         options: How to decode.
-        lead_ns: Time before the chunk from which on frames are wanted, for stages with a memory.
-        follow: Frames wanted after its end.
+        lead_ns: Time before the chunk whose frames are yielded too, for stages with state.
+        follow: Frames after the chunk that are yielded too.
     """
 
     def __init__(
         self,
-        inventory: MediaInfo,
+        media: MediaInfo,
         chunk: Chunk,
         options: DecodeOptions,
         *,
         lead_ns: int = 0,
         follow: int = 0,
     ) -> None:
-        assert inventory.video is not None
-        self._inventory = inventory
-        self._video: VideoInfo = inventory.video
+        assert media.video is not None
+        self._media = media
+        self._video: VideoInfo = media.video
         self._chunk = chunk
         self._options = options
         self._lead_ns = lead_ns
         self._follow = follow
-        self._origin = round(inventory.origin / self._video.time_base)
-        self._before: av.VideoFrame | None = None  # The last one before the lead.
-        self.pictures = 0
-        """Pictures of the chunk itself that could be decoded."""
+        self._origin = round(media.origin / self._video.time_base)
+        self._before: av.VideoFrame | None = None  # The last frame before the lead.
+        self.decoded_frames = 0
+        """Frames of the chunk itself that could be decoded."""
 
     def __call__(self, cancel: CancelToken) -> Iterator[Frame]:
-        """Decode.
+        """Decode the chunk.
 
         Raises:
-            SourceRejected: Neither the chunk nor anything around it can be decoded, or its pictures
-                change their size.
-            DecoderUnavailable: The hardware that is to decode is not here or cannot.
+            SourceRejected: No frame in or around the chunk can be decoded, or the frame size
+                changes.
+            DecoderUnavailable: The hardware decoder is missing or does not support the codec.
         """
-        planarize = Converter(self._options.pixel_format)
+        convert = Converter(self._options.pixel_format)
         follow = self._follow
-        for decoded, at_ns, number, stands_in in self._complete():
+        for decoded, at_ns, number, is_substitute in self._complete():
             if cancel.is_set():
                 return
-            if at_ns >= self._chunk.end_ns and not self._chunk.last:
+            if at_ns >= self._chunk.end_ns and not self._chunk.is_last:
                 if follow == 0:
                     break
                 follow -= 1
             elif at_ns >= self._chunk.begin_ns:
-                self.pictures += not stands_in
+                self.decoded_frames += not is_substitute
             self._check_size(decoded, at_ns)
-            yield Frame(Image(planarize(decoded)), at_ns, at_ns, number, synthetic=stands_in)
+            yield Frame(Image(convert(decoded)), at_ns, at_ns, number, synthetic=is_substitute)
 
     def _check_size(self, decoded: av.VideoFrame, at_ns: int) -> None:
         if (decoded.width, decoded.height) != (self._video.width, self._video.height):
             raise SourceRejected(
-                f"{self._inventory.path}: its pictures change from {self._video.width}x"
+                f"{self._media.path}: its frame size changes from {self._video.width}x"
                 f"{self._video.height} to {decoded.width}x{decoded.height} at {at_ns / 1e9:.3f} s",
                 fault=SourceFault.DAMAGED,
             )
 
     def _complete(self) -> Iterator[tuple[av.VideoFrame, int, int, bool]]:
-        """As `_placed`, and in place of each picture that cannot be decoded one beside it.
+        """Yield frame, time, number, and whether the frame is a substitute for a damaged one.
 
-        So as many come out as there are times, and a stage that goes across repeats fills the gap
-        with motion. The fourth says whether a picture stands in for another.
+        Each frame that cannot be decoded is replaced by the one before it, or after it if there is
+        none. So there are as many frames as timestamps, and the frame rate converter interpolates
+        across the gap as across any duplicates.
         """
-        due, beyond = self._wanted()
+        due, beyond = self._range()
         before: av.VideoFrame | None = None
-        for decoded, at_ns, number in self._placed():
+        for decoded, at_ns, number in self._numbered():
             for missing in range(due, min(number, beyond)):
                 yield before or self._before or decoded, self._at_ns(missing), missing, True
             due = max(due, number + 1)
@@ -121,39 +123,39 @@ class ChunkSource:
         before = before or self._before
         if before is None:
             raise SourceRejected(
-                f"{self._inventory.path}: nothing can be decoded from "
+                f"{self._media.path}: no frame can be decoded from "
                 f"{self._chunk.begin_ns / 1e9:.3f} s on",
                 fault=SourceFault.DAMAGED,
             )
         for missing in range(due, beyond):
             yield before, self._at_ns(missing), missing, True
 
-    def _wanted(self) -> tuple[int, int]:
-        """Numbers of the chunk's first picture and of the one behind the last that is wanted."""
+    def _range(self) -> tuple[int, int]:
+        """Return the half-open range of frame numbers to yield; empty if times are not exact."""
         times, base, chunk = self._video.times, self._video.time_base, self._chunk
-        if self._video.timestamp_quality != "known":
-            return 0, 0  # Nothing tells what is missing.
+        if self._video.timestamp_quality != "exact":
+            return 0, 0  # Missing frames cannot be recognized.
         begin, end = (
             int(np.searchsorted(times, round(Fraction(at_ns, NS) / base)))
             for at_ns in (chunk.begin_ns, chunk.end_ns)
         )
-        return begin, len(times) if chunk.last else min(end + self._follow, len(times))
+        return begin, len(times) if chunk.is_last else min(end + self._follow, len(times))
 
     def _at_ns(self, number: int) -> int:
         return nanoseconds(int(self._video.times[number]), self._video.time_base)
 
-    def _placed(self) -> Iterator[tuple[av.VideoFrame, int, int]]:
-        """Frames from the lead on, each with its time and its number in the recording."""
+    def _numbered(self) -> Iterator[tuple[av.VideoFrame, int, int]]:
+        """Yield frames from the lead on, each with its time and its number in the recording."""
         times, base = self._video.times, self._video.time_base
-        if self._video.timestamp_quality != "known":
+        if self._video.timestamp_quality != "exact":
             for number, frame in enumerate(self._from_beginning()):
-                # A decoder that gives more pictures than there are packets: nothing says when.
+                # A frame beyond the number of packets has no time.
                 if number < len(times):
                     yield frame, self._at_ns(number), number
             return
         begin = self._chunk.begin_ns - self._lead_ns
         last = None
-        for frame in self._found(begin):
+        for frame in self._from(begin):
             if frame.pts is None:
                 continue
             ticks = frame.pts - self._origin
@@ -166,19 +168,19 @@ class ChunkSource:
             last = ticks
             yield frame, at_ns, int(np.searchsorted(times, ticks))
 
-    def _found(self, begin_ns: int) -> Iterator[av.VideoFrame]:
-        """Frames from at or before *begin_ns* on."""
+    def _from(self, begin_ns: int) -> Iterator[av.VideoFrame]:
+        """Yield frames from *begin_ns* or earlier on."""
         first = self._video.times[0]
-        wanted = max(Fraction(begin_ns, NS) / self._video.time_base, Fraction(int(first)))
+        target = max(Fraction(begin_ns, NS) / self._video.time_base, Fraction(int(first)))
         if self._chunk.number == 0:
             yield from self._from_beginning()
             return
-        for earlier in _EARLIER:
+        for seconds in _SEEK_BACK:
             with self._open() as container:
-                frames = self._seek(container, wanted - earlier / self._video.time_base)
+                frames = self._seek(container, target - seconds / self._video.time_base)
                 frame = next(frames, None)
-                # Half a tick: the beginning is rounded to nanoseconds.
-                if frame is None or frame.pts is None or frame.pts - self._origin > wanted + 0.5:
+                # Half a tick of tolerance: the target is rounded to nanoseconds.
+                if frame is None or frame.pts is None or frame.pts - self._origin > target + 0.5:
                     continue
                 yield frame
                 yield from frames
@@ -186,9 +188,9 @@ class ChunkSource:
         yield from self._from_beginning()
 
     def _open(self) -> InputContainer:
-        wanted = self._options.hwaccel
+        name = self._options.hwaccel
         return open_recording(
-            self._inventory.path, hwaccel=None if wanted is None else open_hwaccel(wanted)
+            self._media.path, hwaccel=None if name is None else open_hwaccel(name)
         )
 
     def _seek(self, container: InputContainer, ticks: Fraction) -> Iterator[av.VideoFrame]:
@@ -218,7 +220,7 @@ class ChunkSource:
         if self._options.hwaccel and not context.is_hwaccel:
             raise DecoderUnavailable(
                 f"{self._options.hwaccel} cannot decode {context.name}; without --hwaccel the "
-                "CPU does it"
+                "CPU decodes"
             )
         context.thread_type = "AUTO"
         context.thread_count = self._options.threads
@@ -234,19 +236,19 @@ class ChunkSource:
                 yield from context.decode(packet)
             except av.error.EOFError:
                 return
-            except av.error.FFmpegError:  # What is missing is counted by its time.
+            except av.error.FFmpegError:  # `_complete` counts missing frames by their times.
                 pass
             if packet is None:
                 return
 
 
 def deinterlaced(frames: Iterator[av.VideoFrame]) -> Iterator[av.VideoFrame]:
-    """Whole pictures made of fields, one for each frame, by FFmpeg's bwdif."""
+    """Deinterlace with FFmpeg's bwdif: one progressive frame for each interlaced frame."""
     first = next(frames, None)
     if first is None:
         return
     base = first.time_base
-    assert base is not None, "what comes from a recording has a time base"
+    assert base is not None, "frames of a recording have a time base"
     graph = av.filter.Graph()
     buffer = graph.add_buffer(
         width=first.width,
@@ -260,13 +262,13 @@ def deinterlaced(frames: Iterator[av.VideoFrame]) -> Iterator[av.VideoFrame]:
     graph.push(first)
     for frame in frames:
         graph.push(frame)
-        yield from _ready(graph, base)
+        yield from _filtered(graph, base)
     graph.push(None)
-    yield from _ready(graph, base)
+    yield from _filtered(graph, base)
 
 
-def _ready(graph: av.filter.Graph, time_base: Fraction) -> Iterator[av.VideoFrame]:
-    """What the filter has finished, in the time base that it was given: its own is half of that."""
+def _filtered(graph: av.filter.Graph, time_base: Fraction) -> Iterator[av.VideoFrame]:
+    """Yield finished frames in *time_base*; the filter's own time base is half of it."""
     while True:
         try:
             frame = graph.pull()

@@ -1,8 +1,8 @@
-"""Cuts a recording into pieces that are converted one by one: what a kill costs is one of them.
+"""Splits a recording into chunks that are converted independently: a kill costs one chunk at most.
 
-A piece begins with a picture from which decoding can begin. It shows what is presented from there
-until the next one begins, so that pictures which an open group stores behind the next key frame
-but shows before it belong where they are seen.
+A chunk begins with a key frame. It holds the frames presented from there until the next chunk
+begins: leading frames of an open GOP, which are stored after a key frame but presented before it,
+belong to the chunk before.
 """
 
 from dataclasses import dataclass
@@ -15,54 +15,54 @@ from streamer.core.frame_schedule import NS
 
 from .media_info import VideoInfo
 
-_PICTURES: Final = 240
-"""At least so many a chunk: an encoder begins each with a key frame and an empty memory."""
+_MIN_FRAMES: Final = 240
+"""Minimum frames of a chunk: an encoder starts each with a key frame and without history."""
 
-_SECONDS: Final = 5
-"""At least so long: recordings of few pictures a second need no more key frames than others."""
+_MIN_SECONDS: Final = 5
+"""Minimum duration of a chunk, so that recordings of a high frame rate get no more key frames."""
 
 
 @dataclass(frozen=True, slots=True)
 class Chunk:
-    """A piece of a recording. Times in nanoseconds of the recording."""
+    """A part of a recording. Times in nanoseconds on the recording's clock."""
 
     number: int
-    """Counting from 0."""
+    """Index of the chunk, from 0."""
 
     begin_ns: int
-    """Of its first picture."""
+    """Time of its first frame."""
 
     end_ns: int
-    """Of the picture after its last; of the recording's end for the last chunk."""
+    """Time of the first frame after it; for the last chunk, the end of the recording."""
 
-    pictures: int
-    """How many the recording shows in it."""
+    frame_count: int
+    """Frames presented in it."""
 
     first: int
-    """Number of its first picture in the recording, counting from 0."""
+    """Index of its first frame in the recording, from 0."""
 
-    last: bool
-    """Whether nothing follows."""
+    is_last: bool
 
 
 def nanoseconds(ticks: int, time_base: Fraction) -> int:
-    """A time in ticks as whole nanoseconds; loses nothing for ticks of two or more."""
+    """Convert ticks to nanoseconds, rounded; exact enough to convert back for ticks of 2 ns."""
     return round(ticks * time_base * NS)
 
 
 def plan_chunks(video: VideoInfo) -> tuple[Chunk, ...]:
-    """All pieces, in order; one, if pictures cannot be found by their times."""
+    """Return all chunks in order; a single one if the file lacks presentation timestamps."""
     times = video.times
     starts = [0]
-    if video.timestamp_quality == "known":
-        # A key frame that is presented after a picture it follows in the file begins no chunk:
-        # `searchsorted` finds where it is presented.
+    if video.timestamp_quality == "exact":
+        # `searchsorted` yields the place of a key frame in presentation order, which differs
+        # from its place in the file where frames are reordered.
         keys = np.searchsorted(times, video.key_times)
-        shortest = Fraction(_SECONDS) / video.time_base
+        shortest = Fraction(_MIN_SECONDS) / video.time_base
         for key in keys.tolist():
-            enough = key - starts[-1] >= _PICTURES and times[key] - times[starts[-1]] >= shortest
-            rest = len(times) - key
-            if enough and rest >= _PICTURES // 2:
+            long_enough = (
+                key - starts[-1] >= _MIN_FRAMES and times[key] - times[starts[-1]] >= shortest
+            )
+            if long_enough and len(times) - key >= _MIN_FRAMES // 2:
                 starts.append(key)
     ends = [*starts[1:], len(times)]
     base = video.time_base
@@ -72,9 +72,9 @@ def plan_chunks(video: VideoInfo) -> tuple[Chunk, ...]:
             number=number,
             begin_ns=nanoseconds(int(times[start]), base),
             end_ns=nanoseconds(int(times[end]) if end < len(times) else final, base),
-            pictures=end - start,
+            frame_count=end - start,
             first=start,
-            last=end == len(times),
+            is_last=end == len(times),
         )
         for number, (start, end) in enumerate(zip(starts, ends, strict=True))
     )

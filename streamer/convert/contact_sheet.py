@@ -1,4 +1,4 @@
-"""A strip of stills: what a conversion makes of some places of a recording, before it is made."""
+"""Contact sheet: a preview of what a conversion makes of four places in a recording."""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -17,75 +17,78 @@ from .chunks import nanoseconds
 from .job import StagesOf
 from .plan import Plan
 
-_PLACES: Final = 4
+_ROWS: Final = 4
 _WIDTH: Final = 480
-"""Pixels of a still in the strip."""
+"""Pixels of one image on the sheet."""
 
-_EDGE: Final = 4
+_GAP: Final = 4
+"""Pixels between images."""
 
 
-def strip(plan: Plan, stages: StagesOf) -> NDArray[np.uint8]:
-    """(height, width, 3) RGB: a row for each place, with two pictures of the recording and, between
-    them, what the conversion shows there.
-    """  # noqa: D205  one sentence
+def contact_sheet(plan: Plan, stages: StagesOf) -> NDArray[np.uint8]:
+    """Render the sheet as (height, width, 3) RGB.
+
+    Each row shows two neighbouring frames of the recording and, between them, the output frame in
+    the middle of their interval.
+    """
     times = plan.video.times
     rows = []
-    for place in range(_PLACES):
-        at = min((2 * place + 1) * len(times) // (2 * _PLACES), max(0, len(times) - 2))
-        rows.append(_row(plan, stages, at))
+    for row in range(_ROWS):
+        number = min((2 * row + 1) * len(times) // (2 * _ROWS), max(0, len(times) - 2))
+        rows.append(_row(plan, stages, number))
     return np.vstack(rows)
 
 
 def save(image: NDArray[np.uint8], path: Path) -> None:
-    """Write RGB as a picture, by the suffix of *path*.
+    """Write an RGB image in the format that the suffix of *path* names.
 
     Raises:
-        OSError: It cannot be written.
-        ValueError: The suffix names no kind of image.
+        OSError: The file cannot be written.
+        ValueError: The suffix names no image format.
     """
     path.write_bytes(encode_image(image, path.suffix or ".png"))
 
 
-def _row(plan: Plan, stages: StagesOf, at: int) -> NDArray[np.uint8]:
+def _row(plan: Plan, stages: StagesOf, first: int) -> NDArray[np.uint8]:
     base = plan.video.time_base
     begin, end = (
         nanoseconds(int(plan.video.times[min(number, len(plan.video.times) - 1)]), base)
-        for number in (at, at + 1)
+        for number in (first, first + 1)
     )
     chunk = replace(
-        next(one for one in reversed(plan.chunks) if one.first <= at),
-        number=1,  # Anything but the first: it is sought, not decoded from the beginning.
+        next(one for one in reversed(plan.chunks) if one.first <= first),
+        number=1,  # Not 0: chunk 0 is decoded from the beginning of the file.
         begin_ns=begin,
         end_ns=max(end, begin + 1),
-        pictures=1,
-        last=False,
+        frame_count=1,
+        is_last=False,
     )
-    seen: list[Frame] = []
+    inputs: list[Frame] = []
     parts = stages(chunk)
-    frames = _noted(
-        ChunkSource(plan.inventory, chunk, plan.decoding, lead_ns=plan.lead_ns, follow=1)(
+    frames = _recorded(
+        ChunkSource(plan.media, chunk, plan.decoding, lead_ns=plan.lead_ns, follow=1)(
             CancelToken()
         ),
-        seen,
+        inputs,
     )
-    for stage in (*parts.before.values(), parts.retime, *parts.after.values()):
+    for stage in (*parts.before.values(), parts.frame_rate, *parts.after.values()):
         frames = stage(frames)
-    shown = list(frames)
-    around = [frame for frame in seen if frame.pts_ns >= begin][:2]
-    middle = shown[len(shown) // 2]
-    stills = [_still(frame) for frame in (around[0], middle, around[-1])]
-    return np.hstack(stills)
+    outputs = list(frames)
+    neighbours = [frame for frame in inputs if frame.pts_ns >= begin][:2]
+    middle = outputs[len(outputs) // 2]
+    images = [_thumbnail(frame) for frame in (neighbours[0], middle, neighbours[-1])]
+    return np.hstack(images)
 
 
-def _noted(frames: Iterator[Frame], seen: list[Frame]) -> Iterator[Frame]:
+def _recorded(frames: Iterator[Frame], inputs: list[Frame]) -> Iterator[Frame]:
     for frame in frames:
-        seen.append(frame)
+        inputs.append(frame)
         yield frame
 
 
-def _still(frame: Frame) -> NDArray[np.uint8]:
+def _thumbnail(frame: Frame) -> NDArray[np.uint8]:
     height = max(2, round(frame.image.height * _WIDTH / frame.image.width / 2) * 2)
     image = frame.image.rgb((height, _WIDTH))
-    edged = np.zeros((height + _EDGE, _WIDTH + _EDGE, 3), np.uint8)
-    edged[:height, :_WIDTH] = image
-    return edged
+    framed = np.zeros((height + _GAP, _WIDTH + _GAP, 3), np.uint8)
+    framed[:height, :_WIDTH] = image
+    return framed

@@ -1,82 +1,81 @@
-"""Encoders by name, with three qualities for those who do not know encoders."""
+"""Video encoders by name, each with option presets for three qualities."""
 
 import functools
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import Final, Literal
+from typing import Final
 
 import av.error
 from av.codec import Codec
 
+from streamer.config.convert import Quality
 from streamer.core.errors import SinkError
 from streamer.core.pixel_format import planar_layout
 
-from .media_info import HighDynamicRange
-
-Quality = Literal["draft", "good", "best"]
+from .media_info import HdrMetadata
 
 _COORDINATE: Final = 50_000
 _LUMINANCE: Final = 10_000
-"""Units of x265's master-display: 0.00002 of a coordinate and 0.0001 cd/m2."""
+"""Units per 1 of x265's master-display: 0.00002 of a coordinate and 0.0001 cd/m2."""
 
 
 @dataclass(frozen=True, slots=True)
 class EncoderSpec:
-    """An encoder as people name it."""
+    """An encoder and what it can write."""
 
     name: str
     codec: str
-    """FFmpeg's name of it."""
+    """FFmpeg's name of the encoder."""
 
     format: str
-    """FFmpeg's name of what it writes."""
+    """FFmpeg's name of the format that it writes."""
 
     containers: frozenset[str]
-    """Suffixes of files that hold what it writes."""
+    """Suffixes of the containers that can store the format."""
 
     qualities: Mapping[Quality, Mapping[str, str]]
-    """Options for each quality."""
+    """FFmpeg options for each quality."""
 
-    effort: str | None = "preset"
-    """Name of the option that says how hard it works; `None` if it has none."""
+    preset_option: str | None = "preset"
+    """FFmpeg option that sets the speed preset; `None` if the encoder has none."""
 
-    level: str | None = "crf"
-    """Name of the option that says how much may be lost."""
+    crf_option: str | None = "crf"
+    """FFmpeg option that sets the constant rate factor; `None` if the encoder has none."""
 
     lossless: bool = False
 
     def formats(self) -> tuple[str, ...]:
-        """Pixel formats it takes, FFmpeg's names."""
+        """Return the pixel formats that it accepts, by FFmpeg's names."""
         return _formats(self.codec)
 
     def stored(self, planar: str) -> str | None:
-        """The format in which it takes what is worked on as *planar*; `None` if it loses some."""
+        """Return the input format for frames of format *planar*; `None` if information is lost."""
         if planar_layout(planar).alpha and self.format not in _TRANSPARENT:
             return None
-        # Others take alpha too, and throw it away.
-        forms = (planar, _PACKED.get(planar) if self.lossless else None)
-        return next((form for form in forms if form is not None and form in self.formats()), None)
+        # Other encoders accept alpha and discard it.
+        candidates = (planar, _PACKED.get(planar) if self.lossless else None)
+        return next((one for one in candidates if one is not None and one in self.formats()), None)
 
     @property
     def available(self) -> bool:
-        """Whether FFmpeg was built with it. A card's encoder may still miss its card."""
+        """Whether FFmpeg was built with it. An NVENC encoder also needs a GPU."""
         return bool(self.formats())
 
 
 _TRANSPARENT: Final = frozenset({"ffv1", "prores"})
-"""Formats that keep transparency in the picture itself. VP9 and HEVC put it beside, in a way of
-their own for each container."""
+"""Formats that store alpha in the frame itself. VP9 and HEVC store it in a second stream, in a
+different way per container."""
 
 _PACKED: Final = {"gbrp": "bgr0", "gbrap": "bgra"}
-"""Formats that hold the same as a planar one."""
+"""Packed formats that hold the same samples as a planar one."""
 
 
 @functools.cache
 def _formats(codec: str) -> tuple[str, ...]:
     try:
-        return tuple(form.name for form in Codec(codec, "w").video_formats or ())
+        return tuple(one.name for one in Codec(codec, "w").video_formats or ())
     except (ValueError, av.error.FFmpegError):
         return ()
 
@@ -96,7 +95,7 @@ def _nvenc(name: str, codec: str) -> EncoderSpec:
             "good": {"preset": "p5", "rc": "vbr", "cq": "21"},
             "best": {"preset": "p7", "rc": "vbr", "cq": "17", "tune": "hq"},
         },
-        level="cq",
+        crf_option="cq",
     )
 
 
@@ -148,7 +147,7 @@ ENCODERS: Final[Mapping[str, EncoderSpec]] = {
                 "good": {"deadline": "good", "cpu-used": "3", "crf": "26", "row-mt": "1"},
                 "best": {"deadline": "good", "cpu-used": "1", "crf": "20", "row-mt": "1"},
             },
-            effort="cpu-used",
+            preset_option="cpu-used",
         ),
         EncoderSpec(
             "ffv1",
@@ -156,8 +155,8 @@ ENCODERS: Final[Mapping[str, EncoderSpec]] = {
             "ffv1",
             frozenset({".mkv"}),
             {"draft": _FFV1, "good": _FFV1, "best": _FFV1},
-            effort=None,
-            level=None,
+            preset_option=None,
+            crf_option=None,
             lossless=True,
         ),
         EncoderSpec(
@@ -170,19 +169,19 @@ ENCODERS: Final[Mapping[str, EncoderSpec]] = {
                 "good": {"profile": "standard"},
                 "best": {"profile": "hq"},
             },
-            effort=None,
-            level=None,
+            preset_option=None,
+            crf_option=None,
         ),
         _nvenc("nvenc-h264", "h264"),
         _nvenc("nvenc-hevc", "hevc"),
         _nvenc("nvenc-av1", "av1"),
     )
 }
-"""Every encoder by its name here."""
+"""All encoders by name."""
 
 
 def default_encoder(suffix: str, pixel_format: str) -> str:
-    """What suits a container and a pixel format when nobody chose."""
+    """Return the default encoder for a container suffix and a pixel format."""
     if suffix == ".webm":
         return "vp9"
     if pixel_format in _formats("libx264") and not pixel_format.endswith("10le"):
@@ -192,32 +191,35 @@ def default_encoder(suffix: str, pixel_format: str) -> str:
     return {".mov": "prores", ".mkv": "ffv1"}.get(suffix, "x264")
 
 
-def options(
+def encoder_options(
     spec: EncoderSpec,
     quality: Quality,
     *,
-    effort: str | None = None,
-    level: float | None = None,
-    dynamic_range: HighDynamicRange | None = None,
+    preset: str | None = None,
+    crf: float | None = None,
+    hdr: HdrMetadata | None = None,
     pixel_format: str = "",
     threads: int = 0,
 ) -> dict[str, str]:
-    """FFmpeg's options for an encoder.
+    """Return FFmpeg's options for an encoder.
 
     Args:
         spec: The encoder.
-        quality: Where nothing else is said.
-        effort: How hard it works, in the encoder's own words.
-        level: How much may be lost, in the encoder's own numbers.
-        dynamic_range: What displays must know.
-        pixel_format: Of the pictures.
-        threads: 0 for as many as it likes.
+        quality: Selects the defaults of `preset` and `crf`.
+        preset: Speed preset, in the encoder's own terms.
+        crf: Constant rate factor, on the encoder's own scale.
+        hdr: HDR10 metadata to write.
+        pixel_format: Pixel format of the frames.
+        threads: Encoder threads; 0 lets the encoder decide.
 
     Raises:
-        SinkError: The encoder has no such setting.
+        SinkError: The encoder has no such option.
     """
     chosen = dict(spec.qualities[quality])
-    for value, name, what in ((effort, spec.effort, "effort"), (level, spec.level, "crf")):
+    for value, name, what in (
+        (preset, spec.preset_option, "preset"),
+        (crf, spec.crf_option, "crf"),
+    ):
         if value is not None and name is None:
             raise SinkError(f"{spec.name} has no --{what}")
         if value is not None and name is not None:
@@ -225,61 +227,63 @@ def options(
     if threads:
         chosen["threads"] = str(threads)
     if spec.codec == "prores_ks" and "444" in pixel_format:
-        # The other profiles are of 4:2:2: they would take transparency, and leave it out.
+        # The other profiles are 4:2:2, and would accept alpha and discard it.
         chosen["profile"] = "4444xq" if quality == "best" else "4444"
     if spec.codec == "libx265":
-        chosen["a53cc"] = "1"  # Closed captions, which x264 writes by itself.
-        chosen["x265-params"] = _x265(dynamic_range, threads)
-    elif spec.codec == "libx264" and dynamic_range is not None:
-        chosen["x264-params"] = _x264(dynamic_range)
+        chosen["a53cc"] = "1"  # Write closed captions, as x264 does by default.
+        chosen["x265-params"] = _x265_params(hdr, threads)
+    elif spec.codec == "libx264" and hdr is not None:
+        chosen["x264-params"] = _x264_params(hdr)
     elif spec.codec == "libsvtav1":
-        os.environ.setdefault("SVT_LOG", "1")  # Errors only: it writes on standard error.
-        chosen["svtav1-params"] = _svt(dynamic_range, threads)
+        os.environ.setdefault("SVT_LOG", "1")  # Errors only: it logs to standard error.
+        chosen["svtav1-params"] = _svtav1_params(hdr, threads)
     return {name: value for name, value in chosen.items() if value}
 
 
-def _x265(hdr: HighDynamicRange | None, threads: int) -> str:
-    said = ["log-level=error"]
+def _x265_params(hdr: HdrMetadata | None, threads: int) -> str:
+    params = ["log-level=error"]
     if threads:
-        said.append(f"pools={threads}")
-    if hdr is not None and hdr.mastering is not None:
-        said += ["hdr10=1", "repeat-headers=1", f"master-display={_primaries(hdr.mastering)}"]
-    if hdr is not None and hdr.light is not None:
-        said.append(f"max-cll={hdr.light[0]},{hdr.light[1]}")
-    return ":".join(said)
+        params.append(f"pools={threads}")
+    if hdr is not None and hdr.mastering_display is not None:
+        params += [
+            "hdr10=1",
+            "repeat-headers=1",
+            f"master-display={_master_display(hdr.mastering_display)}",
+        ]
+    if hdr is not None and hdr.content_light_level is not None:
+        params.append(f"max-cll={hdr.content_light_level[0]},{hdr.content_light_level[1]}")
+    return ":".join(params)
 
 
-def _x264(hdr: HighDynamicRange) -> str:
-    said = []
-    if hdr.mastering is not None:
-        said.append(f"mastering-display={_primaries(hdr.mastering)}")
-    if hdr.light is not None:
-        said.append(f"cll={hdr.light[0]},{hdr.light[1]}")
-    return ":".join(said)
+def _x264_params(hdr: HdrMetadata) -> str:
+    params = []
+    if hdr.mastering_display is not None:
+        params.append(f"mastering-display={_master_display(hdr.mastering_display)}")
+    if hdr.content_light_level is not None:
+        params.append(f"cll={hdr.content_light_level[0]},{hdr.content_light_level[1]}")
+    return ":".join(params)
 
 
-def _primaries(mastering: tuple[Fraction, ...]) -> str:
-    """Green, blue, red, white and luminance, in x265's and x264's units."""
+def _master_display(mastering: tuple[Fraction, ...]) -> str:
+    """Format primaries, white point and luminance in x265's and x264's units."""
     x = [round(value * _COORDINATE) for value in mastering[:8]]
-    darkest, brightest = (round(value * _LUMINANCE) for value in mastering[8:])
-    return (
-        f"G({x[2]},{x[3]})B({x[4]},{x[5]})R({x[0]},{x[1]})WP({x[6]},{x[7]})L({brightest},{darkest})"
-    )
+    low, high = (round(value * _LUMINANCE) for value in mastering[8:])
+    return f"G({x[2]},{x[3]})B({x[4]},{x[5]})R({x[0]},{x[1]})WP({x[6]},{x[7]})L({high},{low})"
 
 
-def _svt(hdr: HighDynamicRange | None, threads: int) -> str:
-    said = [f"lp={threads}"] if threads else []
-    if hdr is not None and hdr.mastering is not None:
-        x = [f"{float(value):.5f}" for value in hdr.mastering]
-        said.append(
+def _svtav1_params(hdr: HdrMetadata | None, threads: int) -> str:
+    params = [f"lp={threads}"] if threads else []
+    if hdr is not None and hdr.mastering_display is not None:
+        x = [f"{float(value):.5f}" for value in hdr.mastering_display]
+        params.append(
             f"mastering-display=G({x[2]},{x[3]})B({x[4]},{x[5]})R({x[0]},{x[1]})"
             f"WP({x[6]},{x[7]})L({x[9]},{x[8]})"
         )
-    if hdr is not None and hdr.light is not None:
-        said.append(f"content-light={hdr.light[0]},{hdr.light[1]}")
-    return ":".join(said)
+    if hdr is not None and hdr.content_light_level is not None:
+        params.append(f"content-light={hdr.content_light_level[0]},{hdr.content_light_level[1]}")
+    return ":".join(params)
 
 
-def holds_dynamic_range(spec: EncoderSpec) -> bool:
-    """Whether what displays must know of HDR10 can be written by this encoder."""
+def writes_hdr_metadata(spec: EncoderSpec) -> bool:
+    """Whether this encoder can write HDR10 metadata."""
     return spec.codec in ("libx264", "libx265", "libsvtav1")

@@ -1,11 +1,11 @@
-"""One conversion: chunks side by side, put together, and given its name."""
+"""One conversion: converts chunks in parallel, muxes them, and publishes the output."""
 
 import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Final, Protocol
 
@@ -18,17 +18,17 @@ from streamer.core.pipeline import Pipeline, Stage, file_links
 from .chunk_sink import ChunkEncoder, EncodeSettings
 from .chunk_source import ChunkSource
 from .chunks import Chunk, nanoseconds
-from .journal import ChunkCounts, ChunkWriter, FinishedChunk, Journal, identity
+from .journal import ChunkCounts, ChunkWriter, FinishedChunk, Journal, fingerprint
 from .mux import Muxer
 from .plan import Plan
-from .timing import StageTimer, watched_sink, watched_source, watched_stage
+from .timing import StageTimer, timed_sink, timed_source, timed_stage
 
-_LARGE: Final = 1920 * 1200
-"""Pixels above which fewer pictures wait between the parts: memory, not cores, is short then."""
+_LARGE_FRAME: Final = 1920 * 1200
+"""Pixels above which links hold a single frame: memory, not cores, is the limit then."""
 
 
-class Retimer(Protocol):
-    """A stage that counts scene changes and duplicates, e.g. `streamer.stages.frame_rate`."""
+class FrameRateStage(Protocol):
+    """A stage that counts what it found; `streamer.stages.frame_rate` has one."""
 
     scene_changes: int
     duplicates: int
@@ -38,14 +38,14 @@ class Retimer(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class ChunkStages:
-    """What happens to the pictures of a chunk."""
+    """The stages of one chunk's pipeline, in order."""
 
     before: Mapping[str, Stage]
-    """On the pictures of the recording."""
+    """Stages that receive the frames of the recording."""
 
-    retime: Retimer
+    frame_rate: FrameRateStage
     after: Mapping[str, Stage]
-    """On all that are shown."""
+    """Stages that receive the output frames."""
 
 
 StagesOf = Callable[[Chunk], ChunkStages]
@@ -53,20 +53,22 @@ StagesOf = Callable[[Chunk], ChunkStages]
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """How far a conversion is."""
+    """Progress of a conversion."""
 
     done: int
-    """Pictures of the recording that were taken, those of earlier runs among them."""
+    """Input frames processed, including those of earlier runs."""
 
     total: int
+    """Input frames of the recording."""
+
     resumed: int
-    """Of those done, by earlier runs."""
+    """Input frames processed by earlier runs."""
 
     seconds: float
-    """Since this run began."""
+    """Seconds since this run began."""
 
     busy: Mapping[str, float]
-    """Seconds in which each part worked rather than waited, in all chunks together."""
+    """Seconds in which each part worked rather than waited, summed over all chunks."""
 
 
 class Job:
@@ -74,11 +76,11 @@ class Job:
 
     Args:
         plan: What to do.
-        stages: Makes the stages of a chunk.
-        engines: Digest of each network that has a part in the result.
-        jobs: Chunks side by side.
-        report: Told now and then how far it is.
-        prepare: Called with the conversion's own folder before any chunk is begun.
+        stages: Creates the stages of a chunk.
+        engines: Digest of each network that affects the output, by name.
+        jobs: Chunks converted in parallel.
+        report: Called with the progress several times per second.
+        prepare: Called with the journal folder before the first chunk starts.
     """
 
     def __init__(
@@ -98,69 +100,72 @@ class Job:
         self._prepare = prepare
         self._journal = Journal(plan.output, _description(plan, engines))
         self._guard = threading.Lock()
-        self._running: dict[int, Pipeline] = {}  # Guarded by _guard.
+        self._pipelines: dict[int, Pipeline] = {}  # Running ones. Guarded by _guard.
         self._stopped = False  # Guarded by _guard.
-        self._under_way: list[_UnderWay] = []  # Guarded by _guard.
+        self._started: list[_StartedChunk] = []  # Guarded by _guard.
 
     def run(self) -> ChunkCounts:
-        """Convert all chunks that are not done and put them together as `<output>.part`.
+        """Convert all unfinished chunks and mux all of them to `<output>.part`.
 
         Raises:
-            StreamerError: What went wrong; what is done stays for the next run.
-            KeyboardInterrupt: As above.
+            StreamerError: The conversion failed; finished chunks stay for the next run.
+            KeyboardInterrupt: It was interrupted; as above.
         """
         finished = self._journal.open()
-        earlier = sum(chunk.counts.pictures for chunk in finished.values())
+        resumed = sum(chunk.counts.input_frames for chunk in finished.values())
         rest = [chunk for chunk in self._plan.chunks if chunk.number not in finished]
         if rest and self._prepare is not None:
             self._prepare(self._journal.folder)
         try:
-            self._convert_all(rest, finished, earlier)
+            self._convert_all(rest, finished, resumed)
         except BaseException:
-            if self._journal.empty and self._prepare is None:  # Nothing is worth going on with.
+            if self._journal.is_empty and self._prepare is None:  # Nothing to resume.
                 self._journal.remove()
             raise
         chunks = [finished[chunk.number] for chunk in self._plan.chunks]
-        _fit_together(chunks)
+        _check_joinable(chunks)
         plan = self._plan
-        Muxer(plan.inventory, plan.coding, plan.copied, plan.stretched).write(plan.output, chunks)
+        Muxer(plan.media, plan.encoding, plan.copied, plan.stretched).write(plan.output, chunks)
         return sum((chunk.counts for chunk in chunks), ChunkCounts())
 
-    def estimate_duration(self, pictures: int) -> float:
-        """Seconds that all takes, from converting some pictures of the middle for nothing."""
+    def estimate_duration(self, frames: int) -> float:
+        """Estimate the seconds that the conversion takes.
+
+        Converts *frames* input frames from the middle of the recording and discards the result.
+        """
         video, chunks = self._plan.video, self._plan.chunks
         chunk = chunks[len(chunks) // 2]
-        few = min(pictures, chunk.pictures)
-        if few < chunk.pictures:
-            end_ns = nanoseconds(int(video.times[chunk.first + few]), video.time_base)
-            chunk = replace(chunk, end_ns=end_ns, pictures=few, last=False)
+        count = min(frames, chunk.frame_count)
+        if count < chunk.frame_count:
+            end_ns = nanoseconds(int(video.times[chunk.first + count]), video.time_base)
+            chunk = replace(chunk, end_ns=end_ns, frame_count=count, is_last=False)
         started = time.monotonic()
         with tempfile.TemporaryDirectory() as folder:
             writer = ChunkWriter(Path(folder), 0)
             try:
-                self._through(chunk, writer)
+                self._run_chunk(chunk, writer)
             finally:
                 writer.close()
-        return (time.monotonic() - started) * len(video.times) / few / self._jobs
+        return (time.monotonic() - started) * len(video.times) / count / self._jobs
 
     def publish(self) -> None:
-        """Give the conversion its name, and clear away what it was made of."""
+        """Rename `<output>.part` to the output, and delete the journal."""
         publish(part_path(self._plan.output), self._plan.output)
         self._journal.remove()
 
     def close(self) -> None:
-        """Let other runs work on this output. What is done stays."""
+        """Release the output for other runs. Finished chunks stay."""
         self._journal.close()
 
     @property
     def resumed(self) -> bool:
-        """Whether a part was done before."""
+        """Whether finished chunks of an earlier run were reused."""
         return self._journal.resumed
 
     def _convert_all(
-        self, rest: Sequence[Chunk], finished: dict[int, FinishedChunk], earlier: int
+        self, rest: Sequence[Chunk], finished: dict[int, FinishedChunk], resumed: int
     ) -> None:
-        """Convert *rest*, adding each chunk to *finished* when it is."""
+        """Convert the chunks in *rest*, adding each to *finished*."""
         started = time.monotonic()
         with ThreadPoolExecutor(self._jobs, thread_name_prefix="chunk") as pool:
             futures = {pool.submit(self._convert, chunk) for chunk in rest}
@@ -170,7 +175,7 @@ class Job:
                     for future in done:
                         chunk = future.result()
                         finished[chunk.number] = chunk
-                    self._tell(earlier, started)
+                    self._report_progress(resumed, started)
             except BaseException:
                 self._stop(futures)
                 raise
@@ -178,59 +183,59 @@ class Job:
     def _convert(self, chunk: Chunk) -> FinishedChunk:
         writer = self._journal.writer(chunk.number)
         try:
-            return self._through(chunk, writer)
+            return self._run_chunk(chunk, writer)
         finally:
             writer.close()
 
-    def _through(self, chunk: Chunk, writer: ChunkWriter) -> FinishedChunk:
+    def _run_chunk(self, chunk: Chunk, writer: ChunkWriter) -> FinishedChunk:
         plan = self._plan
         source = ChunkSource(
-            plan.inventory,
+            plan.media,
             chunk,
             plan.decoding,
             lead_ns=plan.lead_ns,
-            follow=1 if plan.retiming.interpolates else 0,
+            follow=1 if plan.schedule.interpolates else 0,
         )
         stages = self._stages(chunk)
-        encoder = ChunkEncoder(plan.coding, writer)
-        parts = {**stages.before, "retime": stages.retime, **stages.after}
+        encoder = ChunkEncoder(plan.encoding, writer)
+        parts = {**stages.before, "frame_rate": stages.frame_rate, **stages.after}
         busy = {name: StageTimer() for name in ("decode", *parts, "encode")}
         with self._guard:
-            self._under_way.append(_UnderWay(source, busy))
-        large = plan.video.width * plan.video.height > _LARGE
+            self._started.append(_StartedChunk(source, busy))
+        large = plan.video.width * plan.video.height > _LARGE_FRAME
         pipeline = Pipeline(
             f"chunk-{chunk.number}",
-            watched_source(source, busy["decode"]),
-            {name: watched_stage(stage, busy[name]) for name, stage in parts.items()},
-            {"encode": watched_sink(encoder, busy["encode"])},
+            timed_source(source, busy["decode"]),
+            {name: timed_stage(stage, busy[name]) for name, stage in parts.items()},
+            {"encode": timed_sink(encoder, busy["encode"])},
             make_link=file_links(capacity=1 if large else 4),
         )
-        self._run(chunk.number, pipeline)
+        self._run_pipeline(chunk.number, pipeline)
         counts = ChunkCounts(
-            pictures=source.pictures,
-            shown=encoder.shown,
+            input_frames=source.decoded_frames,
+            output_frames=encoder.output_frames,
             synthetic=encoder.synthetic,
-            cuts=stages.retime.scene_changes,
-            repeats=stages.retime.duplicates,
+            scene_changes=stages.frame_rate.scene_changes,
+            duplicates=stages.frame_rate.duplicates,
             enhanced=encoder.enhanced,
-            damaged=max(0, chunk.pictures - source.pictures),
+            damaged=max(0, chunk.frame_count - source.decoded_frames),
         )
         return writer.finish(encoder.extradata, counts)
 
-    def _run(self, number: int, pipeline: Pipeline) -> None:
+    def _run_pipeline(self, number: int, pipeline: Pipeline) -> None:
         with self._guard:
             if self._stopped:
                 raise Cancelled
-            self._running[number] = pipeline
+            self._pipelines[number] = pipeline
         try:
             pipeline.run()
         except ExceptionGroup as group:
-            raise _cause(group) from group
+            raise _root_cause(group) from group
         finally:
             with self._guard:
-                del self._running[number]
+                del self._pipelines[number]
                 stopped = self._stopped
-        if stopped:  # It ended early, and quietly.
+        if stopped:  # A stopped pipeline ends early without an error.
             raise Cancelled
 
     def _stop(self, futures: "set[Future[FinishedChunk]]") -> None:
@@ -238,22 +243,22 @@ class Job:
             future.cancel()
         with self._guard:
             self._stopped = True
-            running = list(self._running.values())
+            running = list(self._pipelines.values())
         for pipeline in running:
             pipeline.stop()
 
-    def _tell(self, earlier: int, started: float) -> None:
+    def _report_progress(self, resumed: int, started: float) -> None:
         with self._guard:
-            under_way = list(self._under_way)
+            chunks = list(self._started)
         busy: dict[str, float] = {}
-        for one in under_way:
-            for name, spent in one.busy.items():
-                busy[name] = busy.get(name, 0.0) + spent.seconds
+        for chunk in chunks:
+            for name, timer in chunk.busy.items():
+                busy[name] = busy.get(name, 0.0) + timer.seconds
         self._report(
             Progress(
-                done=earlier + sum(one.source.pictures for one in under_way),
+                done=resumed + sum(chunk.source.decoded_frames for chunk in chunks),
                 total=len(self._plan.video.times),
-                resumed=earlier,
+                resumed=resumed,
                 seconds=time.monotonic() - started,
                 busy=busy,
             )
@@ -261,52 +266,52 @@ class Job:
 
 
 @dataclass(frozen=True, slots=True)
-class _UnderWay:
-    """A chunk that was begun in this run."""
+class _StartedChunk:
+    """A chunk that this run has started."""
 
     source: ChunkSource
     busy: Mapping[str, StageTimer]
 
 
 def _description(plan: Plan, engines: Mapping[str, str]) -> dict[str, Any]:
-    """Everything the result depends on, in words that JSON has."""
-    asked = {name: str(value) for name, value in asdict(plan.asked).items()}
+    """Return everything the output depends on, as JSON data."""
     return {
         "version": __version__,
-        "input": identity(plan.inventory.path),
-        "asked": asked,
-        "coding": _said(plan.coding),
+        "input": fingerprint(plan.media.path),
+        "options": plan.options.model_dump(mode="json", exclude={"jobs"}),
+        "encoding": _encoding_description(plan.encoding),
         "chunks": [[chunk.begin_ns, chunk.end_ns] for chunk in plan.chunks],
         "engines": dict(engines),
     }
 
 
-def _said(coding: EncodeSettings) -> dict[str, str]:
-    """What an encoder is told. Of the encoder itself its name: sets are printed in any order."""
-    said = {one.name: str(getattr(coding, one.name)) for one in fields(coding)}
-    return {**said, "spec": coding.spec.codec, "options": str(sorted(coding.options.items()))}
+def _encoding_description(encoding: EncodeSettings) -> dict[str, str]:
+    """Return the settings as text; the encoder by name, since a set has no fixed text."""
+    settings = {one.name: str(getattr(encoding, one.name)) for one in fields(encoding)}
+    options = str(sorted(encoding.options.items()))
+    return {**settings, "spec": encoding.spec.codec, "options": options}
 
 
-def _fit_together(chunks: Sequence[FinishedChunk]) -> None:
+def _check_joinable(chunks: Sequence[FinishedChunk]) -> None:
     """Check that one decoder can play all chunks in a row.
 
     Raises:
-        StorageError: They were not encoded alike.
+        StorageError: The encoder wrote different parameter sets.
     """
     if any(chunk.extradata != chunks[0].extradata for chunk in chunks):
-        # x265 tells in its headers with how many threads it was run.
-        folder = chunks[0].packets.parent
+        # x265 writes its number of threads into its headers.
+        folder = chunks[0].payload_file.parent
         raise StorageError(
-            f"{folder}: its chunks were encoded in different ways, such as on another machine; "
-            "delete it to begin anew"
+            f"{folder}: its chunks were encoded differently, for example on another machine; "
+            "delete it to start again"
         )
 
 
-def _cause(group: BaseExceptionGroup[BaseException]) -> BaseException:
-    """What went wrong first: the error that is ours, rather than its echoes."""
+def _root_cause(group: BaseExceptionGroup[BaseException]) -> BaseException:
+    """Return the first error of this program in the group, else the first error."""
     leaves = list(_leaves(group))
-    ours = [one for one in leaves if type(one).__module__.startswith(("streamer", "engines"))]
-    return (ours or leaves)[0]
+    own = [one for one in leaves if type(one).__module__.startswith(("streamer", "engines"))]
+    return (own or leaves)[0]
 
 
 def _leaves(error: BaseException) -> Iterator[BaseException]:

@@ -1,8 +1,8 @@
-"""What is done of a conversion, on disk: a kill at any moment costs the chunks under way.
+"""The journal of a conversion: finished chunks on disk, so that a kill costs unfinished ones only.
 
-`<output>.convert/` holds what the job is (`job.json`), and of each chunk the coded pictures one
-after another (`00007.packets`) and where each stands and when it is shown (`00007.json`). The
-latter is written last and appears in one piece: it is what says that a chunk is done.
+The folder `<output>.convert/` contains a description of the job (`job.json`) and, per chunk, the
+encoded packets one after another (`00007.packets`) and their sizes and timestamps (`00007.json`).
+The latter is written last and atomically: its presence marks the chunk as finished.
 """
 
 import contextlib
@@ -20,94 +20,96 @@ from streamer.core.errors import StorageError
 from streamer.core.process_lock import ProcessLock
 
 FOLDER: Final = ".convert"
-"""Ends the name of the folder that holds a conversion under way."""
+"""Suffix of the journal folder."""
 
 _LOCK: Final = "lock"
-_OURS: Final = re.compile(r"(\d{5,}|job|looks)\.(json(\.part)?|new|packets|maps)")
-"""Names of all files that are made in that folder, but for the lock. `.new`: by version 0.1."""
+_JOURNAL_FILE: Final = re.compile(r"(\d{5,}|job|detections)\.(json(\.part)?|new|packets|maps)")
+"""Names of all files in the journal folder, except the lock."""
 
-_HEAD: Final = 1 << 20
-"""Bytes at either end of a recording by which it is known again, with its size and date."""
+_FINGERPRINT_BYTES: Final = 1 << 20
+"""Bytes at each end of a recording that `fingerprint` hashes."""
 
 
 @dataclass(frozen=True, slots=True)
-class CodedPicture:
-    """One packet of the encoder."""
+class PacketEntry:
+    """One packet of the encoder, without its payload."""
 
     pts: int
-    """In ticks of the conversion."""
+    """Presentation timestamp in ticks of the output."""
 
     size: int
-    """Bytes."""
+    """Payload size in bytes."""
 
     keyframe: bool
 
 
 @dataclass(frozen=True, slots=True)
 class ChunkCounts:
-    """What became of the pictures of a chunk."""
+    """Frame counts of a chunk or of a conversion."""
 
-    pictures: int = 0
-    """Of the recording, decoded."""
+    input_frames: int = 0
+    """Decoded frames of the recording."""
 
-    shown: int = 0
-    """Of the conversion."""
+    output_frames: int = 0
+    """Encoded frames."""
 
     synthetic: int = 0
-    """Of those, made by interpolation."""
+    """Output frames made by interpolation."""
 
-    cuts: int = 0
-    """Intervals in which the picture before was repeated rather than mixed with the next."""
+    scene_changes: int = 0
+    """Intervals that were not interpolated because a scene changes in them."""
 
-    repeats: int = 0
-    """Pictures of the recording that repeat the one before."""
+    duplicates: int = 0
+    """Input frames that duplicate the one before."""
 
     enhanced: int = 0
+    """Output frames that were brightened or denoised."""
+
     damaged: int = 0
-    """Pictures of the recording that could not be decoded."""
+    """Input frames that could not be decoded."""
 
     def __add__(self, other: "ChunkCounts") -> "ChunkCounts":
-        """Both together."""
-        mine, others = asdict(self), asdict(other)
-        return ChunkCounts(**{name: mine[name] + others[name] for name in mine})
+        """Return the sum of both."""
+        left, right = asdict(self), asdict(other)
+        return ChunkCounts(**{name: left[name] + right[name] for name in left})
 
 
 @dataclass(frozen=True, slots=True)
 class FinishedChunk:
-    """A chunk that is done."""
+    """A chunk that has been converted."""
 
     number: int
-    pictures: tuple[CodedPicture, ...]
-    """In coding order."""
+    packets: tuple[PacketEntry, ...]
+    """Packets in decoding order."""
 
     extradata: bytes
     """The encoder's parameter sets."""
 
     counts: ChunkCounts
-    packets: Path
+    payload_file: Path
 
-    def payloads(self) -> Iterator[tuple[CodedPicture, bytes]]:
-        """Each packet with what is in it.
+    def payloads(self) -> Iterator[tuple[PacketEntry, bytes]]:
+        """Yield each packet with its payload.
 
         Raises:
-            StorageError: The file is not as long as it was.
+            StorageError: The file is shorter than the sum of the packets.
         """
-        with self.packets.open("rb") as file:
-            for picture in self.pictures:
-                payload = file.read(picture.size)
-                if len(payload) != picture.size:
-                    raise StorageError(f"{self.packets} was cut short; delete its folder")
-                yield picture, payload
+        with self.payload_file.open("rb") as file:
+            for packet in self.packets:
+                payload = file.read(packet.size)
+                if len(payload) != packet.size:
+                    raise StorageError(f"{self.payload_file} is truncated; delete its folder")
+                yield packet, payload
 
 
 class ChunkWriter:
-    """Takes the packets of one chunk; nothing counts before `finish`."""
+    """Writes the packets of one chunk; without `finish` they are discarded."""
 
     def __init__(self, folder: Path, number: int) -> None:
         self._json = folder / f"{number:05}.json"
         self._path = folder / f"{number:05}.packets"
         self._number = number
-        self._pictures: list[CodedPicture] = []
+        self._packets: list[PacketEntry] = []
         self._file: BinaryIO = self._open()
 
     def _open(self) -> BinaryIO:
@@ -116,25 +118,25 @@ class ChunkWriter:
         except OSError as error:
             raise storage_error(self._path, error) from error
 
-    def add(self, picture: CodedPicture, payload: bytes) -> None:
+    def add(self, packet: PacketEntry, payload: bytes) -> None:
         """Write one packet.
 
         Raises:
-            StorageError: The disk does not take it.
+            StorageError: The file cannot be written.
         """
         try:
             self._file.write(payload)
         except OSError as error:
             raise storage_error(self._path, error) from error
-        self._pictures.append(picture)
+        self._packets.append(packet)
 
     def finish(self, extradata: bytes, counts: ChunkCounts) -> FinishedChunk:
-        """Say that the chunk is done.
+        """Mark the chunk as finished.
 
         Raises:
-            StorageError: The disk does not take it.
+            StorageError: The file cannot be written.
         """
-        finished = FinishedChunk(self._number, tuple(self._pictures), extradata, counts, self._path)
+        finished = FinishedChunk(self._number, tuple(self._packets), extradata, counts, self._path)
         try:
             self._file.flush()
             os.fsync(self._file.fileno())
@@ -145,17 +147,17 @@ class ChunkWriter:
         return finished
 
     def close(self) -> None:
-        """Give the file back, finished or not."""
-        with contextlib.suppress(OSError):  # What a full disk did not take is not worth a word.
+        """Close the file, whether finished or not."""
+        with contextlib.suppress(OSError):  # `add` or `finish` has reported a full disk.
             self._file.close()
 
 
 class Journal:
-    """The folder of one conversion.
+    """The journal folder of one conversion.
 
     Args:
-        output: What the conversion will be called.
-        job: Everything the result depends on, as JSON can hold it.
+        output: Path of the output.
+        job: Everything the output depends on, as JSON data.
     """
 
     def __init__(self, output: Path, job: dict[str, Any]) -> None:
@@ -163,19 +165,19 @@ class Journal:
         self._job = job
         self._lock = ProcessLock(self.folder / _LOCK)
         self.resumed = False
-        """Whether a part was done before."""
+        """Whether finished chunks of an earlier run were found."""
 
     def open(self) -> dict[int, FinishedChunk]:
-        """The chunks that are done, by number; begin anew if they belong to another job.
+        """Lock the folder and return finished chunks by number; discard those of another job.
 
         Raises:
-            StorageError: The folder cannot be written.
+            StorageError: The folder cannot be written, or another run uses it.
         """
         job = self.folder / "job.json"
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             if not self._lock.acquire():
-                raise StorageError(f"{self.folder}: another run is at work on this output")
+                raise StorageError(f"{self.folder}: another run is writing this output")
             if read_json(job) != self._job:
                 self._clear()
                 write_json(job, self._job)
@@ -186,7 +188,7 @@ class Journal:
         return finished
 
     def close(self) -> None:
-        """Let other runs in."""
+        """Release the lock."""
         self._lock.release()
 
     def _finished(self) -> Iterator[FinishedChunk]:
@@ -197,28 +199,28 @@ class Journal:
                 continue
             try:
                 chunk = _chunk(record, packets)
-            except (KeyError, TypeError, ValueError):  # Another version of this program's.
+            except (KeyError, TypeError, ValueError):  # Written by another version of this program.
                 continue
-            if packets.stat().st_size == sum(picture.size for picture in chunk.pictures):
+            if packets.stat().st_size == sum(packet.size for packet in chunk.packets):
                 yield chunk
 
     def _clear(self) -> None:
-        """Delete what conversions leave here, and nothing that anybody else did."""
+        """Delete journal files, and no other files in the folder."""
         for path in self.folder.iterdir():
-            if _OURS.fullmatch(path.name):
+            if _JOURNAL_FILE.fullmatch(path.name):
                 path.unlink()
 
     @property
-    def empty(self) -> bool:
-        """Whether no chunk is done."""
+    def is_empty(self) -> bool:
+        """Whether no chunk is finished."""
         return next(self._finished(), None) is None
 
     def writer(self, number: int) -> ChunkWriter:
-        """Where the packets of chunk *number* go."""
+        """Return a writer for the packets of chunk *number*."""
         return ChunkWriter(self.folder, number)
 
     def remove(self) -> None:
-        """The conversion is whole: nothing of this is needed."""
+        """Delete the journal of a completed conversion."""
         with contextlib.suppress(OSError):
             self._clear()
             (self.folder / _LOCK).unlink()
@@ -226,14 +228,17 @@ class Journal:
         self.close()
 
 
-def identity(path: Path) -> dict[str, Any]:
-    """By what a recording is known again: a changed one must not be gone on with."""
+def fingerprint(path: Path) -> dict[str, Any]:
+    """Return data that identify a recording: path, size, date and a digest of both its ends.
+
+    A conversion is resumed only if its recording has the same fingerprint.
+    """
     stat = path.stat()
     digest = hashlib.sha256()
     with path.open("rb") as file:
-        digest.update(file.read(_HEAD))
-        if stat.st_size > _HEAD:
-            file.seek(-_HEAD, os.SEEK_END)
+        digest.update(file.read(_FINGERPRINT_BYTES))
+        if stat.st_size > _FINGERPRINT_BYTES:
+            file.seek(-_FINGERPRINT_BYTES, os.SEEK_END)
             digest.update(file.read())
     return {
         "path": str(path.absolute()),
@@ -248,24 +253,24 @@ def _record(chunk: FinishedChunk) -> dict[str, Any]:
         "number": chunk.number,
         "extradata": chunk.extradata.hex(),
         "counts": asdict(chunk.counts),
-        "pictures": [[one.pts, one.size, int(one.keyframe)] for one in chunk.pictures],
+        "packets": [[one.pts, one.size, int(one.keyframe)] for one in chunk.packets],
     }
 
 
-def _chunk(record: dict[str, Any], packets: Path) -> FinishedChunk:
+def _chunk(record: dict[str, Any], payload_file: Path) -> FinishedChunk:
     return FinishedChunk(
         number=record["number"],
-        pictures=tuple(
-            CodedPicture(pts, size, bool(keyframe)) for pts, size, keyframe in record["pictures"]
+        packets=tuple(
+            PacketEntry(pts, size, bool(keyframe)) for pts, size, keyframe in record["packets"]
         ),
         extradata=bytes.fromhex(record["extradata"]),
         counts=ChunkCounts(**record["counts"]),
-        packets=packets,
+        payload_file=payload_file,
     )
 
 
 def read_json(path: Path) -> dict[str, Any] | None:
-    """What stands there; `None` for nothing, and for half of something."""
+    """Read a JSON object; `None` if the file is missing or incomplete."""
     try:
         value = json.loads(path.read_text())
     except (FileNotFoundError, ValueError):
@@ -274,5 +279,5 @@ def read_json(path: Path) -> dict[str, Any] | None:
 
 
 def write_json(path: Path, value: dict[str, Any]) -> None:
-    """Write *value* to *path* as JSON, atomically."""
+    """Write *value* to *path* as JSON, atomically and durably."""
     write_atomically(path, json.dumps(value).encode())

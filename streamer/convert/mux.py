@@ -1,4 +1,4 @@
-"""Puts a conversion together: the coded chunks, and everything else of the recording as it was."""
+"""Muxes the output: the encoded chunks in a row, and copies of all other streams."""
 
 import contextlib
 import errno
@@ -25,80 +25,81 @@ from streamer.core.errors import SinkError
 
 from . import audio_tempo, tags
 from .chunk_sink import EncodeSettings
-from .journal import CodedPicture, FinishedChunk
-from .media_info import MediaInfo, StreamInfo, VideoInfo, open_recording
+from .inspection import open_recording
+from .journal import FinishedChunk, PacketEntry
+from .media_info import MediaInfo, StreamInfo, VideoInfo
 
 MUXERS: Final[Mapping[str, str]] = {
     ".mp4": "mp4", ".m4v": "mp4", ".mov": "mov", ".mkv": "matroska", ".webm": "webm",
 }  # fmt: skip
-"""FFmpeg's muxer for each suffix of a file that can be written."""
+"""FFmpeg's muxer for the suffix of each container that can be written."""
 
-_TAGS: Final = {"hevc": "hvc1"}
-"""In MP4 and MOV; FFmpeg's own choice is `hev1`, which Apple's players refuse."""
+_CODEC_TAGS: Final = {"hevc": "hvc1"}
+"""Codec tags in MP4 and MOV. FFmpeg's default is `hev1`, which Apple's players reject."""
 
-_CLOCK: Final = 90_000
-_FINEST_CLOCK: Final = 100_000_000
-"""Ticks a second in which MP4 counts delays. Above it a recording of days does not fit."""
+_DEFAULT_TIMESCALE: Final = 90_000
+_MAX_TIMESCALE: Final = 100_000_000
+"""Maximum ticks per second of MP4's movie timescale: with more, a recording of days overflows."""
 
 _EMPTY_TEXT: Final = b"\0\0"
-"""What MP4 stores while no subtitle is shown; its muxer puts them in by itself."""
+"""MP4's subtitle packet for no text; its muxer inserts these itself."""
 
 
 @dataclass(frozen=True, slots=True)
 class CopiedStream:
-    """A stream that goes into the conversion as it is."""
+    """A stream whose packets are copied."""
 
-    facts: StreamInfo
+    info: StreamInfo
     scale: Fraction = Fraction(1)
-    """What its times are multiplied by."""
+    """Factor by which its timestamps are multiplied."""
 
 
 def unsupported_reason(stream: Any, suffix: str) -> str | None:
-    """Why a stream of an open recording cannot be stored in such a file; `None` if it can."""
+    """Return why a container cannot store a stream of an open recording; `None` if it can."""
     muxer = MUXERS[suffix]
     if stream.type == "attachment":
-        return None if muxer == "matroska" else f"{suffix} has no attachments"
+        return None if muxer == "matroska" else f"{suffix} does not support attachments"
     if stream.type == "data" and stream.codec_context is None and muxer != "mov":
-        return f"{suffix} has no place for this kind of data"
+        return f"{suffix} does not support this kind of data"
     try:
         with av.open(io.BytesIO(), "w", format=muxer) as scratch:
             scratch.add_stream_from_template(stream, opaque=True)
     except (ValueError, av.error.FFmpegError):
-        return f"{suffix} cannot hold it"
+        return f"{suffix} does not support it"
     return None
 
 
 class Muxer:
-    """Writes the conversion of one recording. Belongs to one thread.
+    """Writes the output of one conversion. For one thread.
 
     Args:
-        inventory: Of the recording.
-        coding: What the encoder was told.
-        copied: The streams to copy.
-        stretched: Audio streams that are made to fit another speed.
+        media: The recording.
+        encoding: Settings with which the chunks were encoded.
+        copied: Streams to copy.
+        stretched: Numbers of the audio streams to re-encode at another speed.
     """
 
     def __init__(
         self,
-        inventory: MediaInfo,
-        coding: EncodeSettings,
+        media: MediaInfo,
+        encoding: EncodeSettings,
         copied: Sequence[CopiedStream],
         stretched: Sequence[int] = (),
     ) -> None:
-        assert inventory.video is not None
-        self._inventory = inventory
-        self._video: VideoInfo = inventory.video
-        self._coding = coding
-        self._copied = {one.facts.index: one for one in copied}
+        assert media.video is not None
+        self._media = media
+        self._video: VideoInfo = media.video
+        self._encoding = encoding
+        self._copied = {one.info.index: one for one in copied}
         self._stretched = frozenset(stretched)
-        self._scale = 1 / coding.retiming.speed
+        self._scale = 1 / encoding.schedule.speed
 
     def write(self, output: Path, chunks: Sequence[FinishedChunk]) -> Path:
-        """Write the conversion as `<output>.part`, and say where that is.
+        """Write `<output>.part` and return its path.
 
         Raises:
-            SinkError: The container refuses.
-            StorageError: The disk does not take it.
+            SinkError: The muxer rejects a stream or packet.
+            StorageError: The file cannot be written.
         """
         file = AtomicFile(output)
         try:
@@ -108,7 +109,7 @@ class Muxer:
             file.discard()
             if isinstance(error, av.error.FFmpegError) and error.errno != errno.ENOSPC:
                 reason = (error.strerror or str(error)).lower()
-                raise SinkError(f"{output.suffix} does not take it: {reason}") from error
+                raise SinkError(f"cannot write {output.suffix}: {reason}") from error
             raise storage_error(output, error) from error
         except BaseException:
             file.discard()
@@ -117,85 +118,89 @@ class Muxer:
 
     def _mux(self, file: AtomicFile, muxer: str, chunks: Sequence[FinishedChunk]) -> None:
         with ExitStack() as opened:
-            recording = opened.enter_context(open_recording(self._inventory.path))
+            recording = opened.enter_context(open_recording(self._media.path))
             options = self._options(muxer)
             output = opened.enter_context(av.open(file, "w", format=muxer, options=options))
-            opened.push(partial(_leave, file, output))
-            output.metadata.update(tags.of_recording(self._inventory.tags))
+            opened.push(partial(_abandon, file, output))
+            output.metadata.update(tags.recording_tags(self._media.tags))
             targets = self._streams(recording, output, muxer, chunks[0].extradata)
             self._chapters(output)
             output.start_encoding()
-            output.mux(self._covers(targets))
-            pictures = self._pictures(chunks, targets[self._video.stream.index])
-            others = self._others(recording, targets)
-            for packet in _in_order(pictures, others, *self._stretched_packets(targets)):
+            output.mux(self._cover_packets(targets))
+            video = self._video_packets(chunks, targets[self._video.stream.index])
+            others = self._copied_packets(recording, targets)
+            for packet in _by_decoding_time(video, others, *self._stretched_packets(targets)):
                 output.mux(packet)
 
     def _options(self, muxer: str) -> dict[str, str]:
         if muxer not in ("mp4", "mov"):
             return {}
-        # Streams that begin late say so by this clock; by default it counts milliseconds.
-        bases = [self._coding.time_base, *(one.facts.time_base for one in self._copied.values())]
-        clock = math.lcm(*(base.denominator for base in bases))
-        options = {"movie_timescale": str(clock if clock <= _FINEST_CLOCK else _CLOCK)}
-        if tags.has_others(self._inventory.tags, muxer):
+        # Start offsets of streams are stored on this timescale; the default is milliseconds.
+        bases = [self._encoding.time_base, *(one.info.time_base for one in self._copied.values())]
+        timescale = math.lcm(*(base.denominator for base in bases))
+        options = {
+            "movie_timescale": str(timescale if timescale <= _MAX_TIMESCALE else _DEFAULT_TIMESCALE)
+        }
+        if tags.needs_metadata_tags(self._media.tags, muxer):
             options["movflags"] = "use_metadata_tags"
         return options
 
     def _streams(
         self, recording: Any, output: OutputContainer, muxer: str, extradata: bytes
     ) -> dict[int, Any]:
-        """A stream of the output for each that is kept, in the recording's order."""
+        """Add the output streams in the recording's order; return them by input stream number."""
         targets: dict[int, Any] = {}
-        all_facts = {facts.index: facts for facts in self._inventory.streams}
+        infos = {info.index: info for info in self._media.streams}
         for stream in recording.streams:
-            facts = all_facts[stream.index]
+            info = infos[stream.index]
             encoded = stream.index not in self._copied
             if stream.index == self._video.stream.index:
                 target = self._video_stream(recording, output, muxer, extradata)
             elif stream.index in self._stretched:
-                target = audio_tempo.add_stream(output, stream, facts, muxer)
+                target = audio_tempo.add_stream(output, stream, info, muxer)
             elif encoded:
                 continue
-            elif facts.cover and muxer == "matroska":
-                _attach(output, facts)
+            elif info.is_cover and muxer == "matroska":
+                _attach_cover(output, info)
                 continue
             else:
                 target = output.add_stream_from_template(stream, opaque=True)
                 if stream.type == "video" and stream.sample_aspect_ratio:
                     target.codec_context.sample_aspect_ratio = stream.sample_aspect_ratio
-            # MP4's muxer takes a picture for a cover only if it is nothing else.
-            target.disposition = int(Disposition.attached_pic if facts.cover else facts.disposition)
-            target.metadata.update(tags.of_stream(facts.tags, muxer, encoded=encoded))
+            # MP4's muxer writes cover art only for a stream with no other disposition.
+            target.disposition = int(
+                Disposition.attached_pic if info.is_cover else info.disposition
+            )
+            target.metadata.update(tags.stream_tags(info.tags, muxer, encoded=encoded))
             targets[stream.index] = target
         return targets
 
     def _video_stream(
         self, recording: Any, output: OutputContainer, muxer: str, extradata: bytes
     ) -> Any:
-        coding, source = self._coding, recording.streams[self._video.stream.index]
-        if self._video.stream.codec == coding.spec.format:
-            # What the container says of the picture beside the codec comes along: HDR10, rotation.
+        encoding, source = self._encoding, recording.streams[self._video.stream.index]
+        if self._video.stream.codec == encoding.spec.format:
+            # The template carries the container's metadata of the video: HDR10, rotation.
             stream = output.add_stream_from_template(source, opaque=True)
         else:
-            # PyAV sets up a stream for packets that are coded already only from another stream.
-            # This one belongs to a container that is never written.
+            # PyAV creates a stream for encoded packets only from a template stream. This one
+            # belongs to a container that is never written.
             with av.open(io.BytesIO(), "w", format=muxer) as scratch:
-                template = scratch.add_stream(coding.spec.codec, rate=coding.rate)
+                template = scratch.add_stream(encoding.spec.codec, rate=encoding.rate)
                 assert isinstance(template, VideoStream)
                 stream = output.add_stream_from_template(template, opaque=True)
             stream.set_display_matrix(self._video.display_matrix)
         context = stream.codec_context
-        told = coding.context()
+        configured = encoding.context()
         for name in ("width", "height", "pix_fmt", "sample_aspect_ratio", "framerate",
                      "colorspace", "color_primaries", "color_trc", "color_range"):  # fmt: skip
-            value = getattr(told, name)
+            value = getattr(configured, name)
             if value is not None:
                 setattr(context, name, value)
         context.extradata = extradata or None
-        if muxer in ("mp4", "mov") and coding.spec.format in _TAGS:
-            context.codec_tag = _TAGS[coding.spec.format]
-        stream.time_base = coding.time_base
+        if muxer in ("mp4", "mov") and encoding.spec.format in _CODEC_TAGS:
+            context.codec_tag = _CODEC_TAGS[encoding.spec.format]
+        stream.time_base = encoding.time_base
         return stream
 
     def _chapters(self, output: OutputContainer) -> None:
@@ -209,76 +214,80 @@ class Muxer:
                     "time_base": unit,
                     "metadata": dict(chapter.tags),
                 }
-                for chapter in self._inventory.chapters
+                for chapter in self._media.chapters
             ]
         )
 
-    def _pictures(self, chunks: Iterable[FinishedChunk], stream: Any) -> "Iterator[Packet[Any]]":
-        times = decoding_times([one for chunk in chunks for one in chunk.pictures])
-        ends = _durations(
-            sorted(one.pts for chunk in chunks for one in chunk.pictures),
-            round(self._video.end * self._scale / self._coding.time_base),
+    def _video_packets(
+        self, chunks: Iterable[FinishedChunk], stream: Any
+    ) -> "Iterator[Packet[Any]]":
+        all_packets = [one for chunk in chunks for one in chunk.packets]
+        dts = iter(decoding_times(all_packets))
+        durations = _durations(
+            sorted(one.pts for one in all_packets),
+            round(self._video.end * self._scale / self._encoding.time_base),
         )
-        at = iter(times)
         for chunk in chunks:
-            for picture, payload in chunk.payloads():
+            for encoded, payload in chunk.payloads():
                 packet = Packet(payload)
-                packet.stream, packet.time_base = stream, self._coding.time_base
-                packet.pts, packet.dts = picture.pts, next(at)
-                packet.duration = ends[picture.pts]
-                packet.is_keyframe = picture.keyframe
+                packet.stream, packet.time_base = stream, self._encoding.time_base
+                packet.pts, packet.dts = encoded.pts, next(dts)
+                packet.duration = durations[encoded.pts]
+                packet.is_keyframe = encoded.keyframe
                 yield packet
 
     def _stretched_packets(self, targets: Mapping[int, Any]) -> "list[Iterator[Packet[Any]]]":
-        speed, path = self._coding.retiming.speed, self._inventory.path
+        speed, path = self._encoding.schedule.speed, self._media.path
         return [
-            audio_tempo.packets(path, facts, targets[facts.index], speed=speed)
-            for facts in self._inventory.streams
-            if facts.index in self._stretched
+            audio_tempo.packets(path, info, targets[info.index], speed=speed)
+            for info in self._media.streams
+            if info.index in self._stretched
         ]
 
-    def _covers(self, targets: Mapping[int, Any]) -> "list[Packet[Any]]":
-        """Pictures that go with the recording, where they are streams; they have no time."""
+    def _cover_packets(self, targets: Mapping[int, Any]) -> "list[Packet[Any]]":
+        """Return the packets of cover art that is stored as a stream; they have no time."""
         packets = []
         for index, copied in self._copied.items():
-            if copied.facts.cover and index in targets:
-                packet = Packet(copied.facts.attachment or b"")
-                packet.stream, packet.time_base = targets[index], copied.facts.time_base
+            if copied.info.is_cover and index in targets:
+                packet = Packet(copied.info.attachment or b"")
+                packet.stream, packet.time_base = targets[index], copied.info.time_base
                 packet.pts = packet.dts = 0
                 packets.append(packet)
         return packets
 
-    def _others(self, recording: Any, targets: Mapping[int, Any]) -> "Iterator[Packet[Any]]":
-        wanted = [
+    def _copied_packets(
+        self, recording: Any, targets: Mapping[int, Any]
+    ) -> "Iterator[Packet[Any]]":
+        streams = [
             stream
             for stream in recording.streams
             if stream.index in targets and stream.index in self._copied
-            if not self._copied[stream.index].facts.cover
+            if not self._copied[stream.index].info.is_cover
         ]
-        if not wanted:
+        if not streams:
             return
-        packets = recording.demux(*wanted)
-        taken = dict.fromkeys(self._copied, 0)
+        packets = recording.demux(*streams)
+        counts = dict.fromkeys(self._copied, 0)
         while True:
             try:
                 packet = next(packets)
-            except (StopIteration, av.error.FFmpegError):  # What is missing was said before.
+            except (StopIteration, av.error.FFmpegError):  # `inspect` has reported a read error.
                 return
-            if packet.size == 0:  # The end's mark.
+            if packet.size == 0:  # The flush packet.
                 continue
             copied = self._copied[packet.stream_index]
-            taken[packet.stream_index] += not packet.is_discard
-            if taken[packet.stream_index] > copied.facts.packets:
-                continue  # A part of a packet, where the recording was cut short.
-            # What an edit list hides is copied: sound begins with samples that set its decoder up.
+            counts[packet.stream_index] += not packet.is_discard
+            if counts[packet.stream_index] > len(copied.info.times):
+                continue  # An incomplete packet at the end of a truncated recording.
+            # Packets that an edit list discards are copied: audio decoders need them to start.
             if packet.pts is None and packet.dts is None:
                 continue
             if packet.size == len(_EMPTY_TEXT) and bytes(packet) == _EMPTY_TEXT:
                 continue
-            base = copied.facts.time_base
-            shift, scale = round(self._inventory.origin / base), copied.scale
-            packet.pts = _moved(packet.pts, shift, scale)
-            packet.dts = _moved(packet.dts, shift, scale)
+            base = copied.info.time_base
+            shift, scale = round(self._media.origin / base), copied.scale
+            packet.pts = _rescaled(packet.pts, shift, scale)
+            packet.dts = _rescaled(packet.dts, shift, scale)
             if scale != 1:
                 packet.duration = round((packet.duration or 0) * scale)
             packet.time_base = base
@@ -286,48 +295,48 @@ class Muxer:
             yield packet
 
 
-def _attach(output: OutputContainer, facts: StreamInfo) -> None:
-    """A cover as Matroska keeps it."""
-    kind = "png" if facts.codec == "png" else "jpeg"
-    name = facts.tags.get("filename") or f"cover.{kind.replace('jpeg', 'jpg')}"
-    mimetype = facts.tags.get("mimetype") or f"image/{kind}"
-    output.add_attachment(name, mimetype, facts.attachment or b"")
+def _attach_cover(output: OutputContainer, info: StreamInfo) -> None:
+    """Add cover art as an attachment, as Matroska stores it."""
+    kind = "png" if info.codec == "png" else "jpeg"
+    name = info.tags.get("filename") or f"cover.{kind.replace('jpeg', 'jpg')}"
+    mimetype = info.tags.get("mimetype") or f"image/{kind}"
+    output.add_attachment(name, mimetype, info.attachment or b"")
 
 
-def _leave(file: AtomicFile, output: OutputContainer, failed: object, *_: object) -> None:
-    """End a file that cannot be written: its own end would fail too, and hide why."""
-    if failed is not None:
+def _abandon(file: AtomicFile, output: OutputContainer, error: object, *_: object) -> None:
+    """On an error, close the output without writing: its trailer would fail too and hide why."""
+    if error is not None:
         file.abandon()
         with contextlib.suppress(OSError, ValueError, av.error.FFmpegError):
             output.close()
 
 
-def _moved(ticks: int | None, shift: int, scale: Fraction) -> int | None:
+def _rescaled(ticks: int | None, shift: int, scale: Fraction) -> int | None:
     return None if ticks is None else round((ticks - shift) * scale)
 
 
-def decoding_times(pictures: Sequence[CodedPicture]) -> list[int]:
-    """When each packet is to be decoded, in ticks: rising, and never after it is shown.
+def decoding_times(packets: Sequence[PacketEntry]) -> list[int]:
+    """Return a decoding timestamp in ticks for each packet: rising, and never above its pts.
 
-    Chunks come from encoders that know nothing of each other, so their own decoding times would
-    overlap. Each packet is decoded at the time of the picture that is shown as many places before
-    as the deepest reordering needs; the first ones as long before the beginning.
+    Chunks come from independent encoders, so their own decoding timestamps would overlap. The
+    sorted presentation timestamps are reused, delayed by the deepest reordering of all chunks; the
+    first packets get timestamps before the first presentation.
     """
-    shown = sorted(picture.pts for picture in pictures)
-    place = {pts: number for number, pts in enumerate(shown)}
-    delay = max((number - place[one.pts] for number, one in enumerate(pictures)), default=0)
-    step = (shown[-1] - shown[0]) // max(1, len(shown) - 1) if len(shown) > 1 else 1
-    early = [shown[0] - max(1, step) * (delay - number) for number in range(delay)] if shown else []
-    return [*early, *shown][: len(pictures)]
+    pts = sorted(packet.pts for packet in packets)
+    rank = {value: number for number, value in enumerate(pts)}
+    delay = max((number - rank[one.pts] for number, one in enumerate(packets)), default=0)
+    step = (pts[-1] - pts[0]) // max(1, len(pts) - 1) if len(pts) > 1 else 1
+    early = [pts[0] - max(1, step) * (delay - number) for number in range(delay)] if pts else []
+    return [*early, *pts][: len(packets)]
 
 
-def _durations(shown: Sequence[int], end: int) -> dict[int, int]:
-    ends = [*shown[1:], end]
-    return {pts: max(1, after - pts) for pts, after in zip(shown, ends, strict=True)}
+def _durations(pts: Sequence[int], end: int) -> dict[int, int]:
+    ends = [*pts[1:], end]
+    return {begin: max(1, after - begin) for begin, after in zip(pts, ends, strict=True)}
 
 
-def _in_order(*streams: "Iterator[Packet[Any]]") -> "Iterator[Packet[Any]]":
-    """Packets of several streams by their decoding times."""
+def _by_decoding_time(*streams: "Iterator[Packet[Any]]") -> "Iterator[Packet[Any]]":
+    """Merge the packets of several streams by decoding time."""
     return heapq.merge(*streams, key=_seconds)
 
 

@@ -1,17 +1,17 @@
-"""What a recording's tags are called in another container, and which are no longer true."""
+"""Translates metadata tags between containers, and removes those that are no longer true."""
 
 from collections.abc import Mapping
 from typing import Final
 
-from .verify.allowed_differences import SAME_LANGUAGE
+from .verify.allowed_differences import LANGUAGE_ALIASES
 
-_REWRITTEN: Final = frozenset(
+_FILE_TAGS: Final = frozenset(
     {"encoder", "software", "major_brand", "minor_version", "compatible_brands"}
 )
-"""Tags of a recording that its muxer writes anew: they speak of the file itself."""
+"""Tags about the file itself, which its muxer writes anew."""
 
 _STATISTICS: Final = ("bps", "number_of_", "_statistics", "duration", "source_id", "vendor_id")
-"""Beginnings of what muxers and their tools note about a stream that they wrote."""
+"""Prefixes of what muxers and their tools note about a stream that they wrote."""
 
 _MP4: Final = frozenset(
     {"title", "artist", "album_artist", "album", "composer", "date", "comment", "genre",
@@ -23,41 +23,44 @@ _MOV: Final = frozenset(
     {"title", "artist", "album", "date", "comment", "genre", "copyright", "location", "make",
      "model", "creation_time"}
 )  # fmt: skip
-_NAMED: Final = {"mp4": _MP4, "mov": _MOV}
-"""Tags of a recording that FFmpeg's muxers have a place for, whatever the player."""
+_STANDARD: Final = {"mp4": _MP4, "mov": _MOV}
+"""Tags of a recording that FFmpeg's muxers write to standard fields, which every player reads."""
 
-_CODES: Final = {other: first for first, other in SAME_LANGUAGE.items()}
-
-
-def of_recording(tags: Mapping[str, str]) -> dict[str, str]:
-    """The tags that a conversion of the recording has."""
-    return {name: value for name, value in tags.items() if name.lower() not in _REWRITTEN}
+_MOV_LANGUAGES: Final = {other: first for first, other in LANGUAGE_ALIASES.items()}
 
 
-def has_others(tags: Mapping[str, str], muxer: str) -> bool:
-    """Whether the muxer has no place of its own for some of *tags*.
+def recording_tags(tags: Mapping[str, str]) -> dict[str, str]:
+    """Return the tags of the output for the *tags* of a recording."""
+    return {name: value for name, value in tags.items() if name.lower() not in _FILE_TAGS}
 
-    MP4 then keeps all of them by their names, where FFmpeg finds them and other players do not.
+
+def needs_metadata_tags(tags: Mapping[str, str], muxer: str) -> bool:
+    """Whether the muxer has no standard field for some of *tags*.
+
+    With `use_metadata_tags` MP4 then stores all tags by name, which FFmpeg reads and other players
+    ignore.
     """
-    named = _NAMED.get(muxer)
-    return named is not None and any(name.lower() not in named for name in of_recording(tags))
+    standard = _STANDARD.get(muxer)
+    return standard is not None and any(
+        name.lower() not in standard for name in recording_tags(tags)
+    )
 
 
-def of_stream(tags: Mapping[str, str], muxer: str, *, encoded: bool) -> dict[str, str]:
-    """The tags of a stream of the conversion.
+def stream_tags(tags: Mapping[str, str], muxer: str, *, encoded: bool) -> dict[str, str]:
+    """Return the tags of an output stream.
 
     Args:
-        tags: Of the recording's stream.
-        muxer: FFmpeg's name of it.
-        encoded: Whether the stream is encoded anew.
+        tags: Tags of the input stream.
+        muxer: FFmpeg's name of the output muxer.
+        encoded: Whether the stream is re-encoded.
     """
     kept = {
         name: value
         for name, value in tags.items()
         if not name.lower().startswith(_STATISTICS) and not (encoded and name.lower() == "encoder")
     }
-    if muxer in _NAMED and "name" in kept:  # MP4's demuxer and muxer call a track's title so.
+    if muxer in _STANDARD and "name" in kept:  # MP4's name of a track's title.
         kept.setdefault("title", kept.pop("name"))
-    if muxer == "mov" and "language" in kept:  # It knows the older of two codes only.
-        kept["language"] = _CODES.get(kept["language"], kept["language"])
+    if muxer == "mov" and "language" in kept:  # MOV knows the bibliographic code only.
+        kept["language"] = _MOV_LANGUAGES.get(kept["language"], kept["language"])
     return kept

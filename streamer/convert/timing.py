@@ -1,4 +1,4 @@
-"""How long each part of a chunk worked, rather than waited for its neighbours."""
+"""Measures how long each part of a chunk's pipeline works, as opposed to waiting for others."""
 
 import time
 from collections.abc import Iterator
@@ -11,55 +11,55 @@ from streamer.core.pipeline import Sink, Source, Stage
 
 @dataclass(slots=True)
 class StageTimer:
-    """Written by one thread, read by any."""
+    """Accumulated working time. One thread writes it; any thread may read it."""
 
     seconds: float = 0.0
 
 
-def _watched(frames: Iterator[Frame], spent: StageTimer) -> Iterator[Frame]:
-    """*frames*, adding up the time that making them takes."""
+def _timed(frames: Iterator[Frame], timer: StageTimer) -> Iterator[Frame]:
+    """Yield *frames*, adding the time spent in `next` to *timer*."""
     while True:
         started = time.perf_counter()
         frame = next(frames, None)
-        spent.seconds += time.perf_counter() - started
+        timer.seconds += time.perf_counter() - started
         if frame is None:
             return
         yield frame
 
 
-def watched_source(source: Source, busy: StageTimer) -> Source:
-    """The same source; *busy* tells how long it worked."""
+def timed_source(source: Source, busy: StageTimer) -> Source:
+    """Return *source* with its working time measured in *busy*."""
 
-    def watched(cancel: CancelToken) -> Iterator[Frame]:
-        return _watched(source(cancel), busy)
+    def timed(cancel: CancelToken) -> Iterator[Frame]:
+        return _timed(source(cancel), busy)
 
-    return watched
+    return timed
 
 
-def watched_stage(stage: Stage, busy: StageTimer) -> Stage:
-    """The same stage; *busy* tells how long it worked."""
+def timed_stage(stage: Stage, busy: StageTimer) -> Stage:
+    """Return *stage* with its working time measured in *busy*."""
 
-    def watched(frames: Iterator[Frame]) -> Iterator[Frame]:
-        waited, inside = StageTimer(), StageTimer()
-        for frame in _watched(stage(_watched(frames, waited)), inside):
-            busy.seconds = inside.seconds - waited.seconds
+    def timed(frames: Iterator[Frame]) -> Iterator[Frame]:
+        waiting, total = StageTimer(), StageTimer()
+        for frame in _timed(stage(_timed(frames, waiting)), total):
+            busy.seconds = total.seconds - waiting.seconds
             yield frame
 
-    return watched
+    return timed
 
 
-def watched_sink(sink: Sink, busy: StageTimer) -> Sink:
-    """The same sink; *busy* tells how long it worked."""
+def timed_sink(sink: Sink, busy: StageTimer) -> Sink:
+    """Return *sink* with its working time measured in *busy*."""
 
-    def watched(frames: Iterator[Frame]) -> None:
-        waited, started = StageTimer(), time.perf_counter()
+    def timed(frames: Iterator[Frame]) -> None:
+        waiting, started = StageTimer(), time.perf_counter()
 
         def inlet() -> Iterator[Frame]:
-            for frame in _watched(frames, waited):
-                busy.seconds = time.perf_counter() - started - waited.seconds
+            for frame in _timed(frames, waiting):
+                busy.seconds = time.perf_counter() - started - waiting.seconds
                 yield frame
 
         sink(inlet())
-        busy.seconds = time.perf_counter() - started - waited.seconds
+        busy.seconds = time.perf_counter() - started - waiting.seconds
 
-    return watched
+    return timed

@@ -13,7 +13,7 @@ import cv2
 import pytest
 
 from streamer.cli import main
-from streamer.convert.media_info import take
+from streamer.convert.inspection import inspect
 from tests.support.corpus import RECORDINGS, Corpus, named, recordings
 
 __all__ = ["recordings"]
@@ -21,18 +21,18 @@ __all__ = ["recordings"]
 pytestmark = pytest.mark.slow
 
 REFUSED = {
-    "alpha.mov": (1, "its pictures are yuva444p12le, which prores cannot store in .mov"),
-    "alpha.webm": (4, "has transparency beside its pictures"),
-    "animation.mov": (1, "its pictures are gbrap, which prores cannot store in .mov"),
-    "anamorphic.webm": (1, "its pixels are not square, which vp9 in .webm cannot say here"),
-    "data.ts": (1, "data stream 2 (klv): .mkv has no place for this kind of data"),
+    "alpha.mov": (1, "its frames are yuva444p12le, which prores cannot store in .mov"),
+    "alpha.webm": (4, "stores alpha in a second stream"),
+    "animation.mov": (1, "its frames are gbrap, which prores cannot store in .mov"),
+    "anamorphic.webm": (1, "its pixels are not square, which cannot be stored for vp9 in .webm"),
+    "data.ts": (1, "data stream 2 (klv): .mkv does not support this kind of data"),
     "encrypted.mp4": (4, "is encrypted"),
-    "interlaced.mp4": (4, "is interlaced, each picture holds two moments; --deinterlace"),
+    "interlaced.mp4": (4, "is interlaced; --deinterlace"),
     "no-index.mp4": (4, "its index is missing because it was cut short"),
     "sound.m4a": (4, "has no video"),
     "text.mp4": (4, "not a recording"),
-    "zero.mkv": (4, "ends before its first picture"),
-    "zero.mp4": (4, "has a video stream without a single picture"),
+    "zero.mkv": (4, "ends before its first frame"),
+    "zero.mp4": (4, "has a video stream without frames"),
 }
 """What is refused, with which exit code, and in which words."""
 
@@ -79,12 +79,12 @@ def test_every_kind_of_recording_is_doubled_and_proven(
     said = capsys.readouterr()
     assert status == 0, said.out + said.err
     done = outcome([json.loads(line) for line in said.out.splitlines()])
-    assert done["shown"] == 2 * done["pictures"]
+    assert done["output_frames"] == 2 * done["input_frames"]
     assert all(check["ok"] for check in done["checks"])
 
 
 @pytest.mark.parametrize("name", REFUSED)
-def test_what_cannot_be_right_is_refused_in_one_line(
+def test_an_unsupported_conversion_is_refused_in_one_line(
     name: str, recordings: Corpus, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     code, words = REFUSED[name]
@@ -103,22 +103,22 @@ def test_a_recording_that_was_cut_short_is_converted_to_its_end_and_says_so(
 ) -> None:
     done = run(recordings[name], tmp_path / "out.mkv", "--factor", "2")
     assert done.returncode == 6
-    assert "the recording is not whole" in done.stderr
+    assert "the recording is incomplete" in done.stderr
     result = outcome([json.loads(line) for line in done.stdout.splitlines()])
-    assert not result["whole"]
-    assert result["pictures"] == len(take(recordings[name]).video.times)  # type: ignore[union-attr]
+    assert not result["complete"]
+    assert result["input_frames"] == len(inspect(recordings[name]).video.times)  # type: ignore[union-attr]
 
 
-def test_slow_motion_keeps_the_rate_and_stretches_sound(recordings: Corpus, tmp_path: Path) -> None:
+def test_slow_motion_keeps_the_rate_and_stretches_audio(recordings: Corpus, tmp_path: Path) -> None:
     source, output = recordings["film.mp4"], tmp_path / "slow.mp4"
     done = outcome(converted(source, output, *SLOW_MOTION, "--audio", "stretch"))
-    assert done["shown"] == 4 * done["pictures"]
-    before, after = take(source), take(output)
+    assert done["output_frames"] == 4 * done["input_frames"]
+    before, after = inspect(source), inspect(output)
     assert before.video is not None
     assert after.video is not None
     assert after.video.end == before.video.end * 4
     assert after.video.rate == before.video.rate
-    sound, slow = before.others()[0], after.others()[0]
+    sound, slow = before.other_streams()[0], after.other_streams()[0]
     assert sound.end is not None
     assert slow.end is not None
     assert abs(float(slow.end - 4 * sound.end)) < 0.25
@@ -127,7 +127,7 @@ def test_slow_motion_keeps_the_rate_and_stretches_sound(recordings: Corpus, tmp_
 def test_a_constant_rate_is_exact(recordings: Corpus, tmp_path: Path) -> None:
     output = tmp_path / "constant.mp4"
     converted(recordings["vfr.mp4"], output, "--fps", "60000/1001")
-    video = take(output).video
+    video = inspect(output).video
     assert video is not None
     steps = {
         int(b - a) * video.time_base for a, b in zip(video.times, video.times[1:], strict=False)
@@ -136,23 +136,25 @@ def test_a_constant_rate_is_exact(recordings: Corpus, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("encoder", ["x264", "x265", "svt-av1", "vp9", "ffv1", "prores"])
-def test_each_encoder_is_had_by_its_name(encoder: str, recordings: Corpus, tmp_path: Path) -> None:
+def test_each_encoder_is_selected_by_name(encoder: str, recordings: Corpus, tmp_path: Path) -> None:
     output = tmp_path / "out.mkv"
     fitting = ["--pixel-format", "yuv422p10le"] if encoder == "prores" else []
     converted(recordings["plain.mkv"], output, "--encoder", encoder, *fitting)
-    video = take(output).video
+    video = inspect(output).video
     assert video is not None
     formats = {"x264": "h264", "x265": "hevc", "svt-av1": "av1"}
     assert video.stream.codec == formats.get(encoder, encoder)
 
 
-def test_fields_become_whole_pictures_if_asked(recordings: Corpus, tmp_path: Path) -> None:
+def test_interlaced_recordings_are_deinterlaced_on_request(
+    recordings: Corpus, tmp_path: Path
+) -> None:
     output = tmp_path / "out.mp4"
     done = outcome(converted(recordings["interlaced.mp4"], output, "--deinterlace"))
-    video = take(output).video
+    video = inspect(output).video
     assert video is not None
     assert not video.interlaced
-    assert done["shown"] == done["pictures"]
+    assert done["output_frames"] == done["input_frames"]
 
 
 def test_many_files_are_converted_once_and_summed_up(recordings: Corpus, tmp_path: Path) -> None:
@@ -178,16 +180,19 @@ def test_a_dry_run_writes_nothing_and_says_what_would_happen(
     output = tmp_path / "out.mp4"
     plan = converted(recordings["everything.mp4"], output, "--factor", "3", "--dry-run")[-1]
     assert plan["kind"] == "plan"
-    assert plan["shown"] == 3 * plan["pictures"] == 180
+    assert plan["output_frames"] == 3 * plan["input_frames"] == 180
     assert plan["seconds"] > 0  # Of a recording that is shorter than what is rehearsed, too.
-    assert converted(recordings["one.mp4"], output, "--factor", "2", "--dry-run")[-1]["shown"] == 2
+    assert (
+        converted(recordings["one.mp4"], output, "--factor", "2", "--dry-run")[-1]["output_frames"]
+        == 2
+    )
     assert plan["left_out"] == [
-        {"stream": 5, "why": "it holds the chapters' names, which are kept as chapters"}
+        {"stream": 5, "reason": "it holds the chapter titles, which are preserved as chapters"}
     ]
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_preview_shows_pictures_before_and_after(recordings: Corpus, tmp_path: Path) -> None:
+def test_a_preview_shows_frames_before_and_after(recordings: Corpus, tmp_path: Path) -> None:
     strip = tmp_path / "strip.png"
     converted(
         recordings["film.mp4"], tmp_path / "out.mp4", "--factor", "2", "--preview", str(strip),
@@ -229,7 +234,7 @@ FFPROBE_DIFFERENCES = {
         "streams.0.r_frame_rate", "streams.0.time_base",
     },
 }  # fmt: skip
-"""All that `ffprobe` says otherwise of a doubled recording: there are twice as many pictures, coded
+"""All that `ffprobe` says otherwise of a doubled recording: there are twice as many frames, coded
 anew. MP4 counts delays and chapters by a finer clock than a millisecond, HEVC in it becomes `hvc1`,
 which more players take, and FFmpeg writes the description of its subtitles once more."""
 
@@ -263,20 +268,20 @@ def flat(value: Any, key: str = "") -> Iterator[tuple[str, Any]]:
 @pytest.mark.slow
 def test_two_hours_do_not_drift(recordings: Corpus, tmp_path: Path) -> None:
     source, output = recordings["two-hours.mp4"], tmp_path / "out.mp4"
-    # At half the speed and without new pictures: as many times are changed as by a factor of two,
+    # At half the speed and without new frames: as many times are changed as by a factor of two,
     # in a minute rather than in six.
     done = outcome(
         converted(source, output, "--speed", "1/2", "--factor", "1", "--audio", "stretch")
     )
-    before, after = take(source).video, take(output).video
+    before, after = inspect(source).video, inspect(output).video
     assert before is not None
     assert after is not None
     assert after.end == 2 * before.end
     assert int(after.times[-1]) * after.time_base == 2 * int(before.times[-1]) * before.time_base
-    assert done["shown"] == len(before.times)
+    assert done["output_frames"] == len(before.times)
 
 
-def test_options_that_make_no_sense_are_said_so(capsys: pytest.CaptureFixture[str]) -> None:
+def test_invalid_options_are_reported_by_name(capsys: pytest.CaptureFixture[str]) -> None:
     cases = {
         ("--fps", "fast"): r"--fps: expected a number above 0",
         ("--speed", "0"): r"--speed: expected a number above 0",

@@ -1,4 +1,4 @@
-"""A conversion of real clips with the overlay: what a replay finds is seen in every picture."""
+"""A conversion of real clips with the overlay: what a replay finds is seen in every frame."""
 
 import json
 import shutil
@@ -17,7 +17,7 @@ PLATES = {"IDLE": (92, 80), "PENDING": (40, 168), "ALARM": (105, 225)}
 
 
 def stated(frame):
-    """What state is written on a picture: the colour of which most is in its corner."""
+    """What state is written on a frame: the colour of which most is in its corner."""
     height, width = frame.height, frame.width
     planes = [
         np.ndarray((height // 2, width // 2), np.uint8, bytes(plane), 0, (plane.line_size, 1))
@@ -35,7 +35,7 @@ def stated(frame):
     ("name", "frames"),
     [("teerapongp_smoke_distant_plume", 354), ("cheahber_wildfire_aerial", 431)],
 )
-def test_every_picture_says_what_a_replay_says_of_its_time(data, tmp_path, name, frames):
+def test_every_frame_says_what_a_replay_says_of_its_time(data, tmp_path, name, frames):
     clip, out = tmp_path / "clip.mp4", tmp_path / "out.mp4"
     shutil.copyfile(data / "smoke" / "clips_smoke" / f"{name}.mp4", clip)
     replayed = run("replay", clip, "--json")
@@ -47,7 +47,7 @@ def test_every_picture_says_what_a_replay_says_of_its_time(data, tmp_path, name,
     assert len(shown) == 2 * frames
     alarmed = [time for time, state in shown if state == "ALARM"]
     assert alarmed[0] == pytest.approx(raised_s, abs=0.05)
-    # Once a look at most it changes: between two looks, and on pictures in between, it is steady.
+    # Once a look at most it changes: between two looks, and on frames in between, it is steady.
     changes = [time for (_, one), (time, other) in pairwise(shown) if one != other]
     assert len(changes) <= 4
     assert all(abs(time - round(time)) < 0.06 for time in changes)

@@ -1,7 +1,7 @@
 """Recordings of every kind that people have, made on the spot, with what is true of each.
 
 `RECORDINGS` is the list. A test asks the fixture `recordings` for a file by name; each is made
-once in a run. What the pictures show is in `corpus_pictures`, how files are written in
+once in a run. What the frames show is in `corpus_frames`, how files are written in
 `corpus_writing`, and those that are wrong on purpose in `corpus_special`.
 """
 
@@ -18,18 +18,18 @@ import pytest
 from av.stream import Disposition
 from numpy.typing import NDArray
 
-from . import corpus_pictures, corpus_special
+from . import corpus_frames, corpus_special
 from .corpus_writing import (
     DEFAULT,
     FONT,
     Attachment,
-    Bytes,
+    Audio,
     Chapter,
     Cover,
-    Film,
-    Sound,
-    Texts,
+    Data,
+    Subtitles,
     Track,
+    Video,
     jpeg,
     write,
 )
@@ -39,7 +39,9 @@ _MOV: Final = Fraction(1, 90000)
 _CLOCKS: Final = {".mkv": MILLISECOND, ".webm": MILLISECOND, ".ts": _MOV}
 """What times are rounded to; other containers here keep them as they are."""
 
-_KINDS: Final = {Film: "video", Sound: "audio", Texts: "subtitle", Bytes: "data", Cover: "video"}
+_KINDS: Final = {
+    Video: "video", Audio: "audio", Subtitles: "subtitle", Data: "data", Cover: "video",
+}  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,7 +51,7 @@ class Recording:
     file: str
     about: str
     make: Callable[[Path], object]
-    film: Film | None = None
+    video: Video | None = None
     """Its main video, if it has one that can be read."""
 
     kinds: tuple[str, ...] = ()
@@ -61,7 +63,7 @@ class Recording:
     frames: int | None = None
     """Frames that can be had; None where that is up to the reader, as in a cut file."""
 
-    broken: bool = False
+    incomplete: bool = False
     """Whether it is not a whole recording."""
 
     slow: bool = False
@@ -71,16 +73,16 @@ class Recording:
     @property
     def times(self) -> tuple[Fraction, ...]:
         """Presentation time of each frame in seconds, as the container keeps it."""
-        if self.film is None:
+        if self.video is None:
             return ()
         clock = _CLOCKS.get(Path(self.file).suffix)
-        exact = (time + self.shift for time in self.film.times)
+        exact = (time + self.shift for time in self.video.times)
         return tuple(exact) if clock is None else tuple(_on(clock, time) for time in exact)
 
     @property
     def numbers(self) -> tuple[int, ...]:
         """What each frame shows."""
-        return tuple(map(self.film.shown, range(len(self.film.times)))) if self.film else ()
+        return tuple(map(self.video.shown, range(len(self.video.times)))) if self.video else ()
 
 
 def _on(clock: Fraction, time: Fraction) -> Fraction:
@@ -89,7 +91,7 @@ def _on(clock: Fraction, time: Fraction) -> Fraction:
 
 
 def steady(count: int, rate: Fraction | int, *, start: Fraction = Fraction(0)) -> list[Fraction]:
-    """Times of *count* pictures at a constant rate."""
+    """Times of *count* frames at a constant rate."""
     return [start + Fraction(number) / rate for number in range(count)]
 
 
@@ -102,14 +104,15 @@ def uneven(count: int, clock: Fraction) -> list[Fraction]:
     return [(time / clock + Fraction(1, 2)) // 1 * clock for time in times]
 
 
-def _at(rate: Fraction, count: int = 60, **more: Any) -> Film:
-    return Film(times=steady(count, rate), clock=1 / rate, **more)
+def _at(rate: Fraction, count: int = 60, **more: Any) -> Video:
+    return Video(times=steady(count, rate), clock=1 / rate, **more)
 
 
 P25, P24, P30, P60 = Fraction(25), *(Fraction(top, 1001) for top in (24000, 30000, 60000))
-"""Pictures a second."""
+"""Frames per second."""
 
 _ENGLISH = {"language": "eng", "title": "Original"}
+_FRENCH = {"language": "fra"}
 _GERMAN = {"language": "deu", "title": "Synchronfassung"}
 _COMMENTARY = {"language": "eng", "title": "Commentary"}
 _COMMENT = int(Disposition.comment)
@@ -133,12 +136,12 @@ _OPEN_X265 = "open-gop=1:bframes=3:b-adapt=0:keyint=12:min-keyint=12"
 _INTERLACED = {"flags": "+ilme+ildct", "x264-params": "tff=1"}
 
 
-def _three(delay: Fraction, third: str) -> tuple[Sound, Sound, Sound]:
-    """Three sounds: two that begin with the film and one that comes *delay* seconds later."""
+def _three(delay: Fraction, third: str) -> tuple[Audio, Audio, Audio]:
+    """Return two audio tracks that begin with the video, and one *delay* seconds later."""
     return (
-        Sound(seconds=2.4, tags=_ENGLISH, layout="stereo"),
-        Sound(seconds=2.4, tags=_GERMAN, codec="ac3", disposition=0, pitch=400, bit_rate=96000),
-        Sound(
+        Audio(seconds=2.4, tags=_ENGLISH, layout="stereo"),
+        Audio(seconds=2.4, tags=_GERMAN, codec="ac3", disposition=0, pitch=400, bit_rate=96000),
+        Audio(
             seconds=1.9,
             start=delay,
             tags=_COMMENTARY,
@@ -150,13 +153,13 @@ def _three(delay: Fraction, third: str) -> tuple[Sound, Sound, Sound]:
 
 
 def _alpha(place: int, number: int) -> NDArray[np.uint8]:
-    image = corpus_pictures.picture(number, width=160, height=120)
+    image = corpus_frames.frame_image(number, width=160, height=120)
     ramp = np.tile(np.linspace(255, 128, 160, dtype=np.uint8), (120, 1))
     return np.dstack([image, np.roll(ramp, place, axis=1)])
 
 
 def _large(place: int, number: int) -> NDArray[np.uint8]:
-    small = corpus_pictures.picture(number, width=480, height=270)
+    small = corpus_frames.frame_image(number, width=480, height=270)
     return np.repeat(np.repeat(small, 16, axis=0), 16, axis=1)
 
 
@@ -169,21 +172,21 @@ def _whole(
     **more: Any,
 ) -> Recording:
     """A recording with nothing wrong; *more* as for `write`."""
-    film = next((track for track in tracks if isinstance(track, Film)), None)
+    video = next((track for track in tracks if isinstance(track, Video)), None)
     attachments: Iterable[Attachment] = more.get("attachments", ())
     kinds = [_KINDS[type(track)] for track in tracks]
-    # FFmpeg shows a picture that is attached as a video; an MP4's chapters as a stream of data.
+    # FFmpeg shows cover art as a video stream and the chapters of an MP4 as a data stream.
     kinds += ["video" if one.kind.startswith("image/") else "attachment" for one in attachments]
     if more.get("chapters") and file.endswith((".mp4", ".mov")):
         kinds.insert(len(kinds) - sum(isinstance(track, Cover) for track in tracks), "data")
-    if film and "timecode" in film.tags:
+    if video and "timecode" in video.tags:
         kinds.append("data")
-    frames = len(film.times) if film else 0
+    frames = len(video.times) if video else 0
     return Recording(
         file=file,
         about=about,
         make=lambda path: write(path, *tracks, **more),
-        film=film,
+        video=video,
         kinds=tuple(kinds),
         frames=frames,
         shift=shift,
@@ -192,16 +195,16 @@ def _whole(
 
 
 _LATER = Fraction(7, 5)
-"""Seconds at which the pictures of a recording with an offset begin."""
+"""Seconds at which the frames of a recording with an offset begin."""
 
-_CUT_FILM = Film(times=steady(60, P25), clock=1 / P25, cuts=(17, 18, 40), width=320, height=180)
+_SCENES = Video(times=steady(60, P25), clock=1 / P25, cuts=(17, 18, 40), width=320, height=180)
 _REPEATS = [n - n // 5 for n in range(48)] + [38] * 6 + list(range(39, 45))
-"""Every fifth picture comes twice, as from film to video; then one stands still for a while."""
+"""Every fifth frame comes twice, as in a film converted to video (telecine); then one is held."""
 
 _PLAIN = _at(P25, color=_BT709)
 _TINY = {"width": 64, "height": 48}
 
-_MP2 = Sound(codec="mp2", bit_rate=64000)
+_MP2 = Audio(codec="mp2", bit_rate=64000)
 _BOTH = ("video", "audio")
 _BEFORE_WRAP = {"output_ts_offset": str(2**33 / 90000 - 1)}
 """A second before the clock of a transport stream begins anew."""
@@ -211,7 +214,7 @@ def _cut(*tracks: Track, keep: float) -> Callable[[Path], Path]:
     return corpus_special.cut_short(lambda path: write(path, *tracks), keep=keep)
 
 
-def _broken(
+def _incomplete(
     file: str,
     about: str,
     make: Callable[[Path], Path],
@@ -219,34 +222,34 @@ def _broken(
     *,
     frames: int | None = None,
 ) -> Recording:
-    return Recording(file=file, about=about, make=make, kinds=kinds, frames=frames, broken=True)
+    return Recording(file=file, about=about, make=make, kinds=kinds, frames=frames, incomplete=True)
 
 
 _ALL: Final = (
-    _whole("film.mp4", "23.976 a second", _at(P24, b_frames=2), Sound(seconds=2.5)),
-    _whole("film.mkv", "23.976 a second, rounded to milliseconds", _at(P24), Sound(seconds=2.5)),
-    _whole("ntsc.mp4", "29.97 a second", _at(P30, color=(6, 6, 6, 1)), Sound(seconds=2)),
+    _whole("film.mp4", "23.976 a second", _at(P24, b_frames=2), Audio(seconds=2.5)),
+    _whole("film.mkv", "23.976 a second, rounded to milliseconds", _at(P24), Audio(seconds=2.5)),
+    _whole("ntsc.mp4", "29.97 a second", _at(P30, color=(6, 6, 6, 1)), Audio(seconds=2)),
     Recording(
         file="captions.mp4",
         about="closed captions in its pictures",
         make=lambda path: corpus_special.with_captions(write(path, _at(P30, b_frames=2))),
-        film=_at(P30),
+        video=_at(P30),
         kinds=("video",),
         frames=60,
     ),
     _whole("fast.mp4", "59.94 a second", _at(P60, 120, b_frames=2, color=_BT709)),
     _whole("fast.mkv", "59.94 a second, rounded to milliseconds", _at(P60, 120)),
-    _whole("plain.mkv", "25 a second, the simplest there is", _PLAIN, Sound(seconds=2.4)),
-    _whole("vfr.mp4", "an uneven rate", Film(times=uneven(60, _MOV), clock=_MOV, b_frames=2)),
-    _whole("vfr.mkv", "an uneven rate", Film(times=uneven(60, MILLISECOND), clock=MILLISECOND)),
+    _whole("plain.mkv", "25 a second, the simplest there is", _PLAIN, Audio(seconds=2.4)),
+    _whole("vfr.mp4", "an uneven rate", Video(times=uneven(60, _MOV), clock=_MOV, b_frames=2)),
+    _whole("vfr.mkv", "an uneven rate", Video(times=uneven(60, MILLISECOND), clock=MILLISECOND)),
     _whole("hdr10.mkv", "10 bit, BT.2020, PQ, in the stream", _at(P24, 48, **_HDR10)),
     Recording(
         file="hdr10.mp4",
         about="10 bit, BT.2020, PQ; its brightness in the container too",
         make=lambda path: corpus_special.with_brightness(
-            write(path, _at(P24, 48, **_HDR10), Sound())
+            write(path, _at(P24, 48, **_HDR10), Audio())
         ),
-        film=_at(P24, 48, **_HDR10),
+        video=_at(P24, 48, **_HDR10),
         kinds=("video", "audio"),
         frames=48,
     ),
@@ -257,34 +260,36 @@ _ALL: Final = (
         make=lambda path: corpus_special.with_aspect(
             write(path, _at(P25, codec="libvpx-vp9")), "64:45"
         ),
-        film=_at(P25),
+        video=_at(P25),
         kinds=("video",),
         frames=60,
         program=True,
     ),
-    _whole("phone.mp4", "turned for display", _at(P30, turned=90, color=_BT601_FULL), Sound()),
+    _whole("phone.mp4", "rotated for display", _at(P30, rotated=90, color=_BT601_FULL), Audio()),
     _whole("tracks.mkv", "three sounds", _PLAIN, *_three(Fraction(1, 2), "libopus")),
     _whole("tracks.mp4", "three sounds", _PLAIN, *_three(Fraction(1, 2), "aac")),
     _whole(
         "subtitles.mkv",
         "subtitles in two forms with a font",
         _PLAIN,
-        Texts(codec="ass", tags=_GERMAN, disposition=int(Disposition.forced)),
-        Texts(codec="subrip", tags={"language": "fra"}),
+        Subtitles(codec="ass", tags=_GERMAN, disposition=int(Disposition.forced)),
+        Subtitles(codec="subrip", tags={"language": "fra"}),
         attachments=(FONT,),
     ),
-    _whole("subtitles.mp4", "subtitles", _PLAIN, Texts(codec="mov_text", tags={"language": "fra"})),
+    _whole(
+        "subtitles.mp4", "subtitles", _PLAIN, Subtitles(codec="mov_text", tags={"language": "fra"})
+    ),
     _whole("chapters.mkv", "chapters and tags", _PLAIN, chapters=_CHAPTERS, tags=_TAGS),
     _whole("chapters.mp4", "chapters and tags", _PLAIN, chapters=_CHAPTERS, tags=_TAGS),
-    _whole("cover.mkv", "a cover picture", _PLAIN, Sound(), attachments=(COVER,)),
-    _whole("cover.mp4", "a cover picture", _PLAIN, Sound(), Cover()),
+    _whole("cover.mkv", "a cover picture", _PLAIN, Audio(), attachments=(COVER,)),
+    _whole("cover.mp4", "a cover picture", _PLAIN, Audio(), Cover()),
     _whole(
         "everything.mkv",
         "all that Matroska holds",
         _at(P24, b_frames=3, color=_BT709, aspect=Fraction(16, 15)),
         *_three(Fraction(3, 10), "libopus"),
-        Texts(codec="ass", tags=_GERMAN),
-        Texts(codec="subrip", tags={"language": "fra"}, disposition=DEFAULT),
+        Subtitles(codec="ass", tags=_GERMAN),
+        Subtitles(codec="subrip", tags={"language": "fra"}, disposition=DEFAULT),
         attachments=(FONT, COVER),
         chapters=_CHAPTERS,
         tags=_TAGS,
@@ -292,9 +297,9 @@ _ALL: Final = (
     _whole(
         "everything.mp4",
         "all that MP4 holds",
-        _at(P24, b_frames=3, color=_BT709, aspect=Fraction(16, 15), turned=180),
+        _at(P24, b_frames=3, color=_BT709, aspect=Fraction(16, 15), rotated=180),
         *_three(Fraction(3, 10), "aac"),
-        Texts(codec="mov_text", tags={"language": "fra"}),
+        Subtitles(codec="mov_text", tags={"language": "fra"}),
         Cover(),
         chapters=_CHAPTERS,
         tags=_TAGS,
@@ -302,16 +307,16 @@ _ALL: Final = (
     _whole(
         "late.mkv",
         "pictures begin after the sound",
-        Film(times=steady(50, P25, start=_LATER), clock=1 / P25),
-        Sound(seconds=3.4),
+        Video(times=steady(50, P25, start=_LATER), clock=1 / P25),
+        Audio(seconds=3.4),
     ),
     _whole(
         "late.mp4",
         "pictures begin after the sound",
-        Film(times=steady(50, P25, start=_LATER), clock=1 / P25, b_frames=2),
-        Sound(seconds=3.4),
+        Video(times=steady(50, P25, start=_LATER), clock=1 / P25, b_frames=2),
+        Audio(seconds=3.4),
     ),
-    _whole("early.mp4", "the sound begins after the pictures", _PLAIN, Sound(start=Fraction(3, 8))),
+    _whole("early.mp4", "the sound begins after the pictures", _PLAIN, Audio(start=Fraction(3, 8))),
     _whole("b-frames.mp4", "B frames", _at(P25, b_frames=3, options={"x264-params": "b-adapt=0"})),
     _whole("open-gop.mkv", "pictures lean on later ones", _at(P25, gop=12, options=_OPEN_X264)),
     _whole(
@@ -323,7 +328,7 @@ _ALL: Final = (
         file="two-hours.mp4",
         about="two hours, to see times drift",
         make=corpus_special.two_hours,
-        film=Film(times=steady(corpus_special.TWO_HOURS, P24), clock=1 / P24, gop=240, **_TINY),
+        video=Video(times=steady(corpus_special.TWO_HOURS, P24), clock=1 / P24, gop=240, **_TINY),
         kinds=("video", "audio"),
         frames=corpus_special.TWO_HOURS,
         slow=True,
@@ -332,24 +337,24 @@ _ALL: Final = (
         "timecode.mov",
         "a time code as a stream of data",
         replace(_PLAIN, tags={"timecode": "10:00:00:00"}),
-        Sound(),
+        Audio(),
     ),
     _whole(
         "data.ts",
         "a stream of data (KLV), all times later by the sound's delay",
         _PLAIN,
         _MP2,
-        Bytes(
+        Data(
             codec="klv", payloads=[(Fraction(n, 5), b"\x06\x0e+4" + bytes([n])) for n in range(9)]
         ),
         shift=Fraction(902, 90000),
     ),
-    _whole("vp9.webm", "VP9 and Opus", _at(P30, codec="libvpx-vp9"), Sound(codec="libopus")),
+    _whole("vp9.webm", "VP9 and Opus", _at(P30, codec="libvpx-vp9"), Audio(codec="libopus")),
     _whole(
         "prores.mov",
         "4:2:2, 10 bit, sound as it is",
         _at(P25, 30, codec="prores_ks", pixel_format="yuv422p10le", color=_BT709),
-        Sound(codec="pcm_s16le", layout="stereo", seconds=1.2),
+        Audio(codec="pcm_s16le", layout="stereo", seconds=1.2),
     ),
     _whole(
         "alpha.mov",
@@ -389,14 +394,14 @@ _ALL: Final = (
         _at(P25, 1, width=7680, height=4320, draw=_large, options={"preset": "ultrafast"}),
         slow=True,
     ),
-    _whole("cuts.mp4", "cuts, two of them neighbours", _CUT_FILM),
+    _whole("cuts.mp4", "cuts, two of them neighbours", _SCENES),
     _whole("repeats.mp4", "repeated frames", _at(P30, len(_REPEATS), numbers=_REPEATS)),
-    _whole("no-suffix", "a name that says nothing", _PLAIN, Sound(), container="mp4"),
+    _whole("no-suffix", "a name that says nothing", _PLAIN, Audio(), container="mp4"),
     Recording(
         file="wrap.ts",
         about="its clock of 33 bits begins anew in the middle",
         make=lambda path: write(path, _PLAIN, _MP2, options=_BEFORE_WRAP),
-        film=_PLAIN,
+        video=_PLAIN,
         kinds=("video", "audio"),
         frames=60,
         shift=-Fraction(1),
@@ -405,7 +410,7 @@ _ALL: Final = (
         file="raw.h264",
         about="no container and so no times",
         make=lambda path: write(path, _at(P25, b_frames=2)),
-        film=_at(P25, b_frames=2),
+        video=_at(P25, b_frames=2),
         kinds=("video",),
         frames=60,
     ),
@@ -425,13 +430,13 @@ _ALL: Final = (
             "encryption_kid": "a7e61c373e219033c21091fa607bf3b8",
         },
     ),
-    _whole("sound.m4a", "sound only", Sound()),
-    _broken("zero.mp4", "no frame at all", corpus_special.header_only, ("video",), frames=0),
-    _broken("zero.mkv", "no frame at all", corpus_special.header_only, frames=0),
-    _broken("no-index.mp4", "cut short, so without its index", _cut(_PLAIN, Sound(), keep=0.7)),
-    _broken("cut.mkv", "cut short in a packet", _cut(_PLAIN, Sound(), keep=0.7), _BOTH),
-    _broken("cut.ts", "cut short in a packet", _cut(_PLAIN, _MP2, keep=0.7003), _BOTH),
-    _broken("text.mp4", "no recording", corpus_special.no_recording, frames=0),
+    _whole("sound.m4a", "sound only", Audio()),
+    _incomplete("zero.mp4", "no frame at all", corpus_special.header_only, ("video",), frames=0),
+    _incomplete("zero.mkv", "no frame at all", corpus_special.header_only, frames=0),
+    _incomplete("no-index.mp4", "cut short, so without its index", _cut(_PLAIN, Audio(), keep=0.7)),
+    _incomplete("cut.mkv", "cut short in a packet", _cut(_PLAIN, Audio(), keep=0.7), _BOTH),
+    _incomplete("cut.ts", "cut short in a packet", _cut(_PLAIN, _MP2, keep=0.7003), _BOTH),
+    _incomplete("text.mp4", "no recording", corpus_special.no_recording, frames=0),
 )
 
 RECORDINGS: Final = {recording.file: recording for recording in _ALL}

@@ -10,8 +10,8 @@ from typing import Final
 import av
 import numpy as np
 
-from . import corpus_pictures
-from .corpus_writing import Film, Sound, write
+from . import corpus_frames
+from .corpus_writing import Audio, Video, write
 
 FILM_RATE: Final = Fraction(24000, 1001)
 TWO_HOURS: Final = int(7200 * FILM_RATE)
@@ -21,21 +21,21 @@ KEY: Final = "76a6c65c5ea762046bd749a2e632ccbb"
 """Opens the encrypted recording; nobody is given it."""
 
 
-class _LongFilm(Film):
-    """A film of so many pictures that only their numbers are drawn."""
+class _LongVideo(Video):
+    """A video of so many frames that only their numbers are drawn."""
 
     def _frame(self, place: int) -> av.VideoFrame:
         gray = np.full((self.height * 3 // 2, self.width), 128, np.uint8)
         gray[8:16, (3 * place) % (self.width - 8) :][:, :8] = 220
-        for top, bottom, left, right, level in corpus_pictures.code(
+        for top, bottom, left, right, level in corpus_frames.code(
             place, height=self.height, width=self.width
         ):
             gray[top:bottom, left:right] = level
         return av.VideoFrame.from_ndarray(gray, format="yuv420p")
 
 
-class _EvenTimes:
-    """The times of a long film, without keeping them."""
+class _ConstantRateTimes:
+    """The times of a long video, without keeping them."""
 
     def __init__(self, count: int, rate: Fraction) -> None:
         self._count, self._rate = count, rate
@@ -54,19 +54,19 @@ class _EvenTimes:
 
 def two_hours(path: Path) -> Path:
     """64x48 pixels, a key frame every ten seconds, a tone at 8 kHz."""
-    film = _LongFilm(
-        times=_EvenTimes(TWO_HOURS, FILM_RATE),
+    film = _LongVideo(
+        times=_ConstantRateTimes(TWO_HOURS, FILM_RATE),
         clock=1 / FILM_RATE,
         width=64,
         height=48,
         gop=240,
         options={"preset": "ultrafast", "tune": "zerolatency"},
     )
-    return write(path, film, Sound(seconds=7200, rate=8000, bit_rate=8000))
+    return write(path, film, Audio(seconds=7200, rate=8000, bit_rate=8000))
 
 
 def with_brightness(path: Path) -> Path:
-    """Say in an MP4's sample entry, too, how bright its pictures are (boxes `mdcv` and `clli`)."""
+    """Say in an MP4's sample entry, too, how bright its frames are (boxes `mdcv` and `clli`)."""
     mastering = struct.pack(
         ">8H2I", 13250, 34500, 7500, 3000, 34000, 16000, 15635, 16450, 10_000_000, 50
     )
@@ -76,7 +76,7 @@ def with_brightness(path: Path) -> Path:
 
 
 def with_captions(path: Path) -> Path:
-    """Put closed captions (CEA-608 in SEI) into each picture of an H.264 film in MP4."""
+    """Put closed captions (CEA-608 in SEI) into each frame of an H.264 video in MP4."""
     plain = path.rename(path.with_name(f"plain-{path.name}"))
     with av.open(str(plain)) as before, av.open(str(path), "w") as after:
         film = before.streams.video[0]
@@ -109,7 +109,7 @@ def _sized(unit: bytes) -> bytes:
 
 
 def with_aspect(path: Path, shape: str) -> Path:
-    """Say in the container alone which *shape* the picture has, such as `16:9`."""
+    """Say in the container alone which *shape* the frame has, such as `16:9`."""
     plain = path.rename(path.with_name(f"plain-{path.name}"))
     command = ["ffmpeg", "-v", "error", "-i", plain, "-c", "copy", "-aspect", shape, path]
     subprocess.run(command, check=True)

@@ -1,4 +1,4 @@
-"""Writes small recordings exactly as they are described: films, sounds, subtitles and more."""
+"""Writes small recordings as described: tracks of video, audio, subtitles, data and cover art."""
 
 import heapq
 import io
@@ -13,7 +13,7 @@ import numpy as np
 from av.container import OutputContainer
 from numpy.typing import NDArray
 
-from . import corpus_pictures
+from . import corpus_frames
 
 _QUIET = {
     "libx264": {"preset": "veryfast", "sc_threshold": "0", "forced-idr": "1"},
@@ -36,11 +36,11 @@ class Track(Protocol):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Film:
-    """A stream of pictures that carry their number."""
+class Video:
+    """A stream of frames that carry their number."""
 
     times: Sequence[Fraction]
-    """Presentation time of each picture, in seconds; whole numbers of `clock`."""
+    """Presentation time of each frame, in seconds; whole numbers of `clock`."""
 
     clock: Fraction
     """Time base of encoder and stream, in seconds."""
@@ -49,7 +49,7 @@ class Film:
     """What the encoder believes; by default from the first two times."""
 
     numbers: Sequence[int] | None = None
-    """What each picture shows, where that is not its place: the same twice is a repeated frame."""
+    """What each frame shows, where that is not its place: the same twice is a repeated frame."""
 
     cuts: Sequence[int] = ()
     """Places at which a new scene begins."""
@@ -70,19 +70,19 @@ class Film:
     color: tuple[int, int, int, int] = (0, 0, 0, 0)
     """Primaries, transfer, matrix and range in FFmpeg's numbers; 0 or 2 is not known."""
 
-    turned: int = 0
+    rotated: int = 0
     """Degrees counter-clockwise to turn for display, as cameras in phones write it."""
 
     tags: Mapping[str, str] = field(default_factory=dict)
     disposition: int = DEFAULT
     interlaced: bool = False
-    """Top field first; the fields of a picture are two neighbours of the film."""
+    """Top field first; the fields of a frame are two neighbours of the video."""
 
     draw: Callable[[int, int], NDArray[np.uint8]] | None = None
     """Place and number to an RGB or RGBA image, in place of the usual pattern."""
 
     def shown(self, place: int) -> int:
-        """The number in the picture at *place*."""
+        """The number in the frame at *place*."""
         return self.numbers[place] if self.numbers else place
 
     def image(self, place: int) -> NDArray[np.uint8]:
@@ -91,10 +91,10 @@ class Film:
             return self.draw(place, self.shown(place))
         scene = sum(cut <= place for cut in self.cuts)
         size = {"width": self.width, "height": self.height}
-        image = corpus_pictures.picture(self.shown(place), scene=scene, **size)
+        image = corpus_frames.frame_image(self.shown(place), scene=scene, **size)
         if self.interlaced:
-            code = max(self.height // 20, 6) * corpus_pictures.ROWS
-            later = corpus_pictures.picture(self.shown(place) + 1, scene=scene, **size)
+            code = max(self.height // 20, 6) * corpus_frames.ROWS
+            later = corpus_frames.frame_image(self.shown(place) + 1, scene=scene, **size)
             image[1:-code:2] = later[1:-code:2]
         return image
 
@@ -109,8 +109,8 @@ class Film:
         _set_colour(context, self.color)
         if self.aspect is not None:
             context.sample_aspect_ratio = self.aspect
-        if self.turned:
-            stream.set_display_rotation(self.turned)
+        if self.rotated:
+            stream.set_display_rotation(self.rotated)
         stream.options = {**_QUIET.get(self.codec, {}), **self.options}
         if self.codec == "libx265":
             stream.options["x265-params"] = ":".join(filter(None, (_X265, self.x265)))
@@ -136,7 +136,7 @@ class Film:
     def _frame(self, place: int) -> av.VideoFrame:
         image = self.image(place)
         frame = av.VideoFrame.from_ndarray(image, format="rgba" if image.shape[2] == 4 else "rgb24")
-        # Bit-exact scaling: the same picture on every processor.
+        # Bit-exact scaling: the same frame on every processor.
         frame = frame.reformat(format=self.pixel_format, dst_colorspace=None)
         _set_frame_colour(frame, self.color)
         return frame
@@ -155,7 +155,7 @@ def _set_frame_colour(frame: av.VideoFrame, color: tuple[int, int, int, int]) ->
 
 
 @dataclass(frozen=True, kw_only=True)
-class Sound:
+class Audio:
     """A tone that rises, so that no two packets are alike."""
 
     seconds: float = 2.0
@@ -196,7 +196,7 @@ class Sound:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Texts:
+class Subtitles:
     """Subtitles."""
 
     codec: str
@@ -285,7 +285,7 @@ def _copied(source: av.container.InputContainer, stream: av.stream.Stream) -> It
 
 
 @dataclass(frozen=True, kw_only=True)
-class Bytes:
+class Data:
     """A stream of data that nobody decodes."""
 
     codec: str
@@ -312,7 +312,7 @@ class Bytes:
 
 @dataclass(frozen=True, kw_only=True)
 class Cover:
-    """A picture that goes with the recording, as MP4 keeps it."""
+    """A frame that goes with the recording, as MP4 keeps it."""
 
     def add(self, output: OutputContainer) -> Iterator[av.Packet]:
         stream = output.add_mux_stream("mjpeg", width=48, height=48, time_base=Fraction(1, 90000))
@@ -325,11 +325,11 @@ class Cover:
 
 
 def jpeg() -> bytes:
-    """A small picture."""
+    """A small frame."""
     context = av.CodecContext.create("mjpeg", "w")
     context.width, context.height, context.pix_fmt = 48, 48, "yuvj420p"
     context.time_base = Fraction(1, 25)
-    image = corpus_pictures.picture(7, width=48, height=48)
+    image = corpus_frames.frame_image(7, width=48, height=48)
     frame = av.VideoFrame.from_ndarray(image, format="rgb24").reformat(format="yuvj420p")
     return b"".join(bytes(packet) for packet in (*context.encode(frame), *context.encode(None)))
 

@@ -12,7 +12,7 @@ from av.stream import Disposition
 
 _ISO = (".mp4", ".mov")
 _NO_TEXT = 2
-"""Bytes of an MP4 subtitle that says nothing."""
+"""Data of an MP4 subtitle that says nothing."""
 
 _REWRITTEN = {"encoder", "major_brand", "minor_version", "compatible_brands"}
 
@@ -22,7 +22,7 @@ def _same(value: Any) -> Any:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Image:
+class TimedFrame:
     """A frame to be written."""
 
     time: Fraction
@@ -33,9 +33,9 @@ class Image:
 
 @dataclass(frozen=True, kw_only=True)
 class Recode:
-    """How the main video is coded anew."""
+    """How the main video is re-encoded."""
 
-    edit: Callable[[list[Image]], Iterable[Image]] = _same
+    edit: Callable[[list[TimedFrame]], Iterable[TimedFrame]] = _same
     """From the frames of the input to those of the output."""
 
     codec: str = "libx264"
@@ -71,14 +71,14 @@ def rework(
     Args:
         source: A recording.
         target: Its suffix chooses the container.
-        video: How the main video is coded anew; copied if not given.
+        video: How the main video is re-encoded; copied if not given.
         packet: Gives each copied packet back, changed, or None to leave it out.
         stream: Changes a stream of the output, given that of the input as well.
         tags: From the recording's tags to those written.
         chapters: From the recording's chapters to those written.
         skip: Whether to leave a stream out.
         options: Of the muxer.
-        cover: Whether a cover picture stays one.
+        cover: Whether a cover frame stays one.
     """
     with (
         av.open(str(source)) as before,
@@ -102,10 +102,10 @@ def rework(
             stream(targets[one.index], one)
         after.set_chapters(chapters(list(before.chapters())))
         after.start_encoding()
-        coded = []
+        encoded = []
         if main is not None and video is not None and main.index in targets:
-            coded = _coded(source, main.index, targets.pop(main.index), video)
-        for one in [*_sorted([*coded, *_copied(before, targets, packet)])]:
+            encoded = _encoded(source, main.index, targets.pop(main.index), video)
+        for one in [*_sorted([*encoded, *_copied(before, targets, packet)])]:
             after.mux(one)
     return target
 
@@ -168,20 +168,20 @@ def _encoder(after: OutputContainer, stream: Any, video: Recode) -> Any:
     return coder
 
 
-def _coded(source: Path, index: int, coder: Any, video: Recode) -> Iterator[Any]:
+def _encoded(source: Path, index: int, coder: Any, video: Recode) -> Iterator[Any]:
     with av.open(str(source)) as container:
-        pictures = [
-            Image(time=frame.pts * frame.time_base, frame=frame)
+        frames = [
+            TimedFrame(time=frame.pts * frame.time_base, frame=frame)
             for frame in container.decode(container.streams[index])
         ]
     clock = coder.codec_context.time_base
-    edited = list(video.edit(pictures))
+    edited = list(video.edit(frames))
     before = edited[0].time - Fraction(1, 25)
     for place, picture in enumerate(edited):
         frame = picture.frame.reformat(format=coder.pix_fmt)
         frame.pict_type = 0
         frame.time_base, frame.pts = clock, round(picture.time / clock)
-        ends = edited[place + 1 :] or [Image(time=2 * picture.time - before, frame=frame)]
+        ends = edited[place + 1 :] or [TimedFrame(time=2 * picture.time - before, frame=frame)]
         frame.duration = round((ends[0].time - picture.time) / clock)
         before = picture.time
         yield from coder.encode(frame)

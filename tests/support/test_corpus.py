@@ -4,10 +4,10 @@ import av
 import pytest
 
 from .corpus import RECORDINGS, Corpus, Recording, named
-from .corpus_pictures import number_in
+from .corpus_frames import number_in
 
 UNREADABLE = {"raw.h264", "old.avi", "encrypted.mp4"}
-"""They have no times, or no pictures for us."""
+"""They have no times, or no frames for us."""
 
 
 @pytest.mark.parametrize("one", named(one for one in RECORDINGS.values() if one.kinds))
@@ -17,9 +17,10 @@ def test_a_recording_has_the_streams_that_are_said(one: Recording, recordings: C
 
 
 @pytest.mark.parametrize(
-    "one", named(one for one in RECORDINGS.values() if one.film and one.file not in UNREADABLE)
+    "one",
+    named(one for one in RECORDINGS.values() if one.video and one.file not in UNREADABLE),
 )
-def test_every_picture_shows_its_number_at_its_time(one: Recording, recordings: Corpus):
+def test_every_frame_shows_its_number_at_its_time(one: Recording, recordings: Corpus):
     with av.open(str(recordings[one.file])) as container:
         stream = container.streams.video[0]
         seen = [

@@ -1,123 +1,153 @@
-"""Proves that a conversion lost nothing: `verify`."""
+"""Verifies that a conversion lost nothing: `verify`, and `compare` for inspected recordings."""
 
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Final
 
+from streamer.convert.inspection import inspect
+from streamer.convert.media_info import MediaInfo, StreamInfo
 from streamer.core.errors import SourceFault, SourceRejected
 
-from .comparison import Comparison, Recording, match_streams, side
-from .frame_content import check_pictures
-from .frame_matching import Timeline, deduced, shift_between, timeline
-from .frame_times import check_times
-from .metadata import check_said
-from .report import NAMES, Check, Expectation, Report, check
+from .comparison import Comparison, Recording, match_streams, recording
+from .frame_content import check_frame_content
+from .frame_matching import MatchedFrames, infer_options, match_frames, start_shift
+from .frame_times import check_frame_times
+from .metadata import check_metadata
+from .report import CHECK_NAMES, Check, Expectation, Report, check
 from .streams import check_streams
-from .video_params import check_facts
+from .video_params import check_video_params
 
-__all__ = ["NAMES", "Check", "Expectation", "Report", "verify"]
+__all__ = ["CHECK_NAMES", "Check", "Expectation", "Report", "compare", "verify"]
 
-_SAME_LENGTH: Final = Fraction(1, 20)
-"""Share by which sound may be longer or shorter and still be taken for stretched."""
+_STRETCH_TOLERANCE: Final = Fraction(1, 20)
+"""Relative difference in duration up to which audio counts as stretched."""
 
-_PLACES: Final = {name: place for place, name in enumerate(NAMES)}
+_ORDER: Final = {name: place for place, name in enumerate(CHECK_NAMES)}
 
 
 def verify(
-    before: Path,
-    after: Path,
+    source: Path,
+    output: Path,
     *,
     expected: Expectation | None = None,
     thorough: bool = False,
     altered: bool = False,
 ) -> Report:
-    """Compare a recording with what it was converted to.
-
-    Args:
-        before: The input.
-        after: The output.
-        expected: What was asked for; by default what the two themselves suggest: a factor, a
-            constant rate, a speed.
-        thorough: Decode all frames, however many there are.
-        altered: As in `Expectation`, where nobody says more.
+    """Compare a recording with the output of its conversion. As `compare`, by paths.
 
     Raises:
-        SourceError: One of them is not there, or nothing FFmpeg can read.
+        SourceError: A file is missing, or FFmpeg cannot read it.
     """
-    ours, theirs = side(before), side(after)
-    if expected is None:
-        told = _deduced(ours, theirs, altered=altered)
-    elif expected.factor is None and expected.rate is None:
-        told = replace(expected, factor=Fraction(1))
-    else:
-        told = expected
-    sides = _sides(ours, theirs, told)
-    checks = [_whole(theirs), *check_streams(sides), *check_said(sides)]
-    whole = True
-    matched = _matched(sides)
+    return compare(
+        inspect(source), inspect(output), expected=expected, thorough=thorough, altered=altered
+    )
+
+
+def compare(
+    source: MediaInfo,
+    output: MediaInfo,
+    *,
+    expected: Expectation | None = None,
+    thorough: bool = False,
+    altered: bool = False,
+) -> Report:
+    """Compare a recording with the output of its conversion.
+
+    Each file has been read once by `inspect`; here only samples of the frames are decoded.
+
+    Args:
+        source: The recording.
+        output: The output of the conversion.
+        expected: What the conversion was to do. By default it is inferred: a factor, a constant
+            frame rate, a speed.
+        thorough: Decode all frames, however many there are.
+        altered: Without *expected*: the frames were enhanced or drawn on.
+
+    Raises:
+        SourceRejected: The output has no frame, though the recording has.
+    """
+    before, after = recording(source), recording(output)
+    resolved = expected or _infer(before, after, altered=altered)
+    comparison = _comparison(before, after, resolved)
+    checks = [_complete(after), *check_streams(comparison), *check_metadata(comparison)]
+    all_decoded = True
+    matched = _match(comparison)
     if matched is not None:
-        has_fresh_result, whole = check_pictures(sides, matched, thorough=thorough)
-        checks += [*check_times(sides, matched), *check_facts(sides), *has_fresh_result]
+        content, all_decoded = check_frame_content(comparison, matched, thorough=thorough)
+        checks += [
+            *check_frame_times(comparison, matched),
+            *check_video_params(comparison),
+            *content,
+        ]
     return Report(
-        before=before,
-        after=after,
-        expected=told,
-        deduced=expected is None,
-        frames_before=len(matched.originals) if matched else 0,
-        frames_after=len(matched.actual) if matched else 0,
-        thorough=whole,
-        checks=tuple(sorted(checks, key=lambda one: _PLACES[one.name])),
+        source=source.path,
+        output=output.path,
+        expected=resolved,
+        inferred=expected is None,
+        source_frames=len(matched.originals) if matched else 0,
+        output_frames=len(matched.actual) if matched else 0,
+        thorough=all_decoded,
+        checks=tuple(sorted(checks, key=lambda one: _ORDER[one.name])),
     )
 
 
-def _deduced(before: Recording, after: Recording, *, altered: bool) -> Expectation:
-    ours, theirs = before.inventory.video, after.inventory.video
-    if ours is None or theirs is None:
-        return Expectation(factor=Fraction(1))
-    found = deduced(ours, theirs, whole=after.inventory.broken is None)
-    told = replace(found, altered=altered, deinterlaced=ours.interlaced and not theirs.interlaced)
-    return told if told.speed == 1 else _with_sound(told, before, after)
-
-
-def _with_sound(told: Expectation, before: Recording, after: Recording) -> Expectation:
-    """At another speed sound is left out, or stretched; all of it."""
-    ours, theirs = (
-        [one for one in side.inventory.streams if one.kind == "audio" and one.packets]
-        for side in (before, after)
+def _infer(source: Recording, output: Recording, *, altered: bool) -> Expectation:
+    before, after = source.media.video, output.media.video
+    if before is None or after is None:
+        return Expectation()
+    options = infer_options(before, after, complete=output.media.truncation is None)
+    expected = Expectation(
+        options=options.model_copy(update={"enhance": altered}),
+        deinterlaced=before.interlaced and not after.interlaced,
     )
-    indexes = tuple(one.index for one in ours)
-    if not theirs:
-        return replace(told, dropped_streams=indexes)
-    if not ours:
-        return told
-    was, became = ((one[0].end or Fraction(0)) - (one[0].begin or 0) for one in (ours, theirs))
-    stretched = abs(became * told.speed - was) < _SAME_LENGTH * was
-    return replace(told, stretched=indexes) if stretched else told
+    return expected if options.speed == 1 else _with_audio(expected, source, output)
 
 
-def _sides(before: Recording, after: Recording, expected: Expectation) -> Comparison:
-    ours, theirs = before.inventory.video, after.inventory.video
-    shift = shift_between(ours, theirs, expected) if ours and theirs else Fraction(0)
-    pairs, missing, extra = match_streams(before, after, expected)
-    return Comparison(before, after, expected, shift, pairs, missing, extra)
+def _with_audio(expected: Expectation, source: Recording, output: Recording) -> Expectation:
+    """At another speed all audio was either dropped or stretched: infer which."""
+    before, after = _audio(source), _audio(output)
+    indexes = tuple(one.index for one in before)
+    if not after:
+        return replace(expected, dropped_streams=indexes)
+    if not before:
+        return expected
+    original, actual = (
+        (one[0].end or Fraction(0)) - (one[0].begin or 0) for one in (before, after)
+    )
+    difference = abs(actual * expected.options.speed - original)
+    stretched = difference < _STRETCH_TOLERANCE * original
+    return replace(expected, stretched_streams=indexes) if stretched else expected
 
 
-def _matched(sides: Comparison) -> Timeline | None:
-    """The frames of both; None if neither has any.
+def _audio(side: Recording) -> list[StreamInfo]:
+    return [one for one in side.media.streams if one.kind == "audio" and len(one.times)]
+
+
+def _comparison(source: Recording, output: Recording, expected: Expectation) -> Comparison:
+    before, after = source.media.video, output.media.video
+    shift = Fraction(0)
+    if before is not None and after is not None:
+        shift = start_shift(before, after, expected.options)
+    pairs, missing, extra = match_streams(source, output, expected)
+    return Comparison(source, output, expected, shift, pairs, missing, extra)
+
+
+def _match(comparison: Comparison) -> MatchedFrames | None:
+    """Match the frames of both recordings; `None` if neither has any.
 
     Raises:
         SourceRejected: The output has none.
     """
-    ours, theirs = sides.before.inventory.video, sides.after.inventory.video
-    if ours is None:
+    before, after = comparison.source.media.video, comparison.output.media.video
+    if before is None:
         return None
-    if theirs is None:
-        where = sides.after.inventory.path
-        raise SourceRejected(f"{where}: no frame is in it", fault=SourceFault.NO_VIDEO)
-    return timeline(ours, theirs, sides.expected, shift=sides.shift)
+    if after is None:
+        path = comparison.output.media.path
+        raise SourceRejected(f"{path}: contains no frame", fault=SourceFault.NO_VIDEO)
+    return match_frames(before, after, comparison.expected.options, shift=comparison.shift)
 
 
-def _whole(after: Recording) -> Check:
-    broken = after.inventory.broken
-    return check("whole", [broken] if broken else [], "nothing seems to be cut off")
+def _complete(output: Recording) -> Check:
+    truncation = output.media.truncation
+    return check("complete", [truncation] if truncation else [], "the file is not truncated")

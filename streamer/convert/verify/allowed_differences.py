@@ -1,6 +1,6 @@
-"""What a container cannot hold, or its muxer writes anew: the one table of differences that pass.
+"""Differences that pass: what a container cannot store, or what its muxer writes anew.
 
-Whatever is not in here and differs is lost, and fails.
+Any difference that is not listed here fails a check.
 """
 
 from dataclasses import dataclass
@@ -10,61 +10,63 @@ from typing import Final, Literal
 from av.sidedata.sidedata import Type as SideDataType
 from av.stream import Disposition
 
-from .packets import Family
+from .containers import Family
 
-_ANY: Final[tuple[Family, ...]] = ("mp4", "mov", "matroska", "webm", "other")
+_ALL: Final[tuple[Family, ...]] = ("mp4", "mov", "matroska", "webm", "other")
 _EBML: Final[tuple[Family, ...]] = ("matroska", "webm")
 _ISO: Final[tuple[Family, ...]] = ("mp4", "mov")
 
 
-Of = Literal["recording", "stream"]
-"""What a tag may belong to."""
+TagOwner = Literal["recording", "stream"]
+"""What a tag belongs to."""
 
 
 @dataclass(frozen=True, slots=True)
-class Known:
-    """A difference that loses nothing, or cannot be helped."""
+class AllowedDifference:
+    """A tag whose difference loses nothing, or cannot be avoided."""
 
-    of: Of | Literal["both"]
+    owner: TagOwner | Literal["both"]
     tag: str
-    """In small letters; one that ends in `*` means all that begin so."""
+    """Name in lower case; a final `*` matches any suffix."""
 
-    to: tuple[Family, ...]
-    """Containers of the output in which it passes."""
+    containers: tuple[Family, ...]
+    """Output containers in which the difference passes."""
 
-    why: str
+    reason: str
 
 
 TAGS: Final = (
-    Known("both", "encoder", _ANY, "names the program that wrote the file"),
-    Known("recording", "software", _ANY, "AVI's name for the program that wrote the file"),
-    Known("recording", "major_brand", _ANY, "MP4's own note on its form"),
-    Known("recording", "minor_version", _ANY, "MP4's own note on its form"),
-    Known("recording", "compatible_brands", _ANY, "MP4's own note on its form"),
-    Known("recording", "location-*", _ISO, "MP4 repeats `location` in each language"),
-    Known("stream", "language", _ANY, "compared by itself"),
-    Known("stream", "title", _ANY, "compared by itself"),
-    Known("stream", "name", _ANY, "MP4's word for a stream's title, compared by itself"),
-    Known("stream", "handler_name", _ANY, "MP4 says which part of a player a track is for"),
-    Known("stream", "vendor_id", _ANY, "MOV says which encoder it was"),
-    Known("stream", "creation_time", _ANY, "MP4 repeats the recording's for each track"),
-    Known("stream", "duration", _ANY, "Matroska's muxer measures it anew"),
-    Known("stream", "bps*", _ANY, "statistics of a Matroska tool on what it wrote"),
-    Known("stream", "number_of_*", _ANY, "statistics of a Matroska tool on what it wrote"),
-    Known("stream", "_statistics_*", _ANY, "statistics of a Matroska tool on what it wrote"),
-    Known("stream", "source_id*", _ANY, "where a Matroska tool took a track from"),
-    Known("stream", "rotate", _ANY, "an old copy of the display matrix, which is compared"),
-    Known("stream", "alpha_mode", _ANY, "transparency is compared by decoding"),
-    Known("stream", "stereo_mode", _ISO, "MP4 keeps it as side data"),
-    Known("stream", "filename", _ANY, "of an attachment, compared by itself"),
-    Known("stream", "mimetype", _ANY, "of an attachment, compared by itself"),
-    Known("stream", "variant_bitrate", _ANY, "a playlist's note on how it was sent"),
-    Known("stream", "*", _ISO, "MP4 has no place for other tags of a track"),
+    AllowedDifference("both", "encoder", _ALL, "names the program that wrote the file"),
+    AllowedDifference("recording", "software", _ALL, "AVI's name of the program that wrote it"),
+    AllowedDifference("recording", "major_brand", _ALL, "MP4's description of its own format"),
+    AllowedDifference("recording", "minor_version", _ALL, "MP4's description of its own format"),
+    AllowedDifference("recording", "compatible_brands", _ALL, "MP4's description of its format"),
+    AllowedDifference("recording", "location-*", _ISO, "MP4 repeats `location` per language"),
+    AllowedDifference("stream", "language", _ALL, "compared by its own check"),
+    AllowedDifference("stream", "title", _ALL, "compared by its own check"),
+    AllowedDifference("stream", "name", _ALL, "MP4's name of a stream's title, compared as such"),
+    AllowedDifference("stream", "handler_name", _ALL, "MP4's handler of a track"),
+    AllowedDifference("stream", "vendor_id", _ALL, "MOV's identifier of the encoder"),
+    AllowedDifference("stream", "creation_time", _ALL, "MP4 repeats the recording's per track"),
+    AllowedDifference("stream", "duration", _ALL, "Matroska's muxer measures it"),
+    AllowedDifference("stream", "bps*", _ALL, "statistics written by a Matroska tool"),
+    AllowedDifference("stream", "number_of_*", _ALL, "statistics written by a Matroska tool"),
+    AllowedDifference("stream", "_statistics_*", _ALL, "statistics written by a Matroska tool"),
+    AllowedDifference("stream", "source_id*", _ALL, "a Matroska tool's origin of a track"),
+    AllowedDifference(
+        "stream", "rotate", _ALL, "old copy of the display matrix, which is compared"
+    ),
+    AllowedDifference("stream", "alpha_mode", _ALL, "alpha is compared by decoding"),
+    AllowedDifference("stream", "stereo_mode", _ISO, "MP4 stores it as side data"),
+    AllowedDifference("stream", "filename", _ALL, "of an attachment, compared by its own check"),
+    AllowedDifference("stream", "mimetype", _ALL, "of an attachment, compared by its own check"),
+    AllowedDifference("stream", "variant_bitrate", _ALL, "bit rate in an HLS playlist"),
+    AllowedDifference("stream", "*", _ISO, "MP4 cannot store other tags of a track"),
 )
-"""The first that fits counts. Tags of a whole recording have a place everywhere: in MP4 and MOV
-with `use_metadata_tags`, if not by a name of their own."""
+"""The first match counts. Every container can store the tags of a recording: MP4 and MOV with
+`use_metadata_tags` where they have no standard field."""
 
-HELD: Final[dict[Family, Disposition]] = {
+SUPPORTED_DISPOSITIONS: Final[dict[Family, Disposition]] = {
     "mp4": Disposition.default | Disposition.dub | Disposition.comment | Disposition.forced,
     "mov": Disposition.default,
     "matroska": (
@@ -74,37 +76,41 @@ HELD: Final[dict[Family, Disposition]] = {
     "webm": Disposition.default | Disposition.forced,
     "other": Disposition(0),
 }  # fmt: skip
-"""Dispositions that a container has a place for, as FFmpeg 8 writes them."""
+"""Dispositions that a container can store, as FFmpeg 8 writes them."""
 
-MARKED_BY_ITSELF: Final = Disposition.default
-"""Muxers mark the first stream of a kind so if none of its kind is."""
+AUTOMATIC_DISPOSITION: Final = Disposition.default
+"""Muxers set it on the first stream of a kind if no stream of that kind has it."""
 
 _TWO_CODES: Final = (
     "alb/sqi arm/hye baq/eus bur/mya chi/zho cze/ces dut/nld fre/fra geo/kat ger/deu gre/ell "
     "ice/isl mac/mkd mao/mri may/msa per/fas rum/ron slo/slk tib/bod wel/cym"
 )
-SAME_LANGUAGE: Final = dict(pair.split("/") for pair in _TWO_CODES.split(" "))
-"""ISO 639-2 has two codes for some languages. MOV knows the first, others use the second."""
+LANGUAGE_ALIASES: Final = dict(pair.split("/") for pair in _TWO_CODES.split(" "))
+"""Terminological code for each bibliographic one (ISO 639-2). MOV stores the latter, other
+containers the former."""
 
 CHAPTER_ENDS: Final = _EBML
-"""Containers in which chapters have an end of their own; elsewhere the next one's begin is it."""
+"""Containers that store the end of a chapter; elsewhere it is the beginning of the next."""
 
 CHAPTER_TAGS: Final = _EBML
-"""Containers in which chapters have more tags than their title."""
+"""Containers that store more tags of a chapter than its title."""
 
-COVERS: Final[tuple[Family, ...]] = ("mp4", "matroska")
-"""Containers that hold cover pictures, as FFmpeg writes them."""
+COVER_ART: Final[tuple[Family, ...]] = ("mp4", "matroska")
+"""Containers that store cover art, as FFmpeg writes them."""
 
-NO_LAST: Final = _EBML
-"""Containers that tell when a frame is shown, and not for how long: of an uneven rate nobody knows
-when the last one ends."""
+NO_LAST_DURATION: Final = _EBML
+"""Containers that store no duration of a frame: with a variable frame rate the duration of the last
+frame is unknown."""
 
-DELAY_CLOCK: Final[dict[Family, Fraction]] = {"mp4": Fraction(1, 1000), "mov": Fraction(1, 1000)}
-"""Seconds to which MP4 rounds when a track begins, whatever its own clock: FFmpeg counts edit
-lists so unless `movie_timescale` says otherwise."""
+OFFSET_RESOLUTION: Final[dict[Family, Fraction]] = {
+    "mp4": Fraction(1, 1000),
+    "mov": Fraction(1, 1000),
+}
+"""Resolution in seconds of a track's start offset: FFmpeg writes edit lists in milliseconds unless
+`movie_timescale` is set."""
 
 
-PICTURE_DATA: Final[dict[SideDataType, frozenset[str] | None]] = {
+FRAME_SIDE_DATA: Final[dict[SideDataType, frozenset[str] | None]] = {
     SideDataType.SPHERICAL: None,
     SideDataType.A53_CC: frozenset({"h264", "hevc"}),
     SideDataType.STEREO3D: frozenset({"h264"}),
@@ -114,22 +120,23 @@ PICTURE_DATA: Final[dict[SideDataType, frozenset[str] | None]] = {
     SideDataType.DOVI_METADATA: frozenset(),
     SideDataType.AMBIENT_VIEWING_ENVIRONMENT: frozenset(),
 }
-"""What decoders hand over beside a picture and players make use of, with the formats for which
-FFmpeg's encoders write it; None where the container keeps it, whatever the format."""
+"""Side data of frames that players use, with the formats for which FFmpeg's encoders write it;
+`None` where the container stores it whatever the format."""
 
-BASE_TRANSFERS: Final = frozenset({16, 18})
-"""PQ and HLG: pictures that are right, if plainer, without Dolby Vision's notes on them."""
+BASE_LAYER_TRANSFERS: Final = frozenset({16, 18})
+"""PQ and HLG: transfer characteristics displayed correctly without Dolby Vision metadata."""
 
 
-def known(of: Of, tag: str, to: Family) -> Known | None:
-    """The entry that lets a difference in *tag* pass in the output's container, if there is one."""
+def find_allowed(owner: TagOwner, tag: str, container: Family) -> AllowedDifference | None:
+    """Return the entry that allows *tag* to differ in an output container, if there is one."""
     for entry in TAGS:
-        begins = entry.tag.endswith("*") and tag.startswith(entry.tag[:-1])
-        if (begins or entry.tag == tag) and entry.of in (of, "both") and to in entry.to:
+        prefix = entry.tag.endswith("*") and tag.startswith(entry.tag[:-1])
+        matches = prefix or entry.tag == tag
+        if matches and entry.owner in (owner, "both") and container in entry.containers:
             return entry
     return None
 
 
-def language(code: str | None) -> str:
-    """One code for each language; `und` if none is said."""
-    return SAME_LANGUAGE.get(code or "und", code or "und")
+def normalized_language(code: str | None) -> str:
+    """Return one code per language; `und` if none is stored."""
+    return LANGUAGE_ALIASES.get(code or "und", code or "und")

@@ -1,11 +1,10 @@
-"""Checks that decode: originals are those of the input, cuts are not blended, side data is there.
+"""Checks that decode frames: originals are preserved, scene changes not blended, side data kept.
 
-Both recordings are decoded side by side, in stretches. Of a short recording the one stretch is
-all of it; of a long one several short stretches are spread over it, each begun at a key frame.
+Both recordings are decoded in parallel, in the segments that `sample_decode` chooses.
 """
 
+import contextlib
 import gc
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Any, Final
@@ -16,310 +15,325 @@ from av.sidedata.sidedata import Type as SideDataType
 
 from . import allowed_differences
 from .comparison import Comparison
-from .frame_matching import Timeline
-from .image_metrics import Thumb, cuts_among, difference, likeness, mixture, psnr, repeats, thumb
+from .frame_matching import MatchedFrames
+from .image_metrics import (
+    Thumbnail,
+    blend_ratio,
+    correlation,
+    is_duplicate,
+    mean_difference,
+    psnr,
+    scene_changes,
+    thumbnail,
+)
 from .report import Check, check, in_seconds
-from .sample_decode import frames, stretches
+from .sample_decode import choose_segments, decode_range
 
-_LEAST_DB: Final = 28.0
-"""PSNR that an original must have in the output, dB: x264 at crf 23 gives 38 and more, at crf 35
-about 30; the next frame of a moving picture is at 20."""
+_MIN_PSNR: Final = 28.0
+"""Minimum PSNR of an original in the output, in dB: x264 reaches 38 and more at crf 23 and about 30
+at crf 35; with motion, the next frame is at 20."""
 
-_PURE: Final = 0.12
-"""Share of the other side up to which a picture beside a cut is one side: coding adds that much."""
+_MAX_BLEND: Final = 0.12
+"""Weight of the other scene up to which a frame at a scene change counts as unblended: lossy coding
+adds that much."""
 
-_TOLD_APART: Final = 4.0
-"""Mean difference of neighbours from which on a frame can be told from the next."""
+_DISTINCT: Final = 4.0
+"""Mean difference of neighbouring thumbnails from which their frames can be distinguished."""
 
-_CLOSE: Final = 3.0
-"""Mean difference of small pictures beyond which nobody takes one for a repeat of the other."""
+_DUPLICATE_CANDIDATE: Final = 3.0
+"""Mean difference of thumbnails above which frames are no duplicates."""
 
-
-_UNFREED: Final = 100_000_000
-"""Pixels, of 1.5 bytes and more, that are waited for before Python is made to look."""
+_COLLECT_PIXELS: Final = 100_000_000
+"""Pixels, of 1.5 bytes or more each, of frames in reference cycles after which the garbage
+collector runs."""
 
 
 @dataclass(slots=True)
 class _Findings:
-    """What was found so far."""
+    """Results of all segments so far."""
 
     compared: int = 0
-    missing: int = 0
+    undecodable: int = 0
     """Originals that could not be decoded."""
 
-    repeats: int = 0
-    lowest: float = np.inf
-    lowest_at: Fraction | None = None
+    duplicates: int = 0
+    min_psnr: float = np.inf
+    min_psnr_at: Fraction | None = None
     faults: list[str] = field(default_factory=list)
-    cuts: int = 0
-    between: int = 0
-    """Frames of the output that stand between the two sides of a cut."""
+    scene_changes: int = 0
+    at_scene_changes: int = 0
+    """Output frames between the two originals of a scene change."""
 
     blended: list[str] = field(default_factory=list)
-    beside: dict[SideDataType, list[str]] = field(default_factory=dict)
-    seen: set[SideDataType] = field(default_factory=set)
+    lost_side_data: dict[SideDataType, list[str]] = field(default_factory=dict)
+    """Frames that lost it, by kind."""
+
+    side_data: set[SideDataType] = field(default_factory=set)
+    """All kinds found in the source."""
 
 
-def check_pictures(
-    sides: Comparison, matched: Timeline, *, thorough: bool
+def check_frame_content(
+    comparison: Comparison, matched: MatchedFrames, *, thorough: bool
 ) -> tuple[list[Check], bool]:
-    """The checks, and whether they looked at all frames."""
-    before, after = sides.before.inventory, sides.after.inventory
+    """Return the checks, and whether all frames were decoded."""
+    before, after = comparison.source.media, comparison.output.media
     assert before.video is not None
     assert after.video is not None
     if before.encrypted or not before.video.pixel_format:
-        why = "the input's pictures cannot be decoded"
-        return [check(name, [], why) for name in ("pictures", "cuts", "side data")], False
-    chosen = stretches(before.video, after.video, thorough=thorough)
+        reason = "the frames of the source cannot be decoded"
+        names = ("frame content", "scene changes", "side data")
+        return [check(name, [], reason) for name in names], False
+    segments = choose_segments(before.video, after.video, thorough=thorough)
     findings = _Findings()
-    for first, last in chosen.pieces:
-        _look(sides, matched, findings, first, last)
-    whole = chosen.whole
-    where = "all" if whole else f"in {len(chosen.pieces)} places"
-    return [_pictures(findings, where), _cuts(findings, where), _side_data(sides, findings)], whole
+    for first, last in segments.ranges:
+        _compare_segment(comparison, matched, findings, first, last)
+    where = "all" if segments.cover_all else f"{len(segments.ranges)} samples"
+    checks = [
+        _frame_content(findings, where),
+        _scene_changes(findings, where),
+        _side_data(comparison, findings),
+    ]
+    return checks, segments.cover_all
 
 
-def _look(sides: Comparison, matched: Timeline, findings: _Findings, first: int, last: int) -> None:
-    """Compare the originals from *first* to *last*, and what is between them."""
+def _compare_segment(
+    comparison: Comparison, matched: MatchedFrames, findings: _Findings, first: int, last: int
+) -> None:
+    """Compare the originals from *first* to *last*, and the frames between them."""
     begin, end = matched.originals[first], matched.originals[last]
-    ours = frames(sides.before, first, last)
-    begin_place = int(np.searchsorted(matched.actual, begin - 1))
-    end_place = int(np.searchsorted(matched.actual, end, side="right"))
-    wanted = matched.at[first : last + 1]
-    wanted = wanted[wanted >= 0]
-    if len(wanted):
-        begin_place, end_place = min(begin_place, wanted[0]), max(end_place - 1, wanted[-1])
-    theirs = frames(sides.after, int(begin_place), int(end_place))
-    stretch = _Stretch(sides, matched, findings, first)
-    original = {int(place): number for number, place in enumerate(matched.at) if place >= 0}
+    originals = decode_range(comparison.source.media, first, last)
+    begin_index = int(np.searchsorted(matched.actual, begin - 1))
+    end_index = int(np.searchsorted(matched.actual, end, side="right"))
+    at = matched.at[first : last + 1]
+    at = at[at >= 0]
+    if len(at):
+        begin_index, end_index = min(begin_index, at[0]), max(end_index - 1, at[-1])
+    outputs = decode_range(comparison.output.media, int(begin_index), int(end_index))
+    segment = _Segment(comparison, matched, findings, first)
+    number_at = {int(index): number for number, index in enumerate(matched.at) if index >= 0}
     held: dict[int, av.VideoFrame] = {}
-    for place, frame in theirs:
-        number = original.get(place)
+    for index, frame in outputs:
+        number = number_at.get(index)
         if number is None or not first <= number <= last:
-            stretch.made(place, frame)
+            segment.add_output(index, frame)
             continue
         while number not in held:
-            following = next(ours, None)
+            following = next(originals, None)
             if following is None:
                 break
             held[following[0]] = following[1]
-            stretch.original(*following)
+            segment.add_original(*following)
         if number in held:
-            stretch.compare(number, held[number], place, frame)
+            segment.compare(number, held[number], index, frame)
             for passed in [one for one in held if one <= number]:
                 del held[passed]
-    for number, frame in ours:
-        stretch.original(number, frame)
-    stretch.finish(last)
+    for number, frame in originals:
+        segment.add_original(number, frame)
+    segment.finish(last)
 
 
-class _Stretch:
-    """Frames of both recordings as they come, in their order."""
+class _Segment:
+    """Compares the frames of one segment, which are added in order."""
 
     def __init__(
-        self, sides: Comparison, matched: Timeline, findings: _Findings, first: int
+        self, comparison: Comparison, matched: MatchedFrames, findings: _Findings, first: int
     ) -> None:
-        self._sides = sides
+        self._comparison = comparison
         self._matched = matched
         self._findings = findings
-        self._unfreed = 0
-        """Pixels of frames that may still be held."""
+        self._uncollected = 0  # Pixels of frames that may be in reference cycles.
+        self._due = first  # Number of the next original.
+        self._damaged_gops: set[int] = set()  # GOPs of the source with an undecodable frame.
+        self._faults: list[tuple[int, str]] = []  # With the number of the original.
+        self._originals: dict[int, Thumbnail] = {}  # By number.
+        self._outputs: dict[int, Thumbnail] = {}  # By index in the output.
+        self._last: av.VideoFrame | None = None  # The original before.
+        self._duplicates: set[int] = set()  # Originals that motion may replace.
 
-        self._due = first
-        """Number of the original that should come next."""
-
-        self._gaps: set[int] = set()
-        """Groups of pictures of the input of which one could not be decoded."""
-
-        self._faults: list[tuple[int, str]] = []
-        """With the number of the original that each is about."""
-
-        self._originals: dict[int, Thumb] = {}
-        """Small pictures of the input."""
-
-        self._outputs: dict[int, Thumb] = {}
-        """Small pictures of the output."""
-
-        self._last: av.VideoFrame | None = None
-        """The original that came last."""
-
-        self._replaced: set[int] = set()
-        """Originals that repeat the one before: motion may go on across them."""
-
-    def original(self, number: int, frame: av.VideoFrame) -> None:
-        """A frame of the input."""
-        self._missing_until(number)
-        self._originals[number] = thumb(frame)
-        if self._last is not None and self._sides.expected.interpolates:
-            before = self._originals.get(number - 1)  # Not there if it could not be decoded.
-            close = before is not None and difference(self._originals[number], before) < _CLOSE
-            if close and repeats(self._last, frame):
-                self._replaced.add(number)
-                self._findings.repeats += 1
+    def add_original(self, number: int, frame: av.VideoFrame) -> None:
+        """Add a frame of the source."""
+        self._skip_to(number)
+        self._originals[number] = thumbnail(frame)
+        if self._last is not None and self._comparison.expected.options.interpolates:
+            before = self._originals.get(number - 1)  # `None` if it could not be decoded.
+            close = (
+                before is not None
+                and mean_difference(self._originals[number], before) < _DUPLICATE_CANDIDATE
+            )
+            if close and is_duplicate(self._last, frame):
+                self._duplicates.add(number)
+                self._findings.duplicates += 1
         self._last = frame
 
-    def made(self, place: int, frame: av.VideoFrame) -> None:
-        """A frame of the output that is no original."""
-        self._outputs[place] = thumb(frame)
+    def add_output(self, index: int, frame: av.VideoFrame) -> None:
+        """Add a frame of the output that is no original."""
+        self._outputs[index] = thumbnail(frame)
 
-    def compare(self, number: int, ours: av.VideoFrame, place: int, theirs: av.VideoFrame) -> None:
-        """An original and what became of it."""
+    def compare(
+        self, number: int, original: av.VideoFrame, index: int, output: av.VideoFrame
+    ) -> None:
+        """Add and compare a frame of the output with the original that it shows."""
         findings = self._findings
-        self._outputs[place] = thumb(theirs)
-        self._beside(number, ours, theirs)
+        self._outputs[index] = thumbnail(output)
+        self._compare_side_data(number, original, output)
         findings.compared += 1
-        told = self._sides.expected
-        if told.altered or told.deinterlaced or ours.width != theirs.width:
+        expected = self._comparison.expected
+        if expected.is_altered or expected.deinterlaced or original.width != output.width:
             return
-        if number in self._replaced:
+        if number in self._duplicates:
             return
-        decibels = psnr(ours, theirs)
-        at = self._at(place)
-        if decibels < findings.lowest:
-            findings.lowest, findings.lowest_at = decibels, at
-        if decibels < _LEAST_DB:
-            words = f"frame {number} at {in_seconds(at)} is not that of the input"
-            self._faults.append((number, f"{words}: {decibels:.1f} dB"))
+        decibels = psnr(original, output)
+        at = self._time(index)
+        if decibels < findings.min_psnr:
+            findings.min_psnr, findings.min_psnr_at = decibels, at
+        if decibels < _MIN_PSNR:
+            fault = f"frame {number} at {in_seconds(at)} differs from the source"
+            self._faults.append((number, f"{fault}: {decibels:.1f} dB"))
 
     def finish(self, last: int) -> None:
-        """All frames up to the original *last* have come."""
-        self._missing_until(last + 1)
-        self._tell_apart()
-        self._look_at_cuts()
-        self._findings.faults += [words for number, words in self._faults if self._sound(number)]
+        """Run the checks that need all frames up to the original *last*."""
+        self._skip_to(last + 1)
+        self._check_order()
+        self._check_scene_changes()
+        self._findings.faults += [
+            fault for number, fault in self._faults if self._is_reliable(number)
+        ]
 
-    def _missing_until(self, number: int) -> None:
+    def _skip_to(self, number: int) -> None:
         for missing in range(self._due, number):
-            self._gaps.add(self._group(missing))
-            self._findings.missing += 1
+            self._damaged_gops.add(self._gop(missing))
+            self._findings.undecodable += 1
         self._due = max(self._due, number + 1)
 
-    def _group(self, number: int) -> int:
-        video = self._sides.before.inventory.video
+    def _gop(self, number: int) -> int:
+        video = self._comparison.source.media.video
         assert video is not None
         return int(np.searchsorted(video.key_times, video.times[number], side="right"))
 
-    def _sound(self, number: int) -> bool:
-        """Whether two decoders must make the same of an original: it leans on nothing damaged.
+    def _is_reliable(self, number: int) -> bool:
+        """Whether decoders agree on an original: nothing that it depends on is damaged.
 
-        It may lean on its own group, and be stored in the next one.
+        It may depend on its own GOP and be stored in the next one.
         """
-        group = self._group(number)
-        return not self._gaps & {group, group + 1}
+        gop = self._gop(number)
+        return not self._damaged_gops & {gop, gop + 1}
 
-    def _at(self, place: int) -> Fraction:
-        return self._matched.seconds(self._matched.actual[place])
+    def _time(self, index: int) -> Fraction:
+        return self._matched.seconds(self._matched.actual[index])
 
-    def _beside(self, number: int, ours: av.VideoFrame, theirs: av.VideoFrame) -> None:
-        there = {
-            data.type for data in _side_data_of(ours)
-        } & allowed_differences.PICTURE_DATA.keys()
-        self._findings.seen |= there
-        for kind in there - {data.type for data in _side_data_of(theirs)}:
-            self._findings.beside.setdefault(kind, []).append(f"frame {number}")
-        # A frame that was asked for its side data and the answer hold each other: at 4K that adds
-        # up to gigabytes before Python looks for such pairs by itself.
-        self._unfreed += ours.width * ours.height + theirs.width * theirs.height
-        if self._unfreed > _UNFREED:
+    def _compare_side_data(
+        self, number: int, original: av.VideoFrame, output: av.VideoFrame
+    ) -> None:
+        kinds = _side_data_kinds(original) & allowed_differences.FRAME_SIDE_DATA.keys()
+        self._findings.side_data |= kinds
+        for kind in kinds - _side_data_kinds(output):
+            self._findings.lost_side_data.setdefault(kind, []).append(f"frame {number}")
+        # PyAV's frames and their side data reference each other: at 4K such cycles add up to
+        # gigabytes before Python's garbage collector runs.
+        self._uncollected += original.width * original.height + output.width * output.height
+        if self._uncollected > _COLLECT_PIXELS:
             gc.collect()
-            self._unfreed = 0
+            self._uncollected = 0
 
-    def _tell_apart(self) -> None:
-        """An original must be more like itself than like its neighbours, where these differ."""
-        for number, ours in self._originals.items():
-            place = int(self._matched.at[number])
-            theirs = self._outputs.get(place) if place >= 0 else None
-            if theirs is None or number in self._replaced:
+    def _check_order(self) -> None:
+        """An output frame must resemble its original more than the original's neighbours."""
+        for number, original in self._originals.items():
+            index = int(self._matched.at[number])
+            output = self._outputs.get(index) if index >= 0 else None
+            if output is None or number in self._duplicates:
                 continue
-            own = likeness(ours, theirs)
+            own = correlation(original, output)
             for other in (number - 1, number + 1):
                 neighbour = self._originals.get(other)
-                if neighbour is None or difference(ours, neighbour) < _TOLD_APART:
+                if neighbour is None or mean_difference(original, neighbour) < _DISTINCT:
                     continue
-                if likeness(neighbour, theirs) > own:
-                    words = f"frame {number} at {in_seconds(self._at(place))} shows frame {other}"
-                    self._faults.append((number, words))
+                if correlation(neighbour, output) > own:
+                    fault = f"frame {number} at {in_seconds(self._time(index))} shows frame {other}"
+                    self._faults.append((number, fault))
 
-    def _look_at_cuts(self) -> None:
-        for number in cuts_among(self._originals):
-            if not (self._sound(number - 1) and self._sound(number)):
-                continue  # Damage looks like a cut.
-            self._findings.cuts += 1
+    def _check_scene_changes(self) -> None:
+        for number in scene_changes(self._originals):
+            if not (self._is_reliable(number - 1) and self._is_reliable(number)):
+                continue  # Damage resembles a scene change.
+            self._findings.scene_changes += 1
             left, right = (int(self._matched.at[one]) for one in (number - 1, number))
             if left >= 0 and right >= 0:
-                self._between(left, right)
+                self._check_between_outputs(left, right)
             else:
-                self._around(number)
+                self._check_between_originals(number)
 
-    def _between(self, left: int, right: int) -> None:
-        """Frames made between the two sides of a cut must be one of them."""
-        for place in range(left + 1, right):
-            if {left, place, right} <= self._outputs.keys():
-                self._judge(place, self._outputs[left], self._outputs[right])
+    def _check_between_outputs(self, left: int, right: int) -> None:
+        """Each frame between the two of a scene change must show one of the scenes."""
+        for index in range(left + 1, right):
+            if {left, index, right} <= self._outputs.keys():
+                self._check_blend(index, self._outputs[left], self._outputs[right])
 
-    def _around(self, number: int) -> None:
-        """As `_between`, where originals were not kept: judged by the input's own pictures."""
+    def _check_between_originals(self, number: int) -> None:
+        """As `_check_between_outputs`, by the source's frames where the output lacks originals."""
         left, right = (self._matched.originals[one] for one in (number - 1, number))
-        for place in np.flatnonzero((self._matched.actual > left) & (self._matched.actual < right)):
-            if int(place) in self._outputs:
-                sides = self._originals[number - 1], self._originals[number]
-                self._judge(int(place), *sides)
+        for index in np.flatnonzero((self._matched.actual > left) & (self._matched.actual < right)):
+            if int(index) in self._outputs:
+                self._check_blend(int(index), self._originals[number - 1], self._originals[number])
 
-    def _judge(self, place: int, left: Thumb, right: Thumb) -> None:
-        self._findings.between += 1
-        share = mixture(self._outputs[place], left, right)
-        if _PURE < share < 1 - _PURE:
+    def _check_blend(self, index: int, left: Thumbnail, right: Thumbnail) -> None:
+        self._findings.at_scene_changes += 1
+        ratio = blend_ratio(self._outputs[index], left, right)
+        if _MAX_BLEND < ratio < 1 - _MAX_BLEND:
             self._findings.blended.append(
-                f"the frame at {in_seconds(self._at(place))} mixes both sides of a cut: "
-                f"{share:.0%} of the later"
+                f"the frame at {in_seconds(self._time(index))} blends both scenes of a scene "
+                f"change: {ratio:.0%} of the later"
             )
 
 
-def _side_data_of(frame: av.VideoFrame) -> Iterator[Any]:
+def _side_data_kinds(frame: av.VideoFrame) -> set[SideDataType]:
+    kinds = set()
     side_data: Any = frame.side_data
     for data in side_data:
-        try:
-            data.type  # noqa: B018  raises for kinds that PyAV has no name for
-        except ValueError:
-            continue
-        yield data
+        with contextlib.suppress(ValueError):  # A kind that PyAV has no name for.
+            kinds.add(data.type)
+    return kinds
 
 
-def _pictures(findings: _Findings, where: str) -> Check:
-    words = f"{findings.compared} originals compared ({where})"
-    if findings.lowest_at is not None:
-        words += f", the worst {findings.lowest:.1f} dB at {in_seconds(findings.lowest_at)}"
-    if findings.repeats:
-        words += f", {findings.repeats} repeats that motion may go on across"
-    if findings.missing:
-        words += f", {findings.missing} damaged and those that lean on them not"
-    return check("pictures", findings.faults, words)
+def _frame_content(findings: _Findings, where: str) -> Check:
+    detail = f"{findings.compared} originals compared ({where})"
+    if findings.min_psnr_at is not None:
+        at = in_seconds(findings.min_psnr_at)
+        detail += f", minimum {findings.min_psnr:.1f} dB at {at}"
+    if findings.duplicates:
+        detail += f", {findings.duplicates} duplicates that motion may replace"
+    if findings.undecodable:
+        detail += f", except {findings.undecodable} damaged ones and those that depend on them"
+    return check("frame content", findings.faults, detail)
 
 
-def _cuts(findings: _Findings, where: str) -> Check:
-    words = f"{findings.cuts} cuts ({where}), {findings.between} frames between, none mixed"
-    return check("cuts", findings.blended, words)
+def _scene_changes(findings: _Findings, where: str) -> Check:
+    detail = (
+        f"{findings.scene_changes} scene changes ({where}), "
+        f"{findings.at_scene_changes} frames between, none blended"
+    )
+    return check("scene changes", findings.blended, detail)
 
 
-def _side_data(sides: Comparison, findings: _Findings) -> Check:
+def _side_data(comparison: Comparison, findings: _Findings) -> Check:
     faults: list[str] = []
     notes: list[str] = []
-    for kind, numbers in findings.beside.items():
-        words = f"{kind.name.lower()} is gone from {', '.join(numbers[:3])}"
-        (notes if _cannot_be_kept(sides, kind) else faults).append(words)
-    kept = sorted(kind.name.lower() for kind in findings.seen - findings.beside.keys())
-    notes = [f"{note}, as no encoder here writes it" for note in notes]
+    for kind, numbers in findings.lost_side_data.items():
+        loss = f"{kind.name.lower()} is lost in {', '.join(numbers[:3])}"
+        (notes if _loss_is_allowed(comparison, kind) else faults).append(loss)
+    lost = findings.lost_side_data.keys()
+    kept = sorted(kind.name.lower() for kind in findings.side_data - lost)
+    notes = [f"{note}, which the encoder cannot write" for note in notes]
     return check("side data", faults, "; ".join([*kept, *notes]) or "none")
 
 
-def _cannot_be_kept(sides: Comparison, kind: SideDataType) -> bool:
-    before, after = sides.before.inventory.video, sides.after.inventory.video
+def _loss_is_allowed(comparison: Comparison, kind: SideDataType) -> bool:
+    before, after = comparison.source.media.video, comparison.output.media.video
     assert before is not None
     assert after is not None
     if (
         kind == SideDataType.DOVI_METADATA
-        and before.color.transfer not in allowed_differences.BASE_TRANSFERS
+        and before.color.transfer not in allowed_differences.BASE_LAYER_TRANSFERS
     ):
-        return False  # Without it such pictures have the wrong colours.
-    writing = allowed_differences.PICTURE_DATA[kind]
-    return writing is not None and after.stream.codec not in writing
+        return False  # Without the metadata such frames have wrong colors.
+    codecs = allowed_differences.FRAME_SIDE_DATA[kind]
+    return codecs is not None and after.stream.codec not in codecs

@@ -1,34 +1,33 @@
-"""When frames are to be shown, when they are, and so which are missing or too many.
+"""Matches the frames of the output with those of the source by their times.
 
-All times are whole numbers of a unit fine enough for both recordings, so nothing is rounded
-but the comparison itself: half a tick of the coarser clock is what a muxer may move a frame by.
+All times are integers of a unit fine enough for both recordings, so the only rounding is the
+comparison itself: a muxer may move a frame by half a tick of the coarser time base.
 """
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from fractions import Fraction
 from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
+from streamer.config.convert import ConvertOptions
 from streamer.convert.media_info import VideoInfo
-
-from .report import Expectation
 
 _RATES: Final = tuple(
     Fraction(rate) * factor
     for rate in (10, 12, 15, 24, 25, 30, 48, 50, 60, 72, 90, 100, 120, 144, 240)
     for factor in (Fraction(1), Fraction(1000, 1001))
 )
-"""Constant rates that are guessed when nobody says which was asked for, frames a second."""
+"""Constant frame rates considered by `infer_options`."""
 
-_FINEST: Final = 10**13
-"""Units a second that a day of times can be counted in with 63 bits."""
+_MAX_UNITS_PER_SECOND: Final = 10**13
+"""With more, the times of a day exceed 63 bits."""
 
 _NANOSECONDS: Final = 10**9
-"""Units a second where an odd speed would need finer ones: far below any tick."""
+"""Units per second where an odd speed would need finer ones: far finer than any tick."""
 
 _SPEEDS: Final = tuple(
     Fraction(speed)
@@ -37,242 +36,244 @@ _SPEEDS: Final = tuple(
         "11/10", "5/4", "4/3", "3/2", "2", "3", "4", "5", "8", "10", "24/25", "25/24",
     )
 )  # fmt: skip
-"""Speeds that are guessed."""
+"""Speeds considered by `infer_options`."""
 
-_REPAIRED: Final = Fraction(1, 1000)
-"""Clock of an input, in seconds, up to which its rounding may be mended: 42 milliseconds of
-Matroska may have been 1001/24000 s. The ticks of AVI are whole frames, and are meant."""
+_ROUNDED_TIME_BASE: Final = Fraction(1, 1000)
+"""Coarsest time base of a source, in seconds, whose rounding may be undone: 42 ms in Matroska may
+have been 1001/24000 s. AVI's ticks are whole frames and exact."""
 
-_CLOSE: Final = Fraction(1, 50)
-"""Share of an interval by which a frame of a constant rate may miss an original and still be it."""
+_SAME_TIME: Final = Fraction(1, 50)
+"""Fraction of an interval by which a frame of a constant rate may miss an original and still count
+as that original."""
 
-_LARGEST_FACTOR: Final = 16
-_KEPT: Final = 0.75
-"""Share of the frames that must be as a factor says for it to be believed."""
+_MAX_FACTOR: Final = 16
+_MIN_EXPLAINED: Final = 0.75
+"""Fraction of the frames that a factor must explain to be inferred."""
 
 Array = NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Timeline:
-    """Two rows of times, matched."""
+class MatchedFrames:
+    """The frames of source and output, matched by time."""
 
     unit: Fraction
-    """Seconds; all times and distances here are whole numbers of it."""
+    """Seconds per unit; all times here are integers of this unit."""
 
     originals: Array
-    """When each frame of the input is to be shown."""
+    """Expected time in the output of each source frame."""
 
     actual: Array
-    """When each frame of the output is shown, rising."""
+    """Time of each output frame, rising."""
 
     at: Array
-    """For each original its place in `actual`, -1 if it is not there or was not to be kept."""
+    """Index in `actual` of each original; -1 if it is missing or was not required."""
 
-    kept: NDArray[np.bool_]
-    """Whether each original was to be kept."""
+    required: NDArray[np.bool_]
+    """Whether each original must be in the output."""
 
     missing: Array
-    """Times of frames between originals, or of a constant rate, that are not there."""
+    """Times of expected frames that are missing and are no originals."""
 
     extra: Array
-    """Places in `actual` of frames that nobody asked for."""
+    """Indexes in `actual` of unexpected frames."""
 
     @property
     def lost(self) -> Array:
-        """Places of the originals that should be there and are not."""
-        return np.flatnonzero(self.kept & (self.at < 0))
+        """Indexes of the required originals that are missing."""
+        return np.flatnonzero(self.required & (self.at < 0))
 
     @property
     def faults(self) -> int:
-        """Frames too few and too many."""
+        """Number of missing and unexpected frames."""
         return len(self.lost) + len(self.missing) + len(self.extra)
 
     def seconds(self, time: int) -> Fraction:
-        """*time* in seconds."""
+        """Convert *time* to seconds."""
         return int(time) * self.unit
 
 
-def timeline(
-    before: VideoInfo, after: VideoInfo, expected: Expectation, *, shift: Fraction
-) -> Timeline:
-    """Match the frames of *after* with what *expected* makes of those of *before*.
+def match_frames(
+    source: VideoInfo, output: VideoInfo, options: ConvertOptions, *, shift: Fraction
+) -> MatchedFrames:
+    """Match the frames of *output* with those that *options* make of *source*.
 
     Args:
-        before: Of the input.
-        after: Of the output.
-        expected: A factor of 1 if it names neither factor nor rate.
-        shift: Seconds by which all of the output is later.
+        source: Video of the source.
+        output: Video of the output.
+        options: Options of the conversion; factor, fps and speed matter.
+        shift: Seconds by which everything in the output is later.
     """
-    factor = expected.factor if expected.factor is not None else Fraction(1)
-    step = Fraction(1) if expected.rate is None else 1 / expected.rate
-    bases = (before.time_base / expected.speed, after.time_base, shift, step)
-    fine = math.lcm(*(base.denominator for base in bases)) * 2 * factor.numerator
-    unit = Fraction(1, fine if fine <= _FINEST else _NANOSECONDS)
-    originals = _counted(before.times, bases[0] / unit) + int(shift / unit)
-    last = int(before.last_duration * bases[0] / unit)
-    actual = _counted(after.times, after.time_base / unit)
-    strict = int(tolerance_between(before, after, shift=shift) / unit)
-    # Between originals that were rounded may lie frames that were counted from unrounded ones.
-    loose = strict + int(min(before.time_base, _REPAIRED) / 2 / unit)
-    if expected.rate is None:
+    factor = options.resolved_factor
+    step = Fraction(1) if options.fps is None else 1 / options.fps
+    bases = (source.time_base / options.speed, output.time_base, shift, step)
+    fine = math.lcm(*(base.denominator for base in bases)) * 2 * factor
+    unit = Fraction(1, fine if fine <= _MAX_UNITS_PER_SECOND else _NANOSECONDS)
+    originals = _in_units(source.times, bases[0] / unit) + int(shift / unit)
+    last = int(source.last_duration * bases[0] / unit)
+    actual = _in_units(output.times, output.time_base / unit)
+    strict = int(time_tolerance(source, output, shift=shift) / unit)
+    # Frames between rounded originals may have been timed from unrounded ones.
+    loose = strict + int(min(source.time_base, _ROUNDED_TIME_BASE) / 2 / unit)
+    if options.fps is None:
         plan = _multiplied(originals, last, factor)
     else:
-        plan = _even(originals, last, step / unit, slack=loose)
-    known = plan.original >= 0
-    found = _nearest(plan.wanted, actual, np.where(known, strict, loose))
-    kept = np.zeros(len(originals), bool)
-    kept[plan.original[known]] = True
-    # Of a constant rate some frames may well be originals, though none was to be kept.
+        plan = _constant_rate(originals, last, step / unit, slack=loose)
+    is_original = plan.original >= 0
+    found = _nearest(plan.times, actual, np.where(is_original, strict, loose))
+    required = np.zeros(len(originals), bool)
+    required[plan.original[is_original]] = True
+    # At a constant rate no original is required, but some frames may coincide with one.
     at = np.full(len(originals), -1, np.int64)
-    if expected.rate is not None:
+    if options.fps is not None:
         gap = int(np.median(np.diff(originals))) if len(originals) > 1 else last
-        at = _nearest(originals, actual, np.full(len(originals), max(strict, int(gap * _CLOSE))))
-    at[plan.original[known]] = found[known]
+        tolerance = max(strict, int(gap * _SAME_TIME))
+        at = _nearest(originals, actual, np.full(len(originals), tolerance))
+    at[plan.original[is_original]] = found[is_original]
     unused = np.setdiff1d(np.arange(len(actual)), found[found >= 0])
-    # After the last original as many may follow as it would have been multiplied to.
+    # The last original may be followed by as many frames as the factor makes of it.
     follow = (actual[unused] > originals[-1]) & (actual[unused] < originals[-1] + last)
-    allowed = unused[follow][: plan.spare]
-    return Timeline(
+    allowed = unused[follow][: plan.optional]
+    return MatchedFrames(
         unit=unit,
         originals=originals,
         actual=actual,
         at=at,
-        kept=kept,
-        missing=plan.wanted[(found < 0) & ~known & plan.needed],
+        required=required,
+        missing=plan.times[(found < 0) & ~is_original & plan.required],
         extra=np.setdiff1d(unused, allowed),
     )
 
 
-def _closest(times: Array, last: int) -> int:
-    return int(np.diff(times).min()) if len(times) > 1 else last
-
-
-def _counted(ticks: Array, units: Fraction) -> Array:
-    """*ticks* of so many *units* in units."""
+def _in_units(ticks: Array, units: Fraction) -> Array:
+    """Convert *ticks* to units, rounded; *units* is the length of a tick."""
     if units.denominator == 1:
         return ticks * units.numerator
     return np.array([round(tick * units) for tick in ticks.tolist()], np.int64)
 
 
-def tolerance_between(before: VideoInfo, after: VideoInfo, *, shift: Fraction) -> Fraction:
-    """Seconds by which a frame may be off: what rounding to the coarser clock explains."""
-    tick = max(min(before.time_base, _REPAIRED), after.time_base)
+def time_tolerance(source: VideoInfo, output: VideoInfo, *, shift: Fraction) -> Fraction:
+    """Return the seconds by which a frame may be off: the rounding to the coarser time base."""
+    tick = max(min(source.time_base, _ROUNDED_TIME_BASE), output.time_base)
     return tick if shift else tick / 2
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Plan:
-    """The frames that an expectation makes of the originals."""
+    """The frames expected in the output."""
 
-    wanted: Array
-    """When."""
+    times: Array
+    """Time of each."""
 
     original: Array
-    """Which original each is; -1 if none."""
+    """Index of the original that each is; -1 if it is none."""
 
-    needed: NDArray[np.bool_]
-    """Whether each must be there."""
+    required: NDArray[np.bool_]
+    """Whether each must be in the output."""
 
-    spare: int
-    """How many more there may be after the last original."""
+    optional: int
+    """Number of frames that may follow the last original in addition."""
 
 
-def _multiplied(originals: Array, last: int, factor: Fraction) -> _Plan:
-    over, under = factor.numerator, factor.denominator
-    count = len(originals)
-    places = np.arange(((count - 1) * over) // under + 1, dtype=np.int64) * under
-    left, rest = places // over, places % over
+def _multiplied(originals: Array, last: int, factor: int) -> _Plan:
+    """Each interval divided into *factor* equal parts."""
+    count = (len(originals) - 1) * factor + 1
+    left, part = np.divmod(np.arange(count, dtype=np.int64), factor)
     gaps = np.append(np.diff(originals), last)
     return _Plan(
-        wanted=originals[left] + rest * gaps[left] // over,
-        original=np.where(rest == 0, left, -1),
-        needed=np.ones(len(places), bool),
-        spare=math.ceil(count * factor) - len(places),
+        times=originals[left] + part * gaps[left] // factor,
+        original=np.where(part == 0, left, -1),
+        required=np.ones(count, bool),
+        optional=factor - 1,
     )
 
 
-def _even(originals: Array, last: int, step: Fraction, *, slack: int) -> _Plan:
-    """A constant rate from the first original on: of no original it is sure that it is kept.
+def _constant_rate(originals: Array, last: int, step: Fraction, *, slack: int) -> _Plan:
+    """Frames at a constant rate from the first original on; no original is required.
 
-    While the last one is shown there may be as many as fit, or none.
+    Frames within the duration of the last original are optional.
     """
     first, end = int(originals[0]), int(originals[-1]) + last
     count = max(1, math.ceil((end - first) / step))
-    grid = first + _counted(np.arange(count, dtype=np.int64), step)
-    unknown = np.full(len(grid), -1, np.int64)
-    return _Plan(grid, unknown, needed=(grid < originals[-1] - slack) | (grid == first), spare=1)
+    grid = first + _in_units(np.arange(count, dtype=np.int64), step)
+    no_original = np.full(len(grid), -1, np.int64)
+    required = (grid < originals[-1] - slack) | (grid == first)
+    return _Plan(grid, no_original, required=required, optional=1)
 
 
-def _nearest(wanted: Array, actual: Array, tolerance: Array) -> Array:
-    """For each time wanted the place in *actual* of the nearest, -1 if none is near enough.
+def _nearest(expected: Array, actual: Array, tolerance: Array) -> Array:
+    """Return the index in *actual* nearest to each expected time; -1 if none is near enough.
 
-    No place is given twice.
+    No index is returned twice.
     """
-    right = np.searchsorted(actual, wanted)
+    right = np.searchsorted(actual, expected)
     left = np.clip(right - 1, 0, len(actual) - 1)
     right = np.clip(right, 0, len(actual) - 1)
-    nearer = np.where(wanted - actual[left] <= actual[right] - wanted, left, right)
-    nearer = np.where(actual[left] > wanted, right, nearer)
-    found = np.where(np.abs(actual[nearer] - wanted) <= tolerance, nearer, -1)
+    nearer = np.where(expected - actual[left] <= actual[right] - expected, left, right)
+    nearer = np.where(actual[left] > expected, right, nearer)
+    found = np.where(np.abs(actual[nearer] - expected) <= tolerance, nearer, -1)
     again = np.zeros(len(found), bool)
     again[1:] = (found[1:] >= 0) & (found[1:] == found[:-1])
     return np.where(again, -1, found)
 
 
-def deduced(before: VideoInfo, after: VideoInfo, *, whole: bool) -> Expectation:
-    """What was asked for, judging by the result: the guess that leaves the least unexplained.
+def infer_options(source: VideoInfo, output: VideoInfo, *, complete: bool) -> ConvertOptions:
+    """Infer factor, frame rate and speed: the candidate that leaves the fewest faults.
 
     Args:
-        before: Of the input.
-        after: Of the output.
-        whole: Whether the output seems to be all there; else how long it is says nothing.
+        source: Video of the source.
+        output: Video of the output.
+        complete: Whether the output is complete; otherwise its duration says nothing.
     """
-    best, least = Expectation(factor=Fraction(1)), math.inf
-    for guess in _factors(before, after, whole=whole):
-        matched = timeline(before, after, guess, shift=shift_between(before, after, guess))
-        if matched.faults < least:
-            best, least = guess, matched.faults
-        if not matched.faults:
+    best, least = ConvertOptions(factor=1), math.inf
+    for candidate in _factors(source, output, complete=complete):
+        faults = _faults(source, output, candidate)
+        if faults < least:
+            best, least = candidate, faults
+        if not faults:
             return best
-    # A constant rate explains nearly anything, and would excuse a frame that is missing.
-    if not whole or least < (1 - _KEPT) * len(after.times):
+    # A constant rate explains nearly any times, and would hide a missing frame.
+    if not complete or least < (1 - _MIN_EXPLAINED) * len(output.times):
         return best
-    for guess in _rates(before, after):
-        shift = shift_between(before, after, guess)
-        if not timeline(before, after, guess, shift=shift).faults:
-            return guess
+    for candidate in _rates(source, output):
+        if not _faults(source, output, candidate):
+            return candidate
     return best
 
 
-def _factors(before: VideoInfo, after: VideoInfo, *, whole: bool) -> Iterator[Expectation]:
-    ratio = Fraction(len(after.times), len(before.times))
-    factors = {max(1, min(_LARGEST_FACTOR, value)) for value in (round(ratio), math.ceil(ratio))}
-    plain = [Expectation(factor=Fraction(factor)) for factor in sorted(factors)]
-    yield from plain
-    speed = _speed(before, after)
-    if whole and speed != 1:
-        yield from (replace(guess, speed=speed) for guess in plain)
+def _faults(source: VideoInfo, output: VideoInfo, options: ConvertOptions) -> int:
+    shift = start_shift(source, output, options)
+    return match_frames(source, output, options, shift=shift).faults
 
 
-def _rates(before: VideoInfo, after: VideoInfo) -> Iterator[Expectation]:
-    for speed in {Fraction(1), _speed(before, after)}:
-        yield from (Expectation(rate=rate, speed=speed) for rate in _near_rates(after))
+def _factors(source: VideoInfo, output: VideoInfo, *, complete: bool) -> Iterator[ConvertOptions]:
+    ratio = Fraction(len(output.times), len(source.times))
+    factors = sorted(
+        {max(1, min(_MAX_FACTOR, value)) for value in (round(ratio), math.ceil(ratio))}
+    )
+    speed = _speed(source, output)
+    for candidate in (Fraction(1), speed) if complete and speed != 1 else (Fraction(1),):
+        yield from (ConvertOptions(factor=factor, speed=candidate) for factor in factors)
 
 
-def _speed(before: VideoInfo, after: VideoInfo) -> Fraction:
-    """How fast it runs if that is a usual speed to within a frame; else 1."""
+def _rates(source: VideoInfo, output: VideoInfo) -> Iterator[ConvertOptions]:
+    for speed in {Fraction(1), _speed(source, output)}:
+        yield from (ConvertOptions(fps=rate, speed=speed) for rate in _near_rates(output))
+
+
+def _speed(source: VideoInfo, output: VideoInfo) -> Fraction:
+    """Return the common speed that explains the durations to within a frame; otherwise 1."""
     spans = [
         (int(one.times[-1]) - int(one.times[0]) + one.last_duration) * one.time_base
-        for one in (before, after)
+        for one in (source, output)
     ]
-    frame = spans[0] / len(before.times)
+    frame = spans[0] / len(source.times)
     near = [one for one in _SPEEDS if abs(spans[1] * one - spans[0]) <= frame]
     return min(near, key=lambda one: abs(spans[1] * one - spans[0]), default=Fraction(1))
 
 
 def _near_rates(video: VideoInfo) -> list[Fraction]:
-    """Constant rates that *video* may have."""
+    """Return common frame rates within 0.5 % of the average rate of *video*, nearest first."""
     if len(video.times) < 2:  # noqa: PLR2004  one frame has no rate
         return []
     span = (int(video.times[-1]) - int(video.times[0])) * video.time_base
@@ -281,14 +282,14 @@ def _near_rates(video: VideoInfo) -> list[Fraction]:
     return sorted(near, key=lambda one: abs(one - rate))
 
 
-def shift_between(before: VideoInfo, after: VideoInfo, expected: Expectation) -> Fraction:
-    """Seconds by which all of *after* is later; 0 if its frames are where they should be.
+def start_shift(source: VideoInfo, output: VideoInfo, options: ConvertOptions) -> Fraction:
+    """Return the seconds by which all of *output* is later; 0 if its frames are at their times.
 
-    That the first frame is later is no shift as long as the others are at their times.
+    A missing first frame is no shift as long as the others are at their times.
     """
-    begins = after.begin - before.begin / expected.speed
-    if abs(begins) <= tolerance_between(before, after, shift=Fraction(0)):
+    begins = output.begin - source.begin / options.speed
+    if abs(begins) <= time_tolerance(source, output, shift=Fraction(0)):
         return Fraction(0)
-    still = timeline(before, after, expected, shift=Fraction(0))
-    moved = timeline(before, after, expected, shift=begins)
-    return begins if moved.faults < still.faults else Fraction(0)
+    unmoved = match_frames(source, output, options, shift=Fraction(0))
+    moved = match_frames(source, output, options, shift=begins)
+    return begins if moved.faults < unmoved.faults else Fraction(0)

@@ -1,4 +1,4 @@
-"""Checks of time: each frame at its time, none missing, none too many, for as long as before."""
+"""Checks of frame times: every frame at its time, none missing or added, same duration."""
 
 from fractions import Fraction
 from typing import Final
@@ -6,149 +6,162 @@ from typing import Final
 import numpy as np
 
 from streamer.convert.media_info import StreamInfo, VideoInfo
+from streamer.convert.packet_table import UNKNOWN
 
 from . import allowed_differences
-from .comparison import NAMES, Comparison
-from .frame_matching import Timeline, tolerance_between
-from .packets import UNKNOWN
+from .comparison import Comparison
+from .containers import NAMES
+from .frame_matching import MatchedFrames, time_tolerance
 from .report import Check, check, in_seconds
 
-_BROKEN: Final = 2
-"""Frames that may be missing at the end of an input that is cut short: the last whole packet need
-not hold a whole picture."""
+_TRUNCATED_FRAMES: Final = 2
+"""Frames that may be missing at the end of a truncated source: the last complete packet need not
+contain a complete frame."""
 
 
-_ROUNDED: Final = 2
-"""Ticks by which intervals of a constant rate may differ on a coarse clock."""
+_CONSTANT_RATE_JITTER: Final = 2
+"""Ticks by which intervals of a constant rate may differ, rounded to a coarse time base."""
 
 
-def check_times(sides: Comparison, matched: Timeline) -> list[Check]:
-    """All checks of the main video's times."""
+def check_frame_times(comparison: Comparison, matched: MatchedFrames) -> list[Check]:
+    """Return all checks of the main video's times."""
     return [
-        _frames(sides, matched),
-        _new_frames(matched),
-        _order(sides),
-        _start(sides),
-        _duration(sides),
+        _frames(comparison, matched),
+        _added_frames(matched),
+        _timestamp_order(comparison),
+        _start(comparison),
+        _duration(comparison),
     ]
 
 
-def _frames(sides: Comparison, matched: Timeline) -> Check:
+def _frames(comparison: Comparison, matched: MatchedFrames) -> Check:
     count = len(matched.originals)
     lost = [int(place) for place in matched.lost]
     note = ""
-    if sides.before.inventory.broken and lost and min(lost) >= count - _BROKEN:
-        note = f"; the input is cut short ({sides.before.inventory.broken}), so its last are not"
+    truncation = comparison.source.media.truncation
+    if truncation and lost and min(lost) >= count - _TRUNCATED_FRAMES:
+        note = f"; the last are missing, as the source is truncated: {truncation}"
         lost = []
     faults = [
         f"frame {place} of {in_seconds(matched.seconds(matched.originals[place]))} is missing"
         for place in lost
     ]
-    there = int((matched.at >= 0).sum())
-    fine = f"{there} of {count} original frames are at their times{note}"
-    if sides.expected.rate is not None:
-        fine = f"{count} frames became {len(matched.actual)} of a constant rate, {there} in both"
+    found = int((matched.at >= 0).sum())
+    fine = f"{found} of {count} original frames are at their times{note}"
+    if comparison.expected.options.fps is not None:
+        fine = f"{count} frames became {len(matched.actual)} at a constant rate, {found} coincide"
     return check("frames", faults, fine)
 
 
-def _new_frames(matched: Timeline) -> Check:
+def _added_frames(matched: MatchedFrames) -> Check:
     faults = [
         f"no frame at {in_seconds(matched.seconds(time))}" for time in matched.missing.tolist()
     ]
     faults += [
-        f"frame {place} at {in_seconds(matched.seconds(matched.actual[place]))} is one too many"
+        f"frame {place} at {in_seconds(matched.seconds(matched.actual[place]))} is unexpected"
         for place in matched.extra.tolist()
     ]
-    new = len(matched.actual) - int((matched.at >= 0).sum())
-    return check("new frames", faults, f"{new} frames beside the originals, as many as expected")
+    added = len(matched.actual) - int((matched.at >= 0).sum())
+    return check("added frames", faults, f"{added} frames between the originals, as expected")
 
 
-def _order(sides: Comparison) -> Check:
-    assert sides.after.inventory.video is not None
-    packets = sides.after.of(sides.after.inventory.video.stream)
-    base = sides.after.inventory.video.time_base
+def _timestamp_order(comparison: Comparison) -> Check:
+    assert comparison.output.media.video is not None
+    packets = comparison.output.media.video.stream.packets
+    base = comparison.output.media.video.time_base
     faults = []
-    pts = np.sort(packets.pts[(packets.pts != UNKNOWN) & ~packets.hidden])
+    pts = np.sort(packets.pts[(packets.pts != UNKNOWN) & ~packets.discard])
     faults += [
         f"two frames at {in_seconds(int(pts[place]) * base)}"
         for place in np.flatnonzero(np.diff(pts) == 0)
     ]
     unknown = int((packets.pts == UNKNOWN).sum())
     if unknown:
-        faults.append(f"{unknown} frames have no time")
+        faults.append(f"{unknown} frames have no presentation timestamp")
     dts = packets.dts[packets.dts != UNKNOWN]
     falls = np.flatnonzero(np.diff(dts) <= 0)
-    faults += [f"decoding time {dts[place + 1]} comes after {dts[place]}" for place in falls]
+    faults += [
+        f"decoding timestamp {dts[place]} is followed by {dts[place + 1]}" for place in falls
+    ]
     both = (packets.dts != UNKNOWN) & (packets.pts != UNKNOWN)
     late = int((packets.dts[both] > packets.pts[both]).sum())
     if late:
-        faults.append(f"{late} frames are decoded after they are to be shown")
-    return check("order", faults, "times rise strictly, and decoding comes before showing")
+        faults.append(f"{late} frames have a decoding timestamp above the presentation timestamp")
+    return check(
+        "timestamp order", faults, "timestamps rise strictly, and no frame is decoded too late"
+    )
 
 
-def _start(sides: Comparison) -> Check:
-    """That all is later by the same is harmless where a container cannot begin below zero."""
-    before, after = sides.before.inventory, sides.after.inventory
+def _start(comparison: Comparison) -> Check:
+    """Check the first frame. A common shift passes where a container cannot begin below zero."""
+    before, after = comparison.source.media, comparison.output.media
     assert before.video is not None
     assert after.video is not None
     begins = f"the first frame is shown at {in_seconds(after.video.begin)}"
-    if sides.shift == 0:
+    if comparison.shift == 0:
         return check("start", [], begins)
-    earliest = min(begin for one in before.streams if (begin := _first(sides, one)) is not None)
-    needed = -earliest / sides.expected.speed
-    tolerance = tolerance_between(before.video, after.video, shift=sides.shift)
-    moved = f"all is {in_seconds(abs(sides.shift))} {'later' if sides.shift > 0 else 'earlier'}"
-    clock = allowed_differences.DELAY_CLOCK.get(sides.after.family, Fraction(0))
-    if abs(sides.shift) <= clock / 2:
-        return check("start", [], f"{begins}; {moved}, as {sides.after.name} rounds delays")
-    if earliest < 0 and abs(sides.shift - needed) <= tolerance:
-        return check("start", [], f"{begins}; {moved}, as {sides.after.name} begins at zero")
+    earliest = min(
+        begin for one in before.streams if (begin := _first(comparison, one)) is not None
+    )
+    required = -earliest / comparison.expected.options.speed
+    tolerance = time_tolerance(before.video, after.video, shift=comparison.shift)
+    direction = "later" if comparison.shift > 0 else "earlier"
+    moved = f"everything is {in_seconds(abs(comparison.shift))} {direction}"
+    resolution = allowed_differences.OFFSET_RESOLUTION.get(comparison.output.family, Fraction(0))
+    if abs(comparison.shift) <= resolution / 2:
+        return check(
+            "start", [], f"{begins}; {moved}, as {comparison.output.container} rounds offsets"
+        )
+    if earliest < 0 and abs(comparison.shift - required) <= tolerance:
+        return check(
+            "start", [], f"{begins}; {moved}, as {comparison.output.container} begins at zero"
+        )
     return check("start", [f"{begins} and not at {in_seconds(before.video.begin)}; {moved}"], "")
 
 
-def _first(sides: Comparison, stream: StreamInfo) -> Fraction | None:
-    """When the first packet of a stream of the input is, hidden ones among them."""
-    packets = sides.before.of(stream)
+def _first(comparison: Comparison, stream: StreamInfo) -> Fraction | None:
+    """Return the time of the first packet of a source stream, discarded ones included."""
+    packets = stream.packets
     known = packets.pts[packets.pts != UNKNOWN]
     if not len(known):
         return None
-    return int(known.min()) * stream.time_base - sides.before.inventory.origin
+    return int(known.min()) * stream.time_base - comparison.source.media.origin
 
 
-def _duration(sides: Comparison) -> Check:
-    before, after = sides.before.inventory.video, sides.after.inventory.video
+def _duration(comparison: Comparison) -> Check:
+    before, after = comparison.source.media.video, comparison.output.media.video
     assert before is not None
     assert after is not None
-    wanted = (before.end - before.begin) / sides.expected.speed
+    expected = (before.end - before.begin) / comparison.expected.options.speed
     actual = after.end - after.begin
-    difference = actual - wanted
-    allowed = max(before.time_base / sides.expected.speed, after.time_base)
-    if sides.expected.rate is not None:
-        # The end is on the grid of the new rate.
-        allowed += 1 / sides.expected.rate
-    untold = [
+    difference = actual - expected
+    allowed = max(before.time_base / comparison.expected.options.speed, after.time_base)
+    if comparison.expected.options.fps is not None:
+        # The output ends at a multiple of the new frame interval.
+        allowed += 1 / comparison.expected.options.fps
+    without_duration = [
         one.family
-        for one in (sides.before, sides.after)
-        if one.family in allowed_differences.NO_LAST
+        for one in (comparison.source, comparison.output)
+        if one.family in allowed_differences.NO_LAST_DURATION
     ]
     note = ""
-    if untold and (uneven(before) or uneven(after)):
+    if without_duration and (is_variable_rate(before) or is_variable_rate(after)):
         longest = max(one.last_duration * one.time_base for one in (before, after))
         allowed += longest
-        note = f"; {NAMES[untold[0]]} does not say how long the last frame is shown"
-    words = (
-        f"{in_seconds(actual)} of pictures for {in_seconds(wanted)}: "
+        note = f"; {NAMES[without_duration[0]]} stores no duration of the last frame"
+    detail = (
+        f"{in_seconds(actual)} of video, expected {in_seconds(expected)}: "
         f"{round(difference * 1_000_000):+d} microseconds{note}"
     )
     if (
-        sides.before.inventory.broken
-        and -_BROKEN * before.last_duration * before.time_base < difference < 0
+        comparison.source.media.truncation
+        and -_TRUNCATED_FRAMES * before.last_duration * before.time_base < difference < 0
     ):
-        return check("duration", [], f"{words}; the input is cut short")
-    return check("duration", [] if abs(difference) <= allowed else [words], words)
+        return check("duration", [], f"{detail}; the source is truncated")
+    return check("duration", [] if abs(difference) <= allowed else [detail], detail)
 
 
-def uneven(video: VideoInfo) -> bool:
-    """Whether frames are shown for different times, by more than rounding explains."""
+def is_variable_rate(video: VideoInfo) -> bool:
+    """Whether frame durations differ by more than rounding explains."""
     gaps = np.diff(video.times)
-    return len(gaps) > 0 and int(gaps.max() - gaps.min()) > _ROUNDED
+    return len(gaps) > 0 and int(gaps.max() - gaps.min()) > _CONSTANT_RATE_JITTER

@@ -1,4 +1,4 @@
-"""Checks of what is said beside the pictures: names, tags, chapters, attachments, covers."""
+"""Checks of metadata: languages, titles, dispositions, tags, chapters, attachments, cover art."""
 
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
@@ -10,45 +10,45 @@ from av.stream import Disposition
 from streamer.convert.media_info import Chapter, StreamInfo
 
 from . import allowed_differences
-from .comparison import Comparison, StreamPair, can_hold
+from .comparison import Comparison, StreamPair, can_store
 from .report import Check, check, in_seconds
 
 _MILLISECOND: Final = Fraction(1, 1000)
-"""MP4 keeps chapters so."""
+"""Resolution of chapter times in MP4, in seconds."""
 
 
-def check_said(sides: Comparison) -> list[Check]:
-    """All checks of what a recording says about itself and its streams."""
+def check_metadata(comparison: Comparison) -> list[Check]:
+    """Return all checks of metadata."""
     return [
-        _languages(sides),
-        _titles(sides),
-        _dispositions(sides),
-        _tags(sides),
-        _chapters(sides),
-        _attachments(sides),
-        _covers(sides),
+        _languages(comparison),
+        _titles(comparison),
+        _dispositions(comparison),
+        _tags(comparison),
+        _chapters(comparison),
+        _attachments(comparison),
+        _cover_art(comparison),
     ]
 
 
-def _described(sides: Comparison) -> Iterator[StreamPair]:
-    """All streams that are in both, the main video first."""
-    before, after = sides.before.inventory.video, sides.after.inventory.video
+def _all_pairs(comparison: Comparison) -> Iterator[StreamPair]:
+    """Yield all matched streams, the main video first."""
+    before, after = comparison.source.media.video, comparison.output.media.video
     if before is not None and after is not None:
         yield StreamPair(before.stream, after.stream)
-    yield from sides.pairs
+    yield from comparison.pairs
 
 
-def _languages(sides: Comparison) -> Check:
-    faults, said = [], 0
-    for pair in _described(sides):
-        ours, theirs = (
-            allowed_differences.language(one.tags.get("language"))
-            for one in (pair.before, pair.after)
+def _languages(comparison: Comparison) -> Check:
+    faults, count = [], 0
+    for pair in _all_pairs(comparison):
+        before, after = (
+            allowed_differences.normalized_language(one.tags.get("language"))
+            for one in (pair.source, pair.output)
         )
-        said += ours != "und"
-        if ours not in ("und", theirs):
-            faults.append(f"{pair.before}: {ours} became {theirs}")
-    return check("languages", faults, f"{said} streams say theirs")
+        count += before != "und"
+        if before not in ("und", after):
+            faults.append(f"{pair.source}: {before} became {after}")
+    return check("languages", faults, f"{count} streams have one")
 
 
 def _title(stream: StreamInfo) -> str | None:
@@ -56,31 +56,34 @@ def _title(stream: StreamInfo) -> str | None:
     return tags.get("title") or tags.get("name")
 
 
-def _titles(sides: Comparison) -> Check:
-    faults, said = [], 0
-    for pair in _described(sides):
-        ours, theirs = _title(pair.before), _title(pair.after)
-        said += ours is not None
-        if ours is not None and ours != theirs:
-            faults.append(f"{pair.before}: {ours!r} became {theirs!r}")
-    return check("titles", faults, f"{said} streams have one")
+def _titles(comparison: Comparison) -> Check:
+    faults, count = [], 0
+    for pair in _all_pairs(comparison):
+        before, after = _title(pair.source), _title(pair.output)
+        count += before is not None
+        if before is not None and before != after:
+            faults.append(f"{pair.source}: {before!r} became {after!r}")
+    return check("titles", faults, f"{count} streams have one")
 
 
-def _dispositions(sides: Comparison) -> Check:
+def _dispositions(comparison: Comparison) -> Check:
     faults, notes = [], []
-    pairs = list(_described(sides))
+    pairs = list(_all_pairs(comparison))
     for pair in pairs:
-        ours, theirs = Disposition(pair.before.disposition), Disposition(pair.after.disposition)
-        alike = [one.before for one in pairs if one.before.kind == pair.before.kind]
-        held = allowed_differences.HELD[sides.after.family]
-        lost, new = ours & ~theirs, theirs & ~ours
-        if not any(one.disposition & allowed_differences.MARKED_BY_ITSELF for one in alike):
-            new &= ~allowed_differences.MARKED_BY_ITSELF
-        if lost & held or new:
-            faults.append(f"{pair.before}: {_flags(ours)} became {_flags(theirs)}")
+        before, after = Disposition(pair.source.disposition), Disposition(pair.output.disposition)
+        same_kind = [one.source for one in pairs if one.source.kind == pair.source.kind]
+        supported = allowed_differences.SUPPORTED_DISPOSITIONS[comparison.output.family]
+        lost, added = before & ~after, after & ~before
+        automatic = allowed_differences.AUTOMATIC_DISPOSITION
+        if not any(one.disposition & automatic for one in same_kind):
+            added &= ~automatic
+        if lost & supported or added:
+            faults.append(f"{pair.source}: {_flags(before)} became {_flags(after)}")
         elif lost:
-            notes.append(f"{pair.before}: {sides.after.name} has no place for {_flags(lost)}")
-    return check("dispositions", faults, "; ".join(notes) or "all are kept")
+            notes.append(
+                f"{pair.source}: {comparison.output.container} cannot store {_flags(lost)}"
+            )
+    return check("dispositions", faults, "; ".join(notes) or "all are preserved")
 
 
 def _flags(disposition: Disposition) -> str:
@@ -88,41 +91,45 @@ def _flags(disposition: Disposition) -> str:
 
 
 def _lower(tags: Mapping[str, str]) -> dict[str, str]:
-    """Matroska writes most names in capitals."""
+    """Return *tags* with names in lower case: Matroska writes most in capitals."""
     return {name.lower(): value for name, value in tags.items()}
 
 
-def _tags(sides: Comparison) -> Check:
-    after = sides.after
+def _tags(comparison: Comparison) -> Check:
+    after = comparison.output
     faults = [
         f"{name} = {value!r} {became}"
         for name, value, became in _lost(
-            "recording", sides.before.inventory.tags, after.inventory.tags, sides
+            "recording", comparison.source.media.tags, after.media.tags, comparison
         )
     ]
-    for pair in _described(sides):
+    for pair in _all_pairs(comparison):
         faults += [
-            f"{pair.before}: {name} = {value!r} {became}"
-            for name, value, became in _lost("stream", pair.before.tags, pair.after.tags, sides)
+            f"{pair.source}: {name} = {value!r} {became}"
+            for name, value, became in _lost(
+                "stream", pair.source.tags, pair.output.tags, comparison
+            )
         ]
-    count = len(sides.before.inventory.tags)
-    return check("tags", faults, f"of the recording's {count} none is lost that has a place")
+    count = len(comparison.source.media.tags)
+    return check(
+        "tags", faults, f"of the recording's {count} tags none is lost that the container can store"
+    )
 
 
 def _lost(
-    of: allowed_differences.Of,
+    owner: allowed_differences.TagOwner,
     before: Mapping[str, str],
     after: Mapping[str, str],
-    sides: Comparison,
+    comparison: Comparison,
 ) -> Iterator[tuple[str, str, str]]:
-    there = _lower(after)
+    remaining = _lower(after)
     for name, value in _lower(before).items():
-        if allowed_differences.known(of, name, sides.after.family) is not None:
+        if allowed_differences.find_allowed(owner, name, comparison.output.family) is not None:
             continue
-        if name not in there:
+        if name not in remaining:
             yield name, value, "is missing"
-        elif not _same_value(name, value, there[name]):
-            yield name, value, f"became {there[name]!r}"
+        elif not _same_value(name, value, remaining[name]):
+            yield name, value, f"became {remaining[name]!r}"
 
 
 def _same_value(name: str, one: str, other: str) -> bool:
@@ -130,13 +137,13 @@ def _same_value(name: str, one: str, other: str) -> bool:
         return True
     if name != "creation_time":
         return False
-    ours, theirs = _instant(one), _instant(other)
-    if ours is None or theirs is None:
+    first, second = _parse_time(one), _parse_time(other)
+    if first is None or second is None:
         return False
-    return abs((ours - theirs).total_seconds()) < 1  # MP4 knows whole seconds only.
+    return abs((first - second).total_seconds()) < 1  # MP4 stores whole seconds.
 
 
-def _instant(text: str) -> datetime | None:
+def _parse_time(text: str) -> datetime | None:
     try:
         parsed = datetime.fromisoformat(text)
     except ValueError:
@@ -144,52 +151,53 @@ def _instant(text: str) -> datetime | None:
     return parsed if parsed.tzinfo else parsed.replace(tzinfo=UTC)
 
 
-def _chapters(sides: Comparison) -> Check:
-    before, after = sides.before.inventory.chapters, sides.after.inventory.chapters
+def _chapters(comparison: Comparison) -> Check:
+    before, after = comparison.source.media.chapters, comparison.output.media.chapters
     if len(before) != len(after):
-        return check("chapters", [f"{len(after)} chapters for {len(before)}"], "")
+        return check("chapters", [f"{len(after)} chapters, expected {len(before)}"], "")
     faults = [
         fault
         for number, (one, other) in enumerate(zip(before, after, strict=True), 1)
-        for fault in _of_chapter(sides, number, one, other)
+        for fault in _chapter_faults(comparison, number, one, other)
     ]
-    return check("chapters", faults, f"{len(before)} with their times and titles")
+    return check("chapters", faults, f"{len(before)} chapters with their times and titles")
 
 
-def _of_chapter(sides: Comparison, number: int, one: Chapter, other: Chapter) -> Iterator[str]:
-    speed, family = sides.expected.speed, sides.after.family
-    moments = [("begins", one.begin, other.begin)]
+def _chapter_faults(
+    comparison: Comparison, number: int, one: Chapter, other: Chapter
+) -> Iterator[str]:
+    speed, family = comparison.expected.options.speed, comparison.output.family
+    times = [("begins", one.begin, other.begin)]
     if family in allowed_differences.CHAPTER_ENDS:
-        moments.append(("ends", one.end, other.end))
-    for what, ours, theirs in moments:
-        off = theirs - ours / speed
-        if min(abs(off), abs(off - sides.shift)) > _MILLISECOND:
-            yield f"chapter {number} {what} at {in_seconds(theirs)}, not {in_seconds(ours / speed)}"
-    ours_tags, theirs_tags = _lower(one.tags), _lower(other.tags)
-    names = (
-        ours_tags if family in allowed_differences.CHAPTER_TAGS else ours_tags.keys() & {"title"}
-    )
+        times.append(("ends", one.end, other.end))
+    for what, before, after in times:
+        error = after - before / speed
+        if min(abs(error), abs(error - comparison.shift)) > _MILLISECOND:
+            expected = in_seconds(before / speed)
+            yield f"chapter {number} {what} at {in_seconds(after)}, not {expected}"
+    old, new = _lower(one.tags), _lower(other.tags)
+    names = old if family in allowed_differences.CHAPTER_TAGS else old.keys() & {"title"}
     for name in names:
-        if ours_tags[name] != theirs_tags.get(name):
-            yield (f"chapter {number}: {name} {ours_tags[name]!r} became {theirs_tags.get(name)!r}")
+        if old[name] != new.get(name):
+            yield f"chapter {number}: {name} {old[name]!r} became {new.get(name)!r}"
 
 
-def _attachments(sides: Comparison) -> Check:
-    ours = _attached(sides.before.inventory.streams)
-    theirs = {name: data for name, data, _ in _attached(sides.after.inventory.streams)}
-    left_out = [name for name, _, _ in ours]
-    if not can_hold(sides.after.family, "attachment", "none"):
-        words = f"{sides.after.name} holds none: left out: {', '.join(left_out)}"
-        return check("attachments", [], words if left_out else "none")
+def _attachments(comparison: Comparison) -> Check:
+    before = _attached(comparison.source.media.streams)
+    after = {name: data for name, data, _ in _attached(comparison.output.media.streams)}
+    names = [name for name, _, _ in before]
+    if not can_store(comparison.output.family, "attachment", "none"):
+        detail = f"{comparison.output.container} cannot store: {', '.join(names)}"
+        return check("attachments", [], detail if names else "none")
     faults = []
-    for name, data, index in ours:
-        if index in sides.expected.dropped_streams:
+    for name, data, index in before:
+        if index in comparison.expected.dropped_streams:
             continue
-        if name not in theirs:
+        if name not in after:
             faults.append(f"{name} is missing")
-        elif theirs[name] != data:
-            faults.append(f"{name} holds other bytes")
-    return check("attachments", faults, f"{len(ours)}: the same bytes under the same names")
+        elif after[name] != data:
+            faults.append(f"{name} has different content")
+    return check("attachments", faults, f"{len(before)} with the same names and content")
 
 
 def _attached(streams: tuple[StreamInfo, ...]) -> list[tuple[str, bytes | None, int]]:
@@ -200,15 +208,15 @@ def _attached(streams: tuple[StreamInfo, ...]) -> list[tuple[str, bytes | None, 
     ]
 
 
-def _covers(sides: Comparison) -> Check:
-    theirs = [one.attachment for one in sides.after.inventory.streams if one.cover]
-    ours = [
+def _cover_art(comparison: Comparison) -> Check:
+    after = [one.attachment for one in comparison.output.media.streams if one.is_cover]
+    before = [
         one
-        for one in sides.before.inventory.streams
-        if one.cover and one.index not in sides.expected.dropped_streams
+        for one in comparison.source.media.streams
+        if one.is_cover and one.index not in comparison.expected.dropped_streams
     ]
-    if sides.after.family not in allowed_differences.COVERS:
-        words = f"{sides.after.name} holds none" if ours else "none"
-        return check("covers", [], words)
-    faults = [f"{one} is no cover any more" for one in ours if one.attachment not in theirs]
-    return check("covers", faults, f"{len(ours)} are kept")
+    if comparison.output.family not in allowed_differences.COVER_ART:
+        detail = f"{comparison.output.container} cannot store it" if before else "none"
+        return check("cover art", [], detail)
+    faults = [f"{one} is missing as cover art" for one in before if one.attachment not in after]
+    return check("cover art", faults, f"{len(before)} preserved")

@@ -1,122 +1,112 @@
-"""What is expected of a conversion, what was looked at, and what came of it."""
+"""What is expected of a conversion, the checks, and the report of a comparison."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
 from typing import Any, Final
 
-NAMES: Final = (
-    "whole", "frames", "new frames", "order", "start", "duration",
-    "codec", "size", "aspect", "rotation", "color", "dynamic range", "depth", "fields",
-    "streams", "packets", "in step", "languages", "titles", "dispositions", "tags", "chapters",
-    "attachments", "covers",
-    "pictures", "cuts", "side data",
+from streamer.config.convert import ConvertOptions
+
+CHECK_NAMES: Final = (
+    "complete", "frames", "added frames", "timestamp order", "start", "duration",
+    "codec", "resolution", "aspect ratio", "rotation", "color", "HDR metadata", "pixel format",
+    "interlacing",
+    "streams", "packets", "A/V sync", "languages", "titles", "dispositions", "tags", "chapters",
+    "attachments", "cover art",
+    "frame content", "scene changes", "side data",
 )  # fmt: skip
-"""Every check there is, in the order of a report."""
+"""All checks, in the order of a report."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Expectation:
-    """What a conversion was asked to do; what is not asked for must stay as it was."""
+    """What a conversion was to do; everything else must be unchanged."""
 
-    factor: Fraction | None = None
-    """Frames for each one. Times between two originals are shared out evenly; the last original
-    may be followed by fewer."""
-
-    speed: Fraction = Fraction(1)
-    """How fast the recording runs; a time t becomes t / speed, from the recording's zero."""
-
-    rate: Fraction | None = None
-    """Constant frames a second of the output, from the first original on, in place of a factor."""
-
-    altered: bool = False
-    """Whether pictures were changed: enhanced, or something drawn over them."""
+    options: ConvertOptions = field(default_factory=ConvertOptions)
+    """Options of the conversion. Times between two original frames are divided evenly; fewer frames
+    may follow the last original."""
 
     dropped_streams: tuple[int, ...] = ()
-    """Streams of the input, by number, that were left out on purpose."""
+    """Numbers of the input streams that are not in the output on purpose."""
+
+    stretched_streams: tuple[int, ...] = ()
+    """Numbers of the audio streams that were stretched to the new duration."""
 
     video_codec: str | None = None
-    """FFmpeg's name of the format asked for; `None` if any will do."""
-
-    pixel_format: str | None = None
-    """Asked for; `None` if depth, chroma and transparency must be kept."""
+    """FFmpeg's name of the expected video format; `None` accepts any."""
 
     deinterlaced: bool = False
-    """Whether two fields were to be made one picture."""
-
-    stretched: tuple[int, ...] = ()
-    """Sounds, by number, that were made longer or shorter together with the picture."""
+    """Whether interlaced frames were to become progressive."""
 
     @property
-    def interpolates(self) -> bool:
-        """Whether frames are made between others, and so perhaps in place of repeated ones."""
-        return self.rate is not None or self.factor not in (None, 1)
+    def is_altered(self) -> bool:
+        """Whether the content of frames was to change."""
+        return self.options.enhance or self.options.overlay
 
     def __str__(self) -> str:
-        """In words."""
-        words = []
-        if self.rate is not None:
-            words.append(f"{float(self.rate):g} frames a second")
-        elif self.factor is not None:
-            words.append(f"{self.factor} times the frames")
-        if self.speed != 1:
-            words.append(f"speed {self.speed}")
-        if self.altered:
-            words.append("pictures changed")
-        return ", ".join(words) or "nothing changed"
+        """Describe the expectation for people."""
+        options = self.options
+        parts = []
+        if options.fps is not None:
+            parts.append(f"{float(options.fps):g} fps")
+        else:
+            parts.append(f"factor {options.resolved_factor}")
+        if options.speed != 1:
+            parts.append(f"speed {options.speed}")
+        if self.is_altered:
+            parts.append("frames altered")
+        return ", ".join(parts)
 
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """One thing that was looked at."""
+    """The result of one check."""
 
     name: str
-    """One of `NAMES`."""
+    """One of `CHECK_NAMES`."""
 
     ok: bool
     detail: str
-    """What was found, literally; for people."""
+    """What was found, for people."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Report:
-    """What came of comparing two recordings."""
+    """The result of comparing two recordings."""
 
-    before: Path
-    after: Path
+    source: Path
+    output: Path
     expected: Expectation
-    """As given, or as deduced from the two."""
+    inferred: bool
+    """Whether the expectation was inferred from the two recordings."""
 
-    deduced: bool
-    """Whether nobody said what to expect."""
-
-    frames_before: int
-    frames_after: int
+    source_frames: int
+    output_frames: int
     thorough: bool
-    """Whether all frames were decoded, rather than those of some places."""
+    """Whether all frames were decoded, not only samples."""
 
     checks: tuple[Check, ...]
 
     @property
     def ok(self) -> bool:
-        """Whether nothing is lost."""
+        """Whether all checks passed."""
         return all(check.ok for check in self.checks)
 
     def failed(self) -> tuple[str, ...]:
-        """Names of the checks that failed."""
+        """Return the names of the checks that failed."""
         return tuple(check.name for check in self.checks if not check.ok)
 
     def records(self) -> list[dict[str, Any]]:
-        """For scripts: each check, then a summary."""
+        """Return JSON records: one per check, then a summary."""
         summary = {
             "kind": "summary",
             "ok": self.ok,
-            "before": str(self.before),
-            "after": str(self.after),
-            "frames_before": self.frames_before,
-            "frames_after": self.frames_after,
+            "source": str(self.source),
+            "output": str(self.output),
+            "source_frames": self.source_frames,
+            "output_frames": self.output_frames,
             "expected": str(self.expected),
-            "deduced": self.deduced,
+            "inferred": self.inferred,
             "thorough": self.thorough,
             "failed": list(self.failed()),
         }
@@ -127,20 +117,22 @@ class Report:
         return [*checks, summary]
 
 
-def listed(faults: list[str], fine: str, *, most: int = 4) -> tuple[bool, str]:
-    """Whether there are no *faults*, and what to say: that all is *fine*, or the first *most*."""
+def check(name: str, faults: list[str], fine: str, *, most: int = 4) -> Check:
+    """Return the check called *name*.
+
+    Args:
+        name: One of `CHECK_NAMES`.
+        faults: What is wrong; the check passes if there is nothing.
+        fine: Detail of a passed check.
+        most: Faults that the detail lists.
+    """
+    assert name in CHECK_NAMES, name
     if not faults:
-        return True, fine
+        return Check(name, ok=True, detail=fine)
     more = f"; and {len(faults) - most} more" if len(faults) > most else ""
-    return False, "; ".join(faults[:most]) + more
-
-
-def check(name: str, faults: list[str], fine: str) -> Check:
-    """The check called *name*, which is passed if there are no *faults*."""
-    assert name in NAMES, name
-    return Check(name, *listed(faults, fine))
+    return Check(name, ok=False, detail="; ".join(faults[:most]) + more)
 
 
 def in_seconds(time: Fraction) -> str:
-    """A time or a distance to the microsecond, such as `1.400000 s`."""
+    """Format a time or a duration to the microsecond, such as `1.400000 s`."""
     return f"{float(time):.6f} s"

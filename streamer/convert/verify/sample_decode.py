@@ -1,4 +1,4 @@
-"""Decodes stretches of a recording: all of a short one, some places of a long one."""
+"""Decodes samples of a recording: all frames of a short one, eight segments of a long one."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -8,115 +8,115 @@ import av
 import av.error
 import numpy as np
 
-from streamer.convert.media_info import VideoInfo, open_recording
+from streamer.convert.inspection import open_recording
+from streamer.convert.media_info import MediaInfo, VideoInfo
 
-from .comparison import Recording
+_MAX_PIXELS: Final = 1_500_000_000
+"""Pixels up to which all frames are decoded: 720 frames of 1080p, which take some seconds."""
 
-_WHOLE: Final = 1_500_000_000
-"""Pixels that are decoded in all before places are chosen: 720 frames of 1080p, some seconds."""
+_PIXELS_PER_FRAME: Final = 250_000
+"""Cost of a frame that does not depend on its size, in pixels."""
 
-_PER_FRAME: Final = 250_000
-"""Pixels that take as long as all else that is done for a frame, however small it is."""
+_SAMPLES: Final = 8
+_SAMPLE_FRAMES: Final = 24
+"""Source frames per sample: about a second."""
 
-_PLACES: Final = 8
-_STRETCH: Final = 24
-"""Original frames of a place: a second of film."""
+_SEGMENT_FRAMES: Final = 1000
+"""Source frames compared together when all are decoded, which bounds the memory of thumbnails."""
 
-_PIECE: Final = 1000
-"""Original frames that are looked at together: what is kept of each is small, but adds up."""
-
-_TRIES: Final = 3
-"""Key frames further back each time, before decoding from the beginning."""
+_SEEK_ATTEMPTS: Final = 3
+"""Key frames tried, each further back, before decoding starts at the beginning."""
 
 
 @dataclass(frozen=True, slots=True)
-class Stretches:
-    """What will be decoded."""
+class Segments:
+    """The frames to decode."""
 
-    pieces: tuple[tuple[int, int], ...]
-    """First and last original frame of each, both included."""
+    ranges: tuple[tuple[int, int], ...]
+    """Numbers of the first and the last source frame of each segment, both included."""
 
-    whole: bool
-    """Whether that is all there is."""
+    cover_all: bool
+    """Whether the segments cover the whole recording."""
 
 
-def stretches(before: VideoInfo, after: VideoInfo, *, thorough: bool) -> Stretches:
-    """Choose what to decode.
+def choose_segments(before: VideoInfo, after: VideoInfo, *, thorough: bool) -> Segments:
+    """Choose which frames to decode.
 
     Args:
-        before: Of the input.
-        after: Of the output.
-        thorough: All, however much that is.
+        before: Video of the source.
+        after: Video of the output.
+        thorough: Decode all frames, however many there are.
     """
     count = len(before.times)
-    pixels = (count + len(after.times)) * (before.width * before.height + _PER_FRAME)
-    if before.timestamp_quality != "known":  # Nobody could find a place in it.
-        return Stretches(((0, count - 1),), whole=True)
-    if thorough or pixels <= _WHOLE or count <= _PLACES * _STRETCH:
-        # A frame belongs to both its pieces, so that no cut falls between them.
-        firsts = range(0, max(1, count - 1), _PIECE)
-        return Stretches(
-            tuple((first, min(first + _PIECE, count - 1)) for first in firsts), whole=True
+    pixels = (count + len(after.times)) * (before.width * before.height + _PIXELS_PER_FRAME)
+    if before.timestamp_quality != "exact":  # Seeking is not possible.
+        return Segments(((0, count - 1),), cover_all=True)
+    if thorough or pixels <= _MAX_PIXELS or count <= _SAMPLES * _SAMPLE_FRAMES:
+        # Neighbouring segments share a frame, so that no scene change falls between them.
+        firsts = range(0, max(1, count - 1), _SEGMENT_FRAMES)
+        return Segments(
+            tuple((first, min(first + _SEGMENT_FRAMES, count - 1)) for first in firsts),
+            cover_all=True,
         )
     keys = np.searchsorted(before.times, before.key_times)
-    pieces = []
-    for number in range(_PLACES):
-        wanted = number * (count - _STRETCH) // (_PLACES - 1)
-        place = int(np.searchsorted(keys, wanted, side="right")) - 1
-        # The last place ends with the recording, however far before it its key frame is.
-        first = wanted if number == _PLACES - 1 or place < 0 else int(keys[place])
-        pieces.append((first, min(first + _STRETCH, count) - 1))
-    return Stretches(tuple(pieces), whole=False)
+    ranges = []
+    for number in range(_SAMPLES):
+        target = number * (count - _SAMPLE_FRAMES) // (_SAMPLES - 1)
+        key = int(np.searchsorted(keys, target, side="right")) - 1
+        # The last sample ends with the recording, however far before it its key frame is.
+        first = target if number == _SAMPLES - 1 or key < 0 else int(keys[key])
+        ranges.append((first, min(first + _SAMPLE_FRAMES, count) - 1))
+    return Segments(tuple(ranges), cover_all=False)
 
 
-def frames(side: Recording, first: int, last: int) -> Iterator[tuple[int, av.VideoFrame]]:
-    """The frames from place *first* to *last* by their times, each with its place."""
-    video = side.inventory.video
+def decode_range(media: MediaInfo, first: int, last: int) -> Iterator[tuple[int, av.VideoFrame]]:
+    """Yield the frames from number *first* to *last* in presentation order, with their numbers."""
+    video = media.video
     assert video is not None
-    origin = round(side.inventory.origin / video.time_base)
-    with open_recording(side.inventory.path) as container:
+    origin = round(media.origin / video.time_base)
+    with open_recording(media.path) as container:
         stream = container.streams[video.stream.index]
         assert isinstance(stream, av.VideoStream)
         stream.thread_type = "AUTO"
-        if video.timestamp_quality == "known":
-            decoded = _from_key(container, stream, video, first, origin)
-            numbered = _placed(decoded, video, origin)
+        if video.timestamp_quality == "exact":
+            decoded = _from_key_frame(container, stream, video, first, origin)
+            numbered = _numbered(decoded, video, origin)
         else:
             numbered = enumerate(_decoded(container, stream))
-        for place, frame in numbered:
-            if place > last:
+        for number, frame in numbered:
+            if number > last:
                 return
-            if place >= first:
-                yield place, frame
+            if number >= first:
+                yield number, frame
 
 
-def _placed(
+def _numbered(
     decoded: Iterator[av.VideoFrame], video: VideoInfo, origin: int
 ) -> Iterator[tuple[int, av.VideoFrame]]:
-    """Each frame with its place by its time; without those that are not to be shown."""
+    """Yield each frame with its number by its time, without frames that are not presented."""
     for frame in decoded:
         time = (frame.pts or 0) - origin
-        place = int(np.searchsorted(video.times, time))
-        if place == len(video.times):
+        number = int(np.searchsorted(video.times, time))
+        if number == len(video.times):
             return
-        if video.times[place] == time:
-            yield place, frame
+        if video.times[number] == time:
+            yield number, frame
 
 
-def _from_key(
+def _from_key_frame(
     container: Any, stream: av.VideoStream, video: VideoInfo, first: int, origin: int
 ) -> Iterator[av.VideoFrame]:
-    """Frames from a key frame on that is not after place *first*."""
-    wanted = int(video.times[first])
-    key = int(np.searchsorted(video.key_times, wanted, side="right")) - 1
-    for back in range(_TRIES):
+    """Yield frames from a key frame at or before number *first* on."""
+    target = int(video.times[first])
+    key = int(np.searchsorted(video.key_times, target, side="right")) - 1
+    for back in range(_SEEK_ATTEMPTS):
         if key - back <= 0:
             break
         container.seek(int(video.key_times[key - back]) + origin, stream=stream)
         decoded = _decoded(container, stream)
         begin = next(decoded, None)
-        # Containers find key frames by decoding time, and some but roughly.
-        if begin is not None and (begin.pts or 0) - origin <= wanted:
+        # Containers seek by decoding time, and some only roughly.
+        if begin is not None and (begin.pts or 0) - origin <= target:
             yield begin
             yield from decoded
             return
@@ -126,7 +126,7 @@ def _from_key(
 
 
 def _decoded(container: Any, stream: av.VideoStream) -> Iterator[av.VideoFrame]:
-    """What can be decoded; a damaged packet costs its picture and no more."""
+    """Yield the frames that can be decoded, skipping damaged packets."""
     for packet in container.demux(stream):
         try:
             found = packet.decode()

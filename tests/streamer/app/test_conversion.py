@@ -1,4 +1,4 @@
-"""Whole conversions with a network that only mixes: everything around it, proven by verify."""
+"""Complete conversions with a network that only blends, each verified."""
 
 import random
 from fractions import Fraction
@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from streamer.app.conversion import Networks, convert, make_plan
-from streamer.convert.media_info import take
-from streamer.convert.plan import ConvertOptions
+from streamer.config.convert import ConvertOptions
+from streamer.convert.inspection import inspect
 from tests.support.blend import Blend
 from tests.support.clips import video_clip
 from tests.support.corpus import RECORDINGS, recordings
@@ -23,19 +23,19 @@ FORMATS = {"ts": "mpegts", "mp4": "mp4", "mkv": "matroska"}
 
 
 def converted(source, output, *, jobs=1, **asked):
-    """What came of it; proven, or the test fails."""
+    """Return the result of a verified conversion."""
     planned = make_plan(source, output, ConvertOptions(quality="draft", **asked))
     done = convert(planned, Networks(Blend()), jobs=jobs, report=lambda _: None)
     assert [(one.name, one.detail) for one in done.report.checks if not one.ok] == []
     return done
 
 
-def spoilt(path, hits, *, seed):
+def damaged(path, hits, *, seed):
     """Overwrite 16 bytes in *hits* places, neither near the beginning nor near the end."""
-    data, chance = bytearray(path.read_bytes()), random.Random(seed)
+    data, rng = bytearray(path.read_bytes()), random.Random(seed)
     for _ in range(hits):
-        at = chance.randrange(5_000, len(data) - 8_000)
-        data[at : at + 16] = chance.randbytes(16)
+        at = rng.randrange(5_000, len(data) - 8_000)
+        data[at : at + 16] = rng.randbytes(16)
     path.write_bytes(data)
     return path
 
@@ -47,40 +47,40 @@ def test_a_damaged_recording_is_kept_in_time_and_its_gaps_are_filled(tmp_path, s
         tmp_path / f"clip.{suffix}", frames=300, options={"crf": "12"},
         container_format=FORMATS[suffix],
     )  # fmt: skip
-    times = take(clip).video.times
-    spoilt(clip, hits, seed=hits)
-    known = take(clip)
+    times = inspect(clip).video.times
+    damaged(clip, hits, seed=hits)
+    media = inspect(clip)
     done = converted(clip, tmp_path / "out.mkv", factor=2)
-    assert done.counts.pictures + done.counts.damaged == len(known.video.times)
-    assert done.counts.shown == 2 * len(known.video.times)
-    made = take(tmp_path / "out.mkv").video
-    assert abs(made.end - (int(times[-1]) + 1) * known.video.time_base) < Fraction(1, 10)
+    assert done.counts.input_frames + done.counts.damaged == len(media.video.times)
+    assert done.counts.output_frames == 2 * len(media.video.times)
+    made = inspect(tmp_path / "out.mkv").video
+    assert abs(made.end - (int(times[-1]) + 1) * media.video.time_base) < Fraction(1, 10)
 
 
 @pytest.mark.parametrize("suffix", [".mkv", ".ts"])
-def test_sound_of_a_recording_that_was_cut_short_is_copied_to_its_last_whole_packet(
+def test_audio_of_a_recording_that_was_cut_short_is_copied_to_its_last_whole_packet(
     tmp_path, recordings, suffix
 ):
     done = converted(recordings[f"cut{suffix}"], tmp_path / "out.mkv", factor=2)
-    before, after = take(recordings[f"cut{suffix}"]), take(tmp_path / "out.mkv")
-    assert done.plan.inventory.broken
-    (sound,), (copied,) = before.others(), after.others()
-    assert copied.packets == sound.packets > 10
+    before, after = inspect(recordings[f"cut{suffix}"]), inspect(tmp_path / "out.mkv")
+    assert done.plan.media.truncation
+    (audio,), (copied,) = before.other_streams(), after.other_streams()
+    assert len(copied.times) == len(audio.times) > 10
 
 
 @pytest.mark.parametrize("factor", [2, 3, 4])
 @pytest.mark.parametrize("clock", ["25", "50", "90000"])
-def test_a_recording_that_counts_in_whole_pictures_can_be_proven(tmp_path, clock, factor):
+def test_a_recording_with_a_time_base_of_whole_frames_is_verified(tmp_path, clock, factor):
     clip = video_clip(tmp_path / "in.mp4", frames=60, mux={"video_track_timescale": clock})
     done = converted(clip, tmp_path / "out.mp4", factor=factor)
-    assert done.counts.shown == 60 * factor
+    assert done.counts.output_frames == 60 * factor
 
 
-def test_an_uneven_recording_gets_a_constant_rate(tmp_path):
+def test_a_variable_frame_rate_becomes_constant(tmp_path):
     random_ms = np.random.default_rng(3).integers(5, 120, 300)
     times = [0.5, *(0.5 + np.cumsum(random_ms) / 1000)]
     clip = video_clip(tmp_path / "in.mkv", frames=301, times=times)
-    converted(clip, tmp_path / "out.mp4", rate=Fraction(30))
+    converted(clip, tmp_path / "out.mp4", fps=30)
     with av.open(str(tmp_path / "out.mp4")) as file:
         found = [frame.pts * frame.time_base for frame in file.decode(video=0)]
     first = found[0]
@@ -89,21 +89,23 @@ def test_an_uneven_recording_gets_a_constant_rate(tmp_path):
     assert abs(found[-1] - Fraction(times[-1])) < Fraction(1, 5)
 
 
-def test_cuts_are_told_from_motion(tmp_path, recordings):
-    assert converted(recordings["cuts.mp4"], tmp_path / "out.mp4", factor=2).counts.cuts == 3
+def test_scene_changes_are_distinguished_from_motion(tmp_path, recordings):
+    assert (
+        converted(recordings["cuts.mp4"], tmp_path / "out.mp4", factor=2).counts.scene_changes == 3
+    )
 
 
-@pytest.mark.parametrize("asked", [{}, {"cuts": False}, {"repeats": "keep"}])
-def test_repeats_are_told_whatever_becomes_of_them(tmp_path, recordings, asked):
+@pytest.mark.parametrize("asked", [{}, {"scene_change": False}, {"duplicates": "keep"}])
+def test_duplicates_are_counted_whether_interpolated_or_kept(tmp_path, recordings, asked):
     shown = RECORDINGS["repeats.mp4"].numbers
     there = sum(one == other for one, other in pairwise(shown))
     counts = converted(recordings["repeats.mp4"], tmp_path / "out.mp4", factor=2, **asked).counts
-    assert (counts.cuts, there) == (0, 15)
-    assert there - 1 <= counts.repeats <= there
+    assert (counts.scene_changes, there) == (0, 15)
+    assert there - 1 <= counts.duplicates <= there
 
 
 def test_chunks_side_by_side_make_the_same_file(tmp_path):
-    # x264 reads beyond the last line of a picture whose chroma is no multiple of 64 pixels wide,
+    # x264 reads beyond the last line of a frame whose chroma is no multiple of 64 pixels wide,
     # and makes some bytes of what it finds there.
     clip = video_clip(tmp_path / "in.mp4", frames=800, gop=50, b_frames=2, width=256, height=96)
     for jobs in (1, 3):

@@ -30,6 +30,7 @@ cameras:
 notify:
   operations: {kind: webhook, url: "http://192.0.2.2/", picture: false}
 retry: {cap_s: 60}
+convert: {cuts: false, repeats: across}
 """
 
 NEW_FILE = """\
@@ -50,6 +51,7 @@ cameras:
 notify:
   operations: {kind: webhook, url: "http://192.0.2.2/", include_image: false}
 retry: {max_delay_s: 60}
+convert: {scene_change: false, duplicates: interpolate}
 """
 
 

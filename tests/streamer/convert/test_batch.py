@@ -1,4 +1,4 @@
-"""Which recordings are converted, and what each result is called."""
+"""Which recordings are converted, and what each output is called."""
 
 from pathlib import Path
 
@@ -22,7 +22,7 @@ def place(tmp_path, monkeypatch):
     return tmp_path / "in"
 
 
-def told(inputs, output, **more):
+def named(inputs, output, **more):
     """Names of recordings and results, as seen from here."""
     here = Path.cwd()
 
@@ -54,12 +54,12 @@ def told(inputs, output, **more):
         ),
     ],
 )  # fmt: skip
-def test_results_are_named_after_their_recordings(place, inputs, output, results):
-    assert told(inputs, output) == results
+def test_outputs_are_named_after_their_recordings(place, inputs, output, results):
+    assert named(inputs, output) == results
 
 
-def test_a_folder_is_searched_but_for_results_and_what_is_not_whole(place):
-    assert told(["."], "out") == [
+def test_a_folder_is_searched_except_for_outputs_and_incomplete_files(place):
+    assert named(["."], "out") == [
         ("a.mp4", "out/a.mp4"),
         ("b.avi", "out/b.mkv"),
         ("deep/a.mp4", "out/deep/a.mp4"),
@@ -68,8 +68,8 @@ def test_a_folder_is_searched_but_for_results_and_what_is_not_whole(place):
     ]
 
 
-def test_results_in_a_folder_are_as_asked(place):
-    results = told(["a.mp4", "b.avi"], "new", container=".webm")
+def test_outputs_in_a_folder_have_the_container_requested(place):
+    results = named(["a.mp4", "b.avi"], "new", container=".webm")
     assert [result for _, result in results] == ["new/a.webm", "new/b.webm"]
 
 
@@ -78,19 +78,19 @@ REFUSED = [
     (["a.mp4"], ".", "a.mp4: would replace the recording itself"),
     (["."], ".", "a.mp4: would replace the recording itself"),
     (["out/*.mp4"], "out", "out/a.mp4: would replace the recording itself"),
-    (["a.mp4", "deep/a.mp4"], "new", "would both become new/a.mp4"),
-    (["a.mp4"], "b.xyz", "b.xyz: what is written is told by the name: .mp4, .m4v, .mov, .mkv"),
+    (["a.mp4", "deep/a.mp4"], "new", "have the same output new/a.mp4"),
+    (["a.mp4"], "b.xyz", "b.xyz: unknown container; the name must end in .mp4, .m4v, .mov, .mkv"),
 ]
 
 
 @pytest.mark.parametrize(("inputs", "output", "why"), REFUSED)
-def test_no_recording_is_replaced_and_no_result_twice(place, inputs, output, why):
+def test_no_recording_is_overwritten_and_no_output_is_written_twice(place, inputs, output, why):
     with pytest.raises(SinkError) as refused:
         tasks(inputs, Path(output))
     assert why in str(refused.value)
 
 
-def test_other_names_of_a_recording_are_known_to_be_it(place):
+def test_links_to_a_recording_are_not_overwritten_either(place):
     Path("link.mp4").symlink_to("a.mp4")
     Path("same.mp4").hardlink_to("a.mp4")
     for name in ("link.mp4", "same.mp4"):
@@ -101,23 +101,23 @@ def test_other_names_of_a_recording_are_known_to_be_it(place):
 @pytest.mark.parametrize(
     ("inputs", "output", "why"),
     [
-        (["none.mp4"], "new.mp4", "none.mp4: there is no such file, folder or pattern that fits"),
-        (["*.webm"], "new", "*.webm: there is no such file, folder or pattern that fits"),
-        (["empty"], "new", "empty: holds no recordings"),
+        (["none.mp4"], "new.mp4", "none.mp4: no such file or folder, and no file matches it"),
+        (["*.webm"], "new", "*.webm: no such file or folder, and no file matches it"),
+        (["empty"], "new", "empty: contains no recordings"),
     ],
 )
-def test_what_is_not_there_is_a_line(place, inputs, output, why):
+def test_a_missing_input_is_a_one_line_error(place, inputs, output, why):
     Path("empty").mkdir()
     with pytest.raises(SourceRejected) as refused:
         tasks(inputs, Path(output))
     assert str(refused.value) == why
 
 
-def test_who_finds_results_only_is_told_so(place):
-    with pytest.raises(SourceRejected, match=r"out/a\*: holds no recordings but those in \."):
+def test_a_folder_with_nothing_but_outputs_is_an_error(place):
+    with pytest.raises(SourceRejected, match=r"out/a\*: contains no recordings except those in \."):
         tasks(["out/a*"], Path())
 
 
-def test_what_has_its_name_is_done(place):
-    assert tasks(["a.mp4"], Path("out"))[0].done
-    assert not tasks(["a.mp4"], Path("new"))[0].done
+def test_a_task_whose_output_exists_is_done(place):
+    assert tasks(["a.mp4"], Path("out"))[0].is_done
+    assert not tasks(["a.mp4"], Path("new"))[0].is_done

@@ -1,4 +1,4 @@
-"""The pictures of chunks: together exactly those of the recording, each once, at its time."""
+"""The frames of chunks: together exactly those of the recording, each once, at its time."""
 
 from collections import Counter
 from dataclasses import replace
@@ -10,13 +10,13 @@ import pytest
 
 from streamer.convert.chunk_source import ChunkSource, DecodeOptions
 from streamer.convert.chunks import nanoseconds, plan_chunks
-from streamer.convert.media_info import take
+from streamer.convert.inspection import inspect
 from streamer.core.clock import CancelToken
 from streamer.core.errors import SourceFault, SourceRejected
 from streamer.core.frame_schedule import NS
 from tests.support.clips import damaged, joined, video_clip
 from tests.support.corpus import MILLISECOND, RECORDINGS, named
-from tests.support.corpus_pictures import number_in
+from tests.support.corpus_frames import number_in
 
 MANY = [
     "film.mp4", "film.mkv", "vfr.mp4", "vfr.mkv", "b-frames.mp4", "open-gop.mkv", "open-gop.mp4",
@@ -26,29 +26,27 @@ MANY = [
 ]  # fmt: skip
 """Open groups, B frames, uneven and late times, transport streams, streams without times."""
 
-UNSURE = {"raw.h264"}
-"""Nothing says when its pictures are shown, so it is one chunk."""
+NO_TIMESTAMPS = {"raw.h264"}
+"""Nothing says when its frames are shown, so it is one chunk."""
 
 
 @pytest.fixture
 def short_chunks(monkeypatch):
-    """Chunks of eight pictures, so that small recordings have several."""
-    monkeypatch.setattr("streamer.convert.chunks._PICTURES", 8)
-    monkeypatch.setattr("streamer.convert.chunks._SECONDS", 0)
+    """Chunks of eight frames, so that small recordings have several."""
+    monkeypatch.setattr("streamer.convert.chunks._MIN_FRAMES", 8)
+    monkeypatch.setattr("streamer.convert.chunks._MIN_SECONDS", 0)
 
 
 def source(path, number, **more):
-    inventory = take(path)
-    chunk = plan_chunks(inventory.video)[number]
-    return ChunkSource(inventory, chunk, DecodeOptions(inventory.video.pixel_format), **more)
+    media = inspect(path)
+    chunk = plan_chunks(media.video)[number]
+    return ChunkSource(media, chunk, DecodeOptions(media.video.pixel_format), **more)
 
 
 def chunks_of(path, **more):
-    inventory = take(path)
-    options = DecodeOptions(inventory.video.pixel_format)
-    return [
-        ChunkSource(inventory, chunk, options, **more) for chunk in plan_chunks(inventory.video)
-    ]
+    media = inspect(path)
+    options = DecodeOptions(media.video.pixel_format)
+    return [ChunkSource(media, chunk, options, **more) for chunk in plan_chunks(media.video)]
 
 
 def shown(frame):
@@ -59,23 +57,23 @@ def shown(frame):
 @pytest.mark.parametrize("one", named(RECORDINGS[name] for name in MANY))
 def test_chunks_together_are_the_recording(one, recordings):
     parts = chunks_of(recordings[one.file])
-    assert len(parts) > 1 or one.file in UNSURE or len(one.times) < 16 or one.film.gop > 24
+    assert len(parts) > 1 or one.file in NO_TIMESTAMPS or len(one.times) < 16 or one.video.gop > 24
     # The last one first: they know nothing of each other.
     found = [list(part(CancelToken())) for part in reversed(parts)][::-1]
     frames = [frame for part in found for frame in part]
     assert [shown(frame) for frame in frames] == list(one.numbers)
     assert [frame.number for frame in frames] == list(range(len(frames)))
-    assert [part.pictures for part in parts] == [len(part) for part in found]
-    video = take(recordings[one.file]).video
+    assert [part.decoded_frames for part in parts] == [len(part) for part in found]
+    video = inspect(recordings[one.file]).video
     wanted = [nanoseconds(int(time), video.time_base) for time in video.times]
     assert [frame.pts_ns for frame in frames] == wanted
 
 
 @pytest.mark.usefixtures("short_chunks")
 @pytest.mark.parametrize("name", ["open-gop.mkv", "open-gop.mp4", "vfr.mp4", "film.mkv", "data.ts"])
-def test_stages_get_the_pictures_around_a_chunk(recordings, name):
+def test_stages_get_the_frames_around_a_chunk(recordings, name):
     path = recordings[name]
-    video = take(path).video
+    video = inspect(path).video
     times = [nanoseconds(int(time), video.time_base) for time in video.times]
     chunks = plan_chunks(video)
     for number, chunk in enumerate(chunks):
@@ -85,7 +83,7 @@ def test_stages_get_the_pictures_around_a_chunk(recordings, name):
         inside = [one for one in times if chunk.begin_ns <= one < chunk.end_ns]
         after = [one for one in times if one >= chunk.end_ns][:1]
         assert found == [*lead, *inside, *after]
-        assert part.pictures == chunk.pictures == len(inside)
+        assert part.decoded_frames == chunk.frame_count == len(inside)
 
 
 @pytest.mark.usefixtures("short_chunks")
@@ -108,7 +106,7 @@ def test_chunks_are_found_in_a_longer_recording(tmp_path, container, mux, b_fram
         assert got == wanted[25 * number : 25 * (number + 1)]
 
 
-def test_a_stop_ends_it(recordings):
+def test_cancelling_ends_the_source(recordings):
     cancel = CancelToken()
     frames = source(recordings["film.mp4"], 0)(cancel)
     next(frames)
@@ -116,10 +114,10 @@ def test_a_stop_ends_it(recordings):
     assert list(frames) == []
 
 
-def test_pictures_come_in_the_format_asked_for(recordings):
-    inventory = take(recordings["hdr10.mp4"])
-    (chunk,) = plan_chunks(inventory.video)
-    eight = ChunkSource(inventory, chunk, DecodeOptions("yuv420p"))
+def test_frames_have_the_requested_pixel_format(recordings):
+    media = inspect(recordings["hdr10.mp4"])
+    (chunk,) = plan_chunks(media.video)
+    eight = ChunkSource(media, chunk, DecodeOptions("yuv420p"))
     names = Counter(frame.image.video_frame().format.name for frame in eight(CancelToken()))
     assert names == {"yuv420p": 48}
 
@@ -128,18 +126,18 @@ def planes(frame):
     return bytes(frame.image.video_frame().planes[0])
 
 
-def test_what_is_damaged_is_stood_in_for_by_the_picture_before(tmp_path):
+def test_a_damaged_frame_is_replaced_by_the_one_before(tmp_path):
     clip = damaged(
         video_clip(tmp_path / "clip.mkv", frames=250, options={"crf": "10"}), every=9_000,
         first=9_000,
     )  # fmt: skip
     (part,) = chunks_of(clip)
     frames = list(part(CancelToken()))
-    times = take(clip).video.times.tolist()
+    times = inspect(clip).video.times.tolist()
     assert [frame.pts_ns for frame in frames] == [nanoseconds(one, MILLISECOND) for one in times]
     invented = [frame for frame in frames if frame.synthetic]
     assert 0 < len(invented) < 50
-    assert part.pictures == len(frames) - len(invented)
+    assert part.decoded_frames == len(frames) - len(invented)
     for before, frame in pairwise(frames):
         if frame.synthetic:
             assert planes(frame) == planes(before)
@@ -147,7 +145,7 @@ def test_what_is_damaged_is_stood_in_for_by_the_picture_before(tmp_path):
 
 @pytest.mark.usefixtures("short_chunks")
 @pytest.mark.parametrize("number", [0, 3, 9])
-def test_a_second_of_which_nothing_can_be_decoded_is_stood_in_for(tmp_path, number):
+def test_a_second_without_decodable_frames_is_replaced(tmp_path, number):
     """Of ten, every packet of one is spoilt: it shows what is before it, or else behind."""
     clip = video_clip(tmp_path / "clip.mp4", frames=250)
     whole = [planes(frame) for part in chunks_of(clip) for frame in part(CancelToken())]
@@ -160,7 +158,7 @@ def test_a_second_of_which_nothing_can_be_decoded_is_stood_in_for(tmp_path, numb
     parts = chunks_of(clip)
     # The last one first: they know nothing of each other.
     frames = [frame for part in parts[::-1] for frame in reversed(list(part(CancelToken())))][::-1]
-    assert sum(part.pictures for part in parts) == 225
+    assert sum(part.decoded_frames for part in parts) == 225
     assert [frame.number for frame in frames] == list(range(250))
     begin, end = 25 * number, 25 * (number + 1)
     filled = whole[begin - 1] if number else whole[25]
@@ -168,7 +166,7 @@ def test_a_second_of_which_nothing_can_be_decoded_is_stood_in_for(tmp_path, numb
     assert [frame.number for frame in frames if frame.synthetic] == list(range(begin, end))
 
 
-def test_pictures_that_change_their_size_are_refused(tmp_path):
+def test_a_change_of_frame_size_is_refused(tmp_path):
     small = video_clip(tmp_path / "a", frames=50, width=160, height=96, container_format="mpegts")
     large = video_clip(
         tmp_path / "b", frames=50, container_format="mpegts", mux={"output_ts_offset": "2"}
@@ -177,31 +175,31 @@ def test_pictures_that_change_their_size_are_refused(tmp_path):
     with pytest.raises(SourceRejected) as refused:
         [frame for part in parts for frame in part(CancelToken())]
     assert str(refused.value) == (
-        f"{tmp_path / 'both.ts'}: its pictures change from 160x96 to 320x180 at 2.000 s"
+        f"{tmp_path / 'both.ts'}: its frame size changes from 160x96 to 320x180 at 2.000 s"
     )
 
 
-def test_nothing_to_be_decoded_is_a_line(recordings, tmp_path):
+def test_a_chunk_without_decodable_frames_is_an_error(recordings, tmp_path):
     path = tmp_path / "clip.mp4"
     path.write_bytes(recordings["film.mp4"].read_bytes())
-    inventory = take(path)
-    (chunk,) = plan_chunks(inventory.video)
+    media = inspect(path)
+    (chunk,) = plan_chunks(media.video)
     data = bytearray(path.read_bytes())
     begin = data.index(b"mdat") + 4
     end = data.index(b"moov")
     data[begin : end - 4] = bytes(end - 4 - begin)
     path.write_bytes(data)
-    part = ChunkSource(inventory, chunk, DecodeOptions("yuv420p"))
-    with pytest.raises(SourceRejected, match=r"nothing can be decoded from 0\.000 s on") as error:
+    part = ChunkSource(media, chunk, DecodeOptions("yuv420p"))
+    with pytest.raises(SourceRejected, match=r"no frame can be decoded from 0\.000 s on") as error:
         list(part(CancelToken()))
     assert error.value.fault is SourceFault.DAMAGED
 
 
-def test_two_fields_become_one_whole_picture(recordings):
-    inventory = take(recordings["interlaced.mp4"])
-    (chunk,) = plan_chunks(inventory.video)
-    woven = ChunkSource(inventory, chunk, DecodeOptions("yuv420p"))
-    whole = ChunkSource(inventory, chunk, DecodeOptions("yuv420p", deinterlace=True))
+def test_interlaced_frames_are_deinterlaced(recordings):
+    media = inspect(recordings["interlaced.mp4"])
+    (chunk,) = plan_chunks(media.video)
+    woven = ChunkSource(media, chunk, DecodeOptions("yuv420p"))
+    whole = ChunkSource(media, chunk, DecodeOptions("yuv420p", deinterlace=True))
     before, after = list(woven(CancelToken())), list(whole(CancelToken()))
     assert [frame.pts_ns for frame in after] == [frame.pts_ns for frame in before]
     assert after[0].image.size == before[0].image.size
@@ -216,10 +214,10 @@ def test_two_fields_become_one_whole_picture(recordings):
 def test_a_chunk_that_begins_where_nothing_is_stored_is_found_by_decoding_from_before(tmp_path):
     """Times are not what an index says, as in files that were cut without encoding anew."""
     clip = video_clip(tmp_path / "clip.mp4", frames=300, gop=300)
-    inventory = take(clip)
-    (whole,) = plan_chunks(inventory.video)
-    late = replace(whole, number=1, first=200, begin_ns=8 * NS, pictures=100)
-    part = ChunkSource(inventory, late, DecodeOptions("yuv420p"))
+    media = inspect(clip)
+    (whole,) = plan_chunks(media.video)
+    late = replace(whole, number=1, first=200, begin_ns=8 * NS, frame_count=100)
+    part = ChunkSource(media, late, DecodeOptions("yuv420p"))
     assert [frame.pts_ns for frame in part(CancelToken())] == [
         round(Fraction(number, 25) * NS) for number in range(200, 300)
     ]

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from streamer.convert.detection_log import DetectionLogWriter, kept_looks
+from streamer.convert.detection_log import DetectionLogWriter, load_detections
 from streamer.core.errors import StorageError
 from streamer.core.frame import AlarmState, AlarmStatus, Detection, SegmentationResult
 
@@ -14,7 +14,7 @@ REGION = Detection(
     peak=0.9, motion=0.25,
 )  # fmt: skip
 STILL = Detection((0.0, 0.0, 1.0, 1.0), (0.5, 0.5), (0.5, 1.0), 1.0, 0.5, 0.5)
-VERDICTS = [
+STATUSES = [
     AlarmStatus(AlarmState.IDLE, 0),
     AlarmStatus(AlarmState.PENDING, NS, (REGION,)),
     AlarmStatus(AlarmState.ALARM, 2 * NS, (REGION, STILL)),
@@ -31,28 +31,28 @@ def smoke(number):
 
 def written(folder, *, finish=True):
     writer = DetectionLogWriter(folder)
-    for number, alarm_status in enumerate(VERDICTS):
+    for number, alarm_status in enumerate(STATUSES):
         writer.add(smoke(number), alarm_status)
-    looks = writer.finish() if finish else None
+    log = writer.finish() if finish else None
     writer.close()
-    return looks
+    return log
 
 
-def test_looks_come_back_as_they_were(tmp_path):
+def test_inferences_come_back_as_they_were(tmp_path):
     written(tmp_path)
-    looks = kept_looks(tmp_path)
-    assert len(looks) == len(VERDICTS)
-    for number, alarm_status in enumerate(VERDICTS):
-        kept, again = looks[number]
+    log = load_detections(tmp_path)
+    assert len(log) == len(STATUSES)
+    for number, alarm_status in enumerate(STATUSES):
+        kept, again = log[number]
         assert again == alarm_status
         assert kept.pts_ns == number * NS
         assert np.abs(kept.probability - smoke(number).probability).max() <= 0.5 / 255 + 1e-6
         assert not kept.probability.flags.writeable
 
 
-def test_a_pass_that_was_just_made_is_what_is_read_later(tmp_path):
-    made, read = written(tmp_path), kept_looks(tmp_path)
-    for number in range(len(VERDICTS)):
+def test_a_log_reads_the_same_before_and_after_a_restart(tmp_path):
+    made, read = written(tmp_path), load_detections(tmp_path)
+    for number in range(len(STATUSES)):
         np.testing.assert_array_equal(made[number][0].probability, read[number][0].probability)
         assert made[number][1] == read[number][1]
 
@@ -60,41 +60,41 @@ def test_a_pass_that_was_just_made_is_what_is_read_later(tmp_path):
 @pytest.mark.parametrize(
     ("pts_ns", "number"), [(-1, None), (0, 0), (NS - 1, 0), (NS, 1), (99 * NS, 5)]
 )
-def test_the_look_before_a_time_is_found(tmp_path, pts_ns, number):
+def test_the_inference_before_a_time_is_found(tmp_path, pts_ns, number):
     assert written(tmp_path).before(pts_ns) == number
 
 
-def test_alarms_are_told_by_when_they_began(tmp_path):
+def test_alarms_are_listed_by_their_start(tmp_path):
     assert written(tmp_path).alarms == (2 * NS, 5 * NS)
 
 
-def test_nothing_is_kept_of_a_pass_that_was_not_finished(tmp_path):
-    assert kept_looks(tmp_path) is None
+def test_an_unfinished_pass_is_ignored(tmp_path):
+    assert load_detections(tmp_path) is None
     written(tmp_path, finish=False)
-    assert kept_looks(tmp_path) is None
+    assert load_detections(tmp_path) is None
 
 
-@pytest.mark.parametrize("file", ["looks.maps", "looks.json"])
+@pytest.mark.parametrize("file", ["detections.maps", "detections.json"])
 @pytest.mark.parametrize("keep", [0, 0.5, 0.999])
-def test_files_that_were_cut_count_for_nothing(tmp_path, file, keep):
+def test_truncated_files_are_ignored(tmp_path, file, keep):
     written(tmp_path)
     data = (tmp_path / file).read_bytes()
     (tmp_path / file).write_bytes(data[: int(len(data) * keep)])
-    assert kept_looks(tmp_path) is None
+    assert load_detections(tmp_path) is None
 
 
-def test_a_map_that_was_spoilt_is_told_of(tmp_path):
-    looks = written(tmp_path)
-    size = (tmp_path / "looks.maps").stat().st_size
-    (tmp_path / "looks.maps").write_bytes(b"\0" * size)
+def test_a_damaged_map_is_an_error(tmp_path):
+    log = written(tmp_path)
+    size = (tmp_path / "detections.maps").stat().st_size
+    (tmp_path / "detections.maps").write_bytes(b"\0" * size)
     with pytest.raises(StorageError, match="damaged"):
-        looks[0]
+        log[0]
 
 
-def test_a_full_disk_is_a_line(tmp_path):
-    (tmp_path / "looks.maps").symlink_to("/dev/full")
+def test_a_full_disk_is_an_error(tmp_path):
+    (tmp_path / "detections.maps").symlink_to("/dev/full")
     writer = DetectionLogWriter(tmp_path)
     with pytest.raises(StorageError, match="the disk is full"):
-        writer.add(smoke(0), VERDICTS[0])
+        writer.add(smoke(0), STATUSES[0])
     writer.close()
-    assert kept_looks(tmp_path) is None
+    assert load_detections(tmp_path) is None

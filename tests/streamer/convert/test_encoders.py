@@ -1,4 +1,4 @@
-"""Encoders by name: each writes what can be played, and is told literally what to do."""
+"""Encoders by name: each writes a playable chunk, with exactly the options given."""
 
 from fractions import Fraction
 
@@ -10,11 +10,12 @@ from streamer.convert.chunk_sink import ChunkEncoder, EncodeSettings
 from streamer.convert.encoders import (
     ENCODERS,
     default_encoder,
-    holds_dynamic_range,
-    options,
+    encoder_options,
+    writes_hdr_metadata,
 )
+from streamer.convert.inspection import inspect
 from streamer.convert.journal import ChunkCounts, Journal
-from streamer.convert.media_info import HighDynamicRange, take
+from streamer.convert.media_info import HdrMetadata
 from streamer.convert.mux import Muxer
 from streamer.core.errors import SinkError
 from streamer.core.frame import Frame
@@ -32,9 +33,9 @@ MASTERING = tuple(
 )
 """Of a display: x and y of red, green, blue and white; darkest and brightest in cd/m2."""
 
-HDR10 = HighDynamicRange(MASTERING, (1000, 400))
-LIGHT_ONLY = HighDynamicRange(None, (600, 200))
-DISPLAY_ONLY = HighDynamicRange(MASTERING, None)
+HDR10 = HdrMetadata(MASTERING, (1000, 400))
+LIGHT_ONLY = HdrMetadata(None, (600, 200))
+DISPLAY_ONLY = HdrMetadata(MASTERING, None)
 
 
 def frames(pixel_format):
@@ -51,28 +52,28 @@ def frames(pixel_format):
         yield Frame(Image(frame), at_ns, at_ns, number, synthetic=number % 2 == 1)
 
 
-def coding(name, pixel_format, *, quality="draft", color=BT2020, **more):
+def encoding(name, pixel_format, *, quality="draft", color=BT2020, **more):
     spec = ENCODERS[name]
     return EncodeSettings(
         spec=spec,
-        options=options(spec, quality, pixel_format=pixel_format, **more),
+        options=encoder_options(spec, quality, pixel_format=pixel_format, **more),
         width=64,
         height=48,
         pixel_format=spec.stored(pixel_format),
-        aspect=Fraction(1),
+        sample_aspect_ratio=Fraction(1),
         color=color,
-        retiming=FrameSchedule(),
+        schedule=FrameSchedule(),
         time_base=Fraction(1, 90_000),
         rate=Fraction(25),
     )
 
 
-def encoded(tmp_path, told, shown):
+def encoded(tmp_path, settings, shown):
     journal = Journal(tmp_path / "out.mkv", {})
     journal.open()
     writer = journal.writer(0)
     try:
-        encoder = ChunkEncoder(told, writer)
+        encoder = ChunkEncoder(settings, writer)
         encoder(iter(shown))
         return encoder, writer.finish(encoder.extradata, ChunkCounts())
     finally:
@@ -84,13 +85,13 @@ def encoded(tmp_path, told, shown):
 def recording(tmp_path_factory):
     """What the chunks are said to be made from."""
     path = tmp_path_factory.mktemp("clips") / "clip.mkv"
-    return take(video_clip(path, frames=COUNT, width=64, height=48))
+    return inspect(video_clip(path, frames=COUNT, width=64, height=48))
 
 
-def decoded(told, finished, recording, *, suffix=".mkv"):
-    """The pictures of a chunk, from a file that it was put into."""
-    output = finished.packets.with_name(f"out{suffix}")
-    part = Muxer(recording, told, ()).write(output, [finished])
+def decoded(settings, finished, recording, *, suffix=".mkv"):
+    """The frames of a chunk, from a file that it was put into."""
+    output = finished.payload_file.with_name(f"out{suffix}")
+    part = Muxer(recording, settings, ()).write(output, [finished])
     with av.open(str(part)) as file:
         return list(file.decode(video=0))
 
@@ -110,15 +111,15 @@ FORMATS = {
     [(name, form) for name in HERE for form in FORMATS[name]],
 )
 def test_an_encoder_writes_a_chunk_that_can_be_played(tmp_path, recording, name, pixel_format):
-    told = coding(name, pixel_format)
-    encoder, finished = encoded(tmp_path, told, frames(pixel_format))
-    suffix = min(told.spec.containers)
-    played = decoded(told, finished, recording, suffix=suffix)
-    assert (encoder.shown, encoder.synthetic) == (COUNT, COUNT // 2)
+    settings = encoding(name, pixel_format)
+    encoder, finished = encoded(tmp_path, settings, frames(pixel_format))
+    suffix = min(settings.spec.containers)
+    played = decoded(settings, finished, recording, suffix=suffix)
+    assert (encoder.output_frames, encoder.synthetic) == (COUNT, COUNT // 2)
     assert [frame.pts * frame.time_base for frame in played] == [
         Fraction(number, 25) for number in range(COUNT)
     ]
-    assert finished.pictures[0].keyframe
+    assert finished.packets[0].keyframe
     form = planar_layout(pixel_format)
     for frame, before in zip(played, frames(pixel_format), strict=True):
         wanted = plane_views(before.image.video_frame(), form)
@@ -127,35 +128,35 @@ def test_an_encoder_writes_a_chunk_that_can_be_played(tmp_path, recording, name,
             np.abs(one.astype(int) - other.astype(int)).mean() / (1 << form.depth)
             for one, other in zip(made, wanted, strict=True)
         ]
-        # Chroma that moves in so small a picture is where encoders save.
-        assert max(apart) <= (0 if told.spec.lossless else 0.1)
+        # Chroma that moves in so small a frame is where encoders save.
+        assert max(apart) <= (0 if settings.spec.lossless else 0.1)
         assert apart[0] < 0.03
 
 
 @pytest.mark.parametrize("name", HERE)
-def test_colours_are_told(tmp_path, recording, name):
+def test_color_tags_are_written(tmp_path, recording, name):
     pixel_format = FORMATS[name][0]
-    told = coding(name, pixel_format)
-    _, finished = encoded(tmp_path, told, frames(pixel_format))
-    frame = decoded(told, finished, recording)[0]
+    settings = encoding(name, pixel_format)
+    _, finished = encoded(tmp_path, settings, frames(pixel_format))
+    frame = decoded(settings, finished, recording)[0]
     assert (frame.color_primaries, frame.color_trc, int(frame.colorspace)) == (9, 16, 9)
 
 
 @pytest.mark.parametrize("name", HERE)
 @pytest.mark.parametrize("quality", ["draft", "good", "best"])
-def test_every_option_is_one_that_the_encoder_has(name, quality):
-    context = coding(name, FORMATS[name][0], quality=quality).context()
+def test_the_encoder_accepts_every_option(name, quality):
+    context = encoding(name, FORMATS[name][0], quality=quality).context()
     context.open()
     assert context.options == {}, "what was not taken is left"
 
 
 @pytest.mark.parametrize("name", HERE)
 @pytest.mark.parametrize("quality", ["good", "best"])
-def test_every_quality_is_taken(tmp_path, name, quality):
+def test_every_quality_encodes(tmp_path, name, quality):
     pixel_format = FORMATS[name][0]
-    told = coding(name, pixel_format, quality=quality)
-    encoder, _ = encoded(tmp_path, told, list(frames(pixel_format))[:3])
-    assert encoder.shown == 3
+    settings = encoding(name, pixel_format, quality=quality)
+    encoder, _ = encoded(tmp_path, settings, list(frames(pixel_format))[:3])
+    assert encoder.output_frames == 3
 
 
 def test_better_qualities_lose_less():
@@ -174,8 +175,11 @@ def test_better_qualities_lose_less():
         ("yuva444p10le", "best", "4444xq"),
     ],
 )
-def test_prores_has_profiles_for_what_can_be_seen_through(pixel_format, quality, profile):
-    assert options(ENCODERS["prores"], quality, pixel_format=pixel_format)["profile"] == profile
+def test_prores_profiles_suit_the_pixel_format(pixel_format, quality, profile):
+    assert (
+        encoder_options(ENCODERS["prores"], quality, pixel_format=pixel_format)["profile"]
+        == profile
+    )
 
 
 G_FIRST = "G(13250,34500)B(7500,3000)R(34000,16000)WP(15635,16450)L(10000000,50)"
@@ -185,7 +189,7 @@ FOR_SVT = (
 
 
 @pytest.mark.parametrize(
-    ("name", "option", "dynamic_range", "value"),
+    ("name", "option", "hdr", "value"),
     [
         ("x265", "x265-params", None, "log-level=error"),
         (
@@ -205,67 +209,67 @@ FOR_SVT = (
         ),
     ],
 )  # fmt: skip
-def test_what_displays_must_know_is_told_literally(name, option, dynamic_range, value):
-    assert options(ENCODERS[name], "good", dynamic_range=dynamic_range)[option] == value
+def test_hdr10_metadata_are_given_to_the_encoder(name, option, hdr, value):
+    assert encoder_options(ENCODERS[name], "good", hdr=hdr)[option] == value
 
 
 @pytest.mark.parametrize("name", ["x264", "svt-av1"])
-def test_without_anything_to_say_nothing_is_said(name):
-    said = options(ENCODERS[name], "good")
+def test_without_hdr10_no_metadata_are_given(name):
+    said = encoder_options(ENCODERS[name], "good")
     assert not {"x264-params", "svtav1-params"} & set(said)
 
 
 @pytest.mark.parametrize("name", ["x264", "x265", "svt-av1"])
 def test_hdr10_comes_out_of_the_packets_as_it_went_in(tmp_path, recording, name):
-    told = coding(name, "yuv420p10le", dynamic_range=HDR10)
-    _, finished = encoded(tmp_path, told, frames("yuv420p10le"))
-    kinds = {str(data.type) for data in decoded(told, finished, recording)[0].side_data}
+    settings = encoding(name, "yuv420p10le", hdr=HDR10)
+    _, finished = encoded(tmp_path, settings, frames("yuv420p10le"))
+    kinds = {str(data.type) for data in decoded(settings, finished, recording)[0].side_data}
     names = {kind.rpartition(".")[2].rstrip(">").partition(":")[0] for kind in kinds}
     assert {"MASTERING_DISPLAY_METADATA", "CONTENT_LIGHT_LEVEL"} <= names
 
 
 @pytest.mark.parametrize(
-    ("name", "asked", "told"),
+    ("name", "given", "expected"),
     [
-        ("x264", {"effort": "slow", "level": 12.0}, {"preset": "slow", "crf": "12"}),
-        ("x264", {"level": 12.5, "threads": 2}, {"crf": "12.5", "threads": "2"}),
+        ("x264", {"preset": "slow", "crf": 12.0}, {"preset": "slow", "crf": "12"}),
+        ("x264", {"crf": 12.5, "threads": 2}, {"crf": "12.5", "threads": "2"}),
         ("x265", {"threads": 1}, {"x265-params": "log-level=error:pools=1"}),
-        ("svt-av1", {"effort": "12", "threads": 3}, {"preset": "12", "svtav1-params": "lp=3"}),
-        ("vp9", {"effort": "8"}, {"cpu-used": "8"}),
-        ("nvenc-h264", {"effort": "p1", "level": 30.0}, {"preset": "p1", "cq": "30"}),
+        ("svt-av1", {"preset": "12", "threads": 3}, {"preset": "12", "svtav1-params": "lp=3"}),
+        ("vp9", {"preset": "8"}, {"cpu-used": "8"}),
+        ("nvenc-h264", {"preset": "p1", "crf": 30.0}, {"preset": "p1", "cq": "30"}),
     ],
 )
-def test_settings_have_the_encoders_own_names(name, asked, told):
-    assert told.items() <= options(ENCODERS[name], "good", **asked).items()
+def test_preset_and_crf_have_the_encoders_own_option_names(name, given, expected):
+    assert expected.items() <= encoder_options(ENCODERS[name], "good", **given).items()
 
 
 @pytest.mark.parametrize(
-    ("name", "asked", "why"),
+    ("name", "given", "why"),
     [
-        ("ffv1", {"level": 3.0}, "ffv1 has no --crf"),
-        ("ffv1", {"effort": "slow"}, "ffv1 has no --effort"),
-        ("prores", {"level": 3.0}, "prores has no --crf"),
+        ("ffv1", {"crf": 3.0}, "ffv1 has no --crf"),
+        ("ffv1", {"preset": "slow"}, "ffv1 has no --preset"),
+        ("prores", {"crf": 3.0}, "prores has no --crf"),
     ],
 )
-def test_a_setting_that_an_encoder_lacks_is_a_line(name, asked, why):
+def test_an_option_that_the_encoder_lacks_is_an_error(name, given, why):
     with pytest.raises(SinkError, match=why):
-        options(ENCODERS[name], "good", **asked)
+        encoder_options(ENCODERS[name], "good", **given)
 
 
 @pytest.mark.parametrize(
-    ("effort", "why"),
-    [("nonsense", "x264 refuses its options: "), ("-1", "x264 refuses its options: ")],
+    ("preset", "why"),
+    [("nonsense", "x264 rejects its options: "), ("-1", "x264 rejects its options: ")],
 )
-def test_an_effort_that_the_encoder_does_not_know_is_a_line(tmp_path, effort, why):
-    told = coding("x264", "yuv420p", effort=effort)
+def test_an_unknown_preset_is_an_error(tmp_path, preset, why):
+    settings = encoding("x264", "yuv420p", preset=preset)
     with pytest.raises(SinkError, match=why):
-        encoded(tmp_path, told, frames("yuv420p"))
+        encoded(tmp_path, settings, frames("yuv420p"))
 
 
-def test_two_pictures_at_one_time_are_refused(tmp_path):
+def test_two_frames_with_one_timestamp_are_an_error(tmp_path):
     shown = list(frames("yuv420p"))
-    with pytest.raises(SinkError, match=r"two pictures at 0\.040000 s"):
-        encoded(tmp_path, coding("x264", "yuv420p"), [shown[0], shown[1], shown[1]])
+    with pytest.raises(SinkError, match=r"two frames at 0\.040000 s"):
+        encoded(tmp_path, encoding("x264", "yuv420p"), [shown[0], shown[1], shown[1]])
 
 
 @pytest.mark.parametrize(
@@ -280,7 +284,7 @@ def test_two_pictures_at_one_time_are_refused(tmp_path):
         (".mkv", "yuva444p10le", "ffv1"),
     ],
 )
-def test_what_suits_is_chosen_when_nobody_chooses(suffix, pixel_format, name):
+def test_the_default_encoder_suits_container_and_pixel_format(suffix, pixel_format, name):
     assert default_encoder(suffix, pixel_format) == name
 
 
@@ -298,10 +302,10 @@ def test_what_suits_is_chosen_when_nobody_chooses(suffix, pixel_format, name):
         ("prores", "yuva444p10le", "yuva444p10le"),
     ],
 )
-def test_nothing_is_stored_in_a_format_that_holds_less(name, pixel_format, stored):
+def test_no_frame_is_stored_in_a_format_that_loses_information(name, pixel_format, stored):
     assert ENCODERS[name].stored(pixel_format) == stored
 
 
-def test_who_can_say_hdr10_is_known():
-    able = {name for name, spec in ENCODERS.items() if holds_dynamic_range(spec)}
+def test_encoders_that_write_hdr10_metadata():
+    able = {name for name, spec in ENCODERS.items() if writes_hdr_metadata(spec)}
     assert able == {"x264", "x265", "svt-av1"}

@@ -8,16 +8,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streamer.convert.journal import ChunkCounts, CodedPicture, Journal, identity
+from streamer.convert.journal import ChunkCounts, Journal, PacketEntry, fingerprint
 from streamer.core.errors import StorageError
 
-JOB = {"version": "1", "asked": {"factor": "2"}, "chunks": [[0, 10], [10, 20]]}
+JOB = {"version": "1", "options": {"factor": "2"}, "chunks": [[0, 10], [10, 20]]}
 COUNTS = ChunkCounts(
-    pictures=2, shown=4, synthetic=2, cuts=1, repeats=3, enhanced=1, damaged=5
+    input_frames=2, output_frames=4, synthetic=2, scene_changes=1, duplicates=3, enhanced=1,
+    damaged=5,
 )  # fmt: skip
 PAYLOADS = [b"first", b"", b"the third", b"\0" * 700]
-PICTURES = [
-    CodedPicture(pts=512 * number - 100, size=len(payload), keyframe=number == 0)
+PACKETS = [
+    PacketEntry(pts=512 * number - 100, size=len(payload), keyframe=number == 0)
     for number, payload in enumerate(PAYLOADS)
 ]
 
@@ -37,8 +38,8 @@ def opened(output, job=None):
 
 def write(journal, number, *, finish=True):
     writer = journal.writer(number)
-    for picture, payload in zip(PICTURES, PAYLOADS, strict=True):
-        writer.add(picture, payload)
+    for packet, payload in zip(PACKETS, PAYLOADS, strict=True):
+        writer.add(packet, payload)
     finished = writer.finish(b"parameters", COUNTS) if finish else None
     writer.close()
     return finished
@@ -53,15 +54,15 @@ def test_a_finished_chunk_comes_back_as_it_was(output):
     journal, before = opened(output)
     assert before == {}
     assert not journal.resumed
-    assert journal.empty
+    assert journal.is_empty
     made = write(journal, 1)
-    assert not journal.empty
+    assert not journal.is_empty
     again, finished = opened(output)
     assert again.resumed
     assert finished == {1: made}
     assert finished[1].extradata == b"parameters"
     assert finished[1].counts == COUNTS
-    assert list(finished[1].payloads()) == list(zip(PICTURES, PAYLOADS, strict=True))
+    assert list(finished[1].payloads()) == list(zip(PACKETS, PAYLOADS, strict=True))
 
 
 def test_a_chunk_that_was_not_finished_never_counts(output):
@@ -105,7 +106,7 @@ def test_what_was_left_half_written_under_another_name_is_no_chunk(output):
     assert list(opened(output)[1]) == [0]
 
 
-@pytest.mark.parametrize("record", ["[]", "{}", '{"number": 0, "pictures": [[1]]}', "null", "7"])
+@pytest.mark.parametrize("record", ["[]", "{}", '{"number": 0, "packets": [[1]]}', "null", "7"])
 def test_what_another_version_wrote_is_no_chunk(output, record):
     journal, _ = opened(output)
     write(journal, 0)
@@ -115,7 +116,12 @@ def test_what_another_version_wrote_is_no_chunk(output, record):
 
 @pytest.mark.parametrize(
     "change",
-    [{"version": "2"}, {"asked": {"factor": "3"}}, {"chunks": [[0, 20]]}, {"engines": {"a": "b"}}],
+    [
+        {"version": "2"},
+        {"options": {"factor": "3"}},
+        {"chunks": [[0, 20]]},
+        {"engines": {"a": "b"}},
+    ],
 )
 def test_the_chunks_of_another_job_are_not_gone_on_with(output, change):
     journal, _ = opened(output)
@@ -130,8 +136,8 @@ def test_the_chunks_of_another_job_are_not_gone_on_with(output, change):
 def test_a_chunk_that_is_cut_short_later_is_told_of(output):
     journal, _ = opened(output)
     made = write(journal, 0)
-    os.truncate(made.packets, 10)
-    with pytest.raises(StorageError, match="was cut short; delete its folder"):
+    os.truncate(made.payload_file, 10)
+    with pytest.raises(StorageError, match="is truncated; delete its folder"):
         list(made.payloads())
 
 
@@ -139,7 +145,7 @@ def test_nothing_is_left_when_the_conversion_is_whole(output):
     journal = Journal(output, JOB)
     journal.open()
     write(journal, 0)
-    (journal.folder / "looks.maps").write_bytes(b"maps")
+    (journal.folder / "detections.maps").write_bytes(b"maps")
     journal.remove()
     assert list(output.parent.iterdir()) == []
 
@@ -159,7 +165,7 @@ def test_files_of_others_in_that_folder_are_never_deleted(output):
 def test_two_runs_never_work_on_one_output(output):
     first = Journal(output, JOB)
     first.open()
-    with pytest.raises(StorageError, match="another run is at work on this output"):
+    with pytest.raises(StorageError, match="another run is writing this output"):
         Journal(output, JOB).open()
     first.close()
     opened(output)
@@ -200,7 +206,7 @@ def test_a_full_disk_is_a_line_and_the_chunk_does_not_count(output):
     journal, _ = opened(output)
     (journal.folder / "00000.packets").symlink_to("/dev/full")
     writer = journal.writer(0)
-    writer.add(PICTURES[0], b"first")
+    writer.add(PACKETS[0], b"first")
     with pytest.raises(StorageError, match="the disk is full"):
         writer.finish(b"", COUNTS)
     writer.close()
@@ -210,7 +216,13 @@ def test_a_full_disk_is_a_line_and_the_chunk_does_not_count(output):
 def test_counts_add_up():
     double = COUNTS + COUNTS
     assert double == ChunkCounts(
-        pictures=4, shown=8, synthetic=4, cuts=2, repeats=6, enhanced=2, damaged=10
+        input_frames=4,
+        output_frames=8,
+        synthetic=4,
+        scene_changes=2,
+        duplicates=6,
+        enhanced=2,
+        damaged=10,
     )
     assert sum([COUNTS], ChunkCounts()) == COUNTS
 
@@ -220,15 +232,15 @@ def test_a_recording_is_known_by_what_is_in_it(tmp_path_factory, data, at):
     path = tmp_path_factory.getbasetemp() / "recording"
     path.write_bytes(data)
     os.utime(path, ns=(0, 0))
-    before = identity(path)
-    assert identity(path) == before
+    before = fingerprint(path)
+    assert fingerprint(path) == before
     assert json.loads(json.dumps(before)) == before
     if data:
         changed = bytearray(data)
         changed[at % len(data)] ^= 1
         path.write_bytes(changed)
         os.utime(path, ns=(0, 0))
-        assert identity(path) != before
+        assert fingerprint(path) != before
 
 
 @pytest.mark.parametrize("change", ["date", "name", "head", "tail"])
@@ -237,7 +249,7 @@ def test_a_changed_recording_is_another(tmp_path, change):
     data = bytearray(3 << 20)
     path.write_bytes(data)
     os.utime(path, ns=(10**18, 10**18))
-    before = identity(path)
+    before = fingerprint(path)
     if change == "name":
         path = path.rename(tmp_path / "other.mkv")
     elif change in ("head", "tail"):
@@ -246,4 +258,4 @@ def test_a_changed_recording_is_another(tmp_path, change):
         os.utime(path, ns=(10**18, 10**18))
     else:
         os.utime(path, ns=(10**18, 10**18 + 1))
-    assert identity(path) != before
+    assert fingerprint(path) != before

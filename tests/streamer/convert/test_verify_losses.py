@@ -1,4 +1,4 @@
-"""Each way of losing something is made by hand, and is found: by the check that is for it alone."""
+"""Each kind of loss, made by hand, fails the checks that are for it and no others."""
 
 import itertools
 from collections.abc import Callable, Iterable
@@ -11,10 +11,11 @@ import av
 import numpy as np
 import pytest
 
+from streamer.config.convert import ConvertOptions
 from streamer.convert.verify import Expectation, verify
 from tests.support.clips import truncated
 from tests.support.corpus import Corpus
-from tests.support.rework import Image, Recode, rework
+from tests.support.rework import Recode, TimedFrame, rework
 
 KEEP = {"preset": "veryfast", "crf": "16"}
 
@@ -90,62 +91,62 @@ def size(width: int, height: int) -> Callable[[Any], object]:
     return set_size
 
 
-def between(left: Image, right: Image, share: float) -> Image:
-    """A mixture of two pictures, halfway in time."""
+def between(left: TimedFrame, right: TimedFrame, share: float) -> TimedFrame:
+    """A mixture of two frames, halfway in time."""
     one, other = (side.frame.to_ndarray(format="rgb24") for side in (left, right))
     mixed = np.round(one * (1 - share) + other * share).astype(np.uint8)
     frame = av.VideoFrame.from_ndarray(mixed, format="rgb24")
-    return Image(time=(left.time + right.time) / 2, frame=frame)
+    return TimedFrame(time=(left.time + right.time) / 2, frame=frame)
 
 
-def doubled(share: float) -> Callable[[list[Image]], list[Image]]:
+def doubled(share: float) -> Callable[[list[TimedFrame]], list[TimedFrame]]:
     """Twice the frames, each new one a mixture."""
 
-    def edit(pictures: list[Image]) -> list[Image]:
-        pairs = itertools.pairwise(pictures)
+    def edit(frames: list[TimedFrame]) -> list[TimedFrame]:
+        pairs = itertools.pairwise(frames)
         made = [one for left, right in pairs for one in (left, between(left, right, share))]
-        last = pictures[-1]
+        last = frames[-1]
         return [*made, last, replace(last, time=last.time + made[1].time - made[0].time)]
 
     return edit
 
 
-def one_more(pictures: list[Image]) -> Iterable[Image]:
-    return [*pictures[:31], between(pictures[30], pictures[31], 0), *pictures[31:]]
+def one_more(frames: list[TimedFrame]) -> Iterable[TimedFrame]:
+    return [*frames[:31], between(frames[30], frames[31], 0), *frames[31:]]
 
 
-def again(pictures: list[Image]) -> Iterable[Image]:
+def again(frames: list[TimedFrame]) -> Iterable[TimedFrame]:
     """Frame 31 shows frame 30 once more."""
     return [
-        replace(one, frame=pictures[30].frame) if place == 31 else one
-        for place, one in enumerate(pictures)
+        replace(one, frame=frames[30].frame) if place == 31 else one
+        for place, one in enumerate(frames)
     ]
 
 
-def one_by_one_later(pictures: list[Image]) -> Iterable[Image]:
+def one_by_one_later(frames: list[TimedFrame]) -> Iterable[TimedFrame]:
     """Every frame shows the one before it."""
-    return [pictures[0]] + [
-        replace(one, frame=before.frame) for before, one in itertools.pairwise(pictures)
+    return [frames[0]] + [
+        replace(one, frame=before.frame) for before, one in itertools.pairwise(frames)
     ]
 
 
-def without_captions(pictures: list[Image]) -> Iterable[Image]:
+def without_captions(frames: list[TimedFrame]) -> Iterable[TimedFrame]:
     return [
         replace(
             one,
             frame=av.VideoFrame.from_ndarray(one.frame.to_ndarray(), format=one.frame.format.name),
         )
-        for one in pictures
+        for one in frames
     ]
 
 
-def at_24(pictures: list[Image]) -> Iterable[Image]:
-    return [replace(one, time=Fraction(place, 24)) for place, one in enumerate(pictures)]
+def at_24(frames: list[TimedFrame]) -> Iterable[TimedFrame]:
+    return [replace(one, time=Fraction(place, 24)) for place, one in enumerate(frames)]
 
 
-def at_25_of_the_first(pictures: list[Image]) -> Iterable[Image]:
+def at_25_of_the_first(frames: list[TimedFrame]) -> Iterable[TimedFrame]:
     """An uneven rate made even, by people who count frames."""
-    return [replace(one, time=Fraction(place, 25)) for place, one in enumerate(pictures)]
+    return [replace(one, time=Fraction(place, 25)) for place, one in enumerate(frames)]
 
 
 def cut_off(source: Path, target: Path) -> None:
@@ -153,7 +154,7 @@ def cut_off(source: Path, target: Path) -> None:
 
 
 def swapped(source: Path, target: Path) -> None:
-    """The second sound before the first."""
+    """The second audio before the first."""
     both = (target.with_name("one.mkv"), target.with_name("other.mkv"))
     rework(source, both[0], skip=lambda one: one.index == 1)
     rework(source, both[1], skip=lambda one: one.index != 1)
@@ -179,27 +180,27 @@ def damaged_font(source: Path, target: Path) -> None:
     target.write_bytes(data.replace(bytes(range(60, 90)), bytes(range(61, 91)), 1))
 
 
-TWICE = Expectation(factor=Fraction(2))
-ONCE = Expectation(factor=Fraction(1))
+TWICE = Expectation(options=ConvertOptions(factor=2))
+ONCE = Expectation(options=ConvertOptions(factor=1))
 CUTS = "cuts.mp4"
 
 LOSSES = {
     "a packet of sound": Loss("plain.mkv", ".mkv", dropping(1, 40), {"packets"}),
     "the last packet of sound": Loss("plain.mkv", ".mp4", dropping(1, 113), {"packets"}),
     "30 ms of being in step": Loss(
-        "plain.mkv", ".mkv", copying(packet=moving(1, ms=30)), {"in step"}
+        "plain.mkv", ".mkv", copying(packet=moving(1, ms=30)), {"A/V sync"}
     ),
     "3 ms of being in step": Loss(
-        "film.mp4", ".mp4", copying(packet=moving(1, ms=3)), {"in step"}
+        "film.mp4", ".mp4", copying(packet=moving(1, ms=3)), {"A/V sync"}
     ),
     "step, little by little": Loss(
         "plain.mkv",
         ".mkv",
         copying(packet=moving(1, slower=Fraction(1003, 1000))),
-        {"packets", "in step"},
+        {"packets", "A/V sync"},
     ),
     "step of a subtitle": Loss(
-        "subtitles.mkv", ".mkv", copying(packet=moving(1, ms=100)), {"in step"}
+        "subtitles.mkv", ".mkv", copying(packet=moving(1, ms=100)), {"A/V sync"}
     ),
     "a line of subtitles": Loss("subtitles.mkv", ".mkv", dropping(2, 1), {"packets"}),
     "a line of MP4 subtitles": Loss("subtitles.mp4", ".mp4", dropping(1, 1), {"packets"}),
@@ -242,9 +243,9 @@ LOSSES = {
     ),
     "bytes of a font": Loss("subtitles.mkv", ".mkv", damaged_font, {"attachments"}),
     "a cover, which became a film": Loss(
-        "cover.mkv", ".mkv", copying(cover=False), {"covers", "streams"}
+        "cover.mkv", ".mkv", copying(cover=False), {"cover art", "streams"}
     ),
-    "a cover": Loss("cover.mp4", ".mp4", copying(skip=lambda one: one.index == 2), {"covers"}),
+    "a cover": Loss("cover.mp4", ".mp4", copying(skip=lambda one: one.index == 2), {"cover art"}),
     "the rotation": Loss(
         "phone.mp4",
         ".mp4",
@@ -252,7 +253,7 @@ LOSSES = {
         {"rotation"},
     ),
     "the shape of a pixel": Loss(
-        "anamorphic.mp4", ".mp4", recoding(setting=aspect(1, 1)), {"aspect"}
+        "anamorphic.mp4", ".mp4", recoding(setting=aspect(1, 1)), {"aspect ratio"}
     ),
     "the primaries": Loss(
         "full-chroma.mp4", ".mkv", recoding(setting=color("color_primaries", 9)), {"color"}
@@ -264,10 +265,10 @@ LOSSES = {
         "full-chroma.mp4", ".mkv", recoding(setting=color("color_trc", 2)), {"color"}
     ),
     "bits": Loss(
-        "prores.mov", ".mkv", recoding(pixel_format="yuv422p"), {"depth"}
+        "prores.mov", ".mkv", recoding(pixel_format="yuv422p"), {"pixel format"}
     ),
-    "chroma": Loss("full-chroma.mp4", ".mp4", recoding(pixel_format="yuv420p"), {"depth"}),
-    "transparency": Loss("animation.mov", ".mkv", recoding(pixel_format="yuv444p"), {"depth"}),
+    "chroma": Loss("full-chroma.mp4", ".mp4", recoding(pixel_format="yuv420p"), {"pixel format"}),
+    "alpha": Loss("animation.mov", ".mkv", recoding(pixel_format="yuv444p"), {"pixel format"}),
     "HDR10's brightness": Loss(
         "hdr10.mkv",
         ".mkv",
@@ -275,9 +276,9 @@ LOSSES = {
             codec="libx265",
             options={"preset": "ultrafast", "crf": "16", "x265-params": "log-level=error:pools=1"},
         ),
-        {"dynamic range"},
+        {"HDR metadata"},
     ),
-    "pixels": Loss("plain.mkv", ".mkv", recoding(setting=size(128, 96)), {"size"}),
+    "pixels": Loss("plain.mkv", ".mkv", recoding(setting=size(128, 96)), {"resolution"}),
     "the last two frames": Loss(
         "plain.mkv", ".mkv", recoding(lambda all_: all_[:-2]), {"frames", "duration"}
     ),
@@ -287,42 +288,46 @@ LOSSES = {
         "film.mp4", ".mp4", recoding(lambda all_: all_[:20] + all_[21:]), {"frames"}
     ),
     "nothing, but one frame is doubled": Loss(
-        "plain.mkv", ".mkv", recoding(one_more), {"new frames"}
+        "plain.mkv", ".mkv", recoding(one_more), {"added frames"}
     ),
-    "a frame that shows the one before": Loss("plain.mkv", ".mkv", recoding(again), {"pictures"}),
-    "a frame of delay": Loss("plain.mkv", ".mkv", recoding(one_by_one_later), {"pictures"}),
+    "a frame replaced by the one before": Loss(
+        "plain.mkv", ".mkv", recoding(again), {"frame content"}),
+    "a frame of delay": Loss("plain.mkv", ".mkv", recoding(one_by_one_later), {"frame content"}),
     "sharpness": Loss(
-        "film.mp4", ".mp4", recoding(options={"preset": "ultrafast", "crf": "44"}), {"pictures"}
+        "film.mp4",
+        ".mp4",
+        recoding(options={"preset": "ultrafast", "crf": "44"}),
+        {"frame content"},
     ),
     "23.976, which became 24": Loss(
         "film.mp4",
         ".mp4",
         recoding(at_24, clock=Fraction(1, 24)),
-        {"frames", "new frames", "duration"},
+        {"frames", "added frames", "duration"},
         ONCE,
     ),
     "an uneven rate": Loss(
         "vfr.mp4",
         ".mp4",
         recoding(at_25_of_the_first, clock=Fraction(1, 25)),
-        {"frames", "new frames", "duration", "pictures"},
+        {"frames", "added frames", "duration", "frame content"},
         ONCE,
     ),
     "a cut, mixed": Loss(
-        CUTS, ".mp4", recoding(doubled(0.5), clock=Fraction(1, 50)), {"cuts"}, TWICE
+        CUTS, ".mp4", recoding(doubled(0.5), clock=Fraction(1, 50)), {"scene changes"}, TWICE
     ),
     "a cut, mixed a little": Loss(
-        CUTS, ".mkv", recoding(doubled(0.2), clock=Fraction(1, 50)), {"cuts"}, TWICE
+        CUTS, ".mkv", recoding(doubled(0.2), clock=Fraction(1, 50)), {"scene changes"}, TWICE
     ),
     "half of the frames asked for": Loss(
-        CUTS, ".mkv", copying(), {"new frames"}, TWICE
+        CUTS, ".mkv", copying(), {"added frames"}, TWICE
     ),
     "closed captions": Loss(
         "captions.mp4", ".mp4", recoding(without_captions), {"side data"}
     ),
-    "two fields": Loss("interlaced.mp4", ".mp4", recoding(), {"fields"}, ONCE),
+    "two fields": Loss("interlaced.mp4", ".mp4", recoding(), {"interlacing"}, ONCE),
     "the end of the file": Loss(
-        "plain.mkv", ".mkv", cut_off, {"whole", "frames", "duration", "packets"}
+        "plain.mkv", ".mkv", cut_off, {"complete", "frames", "duration", "packets"}
     ),
     "a codec that was asked for": Loss(
         "plain.mkv", ".mkv", copying(), {"codec"}, replace(ONCE, video_codec="hevc")
@@ -331,7 +336,9 @@ LOSSES = {
 
 
 @pytest.mark.parametrize("name", LOSSES)
-def test_it_is_found_what_was_lost(name: str, recordings: Corpus, tmp_path: Path) -> None:
+def test_each_loss_fails_exactly_the_checks_for_it(
+    name: str, recordings: Corpus, tmp_path: Path
+) -> None:
     loss = LOSSES[name]
     target = tmp_path / f"copy{loss.target}"
     source = recordings[loss.source]

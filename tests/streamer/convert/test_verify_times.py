@@ -10,9 +10,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from streamer.config.convert import ConvertOptions
 from streamer.convert.media_info import VideoInfo
-from streamer.convert.verify.frame_matching import Timeline, deduced, shift_between, timeline
-from streamer.convert.verify.report import Expectation
+from streamer.convert.verify.frame_matching import (
+    MatchedFrames,
+    infer_options,
+    match_frames,
+    start_shift,
+)
 
 ZERO = Fraction(0)
 FILM = Fraction(1001, 24000)
@@ -41,7 +46,7 @@ def video(times: Sequence[Fraction], clock: Fraction, *, last: Fraction | None =
     return cast("VideoInfo", made)
 
 
-def steady(count: int, step: Fraction, *, start: Fraction = ZERO) -> list[Fraction]:
+def constant_rate(count: int, step: Fraction, *, start: Fraction = ZERO) -> list[Fraction]:
     return [start + number * step for number in range(count)]
 
 
@@ -55,8 +60,8 @@ def multiplied(times: list[Fraction], factor: int) -> list[Fraction]:
     ]
 
 
-def matched(before: VideoInfo, after: VideoInfo, **asked: Any) -> Timeline:
-    return timeline(before, after, Expectation(**asked), shift=ZERO)
+def matched(before: VideoInfo, after: VideoInfo, **asked: Any) -> MatchedFrames:
+    return match_frames(before, after, ConvertOptions(**asked), shift=ZERO)
 
 
 @pytest.mark.parametrize("clock_before", [MATROSKA, MP4, FILM])
@@ -65,11 +70,11 @@ def matched(before: VideoInfo, after: VideoInfo, **asked: Any) -> Timeline:
 def test_every_clock_keeps_a_film(
     clock_before: Fraction, clock_after: Fraction, factor: int
 ) -> None:
-    times = steady(1000, FILM)
+    times = constant_rate(1000, FILM)
     found = matched(
         video(times, clock_before),
         video(multiplied(times, factor), clock_after),
-        factor=Fraction(factor),
+        factor=factor,
     )
     assert found.faults == 0
     assert found.at.tolist() == list(range(0, 1000 * factor, factor))
@@ -86,7 +91,7 @@ def test_any_times_multiplied_are_found_again(
     for gap in milliseconds:
         times.append(times[-1] + Fraction(gap * factor, 1000))
     after = video(multiplied(times, factor), clock)
-    assert matched(video(times, MATROSKA), after, factor=Fraction(factor)).faults == 0
+    assert matched(video(times, MATROSKA), after, factor=factor).faults == 0
 
 
 @given(gaps, st.integers(1, 4), st.data())
@@ -100,7 +105,7 @@ def test_any_frame_that_is_taken_out_is_missed_and_no_other(
     last_needed = (len(times) - 1) * factor
     gone = data.draw(st.integers(0, last_needed))
     found = matched(
-        video(times, MATROSKA), video(made[:gone] + made[gone + 1 :], MP4), factor=Fraction(factor)
+        video(times, MATROSKA), video(made[:gone] + made[gone + 1 :], MP4), factor=factor
     )
     missing = [time * found.unit for time in found.missing.tolist()]
     lost = [times[int(place)] for place in found.lost]
@@ -116,12 +121,12 @@ def test_any_frame_too_many_is_found(milliseconds: list[int], where: int) -> Non
     place = where % (len(times) - 1)
     more = times[place] + (times[place + 1] - times[place]) / 2
     after = video(sorted([*times, more]), MP4)
-    found = matched(video(times, MATROSKA), after, factor=Fraction(1))
+    found = matched(video(times, MATROSKA), after, factor=1)
     assert found.extra.tolist() == [place + 1]
     assert not len(found.lost)
 
 
-TEN = steady(10, Fraction(1, 25))
+TEN = constant_rate(10, Fraction(1, 25))
 
 
 @pytest.mark.parametrize(
@@ -139,81 +144,76 @@ def test_half_a_tick_of_the_coarser_clock_is_no_fault(
     clock_before: Fraction, off_us: int, lost: list[int]
 ) -> None:
     moved = [time + Fraction(off_us, 1_000_000) * (place == 4) for place, time in enumerate(TEN)]
-    found = matched(video(TEN, clock_before), video(moved, MP4), factor=Fraction(1))
+    found = matched(video(TEN, clock_before), video(moved, MP4), factor=1)
     assert found.lost.tolist() == lost
     assert found.extra.tolist() == lost
 
 
 def test_an_odd_speed_needs_no_more_than_64_bits() -> None:
     speed = Fraction("0.3141592653589793")
-    times = steady(5000, FILM)
+    times = constant_rate(5000, FILM)
     after = video([time / speed for time in times], MP4)
-    assert matched(video(times, FILM), after, factor=Fraction(1), speed=speed).faults == 0
+    assert matched(video(times, FILM), after, factor=1, speed=speed).faults == 0
 
 
 @pytest.mark.parametrize("rate", [Fraction(60), Fraction(60000, 1001), Fraction(50), Fraction(15)])
 @pytest.mark.parametrize("clock", [MATROSKA, MP4])
 @pytest.mark.parametrize("speed", [Fraction(1), Fraction(1, 2), Fraction(2)])
-def test_a_constant_rate_is_found_and_deduced(
+def test_a_constant_rate_is_found_and_inferred(
     rate: Fraction, clock: Fraction, speed: Fraction
 ) -> None:
-    before = video(steady(100, FILM, start=Fraction(1)), MP4)
+    before = video(constant_rate(100, FILM, start=Fraction(1)), MP4)
     count = int(100 * FILM / speed * rate)
-    after = video(steady(count, 1 / rate, start=1 / speed), clock)
-    assert matched(before, after, rate=rate, speed=speed).faults == 0
-    told = deduced(before, after, whole=True)
-    assert told.speed == speed
-    assert timeline(before, after, told, shift=ZERO).faults == 0
+    after = video(constant_rate(count, 1 / rate, start=1 / speed), clock)
+    assert matched(before, after, fps=rate, speed=speed).faults == 0
+    inferred = infer_options(before, after, complete=True)
+    assert inferred.speed == speed
+    assert match_frames(before, after, inferred, shift=ZERO).faults == 0
     holed = video(
         [
-            *steady(20, 1 / rate, start=1 / speed),
-            *steady(count - 21, 1 / rate, start=1 / speed + 21 / rate),
+            *constant_rate(20, 1 / rate, start=1 / speed),
+            *constant_rate(count - 21, 1 / rate, start=1 / speed + 21 / rate),
         ],
         clock,
     )
-    assert len(matched(before, holed, rate=rate, speed=speed).missing) == 1
+    assert len(matched(before, holed, fps=rate, speed=speed).missing) == 1
 
 
 @pytest.mark.parametrize("factor", [1, 2, 3, 4, 8])
 @pytest.mark.parametrize("speed", ["1", "1/4", "1/2", "2", "3/4"])
-def test_factor_and_speed_are_deduced(factor: int, speed: str) -> None:
-    times = steady(50, Fraction(1, 25))
+def test_factor_and_speed_are_inferred(factor: int, speed: str) -> None:
+    times = constant_rate(50, Fraction(1, 25))
     after = [time / Fraction(speed) for time in multiplied(times, factor)]
-    told = deduced(video(times, MATROSKA), video(after, MP4), whole=True)
-    assert told == Expectation(factor=Fraction(factor), speed=Fraction(speed))
-
-
-def test_a_fraction_of_a_factor_keeps_every_second_original() -> None:
-    times = steady(11, Fraction(1, 24))
-    after = video(steady(26, Fraction(1, 60)), MP4)
-    found = matched(video(times, MP4), after, factor=Fraction(5, 2))
-    assert found.faults == 0
-    assert np.flatnonzero(found.kept).tolist() == [0, 2, 4, 6, 8, 10]
+    inferred = infer_options(video(times, MATROSKA), video(after, MP4), complete=True)
+    assert inferred == ConvertOptions(factor=factor, speed=Fraction(speed))
 
 
 def test_what_is_missing_at_the_end_is_not_taken_for_another_rate() -> None:
-    times = steady(60, Fraction(1, 25))
+    times = constant_rate(60, Fraction(1, 25))
     for after in (times[:-2], times[2:], times[:30] + times[31:]):
-        told = deduced(video(times, MATROSKA), video(after, MATROSKA), whole=True)
-        assert told == Expectation(factor=Fraction(1))
+        inferred = infer_options(video(times, MATROSKA), video(after, MATROSKA), complete=True)
+        assert inferred == ConvertOptions(factor=1)
 
 
 @pytest.mark.parametrize(
     ("after", "shift"),
     [
-        (steady(50, Fraction(1, 25)), ZERO),
-        (steady(50, Fraction(1, 25), start=Fraction(21, 1000)), Fraction(21, 1000)),
-        (steady(50, Fraction(1, 25))[1:], ZERO),  # The first frame is missing: nothing has moved.
+        (constant_rate(50, Fraction(1, 25)), ZERO),
+        (constant_rate(50, Fraction(1, 25), start=Fraction(21, 1000)), Fraction(21, 1000)),
+        (
+            constant_rate(50, Fraction(1, 25))[1:],
+            ZERO,
+        ),  # The first frame is missing: nothing has moved.
     ],
 )
 def test_a_shift_is_told_from_a_missing_frame(after: list[Fraction], shift: Fraction) -> None:
-    before = video(steady(50, Fraction(1, 25)), MATROSKA)
-    asked = Expectation(factor=Fraction(1))
-    assert shift_between(before, video(after, MATROSKA), asked) == shift
+    before = video(constant_rate(50, Fraction(1, 25)), MATROSKA)
+    asked = ConvertOptions(factor=1)
+    assert start_shift(before, video(after, MATROSKA), asked) == shift
 
 
 def test_one_frame_is_a_timeline_too() -> None:
     one = video([ZERO], MP4)
-    assert matched(one, one, factor=Fraction(1)).faults == 0
-    assert matched(one, video(steady(2, Fraction(1, 50)), MP4), factor=Fraction(2)).faults == 0
-    assert deduced(one, one, whole=True) == Expectation(factor=Fraction(1))
+    assert matched(one, one, factor=1).faults == 0
+    assert matched(one, video(constant_rate(2, Fraction(1, 50)), MP4), factor=2).faults == 0
+    assert infer_options(one, one, complete=True) == ConvertOptions(factor=1)

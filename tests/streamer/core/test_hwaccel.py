@@ -9,7 +9,7 @@ import structlog
 
 from streamer.convert.chunk_source import ChunkSource, DecodeOptions
 from streamer.convert.chunks import plan_chunks
-from streamer.convert.media_info import take
+from streamer.convert.inspection import inspect
 from streamer.core.clock import CancelToken, SystemClock
 from streamer.core.errors import DecoderUnavailable
 from streamer.core.hwaccel import is_hardware_decoded, open_hwaccel
@@ -101,18 +101,18 @@ def test_a_camera_decoded_on_the_cpu_on_purpose_logs_no_warning(clip):
 
 
 def test_a_conversion_on_missing_hardware_ends_before_it_decodes(clip):
-    inventory = take(clip)
-    options = DecodeOptions(inventory.video.pixel_format, hwaccel="nonsense")
-    source = ChunkSource(inventory, plan_chunks(inventory.video)[0], options)
+    media = inspect(clip)
+    options = DecodeOptions(media.video.pixel_format, hwaccel="nonsense")
+    source = ChunkSource(media, plan_chunks(media.video)[0], options)
     with pytest.raises(DecoderUnavailable, match="nonsense"):
         list(source(CancelToken()))
 
 
 def test_a_conversion_does_not_fall_back_to_the_cpu(clip, monkeypatch):
     monkeypatch.setattr("streamer.convert.chunk_source.open_hwaccel", lambda device: None)
-    inventory = take(clip)
-    options = DecodeOptions(inventory.video.pixel_format, hwaccel="cuda")
-    source = ChunkSource(inventory, plan_chunks(inventory.video)[0], options)
+    media = inspect(clip)
+    options = DecodeOptions(media.video.pixel_format, hwaccel="cuda")
+    source = ChunkSource(media, plan_chunks(media.video)[0], options)
     with pytest.raises(DecoderUnavailable, match="cuda cannot decode h264; without --hwaccel"):
         list(source(CancelToken()))
 
@@ -163,10 +163,10 @@ def test_a_gpu_decodes_key_frames_alone_as_well(tmp_path):
 @pytest.mark.gpu
 @pytest.mark.usefixtures("cuda")
 def test_a_conversion_decoded_by_a_gpu_has_the_frames_of_the_cpu(clip):
-    inventory = take(clip)
-    chunk = plan_chunks(inventory.video)[0]
+    media = inspect(clip)
+    chunk = plan_chunks(media.video)[0]
     on_gpu, on_cpu = (
-        lumas(ChunkSource(inventory, chunk, DecodeOptions("yuv420p", hwaccel=device)))
+        lumas(ChunkSource(media, chunk, DecodeOptions("yuv420p", hwaccel=device)))
         for device in ("cuda", None)
     )
     assert len(on_gpu) == len(on_cpu) == 30

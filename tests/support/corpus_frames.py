@@ -1,4 +1,4 @@
-"""Pictures that say which frame they are: a moving pattern with its number in black and white.
+"""Frames that say which frame they are: a moving pattern with its number in black and white.
 
 The number survives x264 at crf 23, a change of pixel format and 64x48 pixels. A mixture of two
 frames shows blocks that are neither black nor white, and so has no number.
@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 COLUMNS, ROWS = 10, 2
-"""Blocks of the code, along the bottom of the picture."""
+"""Blocks of the code, along the bottom of the frame."""
 
 _CHECK_BITS: Final = 2
 NUMBERS: Final = 1 << (COLUMNS * ROWS - _CHECK_BITS)
@@ -30,8 +30,8 @@ _SPEED: Final = 3
 """Pixels a frame by which the pattern moves."""
 
 
-def picture(number: int, *, width: int, height: int, scene: int = 0) -> NDArray[np.uint8]:
-    """Frame *number* of a film, (height, width, 3) RGB.
+def frame_image(number: int, *, width: int, height: int, scene: int = 0) -> NDArray[np.uint8]:
+    """Frame *number* of a video, (height, width, 3) RGB.
 
     Args:
         number: What `number_in` will find; also how far everything has moved.
@@ -50,9 +50,9 @@ def picture(number: int, *, width: int, height: int, scene: int = 0) -> NDArray[
 
 @functools.lru_cache(maxsize=16)
 def _landscape(width: int, height: int, scene: int) -> NDArray[np.uint8]:
-    """What moves, (height, width, 3): hills of chance, so that no two scenes are alike."""
-    chance, hill = np.random.default_rng(scene), _HILLS[scene % len(_HILLS)]
-    coarse = chance.integers(20, 230, (height // hill + 2, width // hill + 2, 3)).astype(np.float32)
+    """What moves, (height, width, 3): hills of rng, so that no two scenes are alike."""
+    rng, hill = np.random.default_rng(scene), _HILLS[scene % len(_HILLS)]
+    coarse = rng.integers(20, 230, (height // hill + 2, width // hill + 2, 3)).astype(np.float32)
     y = np.arange(height) / hill
     x = np.arange(width) / hill
     top, left = y.astype(int), x.astype(int)
@@ -95,7 +95,7 @@ def code(number: int, *, height: int, width: int) -> list[tuple[int, int, int, i
 
 
 def _check(number: int) -> int:
-    """Two bits that most wrong readings do not hit; never those of an all black picture."""
+    """Two bits that most wrong readings do not hit; never those of an all black frame."""
     return ~(number.bit_count()) & ((1 << _CHECK_BITS) - 1)
 
 
