@@ -58,6 +58,7 @@ class Decoder:
         self._backlog: list[Packet[VideoStream]] = []
         self._backlog_bytes = 0
         self._backlog_truncated = False  # The backlog does not begin with a key frame.
+        self._isolated_pts_ns: int | None = None  # Of the last key frame that was decoded alone.
         self.decoded = 0
         """Frames that came out of the decoder intact."""
 
@@ -108,6 +109,7 @@ class Decoder:
             if frames:
                 frame = frames[0]
                 frames.clear()  # No other reference: its buffer can be used again.
+                self._isolated_pts_ns = timestamps.pts_ns
                 pts_ns = self._normalizer.next_display_pts(timestamps.pts_ns)
                 yield DecodedFrame(frame, pts_ns, sampled=True)
 
@@ -124,7 +126,14 @@ class Decoder:
         backlog, self._backlog, self._backlog_bytes = self._backlog, [], 0
         if not self._backlog_truncated:
             for packet in backlog:
-                yield from self._select(self._decode(packet))
+                yield from self._select(self._after_isolated(self._decode(packet)))
+
+    def _after_isolated(self, frames: list[VideoFrame]) -> list[VideoFrame]:
+        """Remove the key frame that was yielded before, and frames presented before it."""
+        last_ns = self._isolated_pts_ns
+        if last_ns is None:
+            return frames
+        return [frame for frame in frames if frame.pts is None or frame.pts > last_ns]
 
     def _save(self, packet: "Packet[VideoStream]") -> None:
         if self._backlog_truncated:

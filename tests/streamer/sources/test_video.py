@@ -193,6 +193,7 @@ def test_sampling_goes_on_when_the_camera_makes_its_key_frames_rare(tmp_path):
     changes = [later for earlier, later in pairwise(plans) if later is not earlier]
     assert changes == [DecodeMode.KEY_FRAMES, DecodeMode.EVERY_FRAME, DecodeMode.KEY_FRAMES]
     assert max(later - earlier for earlier, later in pairwise(times)) <= 240
+    assert camera.statistics().repairs.non_monotonic == 0
 
 
 def test_a_change_of_size_in_the_middle_is_followed_and_counted(tmp_path):
