@@ -1,4 +1,4 @@
-"""`streamer deliveries`: who was not reached yet, and what a person can do about it."""
+"""`streamer deliveries`: notifications that are not confirmed; retry, give up, send a test."""
 
 from datetime import UTC, datetime
 from pathlib import Path
@@ -15,25 +15,26 @@ if TYPE_CHECKING:
     from streamer.notify import Channel, Notification
     from streamer.store import Delivery
 
-app = typer.Typer(help="Show who was not told yet, try again, give up, send a test.")
+app = typer.Typer(help="List unconfirmed notifications, retry them, give up, or send a test.")
 
 Numbers = Annotated[
-    list[int], typer.Argument(metavar="NUMBER...", help="As `deliveries pending` shows them.")
+    list[int],
+    typer.Argument(metavar="NUMBER...", help="Number in the list of `deliveries pending`."),
 ]
 
 
 @app.command("pending")
 def pending(
     *,
-    channel: Annotated[str | None, typer.Option(help="Only for this channel.")] = None,
+    channel: Annotated[str | None, typer.Option(help="Only this channel.")] = None,
     config: DataConfig = None,
     data_dir: DataFolder = None,
 ) -> None:
-    """List all that is neither confirmed nor given up, the oldest first."""
+    """List the deliveries that are neither confirmed nor given up, oldest first."""
     from rich.table import Table
 
     out = output.current()
-    table = Table("number", "channel", "state", "tries", "next try", "event", "why not")
+    table = Table("number", "channel", "state", "tries", "next try", "event", "error")
     with open_store(config, data_dir) as store:
         for delivery in store.outbox.pending(channel=channel):
             out.record(_record(delivery))
@@ -47,7 +48,7 @@ def pending(
                 delivery.recorded.event.id,
                 out.redact(delivery.error or ""),
             )
-    out.say(table if table.row_count else "everybody was told of everything")
+    out.say(table if table.row_count else "all notifications are confirmed")
 
 
 def _record(delivery: "Delivery") -> dict[str, Any]:
@@ -68,16 +69,18 @@ def _record(delivery: "Delivery") -> dict[str, Any]:
 def retry(
     numbers: Annotated[
         list[int] | None,
-        typer.Argument(metavar="[NUMBER]...", help="Which; all that are dead, when left out."),
+        typer.Argument(
+            metavar="[NUMBER]...", help="Deliveries to retry; all dead letters by default."
+        ),
     ] = None,
     *,
     config: DataConfig = None,
     data_dir: DataFolder = None,
 ) -> None:
-    """Bring dead deliveries back; a running `streamer watch` sends them within seconds."""
+    """Bring dead letters back; a running `streamer watch` sends them within seconds."""
     with open_store(config, data_dir) as store:
         count = store.outbox.retry(numbers or None)
-    _told("retry", count, wanted=len(set(numbers or ())), words="to be sent now")
+    _report("retry", count, requested=len(set(numbers or ())), outcome="due now")
 
 
 @app.command("give-up")
@@ -87,19 +90,19 @@ def give_up(
     config: DataConfig = None,
     data_dir: DataFolder = None,
 ) -> None:
-    """End deliveries for good: nobody will be told by them."""
+    """Give up deliveries: they are never sent again."""
     with open_store(config, data_dir) as store:
         count = store.outbox.give_up(numbers)
-    _told("give-up", count, wanted=len(set(numbers)), words="given up")
+    _report("give-up", count, requested=len(set(numbers)), outcome="given up")
 
 
-def _told(kind: str, count: int, *, wanted: int, words: str) -> None:
+def _report(kind: str, count: int, *, requested: int, outcome: str) -> None:
     out = output.current()
     plural = "delivery" if count == 1 else "deliveries"
-    out.result({"kind": kind, "deliveries": count}, f"{count} {plural} {words}")
-    if count < wanted:
+    out.result({"kind": kind, "deliveries": count}, f"{count} {plural} {outcome}")
+    if count < requested:
         out.error(
-            f"{wanted - count} of {wanted} are not pending; see `streamer deliveries pending`"
+            f"{requested - count} of {requested} are not pending; see `streamer deliveries pending`"
         )
         raise typer.Exit(Exit.FAILED)
 
@@ -112,41 +115,45 @@ def send_test(
         list[str] | None, typer.Option(help="Only this channel; may be repeated.")
     ] = None,
 ) -> None:
-    """Send a message that says it is a test, now and once, to every channel."""
+    """Send one test message through each channel now, without retrying."""
     from streamer.app.channels import open_channels
 
     out = output.current()
     channels = open_channels(configuration(files).config)
     names = [each.name for each in channels]
     for name in set(channel or ()) - set(names):
-        raise typer.BadParameter(f"no channel is called {name!r}; there are: {', '.join(names)}")
+        raise typer.BadParameter(
+            f"there is no channel {name!r}; the channels are: {', '.join(names)}"
+        )
     chosen = [each for each in channels if not channel or each.name in channel]
     if not chosen:
-        raise typer.BadParameter("no channel stands under 'notify': nobody is told of alarms")
+        raise typer.BadParameter(
+            "no channel is configured under 'notify': alarms are sent to nobody"
+        )
     failed = False
     for each in chosen:
-        out.note(f"telling {each.name}")
-        error = _try(each, _test_notice(each.name))
+        out.note(f"sending to {each.name}")
+        error = _try(each, _test_notification(each.name))
         failed = failed or error is not None
         record = {"kind": "test", "channel": each.name, "delivered": not error, "error": error}
-        out.result(record, f"{each.name}: {'was told' if error is None else out.redact(error)}")
+        out.result(record, f"{each.name}: {'delivered' if error is None else out.redact(error)}")
     if failed:
         raise typer.Exit(Exit.FAILED)
 
 
-def _try(channel: "Channel", notice: "Notification") -> str | None:
-    """One attempt; why it failed, or `None`."""
+def _try(channel: "Channel", notification: "Notification") -> str | None:
+    """Make one attempt; return why it failed, or `None`."""
     from streamer.notify import DeliveryFailed
 
     with channel:
         try:
-            channel.deliver(notice)
+            channel.deliver(notification)
         except DeliveryFailed as error:
             return str(error)
     return None
 
 
-def _test_notice(channel: str) -> "Notification":
+def _test_notification(channel: str) -> "Notification":
     from streamer.alarm.event import Event, EventKind
     from streamer.notify import Notification
 
@@ -159,7 +166,7 @@ def _test_notice(channel: str) -> "Notification":
         pts_ns=0,
         utc=now,
         onset_ns=0,
-        reason="this is a test: nothing was seen",
+        reason="test message, no smoke was detected",
         score=0.0,
         regions=(),
     )
@@ -168,6 +175,6 @@ def _test_notice(channel: str) -> "Notification":
         key=f"{event.id}:{channel}",
         attempt=1,
         title="Test: no alarm",
-        text="This is a test of your alarm channel. Nothing was seen.",
-        superseded=True,  # History, so that no receiver keeps a camera called "test" in alarm.
+        text="This is a test of your alarm channel. No smoke was detected.",
+        superseded=True,  # So that no receiver shows a camera "test" in alarm.
     )

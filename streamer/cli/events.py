@@ -1,4 +1,4 @@
-"""`streamer events`: what was raised, updated and cleared, and its evidence."""
+"""`streamer events`: list, show and export stored events and their evidence."""
 
 import errno
 import functools
@@ -23,15 +23,15 @@ if TYPE_CHECKING:
     from streamer.store import EventStore, RecordedEvent
     from streamer.store.sqlite import SqliteEventStore
 
-app = typer.Typer(help="Show what was raised, updated and cleared, and its evidence.")
+app = typer.Typer(help="List, show and export alarm events and their evidence.")
 
 Since = Annotated[
     str | None,
-    typer.Option(help="Not older: 90m, 12h, 7d, or a time such as 2026-08-01T14:00."),
+    typer.Option(help="Only events since: 90m, 12h, 7d ago, or a time such as 2026-08-01T14:00."),
 ]
-Camera = Annotated[str | None, typer.Option(help="Only of this camera.")]
+Camera = Annotated[str | None, typer.Option(help="Only events of this camera.")]
 Kind = Annotated[
-    Literal["raised", "updated", "cleared"] | None, typer.Option(help="Only such events.")
+    Literal["raised", "updated", "cleared"] | None, typer.Option(help="Only events of this kind.")
 ]
 
 _UNITS = {"m": "minutes", "h": "hours", "d": "days"}
@@ -43,11 +43,11 @@ def list_events(
     camera: Camera = None,
     kind: Kind = None,
     since: Since = None,
-    limit: Annotated[int, typer.Option(min=1, help="At most so many, the newest.")] = 50,
+    limit: Annotated[int, typer.Option(min=1, help="Largest number of events.")] = 50,
     config: DataConfig = None,
     data_dir: DataFolder = None,
 ) -> None:
-    """List the newest events, the newest first."""
+    """List events, newest first."""
     from rich.table import Table
 
     from streamer.alarm.event import EventKind
@@ -72,12 +72,12 @@ def list_events(
 
 @app.command("show")
 def show_event(
-    event_id: Annotated[str, typer.Argument(metavar="ID", help="Of an event or an alarm.")],
+    event_id: Annotated[str, typer.Argument(metavar="ID", help="Id of an event or an alarm.")],
     *,
     config: DataConfig = None,
     data_dir: DataFolder = None,
 ) -> None:
-    """Show all events of an alarm, who was told, and whether its evidence is as it was sealed."""
+    """Show all events of an alarm, their deliveries, and whether the evidence is unchanged."""
     out = output.current()
     with open_store(config, data_dir) as store:
         for recorded in _of_alarm(store, event_id):
@@ -90,20 +90,24 @@ def show_event(
                 "files": [str(file) for file in _files(recorded.evidence)],
                 "faults": _faults(recorded.evidence),
             }
-            out.result(record, _page(recorded, record))
+            out.result(record, _details(recorded, record))
 
 
 @app.command("export")
 def export_events(
-    target: Annotated[Path, typer.Argument(metavar="FILE.zip", help="Must not exist yet.")],
+    target: Annotated[
+        Path, typer.Argument(metavar="FILE.zip", help="ZIP file to write; must not exist.")
+    ],
     *,
     camera: Camera = None,
     since: Since = None,
-    alarm: Annotated[str | None, typer.Option(help="Only this alarm.", metavar="ID")] = None,
+    alarm: Annotated[
+        str | None, typer.Option(help="Only events of this alarm.", metavar="ID")
+    ] = None,
     config: DataConfig = None,
     data_dir: DataFolder = None,
 ) -> None:
-    """Pack events and their evidence into a ZIP file."""
+    """Export events and their evidence to a ZIP file."""
     if target.exists():
         raise typer.BadParameter(f"{target} exists; name another file")
     out = output.current()
@@ -124,14 +128,14 @@ def export_events(
         "files": files,
         "faults": faults,
     }
-    out.result(record, f"{target}: {len(events)} events, {files} files of evidence")
+    out.result(record, f"{target}: {len(events)} events, {files} evidence files")
 
 
 def open_store(files: list[Path] | None, folder: Path | None) -> "SqliteEventStore":
-    """The event store that is meant; one that is not there is an error.
+    """Open the event store of the configuration or folder.
 
     Raises:
-        StorageError: It is missing or cannot be read.
+        StorageError: It does not exist or cannot be read.
     """
     from streamer.store.sqlite import SqliteEventStore
 
@@ -139,26 +143,26 @@ def open_store(files: list[Path] | None, folder: Path | None) -> "SqliteEventSto
 
 
 def moment(text: str | None) -> datetime | None:
-    """The time that people mean by "12h" or "2026-08-01T14:00", aware UTC."""
+    """Return the time that "12h" (ago) or "2026-08-01T14:00" means, aware UTC."""
     if text is None:
         return None
     if found := re.fullmatch(r"(\d+)([mhd])", text):
         return datetime.now(UTC) - timedelta(**{_UNITS[found[2]]: int(found[1])})
     try:
-        return datetime.fromisoformat(text).astimezone(UTC)  # Local time, unless it says a zone.
+        return datetime.fromisoformat(text).astimezone(UTC)  # Local time unless it has a zone.
     except ValueError:
         raise typer.BadParameter(
-            f"--since: {text!r} is no time; write 90m, 12h, 7d or 2026-08-01T14:00"
+            f"--since: {text!r} is not a time; use 90m, 12h, 7d or 2026-08-01T14:00"
         ) from None
 
 
 def _of_alarm(store: "EventStore", some_id: str) -> "list[RecordedEvent]":
-    """All events of the alarm with this id, or of the alarm of the event with this id."""
+    """Return all events of the alarm that has this id or an event with this id."""
     found = store.event(some_id)
     alarm_id = found.event.alarm_id if found else some_id
     events = list(iter(functools.partial(_next, store, alarm_id, itertools.count()), None))
     if not events:
-        raise typer.BadParameter(f"no event or alarm is called {some_id!r}")
+        raise typer.BadParameter(f"there is no event or alarm {some_id!r}")
     return events
 
 
@@ -173,7 +177,7 @@ def _files(folder: Path | None) -> list[Path]:
 
 
 def _faults(folder: Path | None) -> list[str]:
-    """What is wrong with the evidence, a line each."""
+    """Return the faults of the evidence, a line each."""
     from streamer.evidence.manifest import verify
 
     if folder is None:
@@ -181,13 +185,13 @@ def _faults(folder: Path | None) -> list[str]:
     return verify(folder) if folder.is_dir() else [f"{folder} is missing"]
 
 
-def _page(recorded: "RecordedEvent", record: dict[str, Any]) -> "RenderableType":
+def _details(recorded: "RecordedEvent", record: dict[str, Any]) -> "RenderableType":
     event = recorded.event
     rows: dict[str, Any] = {
         "event": f"{event.id} ({event.kind.value})",
         "camera": event.camera,
         "time": event.utc.astimezone().isoformat(" ", "milliseconds"),
-        "in the stream": f"{event.pts_ns / 1e9:.3f} s, first seen at {event.onset_ns / 1e9:.3f} s",
+        "media time": f"{event.pts_ns / 1e9:.3f} s, onset at {event.onset_ns / 1e9:.3f} s",
         "reason": event.reason,
         "score": f"{event.score:.2f}",
         "evidence": recorded.evidence or "none",
@@ -195,9 +199,9 @@ def _page(recorded: "RecordedEvent", record: dict[str, Any]) -> "RenderableType"
     lines = [f"{name:14} {value}" for name, value in rows.items()]
     lines += [f"{'':14} {Path(file).name}" for file in record["files"]]
     lines += [f"{'':14} FAULT: {fault}" for fault in record["faults"]]
-    for told in record["deliveries"]:
-        why = f" ({told['error']})" if told["error"] else ""
-        lines.append(f"{'told ' + told['channel']:14} {told['state']}{why}")
+    for delivery in record["deliveries"]:
+        error = f" ({delivery['error']})" if delivery["error"] else ""
+        lines.append(f"{'delivery':14} {delivery['channel']}: {delivery['state']}{error}")
     return "\n".join([*lines, ""])
 
 
@@ -206,7 +210,7 @@ def _pack(target: Path, events: "list[RecordedEvent]", folders: list[Path]) -> i
     from streamer.core.atomic_file import AtomicFile
 
     packed = 0
-    if not target.parent.is_dir():  # Made for evidence and recordings, but not for a mistyped path.
+    if not target.parent.is_dir():  # `AtomicFile` would make it, also for a mistyped path.
         raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(target.parent))
     file = AtomicFile(target)
     try:

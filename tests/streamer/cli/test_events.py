@@ -79,7 +79,7 @@ def test_events_are_listed_newest_first(
     assert ("no events" in shown) == (not ids)
 
 
-def test_an_alarm_is_shown_with_its_files_and_who_was_told(
+def test_an_alarm_is_shown_with_its_files_and_deliveries(
     data: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     by_alarm = run(data, "events", "show", "north-1", capsys=capsys)
@@ -98,7 +98,9 @@ def test_an_alarm_is_shown_with_its_files_and_who_was_told(
         assert words in shown
 
 
-def test_evidence_that_was_changed_is_told(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_evidence_that_was_changed_is_reported(
+    data: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     (data / "evidence" / "north" / "north-1" / "still-0.jpg").write_bytes(b"other")
     (raised, _) = run(data, "events", "show", "north-1", capsys=capsys)
     assert raised["faults"] == ["still-0.jpg: changed since it was sealed"]
@@ -157,9 +159,9 @@ def test_the_configuration_says_where_the_data_is(
     assert data.is_dir()
 
 
-def test_an_unknown_event_is_told(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_unknown_event_is_a_usage_error(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["events", "show", "nothing", "--data-dir", str(data)]) == Exit.USAGE
-    assert "no event or alarm is called 'nothing'" in capsys.readouterr().err
+    assert "there is no event or alarm 'nothing'" in capsys.readouterr().err
 
 
 def test_times_may_be_spans_or_moments() -> None:
@@ -171,9 +173,11 @@ def test_times_may_be_spans_or_moments() -> None:
     assert moment(None) is None
 
 
-def test_a_time_that_is_none_is_told(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_text_that_is_not_a_time_is_a_usage_error(
+    data: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert main(["events", "list", "--since", "soon", "--data-dir", str(data)]) == Exit.USAGE
-    assert "write 90m, 12h, 7d" in capsys.readouterr().err
+    assert "use 90m, 12h, 7d" in capsys.readouterr().err
 
 
 def test_what_is_pending_is_listed(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -203,7 +207,7 @@ def test_a_person_may_give_up(data: Path, capsys: pytest.CaptureFixture[str]) ->
         assert main(["deliveries", command, first, "--data-dir", str(data)]) == Exit.FAILED
         assert "1 of 1 are not pending" in capsys.readouterr().err
     assert main(["deliveries", "pending", "--data-dir", str(data)]) == Exit.OK
-    assert "everybody was told" in capsys.readouterr().out
+    assert "all notifications are confirmed" in capsys.readouterr().out
 
 
 class _Receiver(BaseHTTPRequestHandler):
@@ -213,7 +217,7 @@ class _Receiver(BaseHTTPRequestHandler):
         body = self.rfile.read(int(self.headers["Content-Length"]))
         good = self.path.startswith("/good")
         if good:
-            self.server.told.append(body)  # type: ignore[attr-defined]
+            self.server.bodies.append(body)  # type: ignore[attr-defined]
         self.send_response(HTTPStatus.NO_CONTENT if good else HTTPStatus.NOT_FOUND)
         self.end_headers()
 
@@ -224,7 +228,7 @@ class _Receiver(BaseHTTPRequestHandler):
 @pytest.fixture
 def receiver() -> Iterator[ThreadingHTTPServer]:
     with ThreadingHTTPServer(("127.0.0.1", 0), _Receiver) as server:
-        server.told = []  # type: ignore[attr-defined]
+        server.bodies = []  # type: ignore[attr-defined]
         thread = threading.Thread(target=server.serve_forever)
         thread.start()
         yield server
@@ -242,7 +246,7 @@ def _two_hooks(folder: Path, port: int) -> str:
     return str(file)
 
 
-def test_a_test_is_sent_to_every_channel_and_each_is_told_apart(
+def test_a_test_is_sent_to_every_channel_and_each_has_its_own_result(
     receiver: ThreadingHTTPServer, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     file = _two_hooks(tmp_path, receiver.server_port)
@@ -252,8 +256,8 @@ def test_a_test_is_sent_to_every_channel_and_each_is_told_apart(
     assert (good["channel"], good["delivered"], good["error"]) == ("good", True, None)
     assert (bad["channel"], bad["delivered"]) == ("bad", False)
     assert "404" in bad["error"]
-    (body,) = receiver.told  # type: ignore[attr-defined]
-    assert b"this is a test" in body
+    (body,) = receiver.bodies  # type: ignore[attr-defined]
+    assert b"test message" in body
     assert "hunter2" not in shown.out + shown.err
 
 
@@ -262,9 +266,9 @@ def test_one_channel_may_be_tested(
 ) -> None:
     file = _two_hooks(tmp_path, receiver.server_port)
     assert main(["deliveries", "test", file, "--channel", "good", "-q"]) == Exit.OK
-    assert capsys.readouterr().out == "good: was told\n"
+    assert capsys.readouterr().out == "good: delivered\n"
     assert main(["deliveries", "test", file, "--channel", "god"]) == Exit.USAGE
-    assert "there are: good, bad" in capsys.readouterr().err
+    assert "the channels are: good, bad" in capsys.readouterr().err
 
 
 @pytest.mark.filterwarnings("ignore:'imghdr' is deprecated")  # Apprise imports it.
@@ -282,10 +286,10 @@ def test_a_channel_that_cannot_be_made_is_a_fault_of_the_configuration(
     assert "hunter2" not in shown
 
 
-def test_without_channels_there_is_nobody_to_tell(
+def test_without_channels_nothing_can_be_tested(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     file = tmp_path / "fire.yaml"
     file.write_text("cameras: {a: {source: {address: x}}}\n")
     assert main(["deliveries", "test", str(file)]) == Exit.USAGE
-    assert "nobody is told" in capsys.readouterr().err
+    assert "alarms are sent to nobody" in capsys.readouterr().err

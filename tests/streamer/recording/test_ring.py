@@ -313,5 +313,5 @@ def test_a_clip_that_is_requested_after_the_end_of_the_source_waits_for_nothing(
     ring.end_readers()
     with ring.clip(30 * STEP, 60 * STEP, timeout_s=3600) as clip:
         assert numbers(clip) == list(range(25, 50))
-        assert clip.ending is EndReason.CLOSED
+        assert clip.end_reason is EndReason.CLOSED
         assert clip.missing_reason() == "ends early: the camera was stopped"
