@@ -78,10 +78,6 @@ class FrameSchedule:
             yield OutputFrame(round(at), _snapped((at - left_ns) / length))
             number += 1
 
-    def seconds(self, seconds: Fraction) -> Fraction:
-        """Return a time of the recording as a time of the output."""
-        return seconds / self.speed
-
     def time_base(self, source: Fraction) -> Fraction:
         """Return the time base (seconds per tick) of the output.
 

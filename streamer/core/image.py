@@ -98,17 +98,6 @@ class Image:
         return cls(planar)
 
     @classmethod
-    def blank(
-        cls,
-        size: tuple[int, int],
-        *,
-        color: ColorTags | None = None,
-        pixel_format: str = "yuv420p",
-    ) -> "Image":
-        """Return an image of (height, width) with undefined samples, tagged BT.709 by default."""
-        return cls(_new_frame(size, pixel_format, color or ColorTags(1, 1, 1)))
-
-    @classmethod
     def from_planes(
         cls, planes: Sequence[Plane], color: ColorTags, *, pixel_format: str = "yuv420p"
     ) -> "Image":
@@ -171,23 +160,28 @@ class Image:
                 image = self._scaled[wanted] = self._to_rgb(wanted, self._decoded)
             return image
 
-    def rgb_part(
-        self, box: tuple[float, float, float, float], size: tuple[int, int]
+    def rgb_crop(
+        self, window: tuple[int, int, int, int], size: tuple[int, int]
     ) -> NDArray[np.uint8]:
         """Return a crop scaled to (height, width): (height, width, 3) RGB, full range, read-only.
 
         Args:
-            box: (left, top, right, bottom), 0 to 1, not empty. Edges are rounded to even pixels,
-                where chroma samples begin.
+            window: (left, top, width, height) in pixels; left and top are even, where chroma
+                samples begin.
             size: (height, width) of the result, which is not cached.
+
+        Raises:
+            ValueError: The window is empty, not within the image, or begins at an odd pixel.
         """
-        left, top, right, bottom = box
-        if not (0 <= left < right <= 1 and 0 <= top < bottom <= 1):
-            raise ValueError(f"box must lie within the image and not be empty, got {box}")
+        x, y, wide, tall = window
+        within = 0 <= x < x + wide <= self.width and 0 <= y < y + tall <= self.height
+        if not within or x % 2 or y % 2:
+            raise ValueError(
+                f"window must lie within {self.width}x{self.height}, not be empty and begin at an "
+                f"even pixel, got {window}"
+            )
         if max(self.layout.log2_chroma) > _HALVED:
-            return self.as_format("yuv420p").rgb_part(box, size)
-        x, wide = _even_span(left, right, self.width)
-        y, tall = _even_span(top, bottom, self.height)
+            return self.as_format("yuv420p").rgb_crop(window, size)
         crop = av.VideoFrame(wide, tall, self.layout.name)
         for number, (target, source) in enumerate(
             zip(plane_views(crop, self.layout), self.planes(), strict=True)
@@ -266,10 +260,18 @@ class Canvas:
 
     @classmethod
     def blank(
-        cls, size: tuple[int, int], *, color: ColorTags, pixel_format: str = "yuv420p"
+        cls,
+        size: tuple[int, int],
+        *,
+        color: ColorTags = ColorTags(1, 1, 1),
+        pixel_format: str = "yuv420p",
     ) -> "Canvas":
-        """Return a canvas of (height, width) with undefined samples."""
-        return cls(_new_frame(size, pixel_format, color), planar_layout(pixel_format))
+        """Return a canvas of (height, width) with undefined samples, tagged BT.709 by default."""
+        frame = av.VideoFrame(size[1], size[0], pixel_format)
+        frame.colorspace, frame.color_primaries = color.matrix, color.primaries
+        frame.color_trc = color.transfer
+        frame.color_range = int(ColorRange.JPEG if color.full_range else ColorRange.MPEG)
+        return cls(frame, planar_layout(pixel_format))
 
     def image(self) -> Image:
         """Return what was drawn."""
@@ -280,26 +282,6 @@ def _layout(pixel_format: str) -> PixelLayout:
     # "yuvj420p" is an old name of full-range "yuv420p".
     layout = pixel_layout(planar_equivalent(pixel_format).replace("yuvj", "yuv"))
     return layout if layout.planar else planar_layout("yuv420p")
-
-
-def _new_frame(size: tuple[int, int], pixel_format: str, color: ColorTags) -> av.VideoFrame:
-    frame = av.VideoFrame(size[1], size[0], pixel_format)
-    frame.colorspace, frame.color_primaries = color.matrix, color.primaries
-    frame.color_trc = color.transfer
-    frame.color_range = int(ColorRange.JPEG if color.full_range else ColorRange.MPEG)
-    return frame
-
-
-def _even_span(start: float, end: float, length: int) -> tuple[int, int]:
-    """Return the first pixel, an even one, and the number of pixels (at least 2) of a span.
-
-    Args:
-        start: Of *length*, 0 to 1.
-        end: Of *length*, 0 to 1.
-        length: Pixels of the side.
-    """
-    first = min(2 * round(start * length / 2), max(0, (length - 2) // 2 * 2))
-    return first, min(max(2, 2 * round((end * length - first) / 2)), length - first)
 
 
 def _matrix(color: ColorTags, height: int) -> Colorspace:

@@ -118,7 +118,7 @@ class CpuSegmenter:
             probability = verify(
                 network,
                 probability,
-                image.rgb_part,
+                lambda box, size: image.rgb_crop(even_window(box, image.size), size),
                 threshold=high,
                 low_threshold=low,
                 native=image.size,

@@ -155,7 +155,7 @@ BOXES = [(0.3, 0.2, 0.8, 0.7), (0, 0, 0.17, 0.18), (0.61, 0.5, 1, 1), (0.1, 0.1,
 def test_a_window_is_what_swscale_makes_of_the_part_cut_out(scalers, size, box):
     shown, decoded = picture(*size, ColorTags(1, 1, 1, full_range=True))
     window = even_window(box, size)
-    want = shown.rgb_part(box, (192, 320))
+    want = shown.rgb_crop(window, (192, 320))
     assert_alike(scaled(scalers, [decoded], (192, 320), [window])[0], want, FULL)
     part, there = decoded.crop(window, (192, 320))
     assert_alike(scaled(scalers, [part], (192, 320), [there])[0], want, FULL)

@@ -134,7 +134,7 @@ def test_a_second_look_is_another_window(by_planes, by_rgb):
         part, window = decoded.crop(even_window(box, decoded.size), WINDOW)
         assert part.y.size < decoded.y.size / 3
         (seen,) = by_planes.look([View(part, window, WINDOW)], level=0.1)
-        image = shown.rgb_part(box, WINDOW)
+        image = shown.rgb_crop(even_window(box, shown.size), WINDOW)
         largest, mean = noise_of_one_level(by_rgb, image)
         apart = np.abs(seen.mask - by_rgb(image))
         assert apart.max() <= 2 * largest + 0.01

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from streamer.core.drawing import AMBER, GREEN, RED, WHITE, Color, Painter, _ink, no_signal
-from streamer.core.image import Canvas, ColorTags, Image
+from streamer.core.image import Canvas, ColorTags
 
 SIZES = [(96, 160), (97, 161), (31, 64), (480, 853)]
 sizes = st.sampled_from([(48, 64), (49, 65), (37, 90), (400, 61)])
@@ -18,7 +18,7 @@ LUMA, CHROMA = 200, 100
 
 
 def canvas_of(size, *, full_range: bool = False) -> Canvas:
-    canvas = Image.blank(size, color=ColorTags(1, 1, 1, full_range)).canvas()
+    canvas = Canvas.blank(size, color=ColorTags(1, 1, 1, full_range))
     for plane, level in zip(canvas.planes, (LUMA, CHROMA, CHROMA), strict=True):
         plane[:] = level
     return canvas

@@ -7,7 +7,7 @@ import cv2
 import numpy as np
 import pytest
 
-from streamer.core.image import Image
+from streamer.core.image import Canvas, Image
 
 
 def planar(height: int, width: int, *, luma: int = 128, pixel_format: str = "yuv420p"):
@@ -102,18 +102,18 @@ def test_an_image_of_that_format_is_returned_as_it_is():
 
 @pytest.mark.parametrize("pixel_format", ["yuv420p10le", "yuv444p16le", "gray12le"])
 def test_luma_of_deep_formats_has_eight_bits(pixel_format):
-    image = Image.blank((36, 64), pixel_format=pixel_format)
+    image = Canvas.blank((36, 64), pixel_format=pixel_format).image()
     canvas = image.canvas()
     canvas.planes[0][:] = 200 << (image.layout.depth - 8)
     assert (canvas.image().luma() == 200).all()
 
 
 @pytest.mark.parametrize("pixel_format", ["yuv422p", "yuv444p", "yuv420p10le", "gbrp", "yuv411p"])
-def test_a_part_of_any_format_is_what_the_whole_shows_there(pixel_format):
+def test_a_crop_of_any_format_is_what_the_whole_shows_there(pixel_format):
     rgb = np.kron(np.arange(0, 240, 15, np.uint8).reshape(4, 4), np.ones((32, 32), np.uint8))
     image = Image.from_rgb(np.dstack([rgb, rgb[::-1], rgb.T])).as_format(pixel_format)
-    part = image.rgb_part((0.25, 0.5, 0.5, 1), (64, 32))
-    apart = np.abs(part.astype(int) - image.rgb()[64:128, 32:64])
+    crop = image.rgb_crop((32, 64, 32, 64), (64, 32))
+    apart = np.abs(crop.astype(int) - image.rgb()[64:128, 32:64])
     # Chroma of 4:1:1 is resampled: a crop can begin within a chroma sample.
     assert apart[4:-4, 4:-4].max() <= (16 if pixel_format == "yuv411p" else 3)
 
@@ -140,23 +140,21 @@ def test_one_image_serves_many_threads():
 
 
 @pytest.mark.parametrize("size", [(360, 640), (359, 641)])
-def test_a_part_is_what_the_image_shows_there(size):
-    image = np.random.default_rng(1).integers(0, 256, (18, 32, 3), dtype=np.uint8)
-    image = Image.from_rgb(cv2.resize(image, size[::-1]))
-    height, width = size
-    box = (160 / width, 90 / height, 480 / width, 270 / height)
-    part = image.rgb_part(box, (180, 320))
-    apart = np.abs(part.astype(int) - image.rgb()[90:270, 160:480])
+def test_a_crop_is_what_the_image_shows_there(size):
+    coarse = np.random.default_rng(1).integers(0, 256, (18, 32, 3), dtype=np.uint8)
+    image = Image.from_rgb(cv2.resize(coarse, size[::-1]))
+    crop = image.rgb_crop((160, 90, 320, 180), (180, 320))
+    apart = np.abs(crop.astype(int) - image.rgb()[90:270, 160:480])
     # Beside an odd edge swscale places chroma by another rule.
-    assert apart.mean() < (0.5 if width % 2 == 0 else 3)
-    assert not part.flags.writeable
-    assert image.rgb_part((0, 0, 1, 1), (96, 160)).shape == (96, 160, 3)
-    assert image.rgb_part((0.9999, 0.9999, 1, 1), (32, 32)).shape == (32, 32, 3)
+    assert apart.mean() < (0.5 if size[1] % 2 == 0 else 3)
+    assert not crop.flags.writeable
+    assert image.rgb_crop((0, 0, *size[::-1]), (96, 160)).shape == (96, 160, 3)
+    assert image.rgb_crop((638, 358, 2, 1), (32, 32)).shape == (32, 32, 3)
 
 
 @pytest.mark.parametrize(
-    "box", [(0.5, 0, 0.5, 1), (0, 0.6, 1, 0.5), (-0.1, 0, 1, 1), (0, 0, 1.1, 1)]
+    "window", [(0, 0, 0, 8), (0, 48, 8, 1), (-2, 0, 8, 8), (60, 0, 6, 8), (1, 0, 8, 8)]
 )
-def test_a_part_outside_of_the_image_is_refused(box):
-    with pytest.raises(ValueError, match="within the image"):
-        Image.blank((48, 64)).rgb_part(box, (32, 32))
+def test_a_crop_that_is_not_within_the_image_is_refused(window):
+    with pytest.raises(ValueError, match="window must lie within 64x48"):
+        Canvas.blank((48, 64)).image().rgb_crop(window, (32, 32))

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from engines.yuv import LEFT, yuv_to_rgb_matrix
-from streamer.core.image import ColorTags, Image
+from streamer.core.image import Canvas, ColorTags, Image
 from streamer.detect.decoded_planes import decoded_yuv
 
 
@@ -28,7 +28,7 @@ def test_planes_are_the_decoders_own_memory():
     [(720, 2, False, 1), (480, 2, True, 6), (480, 9, False, 9), (480, 5, True, 6)],
 )
 def test_decoded_planes_carry_matrix_and_range(height, matrix, full, like):
-    image = Image.blank((height, 64), color=ColorTags(matrix, 2, 2, full))
+    image = Canvas.blank((height, 64), color=ColorTags(matrix, 2, 2, full)).image()
     np.testing.assert_array_equal(
         decoded_yuv(image).rgb_matrix, yuv_to_rgb_matrix(like, full_range=full)
     )
@@ -48,4 +48,4 @@ def test_chroma_lies_left_in_video_and_in_the_middle_of_frames_that_were_not_dec
 
 @pytest.mark.parametrize("pixel_format", ["yuv422p", "yuv420p10le", "gray", "rgb24"])
 def test_other_formats_become_8_bit_420(pixel_format):
-    assert decoded_yuv(Image.blank((35, 63), pixel_format=pixel_format)).is_420
+    assert decoded_yuv(Image(av.VideoFrame(63, 35, pixel_format))).is_420

@@ -7,7 +7,7 @@ import pytest
 
 from streamer.core.clock import MediaClock
 from streamer.core.frame import AlarmState, Frame
-from streamer.core.image import Image
+from streamer.core.image import Canvas
 from streamer.detect.detector import Detector, Thresholds
 from streamer.detect.false_positive_prior import FalsePositivePrior
 from streamer.detect.scene import Background
@@ -21,7 +21,7 @@ HERE = np.tile(np.linspace(0, 255, 160, dtype=np.uint8)[None, :, None], (96, 1, 
 ELSEWHERE = (
     np.random.default_rng(1).integers(0, 256, (12, 20, 3), np.uint8).repeat(8, 0).repeat(8, 1)
 )
-IMAGE = Image.blank(SIZE)
+IMAGE = Canvas.blank(SIZE).image()
 THRESHOLDS = Thresholds(idle=0.5, active=0.4, low=0.3)
 
 
@@ -92,7 +92,7 @@ def test_the_probability_of_a_result_cannot_be_changed():
 
 
 def test_a_dark_frame_is_inferred_as_enhanced_and_shown_as_it_is():
-    segmenter, bright = SpotSegmenter(), Image.blank(SIZE)
+    segmenter, bright = SpotSegmenter(), Canvas.blank(SIZE).image()
     run(detector(segmenter, preprocess=lambda frame: bright), [0])
     run(detector(segmenter, preprocess=lambda frame: frame.image), [0])
     assert segmenter.calls == [(bright, True), (IMAGE, False)]

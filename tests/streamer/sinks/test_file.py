@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from streamer.core.errors import SinkError
-from streamer.core.image import ColorTags, Image
+from streamer.core.image import Canvas, ColorTags, Image
 from streamer.sinks.file import VideoFileSink
 from tests.support.clips import images
 from tests.support.frames import STEP_NS, frame
@@ -112,7 +112,7 @@ def test_an_odd_size_becomes_the_even_one_below(tmp_path, width, height, stored)
 
 @pytest.mark.parametrize("full_range", [False, True])
 def test_the_colours_mean_what_they_meant(tmp_path, full_range):
-    canvas = Image.blank((96, 128), color=ColorTags(1, 1, 1, full_range)).canvas()
+    canvas = Canvas.blank((96, 128), color=ColorTags(1, 1, 1, full_range))
     for plane, level in zip(canvas.planes, (200, 90, 160), strict=True):
         plane[:] = level
     image = canvas.image()

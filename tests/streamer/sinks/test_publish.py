@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 
 from streamer.core.errors import SinkError
-from streamer.core.image import ColorTags, Image
+from streamer.core.image import Canvas, ColorTags, Image
 from streamer.sinks.frame_pipe import read_frame, write_frame
 from streamer.sinks.publish import PublishSettings, PublishSink
 from tests.support.frames import frame
@@ -226,7 +226,7 @@ def test_the_publisher_ends_by_itself_when_the_program_was_killed(sent):
 @pytest.mark.parametrize("size", [(96, 128), (97, 129), (1, 1)])
 @pytest.mark.parametrize("full_range", [False, True])
 def test_a_frame_is_the_same_after_the_pipe(size, full_range):
-    canvas = Image.blank(size, color=ColorTags(1, 1, 1, full_range)).canvas()
+    canvas = Canvas.blank(size, color=ColorTags(1, 1, 1, full_range))
     for plane in canvas.planes:
         plane[:] = np.random.default_rng(plane.size).integers(0, 256, plane.shape)
     image, pipe = canvas.image(), io.BytesIO()

@@ -10,7 +10,7 @@ from streamer.alarm.policy import Alarm
 from streamer.app.detector_builder import detection_stage
 from streamer.core.clock import MediaClock
 from streamer.core.frame import AlarmState, Detection, DetectorResult, Frame, SegmentationResult
-from streamer.core.image import Image
+from streamer.core.image import Canvas
 from streamer.detect.detector import Detector, Thresholds
 from streamer.detect.false_positive_prior import FalsePositivePrior
 from streamer.detect.scene import Background
@@ -19,7 +19,7 @@ from streamer.stages.alarm import AlarmStage
 
 NS = 1_000_000_000
 START = datetime(2026, 6, 1, 13, tzinfo=UTC)
-IMAGE = Image.blank((96, 160))
+IMAGE = Canvas.blank((96, 160)).image()
 HERE = np.tile(np.linspace(0, 255, 160, dtype=np.uint8)[None, :, None], (96, 1, 3))
 ELSEWHERE = (
     np.random.default_rng(1).integers(0, 256, (12, 20, 3), np.uint8).repeat(8, 0).repeat(8, 1)

@@ -10,13 +10,13 @@ from hypothesis import strategies as st
 from streamer.alarm.policy import Alarm
 from streamer.core.clock import SystemClock
 from streamer.core.frame import AlarmState, AlarmStatus, Frame
-from streamer.core.image import Image
+from streamer.core.image import Canvas
 from streamer.detect.detector import Detector, Thresholds
 from streamer.detect.segmenter import Segmentation
 from streamer.stages.detect import DetectStage
 
 NS = 1_000_000_000
-IMAGE = Image.blank((48, 80))
+IMAGE = Canvas.blank((48, 80)).image()
 
 
 def segmenter(image, pts_ns, background, *, enhanced):

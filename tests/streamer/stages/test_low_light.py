@@ -12,7 +12,7 @@ from engines.lowlight.model import open_lowlight_model
 from streamer.alarm.policy import Alarm
 from streamer.core.clock import MediaClock
 from streamer.core.frame import AlarmState, AlarmStatus, Frame, SegmentationResult
-from streamer.core.image import ColorTags, Image
+from streamer.core.image import Canvas, ColorTags, Image
 from streamer.detect.detector import Detector, Thresholds
 from streamer.detect.scene import Background
 from streamer.detect.segmenter import CpuSegmenter
@@ -149,7 +149,7 @@ FORMATS = [
 
 def night(pixel_format, count=4):
     """Noisy frames of a dark street whose luma has as many bits as the format, alike in each."""
-    shape = Image.blank((144, 256), pixel_format=pixel_format)
+    shape = Canvas.blank((144, 256), pixel_format=pixel_format).image()
     unit = 1 << (shape.layout.depth - 8)
     made = []
     for number in range(count):

@@ -10,7 +10,7 @@ import pytest
 
 from streamer.core.clock import MediaClock
 from streamer.core.frame import AlarmState, AlarmStatus, Detection, Frame, SegmentationResult
-from streamer.core.image import Image
+from streamer.core.image import Canvas, Image
 from streamer.core.pixel_format import planar_layout
 from streamer.stages.overlay import Overlay
 
@@ -111,7 +111,7 @@ def test_every_format_shows_the_same_marks(pixel_format, tmp_path):
 
 @pytest.mark.parametrize("packed", ["nv12", "p010le", "yuyv422", "rgb24"])
 def test_packed_frames_are_drawn_on_as_planes(packed):
-    image = Image.blank(SIZE, pixel_format="yuv420p")
+    image = Canvas.blank(SIZE, pixel_format="yuv420p").image()
     packed_image = Image(image.video_frame().reformat(format=packed))
     assert drawn(packed_image).layout == packed_image.layout
 
