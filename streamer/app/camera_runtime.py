@@ -4,16 +4,14 @@ Source, packet ring, recorder, live view and statistics are made once and outliv
 pipeline with its stages, links and threads is made anew for each run.
 """
 
-import contextlib
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Final
 
 from streamer.alarm.event import Event
 from streamer.alarm.policy import Alarm
 from streamer.core.clock import Clock
-from streamer.core.frame import Frame
 from streamer.core.link import LinkStatistics
 from streamer.core.pipeline import (
     LinkFactory,
@@ -235,7 +233,7 @@ class CameraRuntime:
             record=recorder.record,
         )
         if clips is not None:
-            detect = _then(detect, clips.close)
+            detect = ending(detect, clips.close)
         stages: dict[str, Stage] = {"detect": detect}
         enhance = spec.settings.enhance
         if self._shown and context.models.lowlight is not None and enhance.enabled:
@@ -355,15 +353,3 @@ def _added(
             )
         total[link.name] = link
     return total
-
-
-def _then(stage: Stage, *at_end: Callable[[], None]) -> Stage:
-    """Return the stage, which calls *at_end* one after the other when it has ended."""
-
-    def run(frames: Iterator[Frame]) -> Iterator[Frame]:
-        with contextlib.ExitStack() as callbacks:
-            for callback in reversed(at_end):
-                callbacks.callback(callback)
-            yield from stage(frames)
-
-    return run

@@ -12,10 +12,10 @@ import structlog
 from streamer import __version__
 from streamer.alarm.event import Event
 from streamer.config import Config
-from streamer.core.clock import CancelToken, Clock, SystemClock
+from streamer.core.clock import CancelToken, SystemClock
 from streamer.core.errors import StorageError
 from streamer.health.disk import disk_status
-from streamer.health.program_status import ProgramStatus, StatusSources, program_status
+from streamer.health.program_status import ProgramStatus, program_status
 from streamer.notify import Channel, Dispatcher, RetryPolicy, ShowsStatus
 from streamer.notify.retry import DELIVERY_BACKOFF
 from streamer.recording.retention import Retention
@@ -65,13 +65,23 @@ class Program:
         self._data_dir = config.data_dir
         self._clock = context.clock
         self._started_ns = context.clock.monotonic_ns()
-        self._dispatcher = self._open_dispatcher(config, channels)
         self._publishers = [one for one in channels if isinstance(one, ShowsStatus)]
         self.supervisor = Supervisor(clock=context.clock, redact=redact)
         """Runs everything; cameras are added, replaced and removed through it."""
 
-        for name, work in self._services():
-            self.supervisor.add_service(name, work)
+        retry = config.retry
+        policy = RetryPolicy(
+            replace(DELIVERY_BACKOFF, initial_s=retry.initial_s, max_delay_s=retry.max_delay_s),
+            give_up_after=timedelta(days=retry.give_up_after_days),
+        )
+        self._dispatcher = Dispatcher(
+            store.outbox, channels, retry=policy, on_confirmed=self._mark_delivered
+        )
+        if channels:
+            self.supervisor.add_service("delivery", self._dispatcher.run)
+        if self._publishers:
+            self.supervisor.add_service("status", self._publish_status)
+        self.supervisor.add_service("retention", self._retain)
         for spec in camera_specs(config):
             self.supervisor.add(self.camera(spec))
 
@@ -81,8 +91,7 @@ class Program:
 
     def cameras(self) -> list[CameraRuntime]:
         """Return the cameras of this moment."""
-        found = [camera for camera, _ in self.supervisor.cameras()]
-        return [camera for camera in found if isinstance(camera, CameraRuntime)]
+        return [camera for camera, _ in self.supervisor.cameras()]
 
     def live_views(self) -> dict[str, MjpegSink]:
         """Return the cameras that the web page shows, by name."""
@@ -98,36 +107,17 @@ class Program:
         except StorageError as error:
             outbox_error = str(error)
         return program_status(
-            StatusSources(
-                version=__version__,
-                started_ns=self._started_ns,
-                cameras=[one.report() for one in self.cameras() if one.name in tasks],
-                tasks=tasks,
-                services=self.supervisor.services(),
-                engines=self._context.models.status(),
-                channels=self._dispatcher.status() if self._dispatcher else (),
-                backlog=backlog,
-                outbox_error=outbox_error,
-                disk=disk_status(self._data_dir),
-            ),
+            version=__version__,
+            started_ns=self._started_ns,
+            cameras=[one.report() for one in self.cameras() if one.name in tasks],
+            tasks=tasks,
+            services=self.supervisor.services(),
+            engines=self._context.models.status(),
+            channels=self._dispatcher.status(),
+            backlog=backlog,
+            outbox_error=outbox_error,
+            disk=disk_status(self._data_dir),
             clock=self._clock,
-        )
-
-    def _services(self) -> Iterator[tuple[str, Callable[[CancelToken], None]]]:
-        if self._dispatcher is not None:
-            yield "delivery", self._dispatcher.run
-        if self._publishers:
-            yield "status", self._publish_status
-        yield "retention", self._retain
-
-    def _open_dispatcher(self, config: Config, channels: list[Channel]) -> Dispatcher | None:
-        if not channels:
-            return None
-        return Dispatcher(
-            self._store.outbox,
-            channels,
-            retry=retry_policy(config),
-            on_confirmed=self._mark_delivered,
         )
 
     def _mark_delivered(self, event: Event, channel: str, when: datetime) -> None:
@@ -174,17 +164,17 @@ class Program:
 def open_program(
     config: Config,
     *,
+    models: Models | None = None,
     on_event: Callable[[Event], None] | None = None,
     redact: Callable[[str], str] = str,
-    clock: Clock | None = None,
 ) -> Iterator[Program]:
     """Open everything that *config* describes; it is closed at the end of the block.
 
     Args:
         config: The configuration.
+        models: Networks that are open already; by default those of the configuration are opened.
         on_event: Called with each event after it is on disk.
         redact: Removes secrets from errors that the status shows.
-        clock: Replaces the machine's clocks, for tests.
 
     Raises:
         EngineError: A network cannot be used here.
@@ -192,45 +182,16 @@ def open_program(
         ConfigError: A channel cannot be made of its settings.
     """
     with ExitStack() as opened:
-        models = opened.enter_context(open_models(config))
-        yield opened.enter_context(
-            program_with(config, models, on_event=on_event, redact=redact, clock=clock)
-        )
-
-
-@contextmanager
-def program_with(
-    config: Config,
-    models: Models,
-    *,
-    on_event: Callable[[Event], None] | None = None,
-    redact: Callable[[str], str] = str,
-    clock: Clock | None = None,
-) -> Iterator[Program]:
-    """As `open_program`, with networks that are open already."""
-    with SqliteEventStore(config.events_file) as store:
+        models = models or opened.enter_context(open_models(config))
+        store = opened.enter_context(SqliteEventStore(config.events_file))
         in_alarm = {recorded.event.camera for recorded in store.open_alarms()}
         context = AppContext(
-            clock=clock or SystemClock(),
+            clock=SystemClock(),
             models=models,
             provenance=partial(provenance, config, models),
             store=store,
             live_view=config.preview.enabled,
             on_event=on_event,
         )
-        yield Program(
-            config,
-            context=context,
-            store=store,
-            channels=open_channels(config, in_alarm=in_alarm),
-            redact=redact,
-        )
-
-
-def retry_policy(config: Config) -> RetryPolicy:
-    """Return how failed deliveries are retried."""
-    retry = config.retry
-    return RetryPolicy(
-        replace(DELIVERY_BACKOFF, initial_s=retry.initial_s, max_delay_s=retry.max_delay_s),
-        give_up_after=timedelta(days=retry.give_up_after_days),
-    )
+        channels = open_channels(config, in_alarm=in_alarm)
+        yield Program(config, context=context, store=store, channels=channels, redact=redact)

@@ -3,10 +3,10 @@
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeVar
 
 from streamer.core.backoff import Backoff
-from streamer.core.clock import CancelToken, Clock
+from streamer.core.clock import Clock
 from streamer.core.frame import Frame
 from streamer.core.packet import PacketTap
 from streamer.core.pipeline import Source
@@ -21,6 +21,7 @@ from streamer.sources.video import VideoSource
 from .camera_spec import CameraSpec
 
 _NS: Final = 1_000_000_000
+Input = TypeVar("Input")
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,12 +68,14 @@ def build_source(
     return CameraSource(reconnecting, video, lambda: reconnecting.state)
 
 
-def ending(source: Source, at_end: Callable[[], None]) -> Source:
-    """Return *source*, which calls *at_end* whenever a run of it ends."""
+def ending(
+    part: Callable[[Input], Iterator[Frame]], at_end: Callable[[], None]
+) -> Callable[[Input], Iterator[Frame]]:
+    """Return a source or stage that runs *part* and calls *at_end* when the run ends."""
 
-    def run(cancel: CancelToken) -> Iterator[Frame]:
+    def run(given: Input, /) -> Iterator[Frame]:
         try:
-            yield from source(cancel)
+            yield from part(given)
         finally:
             at_end()
 

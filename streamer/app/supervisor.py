@@ -6,9 +6,9 @@ run. Background services (delivery, retention, the web server) end after the las
 
 import threading
 import traceback
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable
 from functools import partial
-from typing import Final, Protocol
+from typing import TYPE_CHECKING, Final
 
 import structlog
 
@@ -16,6 +16,9 @@ from streamer.core.backoff import Backoff, FailureCounter
 from streamer.core.clock import CancelToken, Clock, SystemClock
 from streamer.core.errors import Cancelled
 from streamer.health.reports import ErrorReport, TaskPhase, TaskReport
+
+if TYPE_CHECKING:
+    from .camera_runtime import CameraRuntime
 
 _log = structlog.get_logger(__name__)
 
@@ -27,70 +30,38 @@ _GRACE_S: Final = 10.0
 """How long parts may take to end by themselves after `finish` or `remove`."""
 
 
-class Camera(Protocol):
-    """What the supervisor needs of a camera; `camera_runtime.CameraRuntime` is one."""
-
-    name: str
-    live: bool
-    """Whether the camera is started again after a failure. A file is not."""
-
-    def run(self) -> None:
-        """Run until the camera ends or fails; may be called again after a failure."""
-        ...
-
-    def finish(self) -> None:
-        """Make `run` return after the frames on their way are processed. It never runs again."""
-        ...
-
-    def stop(self) -> None:
-        """Make `run` return soon. It never runs again."""
-        ...
-
-    def close(self) -> None:
-        """Release what outlives a run."""
-        ...
-
-
 class Supervisor:
     """Runs cameras until they end or are stopped.
 
     Args:
-        services: Background services by name. Each returns soon after its `CancelToken` is set,
-            and is started again when it fails: a delivery that ends in silence would lose alarms.
         clock: Gives the times of the reports.
         redact: Removes secrets from error messages and tracebacks.
     """
 
-    def __init__(
-        self,
-        cameras: Iterable[Camera] = (),
-        *,
-        services: Mapping[str, Callable[[CancelToken], None]] | None = None,
-        clock: Clock | None = None,
-        redact: Callable[[str], str] = str,
-    ) -> None:
+    def __init__(self, *, clock: Clock | None = None, redact: Callable[[str], str] = str) -> None:
         self._clock = clock or SystemClock()
         self._redact = redact
         self._services_stop = CancelToken()
         self._changed = threading.Condition()
         # All below are guarded by _changed.
         self._services: dict[str, _Task] = {}
-        self._cameras: dict[str, tuple[Camera, _Task]] = {}
+        self._cameras: dict[str, tuple[CameraRuntime, _Task]] = {}
         self._errors: list[Exception] = []
         self._running = self._finishing = False
         self._replacing = 0
-        for name, work in (services or {}).items():
-            self.add_service(name, work)
-        for camera in cameras:
-            self.add(camera)
 
     def add_service(self, name: str, work: Callable[[CancelToken], None]) -> None:
-        """Add a background service before `run`."""
+        """Add a background service before `run`. It is started again when it fails.
+
+        Args:
+            name: For threads and reports.
+            work: Returns soon after its `CancelToken` is set.
+        """
         self._services[name] = self._task(
             name, partial(work, self._services_stop), self._services_stop, restart=True
         )
 
-    def add(self, camera: Camera) -> None:
+    def add(self, camera: "CameraRuntime") -> None:
         """Add a camera; it starts at once when the supervisor runs.
 
         Raises:
@@ -127,7 +98,7 @@ class Supervisor:
             self._cameras.pop(name, None)
             self._changed.notify_all()
 
-    def replace(self, camera: Camera) -> None:
+    def replace(self, camera: "CameraRuntime") -> None:
         """Remove the camera of the same name, if there is one, and add this one."""
         with self._changed:
             known = camera.name in self._cameras
@@ -190,7 +161,7 @@ class Supervisor:
         """Run `finish` or `stop` from a signal handler, which may interrupt a holder of locks."""
         threading.Thread(target=method, name="signal").start()
 
-    def cameras(self) -> list[tuple[Camera, TaskReport]]:
+    def cameras(self) -> "list[tuple[CameraRuntime, TaskReport]]":
         """Return all cameras with their reports, in the order in which they were added."""
         return [(camera, task.report()) for camera, task in self._all_cameras()]
 
@@ -198,7 +169,7 @@ class Supervisor:
         """Return the reports of the background services."""
         return [task.report() for task in self._services.values()]
 
-    def _all_cameras(self) -> "list[tuple[Camera, _Task]]":
+    def _all_cameras(self) -> "list[tuple[CameraRuntime, _Task]]":
         with self._changed:
             return list(self._cameras.values())
 

@@ -23,43 +23,22 @@ if TYPE_CHECKING:
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
+
+def _option(name: str, default: object, annotation: Any) -> inspect.Parameter:
+    return inspect.Parameter(
+        name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation
+    )
+
+
+_JSON = typer.Option("--json", help="Write one JSON object per line.", show_default=False)
+_VERBOSE = typer.Option("--verbose", "-v", count=True, help="Log more.", show_default=False)
+_QUIET = typer.Option("--quiet", "-q", count=True, help="Log warnings only.", show_default=False)
+_DEBUG = typer.Option("--debug", help="Show tracebacks.", show_default=False)
 _COMMON = (
-    inspect.Parameter(
-        "common_json",
-        inspect.Parameter.KEYWORD_ONLY,
-        default=False,
-        annotation=Annotated[
-            bool, typer.Option("--json", help="Write one JSON object per line.", show_default=False)
-        ],
-    ),
-    inspect.Parameter(
-        "common_verbose",
-        inspect.Parameter.KEYWORD_ONLY,
-        default=0,
-        annotation=Annotated[
-            int,
-            typer.Option("--verbose", "-v", count=True, help="Log more.", show_default=False),
-        ],
-    ),
-    inspect.Parameter(
-        "common_quiet",
-        inspect.Parameter.KEYWORD_ONLY,
-        default=0,
-        annotation=Annotated[
-            int,
-            typer.Option(
-                "--quiet", "-q", count=True, help="Log warnings only.", show_default=False
-            ),
-        ],
-    ),
-    inspect.Parameter(
-        "common_debug",
-        inspect.Parameter.KEYWORD_ONLY,
-        default=False,
-        annotation=Annotated[
-            bool, typer.Option("--debug", help="Show tracebacks.", show_default=False)
-        ],
-    ),
+    _option("common_json", default=False, annotation=Annotated[bool, _JSON]),
+    _option("common_verbose", default=0, annotation=Annotated[int, _VERBOSE]),
+    _option("common_quiet", default=0, annotation=Annotated[int, _QUIET]),
+    _option("common_debug", default=False, annotation=Annotated[bool, _DEBUG]),
 )
 
 

@@ -4,38 +4,38 @@ Every figure comes from one `ProgramStatus`; nothing is counted here.
 """
 
 from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from .program_status import CameraState, CameraStatus, ProgramStatus
 
 if TYPE_CHECKING:
     from prometheus_client import Metric
 
-_CAMERA_GAUGES: Final = {
-    "fps": ("Frames per second, recent.", "fps"),
-    "last_frame_age_seconds": ("Age of the newest frame.", "age_s"),
-    "ring_bytes": ("Size of the packet ring.", "ring_bytes"),
-    "failed_attempts": ("Connection attempts that failed in a row.", "failed_attempts"),
-}
-"""Name of the metric without prefix: help text, field of `CameraStatus`."""
-
-_CAMERA_COUNTERS: Final = {
-    "frames": ("Frames that reached the end of the pipeline.", "frames"),
-    "restarts": ("Restarts of the pipeline after a failure.", "restarts"),
-    "connections": ("Connections opened.", "connections"),
-    "packets": ("Packets received.", "packets"),
-    "damaged": ("Packets and frames that could not be decoded.", "damaged"),
-    "timestamp_repairs": ("Timestamps that were repaired.", "timestamp_repairs"),
-    "ring_lost_packets": ("Packets that readers of the ring missed.", "ring_lost"),
-    "recorded_bytes": ("Bytes of completed recordings.", "recorded_bytes"),
-    "recorder_missed_packets": ("Packets that were not recorded.", "recorder_missed"),
-}
-
 CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
+
+_CAMERA: Final = (
+    ("fps", "gauge", "fps", "Frames per second, recent."),
+    ("last_frame_age_seconds", "gauge", "age_s", "Age of the newest frame."),
+    ("ring_bytes", "gauge", "ring_bytes", "Size of the packet ring."),
+    ("failed_attempts", "gauge", "failed_attempts", "Connection attempts that failed in a row."),
+    ("frames", "counter", "frames", "Frames that reached the end of the pipeline."),
+    ("restarts", "counter", "restarts", "Restarts of the pipeline after a failure."),
+    ("connections", "counter", "connections", "Connections opened."),
+    ("packets", "counter", "packets", "Packets received."),
+    ("damaged", "counter", "damaged", "Packets and frames that could not be decoded."),
+    ("timestamp_repairs", "counter", "timestamp_repairs", "Timestamps that were repaired."),
+    ("ring_lost_packets", "counter", "ring_lost", "Packets that readers of the ring missed."),
+    ("recorded_bytes", "counter", "recorded_bytes", "Bytes of completed recordings."),
+    ("recorder_missed_packets", "counter", "recorder_missed", "Packets that were not recorded."),
+)
+"""Metrics of a camera without their prefix: name, type, field of `CameraStatus`, help text."""
+
+Samples = Iterable[tuple[tuple[str, ...], float | None]]
+"""Values with the values of their labels; `None` is left out."""
 
 
 def render(status: ProgramStatus) -> bytes:
-    """The metrics of *status* as Prometheus scrapes them, with `CONTENT_TYPE`."""
+    """Return the metrics of *status* as Prometheus scrapes them, of type `CONTENT_TYPE`."""
     from prometheus_client import CollectorRegistry, generate_latest
     from prometheus_client.registry import Collector
 
@@ -48,104 +48,68 @@ def render(status: ProgramStatus) -> bytes:
     return generate_latest(registry)
 
 
+def _metric(kind: str, name: str, text: str, labels: str, samples: Samples) -> "Metric":
+    from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+
+    families: dict[str, Any] = {"gauge": GaugeMetricFamily, "counter": CounterMetricFamily}
+    family = families[kind](f"streamer_{name}", text, labels=labels.split())
+    for values, value in samples:
+        if value is not None:
+            family.add_metric(values, value)
+    found: Metric = family
+    return found
+
+
 def _metrics(status: ProgramStatus) -> "Iterator[Metric]":
-    from prometheus_client.core import GaugeMetricFamily, InfoMetricFamily
+    from prometheus_client.core import InfoMetricFamily
 
     yield InfoMetricFamily("streamer", "The running program.", {"version": status.version})
-    problems = GaugeMetricFamily("streamer_problems", "Conditions that need attention.")
-    problems.add_metric([], len(status.problems))
-    yield problems
+    count = [((), len(status.problems))]
+    yield _metric("gauge", "problems", "Conditions that need attention.", "", count)
     yield from _cameras(status.cameras)
-    yield from _links(status.cameras)
-    yield from _services(status)
+    services = [((one.service,), one.restarts) for one in status.services]
+    yield _metric("counter", "service_restarts", "Restarts of a service.", "service", services)
     yield from _outbox(status)
-    degraded = GaugeMetricFamily(
-        "streamer_engine_degraded", "1 while a requested GPU is not used.",
-        labels=["engine", "device"],
-    )  # fmt: skip
-    for engine in status.engines:
-        degraded.add_metric([engine.engine, engine.device], engine.degraded)
-    yield degraded
-    if status.disk is not None and status.disk.free_bytes is not None:
-        free = GaugeMetricFamily("streamer_disk_free_bytes", "Free space for the data folder.")
-        free.add_metric([], status.disk.free_bytes)
-        yield free
+    engines = [((one.engine, one.device), one.degraded) for one in status.engines]
+    text = "1 while a requested GPU is not used."
+    yield _metric("gauge", "engine_degraded", text, "engine device", engines)
+    free = [((), status.disk.free_bytes)] if status.disk else []
+    yield _metric("gauge", "disk_free_bytes", "Free space for the data folder.", "", free)
 
 
 def _cameras(cameras: Iterable[CameraStatus]) -> "Iterator[Metric]":
-    from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
-
-    states = GaugeMetricFamily(
-        "streamer_camera_state", "1 for the present state of a camera, 0 for the others.",
-        labels=["camera", "state"],
-    )  # fmt: skip
-    alarm = GaugeMetricFamily(
-        "streamer_camera_alarm", "1 while an alarm is active.", labels=["camera"]
-    )
-    for camera in cameras:
-        for state in CameraState:
-            states.add_metric([camera.camera, state.value], camera.state is state)
-        alarm.add_metric([camera.camera], camera.alarm == "alarm")
-    yield from (states, alarm)
-    for name, (text, field) in _CAMERA_GAUGES.items():
-        gauge = GaugeMetricFamily(f"streamer_camera_{name}", text, labels=["camera"])
-        for camera in cameras:
-            if (value := getattr(camera, field)) is not None:
-                gauge.add_metric([camera.camera], value)
-        yield gauge
-    for name, (text, field) in _CAMERA_COUNTERS.items():
-        counter = CounterMetricFamily(f"streamer_camera_{name}", text, labels=["camera"])
-        for camera in cameras:
-            counter.add_metric([camera.camera], getattr(camera, field))
-        yield counter
-
-
-def _links(cameras: Iterable[CameraStatus]) -> "Iterator[Metric]":
-    from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
-
-    frames = CounterMetricFamily(
-        "streamer_link_frames", "Frames that left a link, by what became of them.",
-        labels=["camera", "link", "outcome"],
-    )  # fmt: skip
-    age = GaugeMetricFamily(
-        "streamer_link_p99_age_seconds", "99th percentile of the age at delivery.",
-        labels=["camera", "link"],
-    )  # fmt: skip
-    for camera in cameras:
-        for link in camera.links:
-            for outcome in ("delivered", "dropped_full", "dropped_late", "discarded"):
-                frames.add_metric([camera.camera, link.link, outcome], getattr(link, outcome))
-            age.add_metric([camera.camera, link.link], link.p99_age_ms / 1000)
-    yield from (frames, age)
-
-
-def _services(status: ProgramStatus) -> "Iterator[Metric]":
-    from prometheus_client.core import CounterMetricFamily
-
-    restarts = CounterMetricFamily(
-        "streamer_service_restarts", "Restarts of a background service.", labels=["service"]
-    )
-    for service in status.services:
-        restarts.add_metric([service.service], service.restarts)
-    yield restarts
+    states = [((c.camera, state.value), c.state is state) for c in cameras for state in CameraState]
+    text = "1 for the present state of a camera, 0 for the others."
+    yield _metric("gauge", "camera_state", text, "camera state", states)
+    alarms = [((camera.camera,), camera.alarm == "alarm") for camera in cameras]
+    yield _metric("gauge", "camera_alarm", "1 while an alarm is active.", "camera", alarms)
+    for name, kind, field, text in _CAMERA:
+        figures = [((camera.camera,), getattr(camera, field)) for camera in cameras]
+        yield _metric(kind, f"camera_{name}", text, "camera", figures)
+    links = [(camera.camera, link) for camera in cameras for link in camera.links]
+    outcomes = [
+        ((name, link.link, outcome), getattr(link, outcome))
+        for name, link in links
+        for outcome in ("delivered", "dropped_full", "dropped_late", "discarded")
+    ]
+    text = "Frames that left a link, by what became of them."
+    yield _metric("counter", "link_frames", text, "camera link outcome", outcomes)
+    ages = [((name, link.link), link.p99_age_ms / 1000) for name, link in links]
+    text = "99th percentile of the age at delivery."
+    yield _metric("gauge", "link_p99_age_seconds", text, "camera link", ages)
 
 
 def _outbox(status: ProgramStatus) -> "Iterator[Metric]":
-    from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
-
-    attempts = CounterMetricFamily(
-        "streamer_delivery_attempts", "Delivery attempts by their outcome.",
-        labels=["channel", "outcome"],
-    )  # fmt: skip
-    waiting = GaugeMetricFamily(
-        "streamer_deliveries_waiting", "Deliveries that are not confirmed yet.", labels=["channel"]
-    )
-    dead = GaugeMetricFamily(
-        "streamer_dead_letters", "Deliveries that wait for a decision.", labels=["channel"]
-    )
-    for channel in status.outbox:
-        attempts.add_metric([channel.channel, "confirmed"], channel.confirmed)
-        attempts.add_metric([channel.channel, "failed"], channel.failed)
-        waiting.add_metric([channel.channel], channel.waiting)
-        dead.add_metric([channel.channel], channel.dead_letters)
-    yield from (attempts, waiting, dead)
+    attempts = [
+        ((one.channel, outcome), getattr(one, outcome))
+        for one in status.outbox
+        for outcome in ("confirmed", "failed")
+    ]
+    text = "Delivery attempts by their outcome."
+    yield _metric("counter", "delivery_attempts", text, "channel outcome", attempts)
+    waiting = [((one.channel,), one.waiting) for one in status.outbox]
+    text = "Deliveries that are not confirmed yet."
+    yield _metric("gauge", "deliveries_waiting", text, "channel", waiting)
+    dead = [((one.channel,), one.dead_letters) for one in status.outbox]
+    text = "Deliveries that wait for a decision."
+    yield _metric("gauge", "dead_letters", text, "channel", dead)

@@ -6,8 +6,8 @@ them.
 """
 
 import enum
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, fields, replace
 from datetime import datetime
 from typing import Any, Final, Literal
 
@@ -206,43 +206,48 @@ class ProgramStatus:
         return found
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StatusSources:
-    """Everything that a snapshot is built from."""
+def program_status(
+    *,
+    clock: Clock,
+    version: str,
+    started_ns: int,
+    cameras: Iterable[CameraReport],
+    tasks: Mapping[str, TaskReport],
+    services: Iterable[TaskReport] = (),
+    engines: Iterable[EngineStatus] = (),
+    channels: Iterable[ChannelStatus] = (),
+    backlog: Mapping[str, Backlog] | None = None,
+    outbox_error: str = "",
+    disk: DiskStatus | None = None,
+) -> ProgramStatus:
+    """Build the snapshot of this moment.
 
-    version: str
-    started_ns: int
-    cameras: Sequence[CameraReport]
-    tasks: Mapping[str, TaskReport]
-    """Of the cameras, by name."""
-
-    services: Sequence[TaskReport] = ()
-    engines: Sequence[EngineStatus] = ()
-    channels: Sequence[ChannelStatus] = ()
-    backlog: Mapping[str, Backlog] | None = None
-    """What waits for each channel; `None` where the outbox cannot be read."""
-
-    outbox_error: str = ""
-    disk: DiskStatus | None = None
-
-
-def program_status(sources: StatusSources, *, clock: Clock) -> ProgramStatus:
-    """Build the snapshot of this moment."""
-    cameras = tuple(_camera(one, sources.tasks[one.camera], clock) for one in sources.cameras)
-    services = tuple(_service(one, clock) for one in sources.services)
-    outbox = tuple(_outbox(sources.channels, sources.backlog or {}))
-    return ProgramStatus(
-        version=sources.version,
+    Args:
+        clock: Gives the present and converts times.
+        version: Of the program.
+        started_ns: When the program started.
+        cameras: Reports of the cameras.
+        tasks: What the supervisor knows of them, by name.
+        services: What it knows of the background services.
+        engines: What runs the networks.
+        channels: What the delivery workers know of their channels.
+        backlog: What waits for each channel; `None` where the outbox cannot be read.
+        outbox_error: Why it cannot.
+        disk: Free space.
+    """
+    status = ProgramStatus(
+        version=version,
         utc=clock.utc_at(clock.monotonic_ns()),
-        started_utc=clock.utc_at(sources.started_ns),
-        problems=tuple(_problems(cameras, services, outbox, sources)),
-        cameras=cameras,
-        services=services,
-        engines=tuple(sources.engines),
-        outbox=outbox,
-        outbox_error=sources.outbox_error,
-        disk=sources.disk,
+        started_utc=clock.utc_at(started_ns),
+        problems=(),
+        cameras=tuple(_camera(one, tasks[one.camera], clock) for one in cameras),
+        services=tuple(_service(one, clock) for one in services),
+        engines=tuple(engines),
+        outbox=tuple(_outbox(channels, backlog or {})),
+        outbox_error=outbox_error,
+        disk=disk,
     )
+    return replace(status, problems=tuple(_problems(status)))
 
 
 def _camera(report: CameraReport, task: TaskReport, clock: Clock) -> CameraStatus:
@@ -366,7 +371,7 @@ def _service(task: TaskReport, clock: Clock) -> ServiceStatus:
 
 
 def _outbox(
-    channels: Sequence[ChannelStatus], backlog: Mapping[str, Backlog]
+    channels: Iterable[ChannelStatus], backlog: Mapping[str, Backlog]
 ) -> Iterable[OutboxStatus]:
     """Every channel of the configuration, then others for which something waits."""
     reports = {channel.name: channel for channel in channels}
@@ -391,22 +396,17 @@ def _outbox(
 _HEALTHY: Final = (CameraState.LIVE, CameraState.STARTING, CameraState.ENDED)
 
 
-def _problems(
-    cameras: Iterable[CameraStatus],
-    services: Iterable[ServiceStatus],
-    outbox: Iterable[OutboxStatus],
-    sources: StatusSources,
-) -> Iterable[str]:
-    yield from _camera_problems(cameras)
-    for service in services:
+def _problems(status: ProgramStatus) -> Iterable[str]:
+    yield from _camera_problems(status.cameras)
+    for service in status.services:
         if service.state is TaskPhase.BACKOFF:
             yield f"service {service.service}: failed: {service.last_error}"
-    for engine in sources.engines:
+    for engine in status.engines:
         if engine.degraded:
             yield f"engine {engine.engine}: runs on {engine.device}: {engine.reason}"
-    yield from _outbox_problems(outbox, sources.outbox_error)
-    if sources.disk is not None and sources.disk.state != "ok":
-        yield f"disk: {sources.disk.reason}"
+    yield from _outbox_problems(status.outbox, status.outbox_error)
+    if status.disk is not None and status.disk.state != "ok":
+        yield f"disk: {status.disk.reason}"
 
 
 def _camera_problems(cameras: Iterable[CameraStatus]) -> Iterable[str]:

@@ -158,14 +158,13 @@ def test_a_port_in_use_is_a_failure() -> None:
 def test_the_problems_of_a_running_program_are_findings() -> None:
     from streamer.core.clock import CancelToken
     from streamer.health.disk import DiskStatus
-    from streamer.health.program_status import StatusSources, program_status
+    from streamer.health.program_status import program_status
     from streamer.web.server import WebServer
     from tests.support.stepping import StepClock
 
     full = DiskStatus(path="/d", state="full", reason="only 0 GB", free_bytes=0, total_bytes=1)
     status = program_status(
-        StatusSources(version="1.2", started_ns=0, cameras=[], tasks={}, disk=full),
-        clock=StepClock(),
+        version="1.2", started_ns=0, cameras=[], tasks={}, disk=full, clock=StepClock()
     )
     web = WebServer("127.0.0.1", 0, token="t", status=lambda: status, cameras=dict)
     port = int(web.url.rstrip("/").rpartition(":")[2])

@@ -17,7 +17,7 @@ from streamer.app import supervisor as supervisor_module
 from streamer.app.camera_runtime import AppContext, CameraRuntime
 from streamer.app.camera_spec import camera_spec, camera_specs
 from streamer.app.models import Models
-from streamer.app.program import Program, program_with
+from streamer.app.program import Program, open_program
 from streamer.config import Config, load
 from streamer.core.backoff import Backoff
 from streamer.core.clock import SystemClock
@@ -59,7 +59,7 @@ def configured(folder: Path, cameras: str) -> Config:
 @contextmanager
 def running(config: Config, **more):
     """The program and its web server, in a thread of its own."""
-    with program_with(config, Models(Network()), **more) as program:
+    with open_program(config, models=Models(Network()), **more) as program:
         web = WebServer(
             "127.0.0.1", 0, token=None, status=program.status, cameras=program.live_views
         )

@@ -87,11 +87,20 @@ def _short_pauses(monkeypatch):
     monkeypatch.setattr(module, "_RESTART", restart)
 
 
+def supervised(*cameras, clock=None, redact=str, **services) -> Supervisor:
+    supervisor = Supervisor(clock=clock, redact=redact)
+    for name, work in services.items():
+        supervisor.add_service(name, work)
+    for camera in cameras:
+        supervisor.add(camera)
+    return supervisor
+
+
 class Running:
     """A supervisor that runs in a thread until the end of the block."""
 
     def __init__(self, *cameras, **services) -> None:
-        self.supervisor = Supervisor(cameras, services=services)
+        self.supervisor = supervised(*cameras, **services)
         self._thread = threading.Thread(target=self.supervisor.run)
 
     def __enter__(self) -> Supervisor:
@@ -109,7 +118,7 @@ def test_files_run_to_their_end():
         PipelineCamera("north", False, [counting(5)]),
         PipelineCamera("south", False, [counting(3)]),
     )
-    Supervisor([north, south]).run()
+    supervised(north, south).run()
     assert (len(north.got), len(south.got)) == (5, 3)
     assert north.closed
     assert south.closed
@@ -124,7 +133,7 @@ def test_a_live_camera_is_started_again_and_its_failure_is_reported_meanwhile():
         yield from counting(2)(stop)
 
     north = PipelineCamera("north", True, [lost, watching])
-    supervisor = Supervisor([north])
+    supervisor = supervised(north)
     supervisor.run()
     assert north.built == 2
     assert len(north.got) == 2
@@ -138,7 +147,7 @@ def test_a_live_camera_is_started_again_and_its_failure_is_reported_meanwhile():
 def test_a_file_that_fails_is_reported_and_the_others_go_on():
     broken = PipelineCamera("broken", False, [lost])
     whole = PipelineCamera("whole", False, [counting(9)])
-    supervisor = Supervisor([broken, whole])
+    supervisor = supervised(broken, whole)
     with pytest.raises(ExceptionGroup) as raised:
         supervisor.run()
     assert "went away" in module.one_line(raised.value)
@@ -168,7 +177,7 @@ def test_finish_drains_and_ends_the_services_after_the_cameras():
         order.append(len(north.got))
 
     north = PipelineCamera("north", True, [endless])
-    supervisor = Supervisor([north], services={"delivery": delivery})
+    supervisor = supervised(north, delivery=delivery)
     supervisor.run()
     assert order == [len(north.got)]
     assert [item.number for item in north.got] == list(range(21))
@@ -187,9 +196,7 @@ def test_a_service_that_fails_is_started_again():
         yield frame(0)
         stop.sleep(3600)
 
-    supervisor = Supervisor(
-        [PipelineCamera("north", True, [endless])], services={"delivery": delivery}
-    )
+    supervisor = supervised(PipelineCamera("north", True, [endless]), delivery=delivery)
     supervisor.run()
     assert len(runs) == 3
     (report,) = supervisor.services()
@@ -204,9 +211,7 @@ def test_stop_while_a_camera_waits_to_be_started_again_ends_at_once(monkeypatch)
             stop.sleep(0.001)
         supervisor.stop()
 
-    supervisor = Supervisor(
-        [PipelineCamera("north", True, [lost])], services={"watchdog": watchdog}
-    )
+    supervisor = supervised(PipelineCamera("north", True, [lost]), watchdog=watchdog)
     supervisor.run()
     assert reports(supervisor)["north"].phase is TaskPhase.ENDED
 
@@ -312,9 +317,7 @@ def test_a_series_of_failures_ends_after_a_minute_without_one():
             seen.append(reports(supervisor)["north"].failing_since_ns)
         yield frame(0)
 
-    supervisor = Supervisor(
-        [PipelineCamera("north", True, [failing, failing, healthy])], clock=clock
-    )
+    supervisor = supervised(PipelineCamera("north", True, [failing, failing, healthy]), clock=clock)
     supervisor.run()
     assert seen == [1_000_000_000, 1_000_000_000, None]
     assert reports(supervisor)["north"].restarts == 2
@@ -326,7 +329,7 @@ def test_secrets_are_removed_from_errors_and_tracebacks():
 
     camera = PipelineCamera("north", False, [])
     camera.run = failing
-    supervisor = Supervisor([camera], redact=lambda text: text.replace("hunter2", "***"))
+    supervisor = supervised(camera, redact=lambda text: text.replace("hunter2", "***"))
     with pytest.raises(ExceptionGroup):
         supervisor.run()
     error = reports(supervisor)["north"].last_error

@@ -19,7 +19,6 @@ from streamer.health.program_status import (
     OutboxStatus,
     ProgramStatus,
     ServiceStatus,
-    StatusSources,
     program_status,
 )
 from streamer.health.reports import CameraReport, ErrorReport, TaskPhase, TaskReport
@@ -55,14 +54,14 @@ def task(**changed) -> TaskReport:
 def status(camera=None, its_task=None, **more) -> ProgramStatus:
     clock = StepClock()
     clock.step(NOW_S)
-    sources = StatusSources(
+    return program_status(
+        clock=clock,
         version="1.2",
         started_ns=0,
         cameras=[camera or report()],
         tasks={"north": its_task or task()},
         **more,
     )
-    return program_status(sources, clock=clock)
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ import pytest
 from streamer.core.clock import CancelToken
 from streamer.core.errors import SinkError
 from streamer.core.image import Image
-from streamer.health.program_status import ProgramStatus, StatusSources, program_status
+from streamer.health.program_status import ProgramStatus, program_status
 from streamer.sinks.mjpeg import MjpegSink
 from streamer.web.server import WebServer
 from tests.support.frames import frame
@@ -28,8 +28,7 @@ TOKEN = "t&k/n+ 1"
 
 
 def empty_status() -> ProgramStatus:
-    sources = StatusSources(version="1.2", started_ns=0, cameras=[], tasks={})
-    return program_status(sources, clock=StepClock())
+    return program_status(version="1.2", started_ns=0, cameras=[], tasks={}, clock=StepClock())
 
 
 class Web:
@@ -198,8 +197,9 @@ def test_the_status_is_that_of_the_moment():
     versions = iter("12")
 
     def status():
-        sources = StatusSources(version=next(versions), started_ns=0, cameras=[], tasks={})
-        return program_status(sources, clock=StepClock())
+        return program_status(
+            version=next(versions), started_ns=0, cameras=[], tasks={}, clock=StepClock()
+        )
 
     with serving(status=status) as web:
         assert [web.get("/status").json()["version"] for _ in range(2)] == ["1", "2"]
