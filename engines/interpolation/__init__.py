@@ -1,1 +1,1 @@
-"""Makes frames between frames: motion in a reduced picture, one full-size warp."""
+"""Frame interpolation: networks, training, evaluation."""

@@ -16,7 +16,7 @@ import numpy as np
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    Picture = NDArray[np.uint8]
+    Reduced = NDArray[np.uint8]
     Field = NDArray[np.float32]
 
 SLOWEST_PX, SURE_PX = 0.7, 2.5
@@ -30,7 +30,7 @@ MAX_OFFSET = 0.25
 """Largest offset as a fraction of the motion."""
 
 
-def acceleration_offset(before: Picture, after: Picture, motion: Field) -> tuple[float, float]:
+def acceleration_offset(before: Reduced, after: Reduced, motion: Field) -> tuple[float, float]:
     """Return the camera's offset from half-way at half time: (x, y) in reduced pixels.
 
     Args:
@@ -60,7 +60,7 @@ def _beyond(value: float, dead: float) -> float:
     return float(np.sign(value)) * max(0.0, abs(value) - dead)
 
 
-def _log_tensor(luma: Picture) -> NDArray[np.float64]:
+def _log_tensor(luma: Reduced) -> NDArray[np.float64]:
     """Return the matrix logarithm (2, 2) of the structure tensor."""
     plane = np.ascontiguousarray(luma)
     x, y = (cv2.Sobel(plane, cv2.CV_32F, *order).ravel() for order in ((1, 0), (0, 1)))

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from engines.engine import Engine
     from engines.interpolation.downscale import Layout
-    from engines.interpolation.warp_fields import Field, Picture
+    from engines.interpolation.warp_fields import Field, Reduced
 
 STRIDE = 16
 """Height and width of the reduced frames must be multiples of this."""
@@ -42,8 +42,8 @@ class Finding:
         layout: Of the planes that they were reduced from.
     """
 
-    def __init__(self, engine: Engine, before: Picture, after: Picture, layout: Layout) -> None:
-        self._engine, self._size = engine, layout.picture_size
+    def __init__(self, engine: Engine, before: Reduced, after: Reduced, layout: Layout) -> None:
+        self._engine, self._size = engine, layout.image_size
         self._before, self._after = before, after
         self._search = flow.MotionSearch(before, after, fine=max(layout.shapes[0]) > SMALL_PX)
         self._offset = acceleration_offset(before, after, self._search.motion)
@@ -71,7 +71,7 @@ def network_inputs(guesses: NDArray[np.uint8], fields: Field, t: float) -> dict[
 
 
 def validation_samples(
-    pairs: list[tuple[Picture, Picture, float]],
+    pairs: list[tuple[Reduced, Reduced, float]],
 ) -> list[dict[str, NDArray[Any]]]:
     """Return network inputs for pairs of reduced frames and a time, by a coarse search."""
     samples = []

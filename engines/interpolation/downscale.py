@@ -1,7 +1,7 @@
-"""The reduced picture that motion is searched in, and the way back to the planes.
+"""Reduces planes to the frame in which motion is searched.
 
-Planes of any size and subsampling in, one (h, w, 3) uint8 picture of luma and colour difference
-out; h and w are multiples of a stride. A point (x, y) of the reduced picture is the point
+Planes of any size, depth and subsampling become one (h, w, 3) uint8 array of luma and chroma; h and
+w are multiples of a stride. A point (x, y) of the reduced frame is the point
 (k(x + 1/2) - 1/2, ...) of a plane that is k times as large.
 """
 
@@ -22,21 +22,21 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     Plane = NDArray[Any]
-    Picture = NDArray[np.uint8]
+    Reduced = NDArray[np.uint8]
 
 SMALLEST = 64
-"""Of either side of a reduced picture: the flow search wants a pyramid."""
+"""Least side of a reduced frame: the flow search needs a pyramid."""
 LARGEST_PX = 512
-"""Of the longer side, before it is rounded up."""
+"""Longest side of a reduced frame before it is rounded up."""
 WHOLE_PX = 320
-"""Pictures no longer than this are not reduced at all."""
-SMALLEST_PICTURE_PX, LARGEST_PICTURE_PX = 16, 8192
+"""Frames whose longer side is at most this are not reduced."""
+MIN_SIDE_PX, MAX_SIDE_PX = 16, 8192
 MOST_PLANES = 4
 
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """How planes and their reduced picture lie to each other."""
+    """Geometry of planes and their reduced frame."""
 
     shapes: tuple[tuple[int, int], ...]
     """(height, width) of each plane."""
@@ -45,18 +45,18 @@ class Layout:
     rgb: bool
     """Whether the planes are green, blue, red instead of luma and chroma."""
     step: int
-    """How many pixels of the first plane make one of the reduced picture; a power of two."""
+    """Reduction of the first plane; a power of two."""
     size: tuple[int, int]
-    """(height, width) of the reduced picture, with what is added at the right and the bottom."""
+    """(height, width) of the reduced frame, with padding at the right and the bottom."""
 
     @property
-    def picture_size(self) -> tuple[float, float]:
-        """(rows, columns) of the reduced picture that are picture; what is added lies beyond."""
+    def image_size(self) -> tuple[float, float]:
+        """(rows, columns) of the reduced frame without its padding."""
         rows, columns = self.shapes[0]
         return rows / self.step, columns / self.step
 
     def factors(self, plane: int) -> tuple[float, float]:
-        """How many times as large as the reduced picture a plane is: (down, across)."""
+        """Return the size of a plane relative to the reduced frame: (down, across)."""
         (height, width), (rows, columns) = self.shapes[0], self.shapes[plane]
         return (
             self.step / _power_of_two(height / rows),
@@ -67,17 +67,17 @@ class Layout:
 def layout_of(
     planes: Sequence[Plane], *, depth: int, rgb: bool, stride: int = 16, step: int | None = None
 ) -> Layout:
-    """Check the planes of a picture and say how they are reduced.
+    """Check the planes of a frame and return how they are reduced.
 
     Args:
-        planes: Of one picture.
+        planes: Of one frame.
         depth: Bits of a sample.
         rgb: The planes are green, blue, red.
-        stride: Height and width of the reduced picture are multiples of this.
-        step: Reduce so many times, whatever the size.
+        stride: Height and width of the reduced frame are multiples of this.
+        step: Reduction; chosen by size when left out.
 
     Raises:
-        ModelMismatch: Number, type, depth or size of the planes is not what can be worked on.
+        ModelMismatch: Number, type, depth or size of the planes is not supported.
     """
     _check(planes, depth=depth, rgb=rgb)
     height, width = planes[0].shape
@@ -87,7 +87,7 @@ def layout_of(
 
 
 def _step(long: int) -> int:
-    """How far a picture with a longer side of so many pixels is reduced."""
+    """Return the reduction for a longer side of so many pixels."""
     if long <= WHOLE_PX:
         return 1
     step = 2
@@ -97,7 +97,7 @@ def _step(long: int) -> int:
 
 
 def _power_of_two(ratio: float) -> int:
-    """The nearest: a third of 17 columns, rounded up, is a fourth of 20."""
+    """Return the nearest power of two: rounded-up sides make ratios like 17 / 5."""
     return int(2 ** round(math.log2(ratio)))
 
 
@@ -117,9 +117,9 @@ def _check(planes: Sequence[Plane], *, depth: int, rgb: bool) -> None:
             )
     height, width = planes[0].shape
     short, long = min(height, width), max(height, width)
-    if short < SMALLEST_PICTURE_PX or long > LARGEST_PICTURE_PX:
+    if short < MIN_SIDE_PX or long > MAX_SIDE_PX:
         raise ModelMismatch(
-            f"expected a picture of {SMALLEST_PICTURE_PX} to {LARGEST_PICTURE_PX} pixels a side, "
+            f"expected a frame of {MIN_SIDE_PX} to {MAX_SIDE_PX} pixels a side, "
             f"got {width}x{height}"
         )
     for rows, columns in (plane.shape for plane in planes[1:]):
@@ -133,8 +133,8 @@ def _round_up(side: int, stride: int) -> int:
     return max(SMALLEST, -(-side // stride) * stride)
 
 
-def reduced(planes: Sequence[Plane], layout: Layout) -> Picture:
-    """The reduced picture: (h, w, 3) luma and colour difference, grey where there is no colour."""
+def reduced(planes: Sequence[Plane], layout: Layout) -> Reduced:
+    """Return the reduced frame: (h, w, 3) luma and chroma, neutral without chroma planes."""
     parts = [_reduced_plane(planes[i], i, layout) for i in range(min(3, len(planes)))]
     if layout.rgb:
         green, blue, red = parts
@@ -142,13 +142,13 @@ def reduced(planes: Sequence[Plane], layout: Layout) -> Picture:
     if len(parts) < 3:  # noqa: PLR2004  luma alone
         grey = np.full_like(parts[0], 128)
         parts = [parts[0], grey, grey]
-    return cast("Picture", cv2.merge(parts))
+    return cast("Reduced", cv2.merge(parts))
 
 
 _TO_YUV = cv2.COLOR_RGB2YUV
 
 
-def _reduced_plane(plane: Plane, number: int, layout: Layout) -> Picture:
+def _reduced_plane(plane: Plane, number: int, layout: Layout) -> Reduced:
     height, width = layout.size
     down, across = layout.factors(number)
     if down < 1 or across < 1:
@@ -169,4 +169,4 @@ def _reduced_plane(plane: Plane, number: int, layout: Layout) -> Picture:
     if small.shape != (height, width):
         below, right = height - small.shape[0], width - small.shape[1]
         small = cv2.copyMakeBorder(small, 0, below, 0, right, cv2.BORDER_REPLICATE)
-    return cast("Picture", small)
+    return cast("Reduced", small)

@@ -25,7 +25,7 @@ from engines.interpolation.warp_fields import (
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from engines.interpolation.warp_fields import Affine, Field, Picture
+    from engines.interpolation.warp_fields import Affine, Field, Reduced
 
 REFINEMENTS = 0
 """Variational iterations per scale: none is as accurate here as one, and a third faster."""
@@ -59,7 +59,7 @@ def _searcher() -> cv2.DISOpticalFlow:
     return cast("cv2.DISOpticalFlow", _local.search)
 
 
-def flow(before: Picture, after: Picture, every: int = EVERY_PX) -> Field:
+def flow(before: Reduced, after: Reduced, every: int = EVERY_PX) -> Field:
     """Return the flow (h, w, 2), (x, y) in pixels, of every pixel of `before`, (h, w) luma.
 
     Dense inverse search (Kroeger et al., ECCV 2016, arXiv 1603.03590), in OpenCV.
@@ -81,10 +81,10 @@ def doubled(motion: Field) -> Field:
     return cast("Field", 2 * cv2.resize(motion, size, interpolation=cv2.INTER_LINEAR))
 
 
-def sample(source: Picture, at: Field) -> Picture:
+def sample(source: Reduced, at: Field) -> Reduced:
     """Sample a frame bilinearly at positions (h, w, 2); its edges are replicated."""
     return cast(
-        "Picture",
+        "Reduced",
         cv2.remap(source, at, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE),  # type: ignore[call-overload]
     )
 
@@ -128,9 +128,9 @@ class MotionSearch:
         fine: Search at full instead of half size, at three times the cost.
     """
 
-    def __init__(self, before: Picture, after: Picture, *, fine: bool = False) -> None:
-        lumas = [cast("Picture", cv2.extractChannel(each, 0)) for each in (before, after)]
-        self._pair = [cast("Picture", halved(luma)) for luma in lumas]
+    def __init__(self, before: Reduced, after: Reduced, *, fine: bool = False) -> None:
+        lumas = [cast("Reduced", cv2.extractChannel(each, 0)) for each in (before, after)]
+        self._pair = [cast("Reduced", halved(luma)) for luma in lumas]
         one, other = lumas if fine else self._pair
         every = FINE_EVERY_PX if fine else EVERY_PX
         flows = flow(one, other, every), flow(other, one, every)
@@ -157,7 +157,7 @@ class MotionSearch:
         mean to neither.
         """
         near = cv2.inRange(cv2.absdiff(forward, backward), (0, 0), (AGREE_PX, AGREE_PX))
-        far = box(cast("Picture", cv2.bitwise_not(near)))
+        far = box(cast("Reduced", cv2.bitwise_not(near)))
         if far is None:
             return mean
         best, at = mean[far], self._positions[far]
@@ -172,14 +172,14 @@ class MotionSearch:
         mean[far] = cv2.medianBlur(best, 3)
         return mean
 
-    def _mismatch(self, motion: Field, positions: Field, t: float) -> Picture:
+    def _mismatch(self, motion: Field, positions: Field, t: float) -> Reduced:
         """Return the mean difference of both frames along a flow, around each pixel."""
         sides = ((self._pair[0], -t), (self._pair[1], 1 - t))
         first, second = (
             sample(luma, cast("Field", cv2.scaleAdd(motion, weight, positions)))
             for luma, weight in sides
         )
-        return cast("Picture", cv2.blur(cv2.absdiff(first, second), MATCH_WINDOW))
+        return cast("Reduced", cv2.blur(cv2.absdiff(first, second), MATCH_WINDOW))
 
     def _project(self, motion: Field, share: float) -> Field:
         """Return a frame's flow for the pixels of an intermediate time.
@@ -243,8 +243,8 @@ def _points(height: int, width: int) -> tuple[Affine, Affine]:
 
 
 def warp_guesses(
-    before: Picture, after: Picture, fields: WarpFields, size: tuple[float, float]
-) -> tuple[Picture, Picture]:
+    before: Reduced, after: Reduced, fields: WarpFields, size: tuple[float, float]
+) -> tuple[Reduced, Reduced]:
     """Warp both reduced frames by the flow and by the background's motion.
 
     Args:
@@ -264,7 +264,7 @@ def warp_guesses(
     return np.stack(warped), inside(positions, before.shape[:2], size)
 
 
-def difference_maps(guesses: Picture) -> tuple[Picture, Picture]:
+def difference_maps(guesses: Reduced) -> tuple[Reduced, Reduced]:
     """Return the difference maps of four guesses that the network gets.
 
     Returns:

@@ -37,11 +37,11 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from engines.engine import EngineState
-    from engines.interpolation.warp_fields import Finding, Picture
+    from engines.interpolation.warp_fields import Finding, Reduced
     from engines.spec import EngineSpec
 
     Plane = NDArray[Any]
-    Find = Callable[[Picture, Picture, Layout], Finding]
+    Find = Callable[[Reduced, Reduced, Layout], Finding]
 
 _log = logging.getLogger(__name__)
 

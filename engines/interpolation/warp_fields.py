@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    Picture = NDArray[np.uint8]
     Reduced = NDArray[np.uint8]
     Field = NDArray[np.float32]
     Pair = tuple[Field, Field]

@@ -1,1 +1,1 @@
-"""Makes dark pictures visible: curves from a thumbnail, and the noise they would lift held down."""
+"""Low-light enhancement: network, training, evaluation."""

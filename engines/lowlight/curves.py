@@ -1,9 +1,9 @@
 """Applies local tone curves to planes, in one pass over each plane.
 
 A frame has a few curves and a small smooth map, its *exposure*, that blends between them. Luma and
-exposure index one table, so that a plane is a single look-up with bilinear interpolation: slicing a
-bilateral grid (HDRNet, Gharbi et al., arXiv 1707.02880) whose axes are luma and curve. Chroma is
-scaled by the curve's slope, as if red, green and blue had each gone through the curve.
+exposure index one table, so that each plane takes one table lookup with bilinear interpolation:
+slicing a bilateral grid (HDRNet, Gharbi et al., arXiv 1707.02880) whose axes are luma and curve.
+Chroma is scaled by the curve's slope, as if red, green and blue had each gone through the curve.
 """
 
 from __future__ import annotations
@@ -168,7 +168,7 @@ def _in_bytes(plane: Plane | Deep | Fine, depth: int) -> Plane | Fine:
 
 
 def _look_up(table: Deep, plane: Plane | Fine, rows: NDArray[np.float32]) -> Plane:
-    # Without padding, look-ups at the table's edge would take three times as long.
+    # Without padding, lookups at the table's edge would take three times as long.
     table = cast("Deep", cv2.copyMakeBorder(table, 0, 2, 0, 2, cv2.BORDER_REPLICATE))
     at = cv2.resize(rows, plane.shape[::-1], interpolation=cv2.INTER_LINEAR)
     levels = plane.astype(np.float32, copy=False)

@@ -1,4 +1,4 @@
-"""Denoises dark frames before they are brightened: over time where nothing moves, else over space.
+"""Denoises dark frames before enhancement: over time where nothing moves, else over space.
 
 First a recursive temporal filter, `average += (new - average) * weight`, whose weight is small
 where a pixel is static and 1 where it moves. Motion is detected by sums over 5x5 pixels, in which

@@ -54,11 +54,11 @@ def noise_gain(outputs: Sequence[Plane], inputs: Sequence[Plane]) -> float:
         calm = cv2.GaussianBlur(before.astype(np.float32), (0, 0), 6)
         slope = cv2.magnitude(cv2.Sobel(calm, -1, 1, 0), cv2.Sobel(calm, -1, 0, 1))
         flat = slope <= np.quantile(slope, 0.25)
-        grains = [float(_grain(picture)[flat].mean()) for picture in (after, before)]
+        grains = [float(_grain(image)[flat].mean()) for image in (after, before)]
         gains.append(grains[0] / max(grains[1], 0.25))  # noise of rounding to bytes
     return float(np.median(gains))
 
 
-def _grain(picture: Plane) -> NDArray[np.float32]:
-    fine = picture.astype(np.float32)
+def _grain(image: Plane) -> NDArray[np.float32]:
+    fine = image.astype(np.float32)
     return cast("NDArray[np.float32]", np.abs(fine - cv2.GaussianBlur(fine, (0, 0), 2)))

@@ -102,7 +102,7 @@ class LowLightModel:
     ) -> Enhancer:
         """Return an enhancer for one more stream, at full resolution on the GPU if there is one.
 
-        Without denoising a frame is one table look-up per plane, which the CPU does.
+        Without denoising a frame is one table lookup per plane, which the CPU does.
 
         Args:
             strength: See `Enhancer`.

@@ -100,14 +100,14 @@ class Batches:
         return _tensor(lows), _tensor(refs), torch.tensor(sigmas, dtype=torch.float32)
 
 
-def _tensor(pictures: Sequence[np.ndarray[Any, Any]]) -> Tensor:
+def _tensor(images: Sequence[np.ndarray[Any, Any]]) -> Tensor:
     """Stack images (h, w, 3) to (n, 3, h, w)."""
-    return torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2).contiguous()
+    return torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2).contiguous()
 
 
-def _small(picture: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+def _small(image: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
     side = round(SIZE * 1.4)
-    return cv2.resize(picture, (side, side), interpolation=cv2.INTER_AREA)
+    return cv2.resize(image, (side, side), interpolation=cv2.INTER_AREA)
 
 
 def _vary(
@@ -118,8 +118,8 @@ def _vary(
     y, x = rng.integers(0, low.shape[0] - part + 1, 2)
     flip = rng.random() < 0.5
     cut = []
-    for picture in (low, ref):
-        piece = picture[y : y + part, x : x + part]
+    for image in (low, ref):
+        piece = image[y : y + part, x : x + part]
         piece = cv2.resize(piece, (SIZE, SIZE), interpolation=cv2.INTER_AREA)
         cut.append((piece[:, ::-1] if flip else piece).astype(np.float32) / 255)
     return cut[0], cut[1]
@@ -143,9 +143,9 @@ def _expose(
     return noisy.astype(np.float32), float(deviation.mean())
 
 
-def thumbnail_of(pictures: Tensor) -> Tensor:
+def thumbnail_of(images: Tensor) -> Tensor:
     """Return the thumbnails of images (n, 3, h, w)."""
-    return functional.interpolate(pictures, size=THUMBNAIL, mode="area")
+    return functional.interpolate(images, size=THUMBNAIL, mode="area")
 
 
 def regions_of(reference: Tensor) -> Tensor:

@@ -67,7 +67,7 @@ def predict(
     thresholds: tuple[float, float] | None = None,
     first_pass: SmokeOutput | None = None,
 ) -> Prediction:
-    """Run the network on an image of any size and verify suspected regions at a larger scale.
+    """Run the network on an image of any size and verify candidate regions at a larger scale.
 
     Args:
         model: The network.

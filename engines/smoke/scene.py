@@ -1,8 +1,8 @@
-"""A landscape as a fire-watch camera sees it, so that the project can show itself.
+"""Renders a landscape as a fire-watch camera sees it, for the demonstration clip.
 
-The country of `terrain.py` is seen by casting a ray fan through its heights, column by column, as
-the first flight simulators did. Distance pales it: light is lost and the air's own light is added
-(Koschmieder 1924). Clouds drift overhead in thin slabs. Everything is linear light.
+The terrain of `terrain.py` is rendered by casting rays through its height map, column by column.
+Aerial perspective follows Koschmieder (1924): light is lost with distance and airlight is added.
+Clouds are thin drifting slabs. Everything is linear light.
 """
 
 from dataclasses import dataclass
@@ -12,22 +12,22 @@ import cv2
 import numpy as np
 
 from engines.smoke.compositing import Plane
-from engines.smoke.terrain import TOWARDS_SUN, Country, look_up, noise_tile
+from engines.smoke.terrain import TOWARDS_SUN, Terrain, noise_tile, sample_tile
 
 _FINER: Final = 1.5
-"""Rays per pixel and axis: without, crowns and skylines would shimmer in stairs."""
+"""Rays per pixel and axis, against aliasing of crowns and skylines."""
 
 _NEAR_M: Final = 420.0
 _FAR_M: Final = 32_000.0
 _STEPS: Final = 1400
-"""Distances looked at, in geometric progression: 0.3 % apart, a tree's width at 2 km."""
+"""Samples of a ray, in geometric progression: 0.3 % apart, a tree's width at 2 km."""
 
 _VIEW_DEGREES: Final = 50.0
 _HORIZON: Final = 0.36
-"""Row of the horizon, as a share of the height."""
+"""Row of the horizon as a fraction of the height."""
 
 _EYE_M: Final = 215.0
-"""The camera stands that high over the country near it."""
+"""Height of the camera above the terrain near it."""
 
 _SUN_LIGHT: Final = np.array([1.90, 1.74, 1.48], np.float32)
 _SKY_LIGHT: Final = np.array([0.26, 0.30, 0.37], np.float32)
@@ -36,7 +36,7 @@ _GRASS: Final = np.array([0.175, 0.160, 0.072], np.float32)
 _ROCK: Final = np.array([0.215, 0.20, 0.18], np.float32)
 _AIR: Final = np.array([0.56, 0.65, 0.76], np.float32)
 _LOST_PER_KM: Final = np.array([0.038, 0.048, 0.064], np.float32)
-"""Light lost in the air: a visual range of about 80 km, blue first."""
+"""Extinction of red, green and blue: a visual range of about 80 km."""
 
 _AIR_HEIGHT_M: Final = 1400.0
 _LOW_SKY: Final = np.array([0.68, 0.76, 0.84], np.float32)
@@ -47,34 +47,34 @@ _CLOUD_SLABS: Final = 12
 _CLOUD_BASE_M: Final = 1500.0
 _CLOUD_SLAB_M: Final = 36.0
 _CLOUD_LEAST: Final = 0.95
-"""Noise from which there is cloud at the base; higher slabs take more, so clouds are heaps."""
+"""Noise threshold of the lowest slab; it rises with height, which makes cumulus shapes."""
 _CLOUD_TILE_M: Final = 19_000.0
 _WIND_M_S: Final = 9.0
 _SITE_M: Final = (1800.0, 5500.0)
 _BEHIND_CREST_M: Final = 60.0
-"""The fire burns just behind the crest: trees stand before its foot."""
+"""Distance of the fire behind the crest: trees hide its base."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Site:
-    """A place on the ground where something may burn."""
+    """A place on the ground for a fire."""
 
     x: float
     """Column in pixels."""
     y: float
     """Row in pixels."""
     distance_m: float
-    """How far away it is."""
+    """Distance from the camera."""
     air: Plane
     """(3,) linear light of the air between camera and site."""
     clear: Plane
-    """(3,) share of the light from there that gets through that air."""
+    """(3,) transmittance of that air."""
     seen: Plane
-    """(height, width), 1 where nothing nearer stands before what rises there."""
+    """(height, width), 1 where nothing nearer hides smoke at the site."""
 
 
 class Landscape:
-    """A view that stands still under clouds that do not.
+    """A static landscape under moving clouds.
 
     Args:
         height: Pixels.
@@ -86,29 +86,29 @@ class Landscape:
         self._height, self._width = height, width
         rng = np.random.default_rng(seed + 1)
         self._rays = _Rays(
-            Country(seed), height=round(_FINER * height), width=round(_FINER * width)
+            Terrain(seed), height=round(_FINER * height), width=round(_FINER * width)
         )
         self._ground = self._coarse(self._rays.light())
         self._cover = self._coarse(np.isfinite(self._rays.away_m).astype(np.float32))
         with_sky = np.flatnonzero(self._cover.min(axis=1) < 1)
         self.sky_rows: int = int(with_sky.max(initial=0)) + 1
-        """Rows from the top that hold some sky; the others never change."""
+        """Rows from the top that contain sky; the others never change."""
         self._clouds = noise_tile(rng, 1024, steepness=1.75)
         self._lens = self._vignette()
 
     def light(self, seconds: float) -> Plane:
-        """The scene at a time, (height, width, 3), linear light, 0 to 1."""
+        """Return the scene at a time, (height, width, 3), linear light, 0 to 1."""
         still = _tone(self._ground[self.sky_rows :]) * self._lens[self.sky_rows :]
         return cast("Plane", np.concatenate([self.sky(seconds), still]))
 
     def sky(self, seconds: float) -> Plane:
-        """The rows that change with time, (sky_rows, width, 3): sky, and ground that meets it."""
+        """Return the rows that change with time, (sky_rows, width, 3)."""
         rows = np.s_[: self.sky_rows]
         light = self._ground[rows] + (1 - self._cover[rows, :, None]) * self._heaven(seconds)
         return cast("Plane", _tone(light) * self._lens[rows])
 
     def site(self, x: float) -> Site:
-        """A place near relative column *x* where smoke is well seen: a crest before dark ground."""
+        """Return a site near relative column `x`: a crest before dark ground, where smoke shows."""
         away = cv2.resize(
             self._rays.away_m, (self._width, self._height), interpolation=cv2.INTER_NEAREST
         )
@@ -118,10 +118,10 @@ class Landscape:
         crest = (away > _SITE_M[0]) & (away < _SITE_M[1]) & (behind > 1.3 * away)
         tall, wide = self._height // 6, self._width // 16
         brightness = cv2.blur(self.light(0).mean(axis=2), (wide, tall))
-        # The box that a plume will fill stands above its foot.
+        # The plume fills a box above the site.
         cost = np.roll(brightness, tall // 2, axis=0)
         cost += np.abs(np.linspace(0, 1, self._width, dtype=np.float32) - np.float32(x))
-        # Where no crest is to be seen, any ground will do.
+        # Without a visible crest any ground is accepted.
         cost[~crest] += 10
         cost[~np.isfinite(away)] += 100
         cost[: 2 * tall] += 100
@@ -147,8 +147,8 @@ class Landscape:
         return cast("Plane", shade.astype(np.float32)[..., None])
 
     def _heaven(self, seconds: float) -> Plane:
-        """Sky and clouds, (sky_rows, width, 3), linear light."""
-        # Half as fine as the picture: clouds are soft.
+        """Return sky and clouds, (sky_rows, width, 3), linear light."""
+        # At half the resolution of the image: clouds are soft.
         focal = self._rays.focal / _FINER / 2
         rows = np.arange((self.sky_rows + 1) // 2, dtype=np.float32)[:, None]
         width = (self._width + 1) // 2
@@ -163,7 +163,7 @@ class Landscape:
             share = slab / (_CLOUD_SLABS - 1)
             away_m = (_CLOUD_BASE_M + _CLOUD_SLAB_M * slab) / up * np.ones_like(across)
             x_m = away_m * across - np.float32(_WIND_M_S * seconds)
-            noise = look_up(self._clouds, x_m, away_m, across_m=_CLOUD_TILE_M)
+            noise = sample_tile(self._clouds, x_m, away_m, across_m=_CLOUD_TILE_M)
             least = np.float32(_CLOUD_LEAST + 0.9 * share**1.5)
             near = np.exp(-away_m / 30_000)
             opacity = (1 - np.exp(-2.2 * np.clip(noise - least, 0, None))) * near
@@ -173,10 +173,10 @@ class Landscape:
 
 
 class _Rays:
-    """What each ray of the camera meets: the ground's distance and its light."""
+    """Distance and light of the ground for each ray of the camera."""
 
-    def __init__(self, country: Country, *, height: int, width: int) -> None:
-        self._country = country
+    def __init__(self, terrain: Terrain, *, height: int, width: int) -> None:
+        self._terrain = terrain
         self._height, self._width = height, width
         self.focal = width / 2 / float(np.tan(np.radians(_VIEW_DEGREES / 2)))
         self._across = ((np.arange(width) + 0.5 - width / 2) / self.focal).astype(np.float32)
@@ -185,7 +185,7 @@ class _Rays:
         """(height, width): distance of the ground; infinite in the sky."""
 
     def light(self) -> Plane:
-        """Linear light of the ground through the air, (height, width, 3); 0 in the sky."""
+        """Return the light of the ground through the air, (height, width, 3); 0 in the sky."""
         top = int(np.flatnonzero(np.isfinite(self.away_m).any(axis=1))[0])
         z = self.away_m[top:]
         ground = np.isfinite(z)
@@ -198,15 +198,15 @@ class _Rays:
         return light
 
     def _stand_up(self) -> float:
-        """Height of the camera: well over what lies in front of it."""
+        """Return the height of the camera, well above the terrain in front of it."""
         z = np.linspace(_NEAR_M, 2500, 64, dtype=np.float32)[:, None] * np.ones(64, np.float32)
         x = z * np.linspace(-0.4, 0.4, 64, dtype=np.float32)
-        return float(np.quantile(self._country.tops(x, z), 0.8)) + _EYE_M
+        return float(np.quantile(self._terrain.tops(x, z), 0.8)) + _EYE_M
 
     def _cast(self) -> Plane:
         z = np.geomspace(_NEAR_M, _FAR_M, _STEPS).astype(np.float32)[:, None]
         x = z * self._across
-        tops = self._country.tops(x, z * np.ones_like(x))
+        tops = self._terrain.tops(x, z * np.ones_like(x))
         seen_at = np.float32(_HORIZON * self._height) - np.float32(self.focal) * (
             (tops - np.float32(self._eye_m)) / z
         )
@@ -223,12 +223,12 @@ class _Rays:
         return cast("Plane", np.where(first < _STEPS, away, np.float32(np.inf)))
 
     def _surface(self, x: Plane, z: Plane) -> tuple[Plane, Plane]:
-        """Light that leaves the ground, (h, w, 3), and the ground's height, (h, w)."""
-        country = self._country
-        height, right, away, sun = country.ground(x, z)
-        woods = country.woods(x, z)
-        crown, tone, crown_right, crown_away = country.canopy(x, z)
-        speckle = country.grain(x, z) * np.clip(200 / z, 0, 0.2)
+        """Return the light that leaves the ground, (h, w, 3), and its height, (h, w)."""
+        terrain = self._terrain
+        height, right, away, sun = terrain.ground(x, z)
+        woods = terrain.woods(x, z)
+        crown, tone, crown_right, crown_away = terrain.canopy(x, z)
+        speckle = terrain.grain(x, z) * np.clip(200 / z, 0, 0.2)
         # Trees finer than a pixel are a colour, not a relief.
         near = np.clip(3500 / z, 0.25, 1) * woods
         steep = np.hypot(right, away)
@@ -244,9 +244,9 @@ class _Rays:
         # Seen from afar, woods are closed; from near, the ground shows between the crowns.
         closed = np.clip(3500 / z, 0.25, 1)
         trees = woods * (1 - closed + closed * np.clip(0.25 + 2.2 * crown, 0, 1))
-        patch = country.patches(x, z, 1700)
+        patch = terrain.patches(x, z, 1700)
         tree = _TREE * (1 + 0.16 * near * tone + 0.12 * patch)[..., None]
-        soil = _GRASS * (1 + 0.10 * country.patches(x, z, 260) + 0.08 * patch)[..., None]
+        soil = _GRASS * (1 + 0.10 * terrain.patches(x, z, 260) + 0.08 * patch)[..., None]
         bare = 0.8 * np.clip(4 * (steep - 0.62) + 0.25 * patch, 0, 1)[..., None]
         soil += bare * (_ROCK - soil)
         return cast("Plane", (soil + trees[..., None] * (tree - soil)) * light), height

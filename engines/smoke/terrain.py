@@ -1,8 +1,8 @@
-"""Mountain country of our own making: heights, woods and light on the ground, from a seed.
+"""Generates mountain terrain from a seed: heights, woods and light on the ground.
 
 Heights are ridged multifractal noise (Musgrave, Kolb, Mace: The Synthesis and Rendering of Eroded
 Fractal Terrains, SIGGRAPH 1989). Woods are crowns scattered on a jittered grid (Worley: A Cellular
-Texture Basis Function, SIGGRAPH 1996). What repeats is kept as a small tile and looked up at
+Texture Basis Function, SIGGRAPH 1996). Repeating detail is stored as small tiles and sampled at
 world coordinates. Lengths are in metres: x to the right, z away from the camera, height up.
 """
 
@@ -16,7 +16,7 @@ from engines.smoke.compositing import Plane
 
 _GRID: Final = 1024
 _CELL_M: Final = 32.0
-"""The map is 33 km wide and as deep: the farthest ridge that a hazy day shows."""
+"""The map is 33 km wide and deep, the visual range of a hazy day."""
 
 _TILE: Final = 512
 _CROWN_TILE_M: Final = 640.0
@@ -31,8 +31,8 @@ TOWARDS_SUN: Final = np.array([-0.69, 0.61, -0.39], np.float32)
 """Unit vector (x, height, z): afternoon sun over the left shoulder."""
 
 
-class Country:
-    """A piece of mountain country.
+class Terrain:
+    """Mountain terrain.
 
     Args:
         seed: Chooses all of it.
@@ -43,7 +43,7 @@ class Country:
         heights = _mountains(rng)
         down, right = np.gradient(heights, _CELL_M)
         self._map = np.dstack([heights, right, down, _sunlit(heights)])
-        """Height, its slopes along x and z, and 0 to 1 for how much of the sun gets here."""
+        """Height, its slopes along x and z, and the fraction of sunlight, 0 to 1."""
         gullies = noise_tile(rng, _TILE, steepness=1.7) * np.float32(_GULLY_M)
         self._gullies = np.dstack([gullies, *_tile_slopes(gullies, _GULLY_TILE_M)])
         crowns, tone = _crown_tile(rng)
@@ -52,49 +52,51 @@ class Country:
         self._grain = noise_tile(rng, _TILE, steepness=0.7)
 
     def ground(self, x: Plane, z: Plane) -> tuple[Plane, Plane, Plane, Plane]:
-        """Height, slope along x, slope along z and sun, each of the shape of *x*, without woods."""
+        """Return height, slopes along x and z, and sunlight, without woods, of the shape of `x`."""
         coarse = _on_map(self._map, x, z, smoothing=cv2.INTER_LINEAR)
-        fine = look_up(self._gullies, x, z, across_m=_GULLY_TILE_M)
+        fine = sample_tile(self._gullies, x, z, across_m=_GULLY_TILE_M)
         total = coarse[..., :3] + fine
         return total[..., 0], total[..., 1], total[..., 2], coarse[..., 3]
 
     def canopy(self, x: Plane, z: Plane) -> tuple[Plane, Plane, Plane, Plane]:
-        """Crown height 0 to 1, tone of the tree, and the crown's slopes along x and z."""
-        crowns = look_up(self._crowns, x, z, across_m=_CROWN_TILE_M)
+        """Return crown height, 0 to 1, tone of the tree, and the crown's slopes along x and z."""
+        crowns = sample_tile(self._crowns, x, z, across_m=_CROWN_TILE_M)
         return crowns[..., 0], crowns[..., 1], crowns[..., 2], crowns[..., 3]
 
     def woods(self, x: Plane, z: Plane) -> Plane:
-        """How much of the ground is wooded, 0 to 1."""
+        """Return the density of the woods, 0 to 1."""
         broad = self.patches(x, z, across_m=5200)
         return cast("Plane", np.clip(2.2 * broad + 1.3 * self.patches(x, z, 1300) + 1.35, 0, 1))
 
     def patches(self, x: Plane, z: Plane, across_m: float) -> Plane:
-        """Noise of deviation 1 on the ground that repeats after *across_m*."""
-        return look_up(self._patches, x, z, across_m=across_m)
+        """Return noise of deviation 1 that repeats after `across_m`."""
+        return sample_tile(self._patches, x, z, across_m=across_m)
 
     def grain(self, x: Plane, z: Plane) -> Plane:
-        """Fine noise of deviation 1: grass, stones, twigs."""
-        return look_up(self._grain, x, z, across_m=410)
+        """Return fine noise of deviation 1: grass, stones, twigs."""
+        return sample_tile(self._grain, x, z, across_m=410)
 
     def tops(self, x: Plane, z: Plane) -> Plane:
-        """Height of what is seen from outside: ground, or crowns in the woods."""
-        crown = look_up(np.ascontiguousarray(self._crowns[..., 0]), x, z, across_m=_CROWN_TILE_M)
+        """Return the height of the visible surface: ground, or crowns in the woods."""
+        crown = sample_tile(
+            np.ascontiguousarray(self._crowns[..., 0]), x, z, across_m=_CROWN_TILE_M
+        )
         heights = np.ascontiguousarray(self._map[..., 0])
         gullies = np.ascontiguousarray(self._gullies[..., 0])
-        # Cubic: the creases of a linear surface would show as facets along the skyline.
+        # Cubic: linear interpolation would show facets along the skyline.
         ground = _on_map(heights, x, z, smoothing=cv2.INTER_CUBIC)
-        ground = ground + look_up(gullies, x, z, across_m=_GULLY_TILE_M)
+        ground = ground + sample_tile(gullies, x, z, across_m=_GULLY_TILE_M)
         return cast("Plane", ground + _CROWN_M * crown * self.woods(x, z))
 
 
 def _on_map(field: Plane, x: Plane, z: Plane, *, smoothing: int) -> Plane:
-    """A map at world coordinates; what lies outside is like the nearest inside."""
+    """Sample the map at world coordinates; its edges are replicated."""
     at = (x / np.float32(_CELL_M) + np.float32(_GRID / 2), z / np.float32(_CELL_M))
     return cast("Plane", cv2.remap(field, *at, smoothing, borderMode=cv2.BORDER_REPLICATE))
 
 
-def look_up(tile: Plane, x: Plane, z: Plane, *, across_m: float) -> Plane:
-    """A tile that repeats after *across_m* in both directions, at world coordinates."""
+def sample_tile(tile: Plane, x: Plane, z: Plane, *, across_m: float) -> Plane:
+    """Sample a tile that repeats after `across_m` in both directions, at world coordinates."""
     cells = tile.shape[0]
     rim = cv2.copyMakeBorder(tile, 0, 1, 0, 1, cv2.BORDER_WRAP)
     columns, rows = (at * np.float32(1 / across_m) for at in (x, z))
@@ -105,7 +107,7 @@ def look_up(tile: Plane, x: Plane, z: Plane, *, across_m: float) -> Plane:
 
 
 def noise_tile(rng: Generator, cells: int, *, steepness: float) -> Plane:
-    """Fractal noise that repeats, (cells, cells), mean 0, deviation 1: amplitude f**-steepness."""
+    """Return periodic noise (cells, cells), mean 0, deviation 1, amplitude f**-steepness."""
     frequency = np.hypot(np.fft.fftfreq(cells)[:, None], np.fft.rfftfreq(cells)[None])
     frequency[0, 0] = np.inf
     white = np.fft.rfft2(rng.standard_normal((cells, cells), np.float32))
@@ -114,9 +116,9 @@ def noise_tile(rng: Generator, cells: int, *, steepness: float) -> Plane:
 
 
 def _mountains(rng: Generator) -> Plane:
-    """Heights of the map: hills in front, higher and higher ranges behind."""
+    """Return the heights of the map: hills in front, higher ranges behind."""
     rows, columns = np.mgrid[0:_GRID, 0:_GRID].astype(np.float32)
-    # Bent coordinates take the noise's straightness away.
+    # Domain warping removes the noise's regularity.
     bend = [14 * _octaves(rng, cells=6, octaves=4) for _ in range(2)]
     straight = _ridged(rng, cells=9, octaves=7)
     bent = (columns + bend[0], rows + bend[1])
@@ -127,7 +129,7 @@ def _mountains(rng: Generator) -> Plane:
     heights = size_m * (0.3 + _spread(cast("Plane", ridges)) * (0.32 + 0.81 * broad)) + 60 * (
         broad - 0.5
     )
-    # The country falls away from the watch tower's own hill.
+    # The terrain falls away from the camera's hill.
     return cast("Plane", (heights * np.clip(0.5 + away_m / 6000, 0, 1)).astype(np.float32))
 
 
@@ -139,7 +141,7 @@ def _octaves(rng: Generator, *, cells: int, octaves: int) -> Plane:
 
 
 def _ridged(rng: Generator, *, cells: int, octaves: int) -> Plane:
-    """Creases where the noise is zero, and finer ones only where there are coarse ones."""
+    """Return ridged noise: ridges at its zeros, finer ridges only on coarse ones."""
     total = np.zeros((_GRID, _GRID), np.float32)
     weight = np.ones((_GRID, _GRID), np.float32)
     for octave in range(octaves):
@@ -168,7 +170,7 @@ def _tile_slopes(tile: Plane, across_m: float) -> tuple[Plane, Plane]:
 
 
 def _sunlit(heights: Plane) -> Plane:
-    """How much of the sun reaches the ground past other mountains, 0 to 1."""
+    """Return the fraction of sunlight that is not blocked by other mountains, 0 to 1."""
     level = float(np.hypot(TOWARDS_SUN[0], TOWARDS_SUN[2]))
     right, away = TOWARDS_SUN[0] / level, TOWARDS_SUN[2] / level
     rise_m = _CELL_M * float(TOWARDS_SUN[1]) / level
@@ -181,7 +183,7 @@ def _sunlit(heights: Plane) -> Plane:
 
 
 def _crown_tile(rng: Generator) -> tuple[Plane, Plane]:
-    """Crowns on a jittered grid: height 0 to 1 and the tone of each tree, (_TILE, _TILE)."""
+    """Return crowns on a jittered grid: height, 0 to 1, and tone of each tree, (_TILE, _TILE)."""
     grid = (_CROWNS, _CROWNS)
     south, east = (rng.random(grid, np.float32) for _ in range(2))
     tall, wide = (rng.uniform(0.55, high, grid).astype(np.float32) for high in (1.0, 0.95))

@@ -1,8 +1,8 @@
-"""Zoom verification: each suspected region is inferred again on a larger crop before it counts.
+"""Zoom verification: each candidate region is inferred again on a larger crop before it counts.
 
 The first pass sees the whole frame at 640 pixels wide, where a distant plume covers only a few
 pixels and looks like a pale rock, a roof or a scrap of cloud. Verification crops a window around
-each suspected region from the frame at its native resolution and runs the same network on it. The
+each candidate region from the frame at its native resolution and runs the same network on it. The
 verified probability is the geometric mean of both passes.
 """
 
@@ -55,7 +55,7 @@ def verify(
     native: tuple[int, int],
     background: NDArray[np.uint8] | None = None,
 ) -> NDArray[np.float32]:
-    """Verify each suspected region of a probability map.
+    """Verify each candidate region of a probability map.
 
     Args:
         network: Runs on the crops.
@@ -68,7 +68,7 @@ def verify(
         background: Background model, as given to the first pass.
 
     Returns:
-        (h, w), 0 to 1; the same array object if no region was suspected.
+        (h, w), 0 to 1; the same array object if there is no candidate region.
     """
 
     def infer(windows: Sequence[Box]) -> Iterable[NDArray[np.float32]]:
@@ -90,7 +90,7 @@ def verify_regions(
     low_threshold: float,
     native: tuple[int, int],
 ) -> NDArray[np.float32]:
-    """Return a probability map in which each suspected region has been verified.
+    """Return a probability map in which each candidate region has been verified.
 
     Args:
         probability: (h, w), 0 to 1, of the first pass.
@@ -101,9 +101,9 @@ def verify_regions(
         native: (height, width) of the frame at the camera's resolution.
 
     Returns:
-        (h, w), 0 to 1; the same array object if no region was suspected.
+        (h, w), 0 to 1; the same array object if there is no candidate region.
     """
-    regions = _suspected_regions(probability, threshold, low_threshold)
+    regions = _candidate_regions(probability, threshold, low_threshold)
     if not regions:
         return probability
     result = probability.copy()
@@ -118,7 +118,7 @@ def verify_regions(
     return result
 
 
-def _suspected_regions(
+def _candidate_regions(
     probability: NDArray[np.float32], threshold: float, low_threshold: float
 ) -> list[tuple[tuple[int, int, int, int], NDArray[np.bool_]]]:
     """Return box (x, y, w, h) and pixel mask of each region to verify."""

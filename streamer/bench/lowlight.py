@@ -1,4 +1,4 @@
-"""What making dark pictures visible costs: the stage alone, its decision by day, a live camera."""
+"""Cost of low-light enhancement: the stage alone, its decision by day, a live camera."""
 
 import statistics
 import time
@@ -22,29 +22,29 @@ from streamer.stages.low_light import Enhance, LowLightFilter
 
 from .fixtures import clip, folder
 
-_PICTURES: Final = 25
+_FRAMES: Final = 25
 _ROUNDS: Final = 5
-_RATE: Final = 25
+_FPS: Final = 25
 _LIVE_S: Final = 20
 _BUDGET_MS: Final = 500
 _LIGHT: Final = 0.03
-"""Of the day's light: what `night` means in the low-light room."""
+"""Fraction of the day's light."""
 _NOISE: Final = 2.5
-"""Deviation of a sensor's noise, in bytes."""
+"""Standard deviation of the sensor's noise in bytes."""
 
 
 def measure() -> Mapping[str, Any]:
-    """`<height>p_fps` and `day_ms` of the stage alone; `live_p99_ms` and `live_dropped` at 720p25.
+    """Return `<height>p_fps` and `day_ms` of the stage; `live_p99_ms` and `live_dropped` at 720p25.
 
-    Live is a dark camera whose pictures are enhanced and encoded as they come.
+    Live is a dark camera whose frames are enhanced and encoded as they arrive.
     """
     model = open_lowlight_model()
     try:
-        day = {height: _pictures(height) for height in (1080, 720)}
-        dark = {height: _darkened(pictures) for height, pictures in day.items()}
+        day = {height: _images(height) for height in (1080, 720)}
+        dark = {height: _darkened(images) for height, images in day.items()}
         figures: dict[str, Any] = {
-            f"{height}p_fps": round(1 / _seconds(model, pictures), 1)
-            for height, pictures in dark.items()
+            f"{height}p_fps": round(1 / _seconds(model, images), 1)
+            for height, images in dark.items()
         }
         figures["day_ms"] = round(1e3 * _seconds(model, day[1080]), 3)
         return figures | _live(model, dark[720])
@@ -52,53 +52,55 @@ def measure() -> Mapping[str, Any]:
         model.close()
 
 
-def _pictures(height: int) -> list[Image]:
+def _images(height: int) -> list[Image]:
     with av.open(str(clip(height=height, seconds=10))) as file:
-        return [Image(frame) for frame in islice(file.decode(video=0), _PICTURES)]
+        return [Image(frame) for frame in islice(file.decode(video=0), _FRAMES)]
 
 
-def _darkened(pictures: Sequence[Image]) -> list[Image]:
-    """The same at night: less linear light, then noise."""
+def _darkened(images: Sequence[Image]) -> list[Image]:
+    """Return the images at night: less linear light, then noise."""
     rng = np.random.default_rng(1)
     dark = []
-    for picture in pictures:
-        light = ((picture.rgb() / np.float32(255)) ** 2.2 * _LIGHT) ** (1 / 2.2) * 255
+    for image in images:
+        light = ((image.rgb() / np.float32(255)) ** 2.2 * _LIGHT) ** (1 / 2.2) * 255
         light += rng.normal(0, _NOISE, light.shape)
         dark.append(Image.from_rgb(np.clip(np.rint(light), 0, 255).astype(np.uint8)))
     return dark
 
 
-def _frames(pictures: Sequence[Image], count: int) -> Iterator[Frame]:
-    """To and fro through the pictures, so that nothing jumps."""
-    there_and_back = [*pictures, *pictures[-2:0:-1]]
+def _frames(images: Sequence[Image], count: int) -> Iterator[Frame]:
+    """Yield the images forwards and backwards, so that there is no scene change."""
+    there_and_back = [*images, *images[-2:0:-1]]
     for number in range(count):
-        picture = there_and_back[number % len(there_and_back)]
-        yield Frame(picture, number * 1_000_000_000 // _RATE, time.monotonic_ns(), number)
+        image = there_and_back[number % len(there_and_back)]
+        yield Frame(image, number * 1_000_000_000 // _FPS, time.monotonic_ns(), number)
 
 
-def _seconds(model: LowLightModel, pictures: Sequence[Image]) -> float:
-    """Of one picture in the stage, in the median of rounds; the first round warms up."""
+def _seconds(model: LowLightModel, images: Sequence[Image]) -> float:
+    """Return the seconds per frame in the stage: median of rounds after a warm-up."""
     stage = Enhance(LowLightFilter(model.enhancer()))
     ends = [time.perf_counter()]
-    for number, _ in enumerate(stage(_frames(pictures, (_ROUNDS + 1) * len(pictures)))):
-        if (number + 1) % len(pictures) == 0:
+    for number, _ in enumerate(stage(_frames(images, (_ROUNDS + 1) * len(images)))):
+        if (number + 1) % len(images) == 0:
             ends.append(time.perf_counter())
     rounds = [after - before for before, after in pairwise(ends)][1:]
-    return statistics.median(rounds) / len(pictures)
+    return statistics.median(rounds) / len(images)
 
 
-def _live(model: LowLightModel, pictures: Sequence[Image]) -> dict[str, Any]:
+def _live(model: LowLightModel, images: Sequence[Image]) -> dict[str, Any]:
     clock = SystemClock()
-    ages = LatencyHistogram()
+    latencies = LatencyHistogram()
 
     def camera(stop: Any) -> Iterator[Frame]:
-        began = clock.monotonic_ns()
-        for frame in _frames(pictures, _RATE * _LIVE_S):
-            stop.sleep(max(0.0, (began + frame.pts_ns - clock.monotonic_ns()) / 1e9))
+        started_ns = clock.monotonic_ns()
+        for frame in _frames(images, _FPS * _LIVE_S):
+            stop.sleep(max(0.0, (started_ns + frame.pts_ns - clock.monotonic_ns()) / 1e9))
             yield replace(frame, arrived_ns=clock.monotonic_ns())
 
     def encode(frames: Iterator[Frame]) -> None:
-        VideoFileSink(Path(folder()) / "night.mp4", preset="ultrafast")(_aged(frames, ages, clock))
+        VideoFileSink(Path(folder()) / "night.mp4", preset="ultrafast")(
+            _measured(frames, latencies, clock)
+        )
 
     pipeline = Pipeline(
         "night",
@@ -110,14 +112,16 @@ def _live(model: LowLightModel, pictures: Sequence[Image]) -> dict[str, Any]:
     pipeline.run()
     dropped = sum(link.dropped_full + link.dropped_late for link in pipeline.statistics())
     return {
-        "live_p99_ms": round(ages.quantiles().p99_ms, 1),
+        "live_p99_ms": round(latencies.quantiles().p99_ms, 1),
         "live_dropped": dropped,
-        "live_pictures": _RATE * _LIVE_S,
+        "live_frames": _FPS * _LIVE_S,
     }
 
 
-def _aged(frames: Iterator[Frame], ages: LatencyHistogram, clock: SystemClock) -> Iterator[Frame]:
-    """Note how old each frame is when the encoder has done with it."""
+def _measured(
+    frames: Iterator[Frame], latencies: LatencyHistogram, clock: SystemClock
+) -> Iterator[Frame]:
+    """Record the latency of each frame when the encoder is finished with it."""
     for frame in frames:
         yield frame
-        ages.add(clock.monotonic_ns() - frame.arrived_ns)
+        latencies.add(clock.monotonic_ns() - frame.arrived_ns)

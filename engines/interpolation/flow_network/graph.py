@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from engines import onnx_preprocessing
-from engines.interpolation.downscale import LARGEST_PICTURE_PX, LARGEST_PX, SMALLEST, WHOLE_PX
+from engines.interpolation.downscale import LARGEST_PX, MAX_SIDE_PX, SMALLEST, WHOLE_PX
 from engines.interpolation.flow_network.model import STRIDE
 from engines.interpolation.static_overlay import AROUND, EQUAL_WITHIN, SHARE_EQUAL, STRUCTURE
 from engines.onnx_preprocessing import FLOAT, UINT8, GraphBuilder
@@ -137,7 +137,7 @@ def _step(graph: GraphBuilder, long: str) -> str:
     """`reduced._step` of the longer side: 1, and 2, 4, 8 beyond so many pixels."""
     step, at = graph.constant(1), 1
     beyond = WHOLE_PX
-    while beyond < LARGEST_PICTURE_PX:
+    while beyond < MAX_SIDE_PX:
         over = graph("Max", graph("Sub", long, graph.constant(beyond)), graph.constant(0))
         over = graph("Min", over, graph.constant(1))
         step = graph("Add", step, graph("Mul", over, graph.constant(at)))

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from engines.engine import Engine, Precision
     from engines.interpolation.downscale import Layout
-    from engines.interpolation.warp_fields import Affine, Field, Picture
+    from engines.interpolation.warp_fields import Affine, Field, Reduced
 
 SHIPPED = Path(__file__).with_name("flow_network.onnx")
 """The network this project ships."""
@@ -50,7 +50,7 @@ class Finding:
     It has learnt by itself what lies beyond an edge, and need not be told where that is.
     """
 
-    def __init__(self, engine: Engine, before: Picture, after: Picture, _layout: Layout) -> None:
+    def __init__(self, engine: Engine, before: Reduced, after: Reduced, _layout: Layout) -> None:
         self._engine = engine
         self._before, self._after = before, after
 
@@ -87,13 +87,13 @@ def _affine(way: Field) -> Affine:
     return np.column_stack([across, down, 2 * start - 0.5 * (across + down)])
 
 
-def given(before: Picture, after: Picture, t: float) -> dict[str, NDArray[Any]]:
+def given(before: Reduced, after: Reduced, t: float) -> dict[str, NDArray[Any]]:
     """What the network takes."""
     return {"before": before[None], "after": after[None], "t": np.array([t], np.float32)}
 
 
 def validation_samples(
-    pairs: list[tuple[Picture, Picture, float]],
+    pairs: list[tuple[Reduced, Reduced, float]],
 ) -> list[dict[str, NDArray[Any]]]:
     """What the network takes of pairs of reduced pictures and a time between."""
     return [given(*pair) for pair in pairs]

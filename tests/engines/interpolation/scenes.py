@@ -1,11 +1,11 @@
-"""Pictures whose motion is known."""
+"""Frames whose motion is known."""
 
 import cv2
 import numpy as np
 
 
 def texture(height, width, seed=3):
-    """A picture full of detail of several sizes: (height, width) uint8."""
+    """A frame full of detail of several sizes: (height, width) uint8."""
     rng = np.random.default_rng(seed)
     made = np.zeros((height, width), np.float32)
     for size in (6, 17, 60):

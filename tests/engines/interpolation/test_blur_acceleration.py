@@ -1,4 +1,4 @@
-"""A camera that shakes is not half-way along half-way in time: the blur of both pictures tells."""
+"""The blur of both frames shows that a shaking camera is not half-way along at half time."""
 
 import cv2
 import numpy as np
@@ -9,7 +9,7 @@ from tests.engines.interpolation.scenes import texture
 
 
 def smeared(angle, length):
-    """A reduced picture of a camera that moved so far along an angle while it was open."""
+    """A reduced frame of a camera that moved so far along an angle while it was open."""
     kernel = np.zeros((25, 25), np.float32)
     reach = np.array([np.cos(angle), np.sin(angle)]) * length / 2
     ends = [tuple(round(8 * float(v)) for v in 12 + sign * reach) for sign in (-1, 1)]

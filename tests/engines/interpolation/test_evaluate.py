@@ -16,7 +16,7 @@ from tests.engines.interpolation.scenes import error, pan
 
 @pytest.fixture
 def triplets(tmp_path):
-    """Two triplets of a pan, as pictures and a list."""
+    """Two triplets of a pan, as images and a list."""
     lines = ["before,middle,after"]
     for number in range(2):
         names = []
@@ -34,17 +34,17 @@ def test_one_command_measures_a_list(triplets, tmp_path):
     command += ["--triplets", str(triplets), "--methods", "ours", "averaged_flow", "blend"]
     command += ["--sheet", str(tmp_path / "sheet")]
     answer = subprocess.run(command, capture_output=True, text=True, check=True)
-    said = json.loads(answer.stdout)
-    assert set(said["methods"]) == {"ours", "averaged_flow", "blend"}
-    for figures in said["methods"].values():
+    result = json.loads(answer.stdout)
+    assert set(result["methods"]) == {"ours", "averaged_flow", "blend"}
+    for figures in result["methods"].values():
         assert {"psnr", "ssim", "milliseconds"} <= set(figures["overall"])
-    assert said["psnr"] == said["methods"]["ours"]["overall"]["psnr"]
-    assert said["psnr"] > said["methods"]["blend"]["overall"]["psnr"] + 3
-    assert said["methods"]["ours"]["overall"]["triplets"] == 2
+    assert result["psnr"] == result["methods"]["ours"]["overall"]["psnr"]
+    assert result["psnr"] > result["methods"]["blend"]["overall"]["psnr"] + 3
+    assert result["methods"]["ours"]["overall"]["triplets"] == 2
     assert list((tmp_path / "sheet").glob("*.png"))
 
 
-def test_a_picture_that_is_missing_is_named(triplets):
+def test_an_image_that_is_missing_is_named(triplets):
     (triplets.parent / "b1.png").unlink()
     with pytest.raises(OSError, match=r"b1\.png"):
         list(evaluate.listed(triplets))

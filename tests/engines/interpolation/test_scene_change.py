@@ -1,4 +1,4 @@
-"""The same picture again, the same scene later, another scene."""
+"""The same frame again, the same scene later, another scene."""
 
 import io
 import time
@@ -18,9 +18,9 @@ def scene(seed=3):
     return texture(HEIGHT, WIDTH, seed)
 
 
-def noisy(picture, sigma, seed):
-    grain = np.random.default_rng(seed).normal(0, sigma, picture.shape)
-    return np.clip(picture + grain, 0, 255).astype(np.uint8)
+def noisy(frame, sigma, seed):
+    grain = np.random.default_rng(seed).normal(0, sigma, frame.shape)
+    return np.clip(frame + grain, 0, 255).astype(np.uint8)
 
 
 def moved(step):
@@ -46,7 +46,7 @@ CASES = {
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_pictures_are_told_apart(case):
+def test_frames_are_classified(case):
     before, after, want = CASES[case]
     assert relation(before, after) is want
 
@@ -75,10 +75,10 @@ def test_a_repeat_is_known_after_a_lossy_codec():
             out.mux(stream.encode(av.VideoFrame.from_ndarray(grey, format="yuv420p")))
         out.mux(stream.encode(None))
     file.seek(0)
-    with av.open(file) as coded:
-        seen = [frame.to_ndarray()[:HEIGHT] for frame in coded.decode(video=0)]
-    repeats = [relation(seen[i], seen[i + 1]) for i in range(0, 20, 2)]
-    steps = [relation(seen[i], seen[i + 1]) for i in range(1, 19, 2)]
+    with av.open(file) as encoded:
+        decoded = [frame.to_ndarray()[:HEIGHT] for frame in encoded.decode(video=0)]
+    repeats = [relation(decoded[i], decoded[i + 1]) for i in range(0, 20, 2)]
+    steps = [relation(decoded[i], decoded[i + 1]) for i in range(1, 19, 2)]
     assert repeats.count(Relation.SAME) >= 9
     assert set(steps) == {Relation.MOVING}
 

@@ -44,9 +44,9 @@ def test_a_frame_is_packed_and_unpacked():
         np.testing.assert_array_equal(plane, want)
 
 
-def test_a_picture_of_odd_size_becomes_planes():
-    picture = np.random.default_rng(1).integers(0, 256, (33, 51, 3), dtype=np.uint8)
-    assert [plane.shape for plane in data.planes_of(data.from_rgb(picture))] == [
+def test_an_image_of_odd_size_becomes_planes():
+    image = np.random.default_rng(1).integers(0, 256, (33, 51, 3), dtype=np.uint8)
+    assert [plane.shape for plane in data.planes_of(data.from_rgb(image))] == [
         (32, 50),
         (16, 25),
         (16, 25),
@@ -77,7 +77,7 @@ def test_the_guesses_of_a_pan_are_what_is_wanted():
         assert error(guess, made.target[0]) < 0.35 * error(before[:256], made.target[0])
 
 
-def test_weights_add_up_and_the_nearer_picture_weighs_more():
+def test_weights_add_up_and_the_nearer_frame_weighs_more():
     given = [torch.from_numpy(validation_samples()[1][name]) for name in dis_interpolation.INPUTS]
     with torch.no_grad():
         weights = DeployedFusionNet(FusionNet().eval())(*given)
@@ -142,8 +142,8 @@ def test_the_structure_tensor_asks_for_the_step_that_was_made():
         torch.sin((x - 0.5) / 5 + 0.3) + torch.cos((y + 0.3) / 4),
     ]
     before, after = (wave[None, None] for wave in waves)
-    said = whole.tensor_step(before, after, (11,))[0, :2, 12:-12, 12:-12]
-    assert torch.allclose(said.mean((1, 2)), torch.tensor([0.5, -0.3]), atol=0.1)
+    step = whole.tensor_step(before, after, (11,))[0, :2, 12:-12, 12:-12]
+    assert torch.allclose(step.mean((1, 2)), torch.tensor([0.5, -0.3]), atol=0.1)
 
 
 def test_the_background_of_a_pan_with_something_crossing_is_the_pan():
@@ -152,14 +152,14 @@ def test_the_background_of_a_pan_with_something_crossing_is_the_pan():
     assert torch.allclose(whole.background(motion), torch.full((1, 2, 64, 96), 3.0), atol=0.2)
 
 
-def test_likeness_is_greatest_where_the_other_picture_went():
+def test_the_cost_volume_peaks_where_the_other_frame_went():
     features = torch.nn.functional.normalize(torch.randn(1, 24, 20, 30), dim=1)
     moved = torch.roll(features, (1, -2), (2, 3))  # one down, two to the left
     found = whole.likeness(features, moved)[0, :, 4:-4, 4:-4].mean((1, 2))
     assert int(found.argmax()) == (2 + 1) * 5 + (2 - 2)
 
 
-def test_blur_of_one_picture_points_along_it():
+def test_blur_of_one_frame_points_along_it():
     before = torch.randn(1, 1, 64, 64)
     after = torch.nn.functional.avg_pool2d(before, (1, 5), 1, (0, 2))
     blur = whole.blur_apart(before * 0.2, after * 0.2)[0]

@@ -23,7 +23,7 @@ from tests.engines.interpolation.scenes import pan, texture
 TURN = np.array([[0.01, -0.02, 3.0], [0.02, 0.01, -2.0]])
 
 
-def reduced_picture(luma):
+def reduced_frame(luma):
     return cv2.merge([luma, np.full_like(luma, 128), np.full_like(luma, 128)])
 
 
@@ -31,7 +31,7 @@ def still_field(height, width):
     return with_margin(np.zeros((height, width, 2), np.float32))
 
 
-def test_what_comes_into_the_picture_is_taken_from_the_one_that_shows_it():
+def test_what_comes_into_the_frame_is_taken_from_the_one_that_shows_it():
     before, wanted, after = pan(180, 320, step=(0, 16))
     with closing(open_interpolator(device="cpu", precision="f32", prove=False)) as model:
         made = model.between(before, after).at(0.5)[0].astype(float)
@@ -52,7 +52,7 @@ def test_beyond_the_edge_a_share_goes_to_the_others():
     np.testing.assert_allclose(left[:, 1, 2], 0.25, atol=1e-6)
 
 
-def test_what_is_added_at_the_right_and_the_bottom_is_no_picture():
+def test_what_is_added_at_the_right_and_the_bottom_is_no_frame():
     fields = WarpFields((still_field(16, 32), still_field(16, 32)), None)
     shifted = WarpFields((fields.motion[0] + np.float32(4), fields.motion[1]), None)
     assert inside(sample_positions(fields, (16, 32)), (16, 32), (16, 32)).all()
@@ -72,7 +72,7 @@ def test_the_affine_background_and_its_field_are_one():
     affine, field = flow.background(motion)
     fit = 0.02 * x - 0.01 * y + 2
     np.testing.assert_allclose(field[..., 0], fit, atol=0.1)
-    # A pixel (x, y) of the field is (2x + 1/2, 2y + 1/2) of the picture.
+    # A pixel (x, y) of the field is (2x + 1/2, 2y + 1/2) of the frame.
     large = np.stack([2 * x + 0.5, 2 * y + 0.5, np.ones_like(x)], -1) @ affine.T
     np.testing.assert_allclose(large, 2 * field, atol=1e-3)
 
@@ -109,12 +109,12 @@ def test_the_background_lies_where_a_field_of_it_would(factors, monkeypatch):
 def test_of_two_motions_the_one_that_fits_is_taken():
     """A thing crosses before a background that stands: behind it both searches disagree."""
     behind, thing = texture(192, 320), texture(60, 60, seed=9)
-    pictures = []
+    frames = []
     for left in (100, 140):
         luma = behind.copy()
         luma[60:120, left : left + 60] = thing
-        pictures.append(reduced_picture(luma))
-    search = flow.MotionSearch(*pictures)
+        frames.append(reduced_frame(luma))
+    search = flow.MotionSearch(*frames)
     found = search.at(0.5).motion
     forward = search._project(search._forward, 0.5)
     backward = -search._project(search._backward, 0.5)
@@ -125,16 +125,16 @@ def test_of_two_motions_the_one_that_fits_is_taken():
 
 def test_a_dark_thing_before_a_white_sky_leaves_nothing_standing():
     before, after = (np.full((64, 96), 255, np.uint8) for _ in range(2))
-    for picture, left in ((before, 30), (after, 36)):
-        picture[10:50, left : left + 20] = np.tile(np.arange(0, 160, 8, dtype=np.uint8), (40, 1))
+    for frame, left in ((before, 30), (after, 36)):
+        frame[10:50, left : left + 20] = np.tile(np.arange(0, 160, 8, dtype=np.uint8), (40, 1))
     assert standing(before, after, depth=8) is None
 
 
 def test_a_letter_stands():
     before, after = texture(64, 96), texture(64, 96, seed=8)
-    for picture in (before, after):
-        picture[20:40, 30:50] = 16
-        picture[24:36, 38:42] = 235
+    for frame in (before, after):
+        frame[20:40, 30:50] = 16
+        frame[24:36, 38:42] = 235
     mask = standing(before, after, depth=8)
     assert mask is not None
     assert mask[26:34, 37:43].all()

@@ -38,15 +38,15 @@ def lifting(power, *, levels=2, exposure=1.0, shape=(12, 20)):
 
 
 class Model:
-    """Says the same of every picture, and counts how often it was asked."""
+    """Returns the same adjustment for every frame and counts its calls."""
 
     thumbnail_size = (96, 160)
 
     def __init__(self, power=0.5):
         self.power = power
-        self.asked = 0
+        self.calls = 0
 
     def __call__(self, thumbnail, noise):
         assert thumbnail.shape == (96, 160, 3)
-        self.asked += 1
+        self.calls += 1
         return lifting(self.power)

@@ -42,7 +42,7 @@ def test_motion_is_not_taken_for_noise():
     assert measured.deviation < 2.5
 
 
-def test_blots_are_told_from_grain():
+def test_blots_are_separated_from_grain():
     rng = np.random.default_rng(1)
     blots = rng.normal(0, 2, (90, 160)).repeat(4, 0).repeat(4, 1)
     measured = noise_of(np.rint(90 + blots).astype(np.uint8))
@@ -51,7 +51,7 @@ def test_blots_are_told_from_grain():
 
 
 @pytest.mark.parametrize("size", [(2, 2), (17, 640), (40, 20)])
-def test_a_picture_too_small_to_judge_has_no_noise(size):
+def test_a_frame_too_small_to_judge_has_no_noise(size):
     assert noise_of(np.zeros(size, np.uint8)) == Noise(0, 0)
 
 
@@ -89,13 +89,13 @@ def test_an_edge_stays_an_edge():
 def test_a_colour_smaller_than_a_window_stays():
     denoiser = Denoiser()
     for number in range(15):
-        picture = noisy(np.full((96, 160), 60.0), number, deviation=2)
-        picture.v[20:24, 40:44] = 190
-        after = denoiser(picture, Noise(2, 0))
+        frame = noisy(np.full((96, 160), 60.0), number, deviation=2)
+        frame.v[20:24, 40:44] = 190
+        after = denoiser(frame, Noise(2, 0))
     assert after.v[20:24, 40:44].mean() > 170
 
 
-def test_a_quiet_picture_hardly_changes():
+def test_a_quiet_frame_hardly_changes():
     before = planes(street(0.3))
     after = Denoiser()(before, Noise(0.1, 0))
     assert np.abs(after.y - before.y).mean() < 0.2
@@ -141,7 +141,7 @@ def test_noise_does_not_come_back_where_something_passed():
     assert max(left[31:]) < 1.3 * begun
 
 
-def test_a_scene_that_begins_has_no_more_noise_in_its_second_picture():
+def test_a_scene_that_begins_has_no_more_noise_in_its_second_frame():
     denoiser, left = Denoiser(), []
     for number in range(6):
         after = denoiser(noisy(np.full((96, 160), 60.0), number), GRAIN, gain=3)

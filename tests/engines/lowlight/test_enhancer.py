@@ -15,21 +15,21 @@ from tests.engines.lowlight.scenes import Model, lifting, planes, street
 RATE = 25
 
 
-def shown(enhancer, pictures, *, start=0.0, rate=RATE):
-    """Mean luma of each picture as it comes out."""
+def shown(enhancer, frames, *, start=0.0, rate=RATE):
+    """Mean luma of each frame as it comes out."""
     return [
-        float(enhancer(picture, start + number / rate).y.mean())
-        for number, picture in enumerate(pictures)
+        float(enhancer(frame, start + number / rate).y.mean())
+        for number, frame in enumerate(frames)
     ]
 
 
 def flat(luma):
-    """A picture whose median luma is so much of full range."""
+    """A frame whose median luma is so much of full range."""
     return planes(np.full((144, 256), 16 + luma * 219 / 255))
 
 
 @given(light=st.floats(0.55, 1), seconds=st.lists(st.floats(0, 100), min_size=1, max_size=5))
-def test_a_day_picture_is_the_very_same(light, seconds):
+def test_a_day_frame_is_the_very_same(light, seconds):
     enhancer = Enhancer(Model())
     for second in sorted(seconds):
         day = planes(street(light))
@@ -37,12 +37,12 @@ def test_a_day_picture_is_the_very_same(light, seconds):
     assert not enhancer.active
 
 
-def test_a_dark_stream_is_bright_from_its_first_picture():
+def test_a_dark_stream_is_bright_from_its_first_frame():
     model = Model()
     dark = planes(street(0.1))
     after = Enhancer(model)(dark, 0.0)
     assert after.y.mean() > 2 * dark.y.mean()
-    assert model.asked == 1
+    assert model.calls == 1
 
 
 def test_light_around_the_threshold_does_not_switch():
@@ -56,9 +56,9 @@ def test_light_around_the_threshold_does_not_switch():
 def test_a_short_shadow_does_not_switch():
     enhancer = Enhancer(Model())
     few = int(0.8 * CONFIRM_S * RATE)
-    pictures = [flat(LIGHT + 20)] * 10 + [flat(DARK - 3)] * few + [flat(LIGHT + 20)] * 30
-    for number, picture in enumerate(pictures):
-        assert enhancer(picture, number / RATE) is picture
+    frames = [flat(LIGHT + 20)] * 10 + [flat(DARK - 3)] * few + [flat(LIGHT + 20)] * 30
+    for number, frame in enumerate(frames):
+        assert enhancer(frame, number / RATE) is frame
 
 
 def test_dusk_fades_in_and_dawn_fades_out():
@@ -114,26 +114,26 @@ def test_an_infrared_filter_begins_anew():
     enhancer = Enhancer(model)
     scene = street(0.15)
     shown(enhancer, [planes(scene, chroma=(118, 140))] * 3)
-    asked = model.asked
+    calls = model.calls
     enhancer(planes(scene), 3 / RATE)
-    assert model.asked == asked + 1
+    assert model.calls == calls + 1
 
 
 def test_the_flicker_of_a_lamp_is_not_lifted():
     lamp = [planes(street(0.1 * (1 + 0.03 * (-1) ** number))) for number in range(100)]
     steady = shown(Enhancer(Model(), full_resolution=OnCpu(denoise=False)), lamp)
     adjustment = lifting(0.5)
-    plain = [float(adjustment.apply(picture).y.mean()) for picture in lamp]
+    plain = [float(adjustment.apply(frame).y.mean()) for frame in lamp]
     assert np.std(steady[30:]) < 0.2 * np.std(plain[30:])
 
 
 def test_noise_is_not_lifted_with_the_light():
-    pictures = [planes(street(0.12, noise=2.5, seed=number)) for number in range(25)]
+    frames = [planes(street(0.12, noise=2.5, seed=number)) for number in range(25)]
     noise = {}
     for denoise in (False, True):
         enhancer = Enhancer(Model(0.45), full_resolution=OnCpu(denoise=denoise))
-        for number, picture in enumerate(pictures):
-            last = enhancer(picture, number / RATE)
+        for number, frame in enumerate(frames):
+            last = enhancer(frame, number / RATE)
         noise[denoise] = float(np.std(last.y[100:140, 20:100] - last.y[100:140, 20:100].mean()))
     assert noise[True] < 0.4 * noise[False]
 
@@ -158,10 +158,10 @@ def test_a_strength_out_of_range_is_refused(strength):
         Enhancer(Model(), strength=strength)
 
 
-def test_the_network_is_asked_a_few_times_a_second():
+def test_the_network_runs_a_few_times_a_second():
     model = Model()
     shown(Enhancer(model), [planes(street(0.1))] * 100)
-    assert 15 <= model.asked <= 21
+    assert 15 <= model.calls <= 21
 
 
 @pytest.mark.parametrize("size", [(2, 2), (3, 5), (17, 9), (90, 160)])
@@ -177,7 +177,7 @@ def test_a_size_that_changes_is_a_cut():
     enhancer = Enhancer(model)
     enhancer(planes(street(0.1)), 0.0)
     enhancer(planes(street(0.1, size=(90, 160))), 0.04)
-    assert model.asked == 2
+    assert model.calls == 2
 
 
 def test_time_that_stands_still_or_jumps_does_no_harm():
@@ -187,7 +187,7 @@ def test_time_that_stands_still_or_jumps_does_no_harm():
         assert after.y.mean() > 40
 
 
-def test_a_thumbnail_has_the_colours_of_the_picture():
+def test_a_thumbnail_has_the_colours_of_the_frame():
     u, v = (np.full((45, 80), value, np.uint8) for value in (90, 240))
     red = Yuv(np.full((90, 160), 81, np.uint8), (u, v))
     thumbnail = thumbnail_of(red, (96, 160))
@@ -195,7 +195,7 @@ def test_a_thumbnail_has_the_colours_of_the_picture():
 
 
 class Seeing:
-    """Lifts every picture to the same brightness, as a network would."""
+    """Brings every frame to the same brightness, as a network would."""
 
     thumbnail_size = (96, 160)
 
@@ -221,7 +221,7 @@ def test_dawn_ends_without_a_jump():
     assert np.abs(np.diff(means[10:])).max() < 4
 
 
-def test_at_one_look_a_second_it_still_fades():
+def test_at_one_inference_per_second_it_still_fades():
     dusk = [flat(LIGHT)] * 3 + [flat(DARK - 3)] * 12
     means = shown(Enhancer(Model(0.4)), dusk, rate=1)
     whole = means[-1] - means[2]
@@ -249,7 +249,7 @@ def test_a_blue_lamp_that_flashes_is_no_filter_that_switches():
     for number in range(100):
         chroma = (138, 124) if number // 6 % 2 else (128, 128)
         enhancer(planes(scene, chroma=chroma), number / RATE)
-    assert model.asked <= 24
+    assert model.calls <= 24
 
 
 def test_texture_that_moves_by_day_is_day():

@@ -19,18 +19,18 @@ from tests.engines.lowlight.scenes import Model, planes, street
 
 @pytest.fixture
 def pairs(tmp_path):
-    """Two pairs of two scenes, listed in a folder beside that of the pictures."""
-    (tmp_path / "pictures").mkdir()
+    """Two pairs of two scenes, listed in a folder beside that of the images."""
+    (tmp_path / "images").mkdir()
     (tmp_path / "lists").mkdir()
     lines = ["low,ref,scene"]
     for number in range(2):
         day = i420_to_rgb(planes(street(1 - 0.2 * number)))
-        for name, picture in (
+        for name, image in (
             ("ref", day),
             ("low", darken(day, np.random.default_rng(number), light=0.1)),
         ):
-            cv2.imwrite(str(tmp_path / "pictures" / f"{name}{number}.png"), picture[..., ::-1])
-        lines.append(f"pictures/low{number}.png,pictures/ref{number}.png,s{number}")
+            cv2.imwrite(str(tmp_path / "images" / f"{name}{number}.png"), image[..., ::-1])
+        lines.append(f"images/low{number}.png,images/ref{number}.png,s{number}")
     path = tmp_path / "lists" / "pairs.csv"
     path.write_text("\n".join(lines))
     return path
@@ -44,7 +44,7 @@ def test_images_are_found_beside_the_list_or_beside_its_folder(pairs):
 
 def test_a_missing_image_is_named(pairs):
     pairs.write_text(pairs.read_text().replace("low1", "gone"))
-    with pytest.raises(OSError, match=r"cannot find the image pictures/gone\.png"):
+    with pytest.raises(OSError, match=r"cannot find the image images/gone\.png"):
         read_pairs(pairs)
 
 

@@ -43,7 +43,7 @@ def test_the_noise_gain_is_the_amplification(factor):
     assert noise_gain([after] * 3, [before] * 3) == pytest.approx(factor, rel=0.1)
 
 
-def test_baselines_brighten_a_dark_image():
+def test_baselines_make_a_dark_image_brighter():
     dark = rgb(street(0.15))
     assert raw(dark) is dark
     assert auto_gamma(dark).mean() / 255 == pytest.approx(WELL_LIT, abs=0.05)

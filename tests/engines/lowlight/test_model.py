@@ -46,8 +46,8 @@ def test_the_output_is_a_valid_adjustment(model):
 
 def test_the_darker_it_is_the_more_light_is_added(model):
     gains = [
-        model(picture, 1.0).gain_of(np.bincount(picture[..., 1].ravel(), minlength=256) / 15360)
-        for picture in map(thumbnail, (0.5, 0.2, 0.07))
+        model(frame, 1.0).gain_of(np.bincount(frame[..., 1].ravel(), minlength=256) / 15360)
+        for frame in map(thumbnail, (0.5, 0.2, 0.07))
     ]
     assert gains == sorted(gains)
     assert gains[-1] > 2 * gains[0]
@@ -69,10 +69,10 @@ def test_black_stays_dark_and_white_stays_white(model):
 
 
 def test_many_threads_may_call_at_once(model):
-    pictures = [thumbnail(light) for light in (0.05, 0.1, 0.3, 0.6)] * 8
-    alone = [model(picture, 1.0).curves for picture in pictures]
+    frames = [thumbnail(light) for light in (0.05, 0.1, 0.3, 0.6)] * 8
+    alone = [model(frame, 1.0).curves for frame in frames]
     with ThreadPoolExecutor(4) as pool:
-        together = list(pool.map(lambda picture: model(picture, 1.0).curves, pictures))
+        together = list(pool.map(lambda frame: model(frame, 1.0).curves, frames))
     for one, other in zip(alone, together, strict=True):
         np.testing.assert_allclose(one, other, atol=1e-5)
 
@@ -85,10 +85,10 @@ MISFITS = {
 }
 
 
-@pytest.mark.parametrize("picture", MISFITS.values(), ids=MISFITS)
-def test_a_wrong_thumbnail_is_refused_with_what_was_expected(model, picture):
+@pytest.mark.parametrize("frame", MISFITS.values(), ids=MISFITS)
+def test_a_wrong_thumbnail_is_refused_with_what_was_expected(model, frame):
     with pytest.raises(ModelMismatch, match="thumbnail: expected"):
-        model(picture, 1.0)
+        model(frame, 1.0)
 
 
 def test_another_kind_of_network_is_refused():

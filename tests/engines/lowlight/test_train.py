@@ -125,12 +125,12 @@ def test_a_killed_run_resumes_as_if_it_had_not_been_killed(scenes, tmp_path):
     )  # a checkpoint is made every 100
     train.train(short, tmp_path / "whole", check=100)
     stopped = tmp_path / "stopped"
-    asked = train.Batches.batch
+    original = train.Batches.batch
 
     def until_it_is_killed(self, number):
         if number == 102:
             raise KeyboardInterrupt
-        return asked(self, number)
+        return original(self, number)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(train.Batches, "batch", until_it_is_killed)
@@ -180,8 +180,8 @@ def test_every_term_is_least_where_it_should_be():
     assert losses.temporal(flat, flat) < losses.temporal(flat, bumpy)
 
 
-def mean_colour(pictures):
-    return pictures.mean((2, 3))
+def mean_colour(images):
+    return images.mean((2, 3))
 
 
 def test_contrast_wants_to_be_nearer_to_the_good_than_to_the_bad():

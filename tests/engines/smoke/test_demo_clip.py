@@ -47,7 +47,7 @@ def test_smoke_grows_after_the_onset(fire):
     assert alpha[5].max() > 100
 
 
-def test_the_picture_changes_where_the_truth_says_and_not_elsewhere(fire):
+def test_the_frame_changes_where_the_truth_says_and_not_elsewhere(fire):
     _, _, frames, alpha = fire
     before, after = frames[5].astype(float), frames[50].astype(float)
     changed = np.abs(after - before).reshape(45, 4, 80, 4).mean((1, 3))
@@ -73,7 +73,7 @@ def test_the_truth_file_says_the_same_as_the_answer(fire):
     assert written["area"] == pytest.approx((alpha > 25).mean((1, 2)).tolist(), abs=1e-4)
 
 
-def test_the_same_arguments_make_the_same_pictures(tmp_path):
+def test_the_same_arguments_make_the_same_frames(tmp_path):
     first, second, other = (tmp_path / name for name in ("a.mp4", "b.mp4", "c.mp4"))
     for path, seed in ((first, 5), (second, 5), (other, 6)):
         make_clip(path, seconds=1, size=(90, 160), fps=5, seed=seed, onset_s=0.2)

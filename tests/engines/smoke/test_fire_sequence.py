@@ -42,7 +42,7 @@ def test_half_opaque_smoke_is_half_the_light(image):
     flat = np.full_like(image, 90)
 
     class Even(np.random.Generator):
-        """No shading: a flat plume has no slope, so only its depth is left to chance."""
+        """No shading: a flat plume has no slope, so only its depth is random."""
 
         def uniform(self, low=0.0, high=1.0, size=None):
             return low

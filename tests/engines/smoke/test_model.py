@@ -21,11 +21,11 @@ def model():
         model.close()
 
 
-def picture(height=384, width=640, *, seed=1):
+def random_image(height=384, width=640, *, seed=1):
     return np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
 
 
-def test_it_says_what_it_is(model):
+def test_the_model_states_name_digest_and_backend(model):
     assert model.name == "smoke"
     assert len(model.digest) == 64
     assert 0.05 <= model.threshold <= 0.95
@@ -35,7 +35,7 @@ def test_it_says_what_it_is(model):
 
 @pytest.mark.parametrize("size", [(384, 640), (480, 640), (256, 320), (32, 32), (64, 1280)])
 def test_the_map_is_half_the_size_and_from_0_to_1(model, size):
-    mask = model(picture(*size))
+    mask = model(random_image(*size))
     assert mask.shape == model.mask_size(size) == (size[0] // 2, size[1] // 2)
     assert mask.dtype == np.float32
     assert mask.min() >= 0
@@ -43,14 +43,14 @@ def test_the_map_is_half_the_size_and_from_0_to_1(model, size):
     assert np.isfinite(mask).all()
 
 
-def test_a_background_matters_and_the_same_picture_gives_the_same_map(model):
-    image, background = picture(seed=1), picture(seed=2)
+def test_a_background_matters_and_the_same_image_gives_the_same_map(model):
+    image, background = random_image(seed=1), random_image(seed=2)
     np.testing.assert_array_equal(model(image), model(image))
     assert np.abs(model(image) - model(image, background)).max() > 1e-4
 
 
-def test_read_only_and_crooked_pictures_will_do(model):
-    image = picture()
+def test_read_only_and_strided_images_are_accepted(model):
+    image = random_image()
     want = model(image)
     image.setflags(write=False)
     np.testing.assert_array_equal(model(image), want)
@@ -58,36 +58,42 @@ def test_read_only_and_crooked_pictures_will_do(model):
 
 
 MISFITS = {
-    "not a multiple": (picture(380, 640), None, "multiples of 32, got 380x640"),
+    "not a multiple": (random_image(380, 640), None, "multiples of 32, got 380x640"),
     "empty": (np.zeros((0, 0, 3), np.uint8), None, "multiples of 32"),
-    "grey": (picture()[..., 0], None, r"image: expected \(height, width, 3\) uint8"),
+    "grey": (random_image()[..., 0], None, r"image: expected \(height, width, 3\) uint8"),
     "four channels": (np.zeros((32, 32, 4), np.uint8), None, "image: expected"),
-    "float": (picture().astype(np.float32), None, "float32"),
-    "another background": (picture(), picture(480, 640), "background: expected the image's"),
-    "grey background": (picture(), picture()[..., 0], "background: expected"),
+    "float": (random_image().astype(np.float32), None, "float32"),
+    "another background": (
+        random_image(),
+        random_image(480, 640),
+        "background: expected the image's",
+    ),
+    "grey background": (random_image(), random_image()[..., 0], "background: expected"),
 }
 
 
 @pytest.mark.parametrize(("image", "background", "words"), MISFITS.values(), ids=MISFITS.keys())
-def test_a_picture_that_does_not_fit_is_refused_in_plain_words(model, image, background, words):
+def test_an_image_that_does_not_fit_is_refused_with_what_was_expected(
+    model, image, background, words
+):
     with pytest.raises(ModelMismatch, match=words):
         model(image, background)
 
 
 def test_eight_threads_get_what_one_gets(model):
-    pictures = [picture(192, 320, seed=seed) for seed in range(8)]
-    alone = [model(image, pictures[0]) for image in pictures]
+    images = [random_image(192, 320, seed=seed) for seed in range(8)]
+    alone = [model(image, images[0]) for image in images]
 
-    def look(number):
-        return [model(pictures[number], pictures[0]) for _ in range(4)]
+    def infer(number):
+        return [model(images[number], images[0]) for _ in range(4)]
 
     with ThreadPoolExecutor(8) as threads:
-        for want, seen in zip(alone, threads.map(look, range(8), timeout=60), strict=True):
-            for mask in seen:
+        for want, masks in zip(alone, threads.map(infer, range(8), timeout=60), strict=True):
+            for mask in masks:
                 np.testing.assert_array_equal(mask, want)
 
 
-def test_the_map_is_what_the_reference_says(model):
+def test_the_map_is_that_of_the_reference(model):
     reference = open_reference(SHIPPED["smoke"])
     for sample in validation_samples():
         flag = sample["has_background"][0]
@@ -149,14 +155,14 @@ def test_input_size_is_the_class_default():
 def test_every_shipped_network_opens_by_its_name_and_explains_itself(name):
     model = open_smoke_model(name, device="cpu", prove=False)
     try:
-        output = model.predict(picture())
+        output = model.predict(random_image())
         assert model.name == name
         assert 0 <= output.image_score <= 1
         assert output.cam.ndim == 2
         assert output.cam.min() >= 0
         assert output.cam.max() <= 1
         assert output.image_score <= output.cam.max() + 1e-3, (
-            "the picture's score comes from the map"
+            "the image score is pooled from the map"
         )
     finally:
         model.close()
@@ -167,8 +173,8 @@ def test_an_unknown_name_lists_the_known_ones():
         open_smoke_model("smokey")
 
 
-def test_dark_chances_are_put_on_the_scale_of_day(model, monkeypatch):
-    image = picture()
+def test_probabilities_in_the_dark_are_rescaled_to_those_of_the_day(model, monkeypatch):
+    image = random_image()
     plain = model(image)
     monkeypatch.setattr(model, "threshold", 0.6)
     monkeypatch.setattr(model, "threshold_dark", 0.3)

@@ -1,4 +1,4 @@
-"""The second look: suspects are confirmed or vanish, all else stays as it was."""
+"""Zoom verification: candidate regions are confirmed or vanish, the rest stays as it was."""
 
 import numpy as np
 import pytest
@@ -18,21 +18,21 @@ NATIVE = (1080, 1920)
 
 
 class Network:
-    """Says the same everywhere, and remembers what it was shown."""
+    """Returns a constant map and records its inputs."""
 
-    def __init__(self, says=1.0):
-        self.says = says
-        self.seen = []
+    def __init__(self, crop_value=1.0):
+        self.crop_value = crop_value
+        self.inputs = []
 
     def __call__(self, image, background=None):
-        self.seen.append((image, background))
-        return np.full((WINDOW[0] // 2, WINDOW[1] // 2), self.says, np.float32)
+        self.inputs.append((image, background))
+        return np.full((WINDOW[0] // 2, WINDOW[1] // 2), self.crop_value, np.float32)
 
 
-def spot(*boxes, chance=0.64):
+def spot(*boxes, value=0.64):
     probability = np.full(SHAPE, 0.05, np.float32)
     for x, y, w, h in boxes:
-        probability[y : y + h, x : x + w] = chance
+        probability[y : y + h, x : x + w] = value
     return probability
 
 
@@ -40,20 +40,22 @@ def blank(box, size):
     return np.zeros((*size, 3), np.uint8)
 
 
-def test_nothing_suspect_costs_nothing():
+def test_without_candidates_the_map_is_returned_as_it_is():
     network, probability = Network(), spot()
     assert (
         verify(network, probability, blank, threshold=0.5, low_threshold=0.4, native=NATIVE)
         is probability
     )
-    assert network.seen == []
+    assert network.inputs == []
 
 
-@pytest.mark.parametrize(("says", "wanted"), [(1.0, 0.8), (0.0, 0.0), (0.25, 0.4)])
-def test_a_suspect_is_the_geometric_mean_of_both_looks_and_the_rest_stays(says, wanted):
+@pytest.mark.parametrize(("crop_value", "wanted"), [(1.0, 0.8), (0.0, 0.0), (0.25, 0.4)])
+def test_a_candidate_becomes_the_geometric_mean_of_both_passes_and_the_rest_stays(
+    crop_value, wanted
+):
     probability = spot((100, 80, 12, 9))
     again = verify(
-        Network(says), probability, blank, threshold=0.5, low_threshold=0.4, native=NATIVE
+        Network(crop_value), probability, blank, threshold=0.5, low_threshold=0.4, native=NATIVE
     )
     assert again[84, 105] == pytest.approx(wanted, abs=1e-6)
     outside = probability < 0.1
@@ -69,8 +71,8 @@ def test_what_is_large_already_and_more_than_a_few_are_left_alone():
     )
     many = spot(*((20 + 50 * number, 80, 5 + number, 5) for number in range(MAX_REGIONS + 2)))
     again = verify(network, many, blank, threshold=0.5, low_threshold=0.4, native=NATIVE)
-    assert len(network.seen) == MAX_REGIONS
-    assert (again > 0.6).any(), "the least alarming are not looked at again"
+    assert len(network.inputs) == MAX_REGIONS
+    assert (again > 0.6).any(), "the weakest candidates are not verified"
 
 
 def test_the_background_is_cut_at_the_same_place():
@@ -86,7 +88,7 @@ def test_the_background_is_cut_at_the_same_place():
         native=NATIVE,
         background=background,
     )
-    ((_, normal),) = network.seen
+    ((_, normal),) = network.inputs
     rows, columns = np.nonzero(normal[..., 0] > 100)
     assert abs(rows.mean() - WINDOW[0] / 2) < 12
     assert abs(columns.mean() - WINDOW[1] / 2) < 12
@@ -96,7 +98,7 @@ def test_the_background_is_cut_at_the_same_place():
     x=st.integers(0, 300), y=st.integers(0, 180), w=st.integers(1, 100), h=st.integers(1, 60),
     native=st.sampled_from([(480, 640), (720, 1280), (1080, 1920), (2160, 3840), (96, 160)]),
 )  # fmt: skip
-def test_every_window_lies_within_the_picture_and_holds_its_suspect(x, y, w, h, native):
+def test_every_window_lies_within_the_frame_and_holds_its_region(x, y, w, h, native):
     windows = []
 
     def cut(box, size):
@@ -114,8 +116,8 @@ def test_every_window_lies_within_the_picture_and_holds_its_suspect(x, y, w, h, 
         assert again[y + h // 2, x + w // 2] == pytest.approx(0, abs=1e-6)
 
 
-def test_a_part_of_a_picture_is_what_stands_there():
+def test_a_cropped_region_holds_the_pixels_at_its_place():
     columns = np.tile(np.arange(640) // 4, (384, 1)).astype(np.uint8)
-    picture = np.repeat(columns[..., None], 3, 2)
-    part = crop_region(picture, (0.25, 0.25, 0.75, 0.75), (192, 320))
-    np.testing.assert_array_equal(part, picture[96:288, 160:480])
+    image = np.repeat(columns[..., None], 3, 2)
+    part = crop_region(image, (0.25, 0.25, 0.75, 0.75), (192, 320))
+    np.testing.assert_array_equal(part, image[96:288, 160:480])
