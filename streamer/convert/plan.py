@@ -167,11 +167,10 @@ def _pixel_format(media: MediaInfo, video: VideoInfo, options: ConvertOptions) -
     except ValueError as error:
         advice = "" if options.pixel_format else "; --pixel-format yuv420p converts it"
         raise _refusal(media, f"{error}{advice}") from error
-    if (options.enhance or options.overlay) and name not in ("yuv420p", "yuvj420p"):
-        option = "--enhance" if options.enhance else "--overlay"
+    if options.enhance and planar.rgb:
         raise SinkError(
-            f"{media.path}: {option} supports 8-bit 4:2:0 only, and this is {name}; "
-            "add --pixel-format yuv420p to convert with loss"
+            f"{media.path}: --enhance works on luma, and this is {name}; "
+            "add --pixel-format yuv444p to convert with loss"
         )
     return planar.name
 

@@ -93,12 +93,9 @@ OUTPUTS = [
      "in .mp4, or --encoder x264 or x265")),
     ("out.mkv", {"encoder": "ffv1"}, {"hdr": HDR10},
      "{clip}: is HDR10, and ffv1 cannot write HDR10 metadata; choose --encoder x265 or svt-av1"),
-    ("out.mkv", {"overlay": True}, {"pixel_format": "yuv420p10le"},
-     ("{clip}: --overlay supports 8-bit 4:2:0 only, and this is yuv420p10le; add "
-     "--pixel-format yuv420p to convert with loss")),
-    ("out.mkv", {"enhance": True}, {"pixel_format": "yuv444p"},
-     ("{clip}: --enhance supports 8-bit 4:2:0 only, and this is yuv444p; add "
-     "--pixel-format yuv420p to convert with loss")),
+    ("out.mkv", {"enhance": True}, {"pixel_format": "gbrp10le"},
+     ("{clip}: --enhance works on luma, and this is gbrp10le; add "
+     "--pixel-format yuv444p to convert with loss")),
     ("out.mkv", {"factor": 2, "fps": 60}, {},
      "give either a factor or a frame rate, not both"),
     ("out.mkv", {"leave_out": (0,)}, {}, "{clip}: has no stream 0 that could be left out"),
