@@ -110,11 +110,6 @@ class CancelToken:
         """Whether the stop was requested."""
         return self._event.is_set()
 
-    def raise_if_cancelled(self) -> None:
-        """Raise `Cancelled` if the stop was requested."""
-        if self._event.is_set():
-            raise Cancelled
-
     def sleep(self, seconds: float) -> None:
         """Sleep, and raise `Cancelled` as soon as the stop is requested."""
         if self._event.wait(seconds):

@@ -4,7 +4,7 @@ import time
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from itertools import pairwise
-from typing import Final
+from typing import Final, NamedTuple, Self
 
 from streamer.core.clock import CancelToken, SystemClock
 from streamer.core.errors import SourceError, SourceFault
@@ -53,29 +53,29 @@ class ProbeReport:
     pixel_format: str
     """As decoded, FFmpeg's name."""
 
-    rate: float | None
-    """Frames per second by their timestamps; `None` if there was only one."""
-
-    bit_rate: float | None
-    """Bits per second of media time; `None` for snapshots."""
-
-    gop_s: float | None
-    """Longest distance of two key frames; `None` if there were fewer than two."""
-
-    reordered: bool
-    """Whether there are B-frames, which delay frames in the camera."""
-
     first_frame_ms: float
     """Time from the attempt to the first decoded frame."""
 
-    seconds: float
+    rate: float | None = None
+    """Frames per second by their timestamps; `None` if there was only one."""
+
+    bit_rate: float | None = None
+    """Bits per second of media time; `None` for snapshots."""
+
+    gop_s: float | None = None
+    """Longest distance of two key frames; `None` if there were fewer than two."""
+
+    reordered: bool = False
+    """Whether there are B-frames, which delay frames in the camera."""
+
+    seconds: float = 0.0
     """Media time that was measured."""
 
-    damaged: int
+    damaged: int = 0
     """Packets and frames that could not be decoded."""
 
-    timestamp_repairs: int
-    plans: tuple[SamplingCost, ...]
+    timestamp_repairs: int = 0
+    plans: tuple[SamplingCost, ...] = ()
     """What is decoded at each requested inference rate."""
 
 
@@ -106,18 +106,15 @@ def probe(
     if kind is SourceKind.SNAPSHOT:
         return _probe_snapshot(address, options, cancel)
     packets: list[_PacketInfo] = []
-    video_options = VideoOptions(
-        transport=options.transport,
-        user=options.user,
-        password=options.password,
-        timeout_s=options.timeout_s,
-        frame_rate=options.frame_rate,
-        tls_verify=options.tls_verify,
-        ca_file=options.ca_file,
+    video_options = replace(
+        options, inference_interval_ns=None, realtime=False, loop=False, hwaccel=None
     )
-    tap = _Tap(packets)
     source = VideoSource(
-        address, clock=SystemClock(), live=kind.live, options=video_options, tap=tap
+        address,
+        clock=SystemClock(),
+        live=kind.live,
+        options=video_options,
+        tap=lambda packet: packets.append(_PacketInfo.of(packet)),
     )
     began = time.monotonic()
     first_frame_ms: float | None = None
@@ -141,7 +138,7 @@ def probe(
     return ProbeReport(
         address=redact(address),
         kind=kind,
-        codec=tap.codec,
+        codec=packets[-1].codec,
         width=size[1],
         height=size[0],
         pixel_format=pixel_format,
@@ -157,26 +154,19 @@ def probe(
     )
 
 
-@dataclass(frozen=True, slots=True)
-class _PacketInfo:
+class _PacketInfo(NamedTuple):
+    """What a report needs of a packet, without its bytes."""
+
+    codec: str
     pts_ns: int
     dts_ns: int
     size: int
     keyframe: bool
 
-
-class _Tap:
-    """Saves what a report needs of each packet, without its bytes."""
-
-    def __init__(self, packets: list[_PacketInfo]) -> None:
-        self._packets = packets
-        self.codec = ""
-
-    def __call__(self, packet: EncodedPacket, /) -> None:
-        self.codec = packet.stream.codec
-        self._packets.append(
-            _PacketInfo(packet.pts_ns, packet.dts_ns, len(packet.payload), packet.keyframe)
-        )
+    @classmethod
+    def of(cls, packet: EncodedPacket) -> Self:
+        size = len(packet.payload)
+        return cls(packet.stream.codec, packet.pts_ns, packet.dts_ns, size, packet.keyframe)
 
 
 def _probe_snapshot(address: str, options: VideoOptions, cancel: CancelToken) -> ProbeReport:
@@ -199,15 +189,7 @@ def _probe_snapshot(address: str, options: VideoOptions, cancel: CancelToken) ->
         width=frame.image.width,
         height=frame.image.height,
         pixel_format=decoded.format.name,
-        rate=None,
-        bit_rate=None,
-        gop_s=None,
-        reordered=False,
         first_frame_ms=first_frame_ms,
-        seconds=0.0,
-        damaged=0,
-        timestamp_repairs=0,
-        plans=(),
     )
 
 

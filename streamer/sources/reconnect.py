@@ -8,7 +8,7 @@ import enum
 import random
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Final, Protocol
+from typing import Final
 
 import structlog
 
@@ -16,6 +16,7 @@ from streamer.core.backoff import Backoff, FailureCounter
 from streamer.core.clock import CancelToken, Clock
 from streamer.core.errors import SourceError, SourceFault, SourceLost, SourceRejected
 from streamer.core.frame import Frame
+from streamer.core.pipeline import Source
 
 _log = structlog.get_logger(__name__)
 
@@ -28,12 +29,6 @@ together. Frames for 10 s end a series of failures; a stream that breaks at once
 
 REJECTED: Final = Backoff.constant(30.0, jitter=RECONNECT.jitter)
 """After a rejection. Many cameras lock an account after a few wrong passwords."""
-
-
-class SourceAttempt(Protocol):
-    """One attempt to open and read a stream, as `Source` of the pipeline."""
-
-    def __call__(self, cancel: CancelToken, /) -> Iterator[Frame]: ...  # noqa: D102  described by the class
 
 
 class ConnectionState(enum.Enum):
@@ -84,7 +79,7 @@ class ReconnectingSource:
 
     def __init__(
         self,
-        source: SourceAttempt,
+        source: Source,
         *,
         clock: Clock,
         backoff: Backoff = RECONNECT,

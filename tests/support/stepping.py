@@ -40,8 +40,7 @@ class StepStop(CancelToken):
         self.pauses: list[float] = []
 
     def sleep(self, seconds: float) -> None:
-        self.raise_if_cancelled()
-        if len(self.pauses) >= self._limit:
+        if self.is_set() or len(self.pauses) >= self._limit:
             raise Cancelled
         self.pauses.append(seconds)
         self._clock.step(seconds)
