@@ -7,7 +7,6 @@ the program is killed between sending and recording the confirmation.
 import logging
 import threading
 import warnings
-from types import TracebackType
 from typing import Any, Final, Self
 
 import apprise
@@ -93,12 +92,7 @@ class AppriseChannel:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         """Do nothing: there is no connection between attempts."""
 
 
@@ -124,10 +118,5 @@ class _Warnings(logging.Handler):
         _LOGGER.addHandler(self)
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         _LOGGER.removeHandler(self)

@@ -7,7 +7,6 @@ retrying.
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Final, Protocol, Self, runtime_checkable
 
 import structlog
@@ -122,13 +121,7 @@ class Channel(Protocol):
         """Prepare for deliveries. Errors of the receiver are raised by `deliver`, not here."""
         ...
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-        /,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         """Close connections."""
         ...
 

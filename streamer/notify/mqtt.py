@@ -15,7 +15,6 @@ import time
 import uuid
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
-from types import TracebackType
 from typing import Any, Final, Self
 
 import paho.mqtt.client as mqtt
@@ -176,12 +175,7 @@ class MqttChannel:
         self._connect()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         connection, self._connection = self._connection, None
         if connection is not None:
             connection.goodbye()

@@ -61,11 +61,6 @@ class RetentionReport:
     must_pause: bool
     """Whether recording must pause: the disk is almost full and nothing more can be deleted."""
 
-    @property
-    def emergency(self) -> bool:
-        """Whether free space was short although age and size were within their limits."""
-        return self.must_pause or any(gone.reason is Reason.FREE_SPACE for gone in self.deleted)
-
     def describe(self) -> str:
         """Return what happened in one line of text; empty if nothing did."""
         parts = [

@@ -11,6 +11,8 @@ import av
 import numpy as np
 from numpy.typing import NDArray
 
+from streamer.core.jpeg import encode_jpeg
+
 WIDTH, HEIGHT, RATE = 320, 180, 25
 
 
@@ -111,9 +113,5 @@ def joined(path: Path, parts: Sequence[Path]) -> Path:
 
 def jpeg(*, width: int = WIDTH, height: int = HEIGHT, number: int = 0) -> bytes:
     """One JPEG, as a camera's snapshot address gives it."""
-    context = av.CodecContext.create("mjpeg", "w")
-    context.width, context.height, context.pix_fmt = width, height, "yuvj420p"
-    context.time_base = Fraction(1, RATE)
     image = list(images(number + 1, width=width, height=height))[-1]
-    frame = av.VideoFrame.from_ndarray(image, format="rgb24").reformat(format="yuvj420p")
-    return b"".join(bytes(packet) for packet in (*context.encode(frame), *context.encode(None)))
+    return encode_jpeg(image, quality=95)

@@ -40,6 +40,8 @@ class Row:
 class OutboxMachine(RuleBasedStateMachine):
     """Calls the outbox and the model alike, and compares."""
 
+    claims = 0
+
     def __init__(self):
         super().__init__()
         self.folder = tempfile.TemporaryDirectory()
@@ -105,6 +107,7 @@ class OutboxMachine(RuleBasedStateMachine):
         row = min(due, key=lambda row: (row.attempts, row.number))
         row.state, row.changed, row.attempts = SENDING, now, row.attempts + 1
         assert (claimed.number, claimed.attempts) == (row.number, row.attempts)
+        OutboxMachine.claims += 1
         assert claimed.superseded == any(
             other.state is CONFIRMED
             and other.number > row.number
@@ -205,3 +208,4 @@ def test_the_outbox_is_a_list_of_records():
     run_state_machine_as_test(
         OutboxMachine, settings=settings(max_examples=40, stateful_step_count=30, deadline=None)
     )
+    assert OutboxMachine.claims > 0, "the comparison has covered deliveries"

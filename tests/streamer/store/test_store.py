@@ -421,6 +421,8 @@ def test_a_closed_store_may_be_closed_again(path):
     store = SqliteEventStore(path)
     store.close()
     store.close()
+    with pytest.raises(sqlite3.ProgrammingError, match="closed"):
+        store.add(event())
 
 
 def test_a_fault_of_the_program_is_not_called_a_fault_of_the_disk(path):
