@@ -40,7 +40,7 @@ class SourceDefaults(Section):
     """RTSP transport. `auto` tries TCP, then UDP."""
 
     timeout_s: Annotated[float, Field(ge=0.5, le=120)] = 10
-    """A camera that sends nothing for this long counts as disconnected."""
+    """Without data for this long, the camera counts as disconnected."""
 
     live: Literal["auto", "always", "never"] = "auto"
     """Whether the end of the stream is a lost connection. `auto`: yes, except for files."""
@@ -125,7 +125,8 @@ class DetectSettings(Section):
     """Smoke detection."""
 
     fps: Annotated[float, Field(ge=0.01, le=60)] = 1
-    """Inferences per second. If key frames are frequent enough, only key frames are decoded."""
+    """Inferences per second. If the GOP is at most 1.1 intervals, only key frames are
+    decoded."""
 
     background: BackgroundSettings = BackgroundSettings()
     """Background model of a fixed view."""
@@ -172,7 +173,7 @@ class AlarmSettings(Section):
     """Minimum area of a region as a share of the frame; 0.0002 is 20x20 pixels at 1080p."""
 
     confirm_window_s: Annotated[float, Field(ge=0, le=3600)] = 6
-    """Seconds for which smoke must have been detected."""
+    """Length of the confirmation window."""
 
     confirm_ratio: Annotated[float, Field(gt=0, le=1)] = 0.6
     """Share of the inferences within `confirm_window_s` that must contain the region."""
@@ -182,7 +183,7 @@ class AlarmSettings(Section):
 
     min_score: Annotated[float, Field(gt=0, le=1)] = 0.55
     """Minimum score of an alarm; the score combines probability, persistence, growth and a fixed
-    base."""
+    ground point."""
 
     min_score_without_background: Annotated[float, Field(gt=0, le=1)] = 0.75
     """`min_score` while no background is available: in the first minutes of a view, and for cameras

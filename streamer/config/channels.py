@@ -94,7 +94,7 @@ class RetrySettings(Section):
     """Maximum delay; each delay is about twice as long as the one before."""
 
     give_up_after_days: Annotated[float, Field(gt=0, le=365)] = 7
-    """Days after which retrying ends. `streamer deliveries pending` lists such deliveries."""
+    """Sum of the delays, in days, after which retrying ends; see `streamer deliveries pending`."""
 
     @model_validator(mode="after")
     def _grows(self) -> Self:

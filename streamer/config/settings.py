@@ -39,8 +39,8 @@ class EngineSettings(Section):
     it."""
 
     model: ModelName = "smoke"
-    """`smoke`, the more accurate network; `smoke-fast`, two fifths of the cost, for many cameras on
-    few cores; or the path of an ONNX file."""
+    """`smoke`, the more accurate network; `smoke-fast`, less than half the cost, for many cameras
+    on few cores; or the path of an ONNX file."""
 
 
 class PreviewSettings(Section):
