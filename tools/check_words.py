@@ -70,6 +70,8 @@ ALLOWED: Final[dict[str, str]] = {
     "streamer/store/sqlite/migrations.py": "pictures.",  # A column of version 1 of the schema.
     "tests/streamer/store/test_store.py": "pictures.",
     "engines/lowlight/evaluate.py": "lanes.",  # A folder of the development data.
+    "streamer/convert/chunk_sink.py": "picture",  # PyAV: PictureType, pict_type.
+    "tests/e2e/test_convert.py": "coded",  # ffprobe: coded_height.
 }
 """File, and the words of `WORDS` that may stand in it."""
 

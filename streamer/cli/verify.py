@@ -52,6 +52,6 @@ def _summary(report: "Report") -> str:
     basis = "inferred" if report.inferred else "requested"
     frames = f"{report.source_frames} frames in, {report.output_frames} out"
     failed = ", ".join(report.failed())
-    verdict = f"lost: {failed}" if failed else "nothing is lost"
+    outcome = f"lost: {failed}" if failed else "nothing is lost"
     scope = "" if report.thorough else "; only samples were decoded, --thorough decodes all frames"
-    return f"{frames} ({basis}: {report.expected}); {verdict}{scope}"
+    return f"{frames} ({basis}: {report.expected}); {outcome}{scope}"

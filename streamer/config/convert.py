@@ -30,7 +30,7 @@ class ConvertOptions(Section):
     """Playback speed: 0.25 or 1/4 is slow motion."""
 
     enhance: bool = False
-    """Brighten and denoise dark frames."""
+    """Apply the low-light filter to dark frames."""
 
     overlay: bool = False
     """Detect smoke and draw the detections on the frames."""

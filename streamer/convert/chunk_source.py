@@ -39,9 +39,6 @@ class DecodeOptions:
     hwaccel: str | None = None
     """FFmpeg's name of a hardware decoder, such as `cuda`; `None` decodes on the CPU."""
 
-    threads: int = 0
-    """Decoder threads; 0 for one per core."""
-
 
 class ChunkSource:
     """Yields a chunk's frames with times on the recording's clock. For one call, in one thread.
@@ -223,7 +220,7 @@ class ChunkSource:
                 "CPU decodes"
             )
         context.thread_type = "AUTO"
-        context.thread_count = self._options.threads
+        context.thread_count = 0  # One per core.
         packets = container.demux(stream)
         while True:
             try:

@@ -199,7 +199,6 @@ def encoder_options(
     crf: float | None = None,
     hdr: HdrMetadata | None = None,
     pixel_format: str = "",
-    threads: int = 0,
 ) -> dict[str, str]:
     """Return FFmpeg's options for an encoder.
 
@@ -210,7 +209,6 @@ def encoder_options(
         crf: Constant rate factor, on the encoder's own scale.
         hdr: HDR10 metadata to write.
         pixel_format: Pixel format of the frames.
-        threads: Encoder threads; 0 lets the encoder decide.
 
     Raises:
         SinkError: The encoder has no such option.
@@ -224,26 +222,22 @@ def encoder_options(
             raise SinkError(f"{spec.name} has no --{what}")
         if value is not None and name is not None:
             chosen[name] = f"{value:g}" if isinstance(value, float) else str(value)
-    if threads:
-        chosen["threads"] = str(threads)
     if spec.codec == "prores_ks" and "444" in pixel_format:
         # The other profiles are 4:2:2, and would accept alpha and discard it.
         chosen["profile"] = "4444xq" if quality == "best" else "4444"
     if spec.codec == "libx265":
         chosen["a53cc"] = "1"  # Write closed captions, as x264 does by default.
-        chosen["x265-params"] = _x265_params(hdr, threads)
+        chosen["x265-params"] = _x265_params(hdr)
     elif spec.codec == "libx264" and hdr is not None:
         chosen["x264-params"] = _x264_params(hdr)
     elif spec.codec == "libsvtav1":
         os.environ.setdefault("SVT_LOG", "1")  # Errors only: it logs to standard error.
-        chosen["svtav1-params"] = _svtav1_params(hdr, threads)
+        chosen["svtav1-params"] = _svtav1_params(hdr)
     return {name: value for name, value in chosen.items() if value}
 
 
-def _x265_params(hdr: HdrMetadata | None, threads: int) -> str:
+def _x265_params(hdr: HdrMetadata | None) -> str:
     params = ["log-level=error"]
-    if threads:
-        params.append(f"pools={threads}")
     if hdr is not None and hdr.mastering_display is not None:
         params += [
             "hdr10=1",
@@ -271,8 +265,8 @@ def _master_display(mastering: tuple[Fraction, ...]) -> str:
     return f"G({x[2]},{x[3]})B({x[4]},{x[5]})R({x[0]},{x[1]})WP({x[6]},{x[7]})L({high},{low})"
 
 
-def _svtav1_params(hdr: HdrMetadata | None, threads: int) -> str:
-    params = [f"lp={threads}"] if threads else []
+def _svtav1_params(hdr: HdrMetadata | None) -> str:
+    params = []
     if hdr is not None and hdr.mastering_display is not None:
         x = [f"{float(value):.5f}" for value in hdr.mastering_display]
         params.append(

@@ -63,7 +63,7 @@ class ChunkCounts:
     """Input frames that duplicate the one before."""
 
     enhanced: int = 0
-    """Output frames that were brightened or denoised."""
+    """Output frames changed by the low-light filter."""
 
     damaged: int = 0
     """Input frames that could not be decoded."""

@@ -29,7 +29,7 @@ REFUSED = {
     "encrypted.mp4": (4, "is encrypted"),
     "interlaced.mp4": (4, "is interlaced; --deinterlace"),
     "no-index.mp4": (4, "its index is missing because it was cut short"),
-    "sound.m4a": (4, "has no video"),
+    "audio.m4a": (4, "has no video"),
     "text.mp4": (4, "not a recording"),
     "zero.mkv": (4, "ends before its first frame"),
     "zero.mp4": (4, "has a video stream without frames"),
@@ -76,9 +76,9 @@ def test_every_kind_of_recording_is_doubled_and_proven(
     output = tmp_path / f"out{suffix(recording.file)}"
     arguments = [str(recordings[recording.file]), "-o", str(output), "--factor", "2"]
     status = main(["--json", "convert", *arguments, "--quality", "draft", "--device", "cpu"])
-    said = capsys.readouterr()
-    assert status == 0, said.out + said.err
-    done = outcome([json.loads(line) for line in said.out.splitlines()])
+    printed = capsys.readouterr()
+    assert status == 0, printed.out + printed.err
+    done = outcome([json.loads(line) for line in printed.out.splitlines()])
     assert done["output_frames"] == 2 * done["input_frames"]
     assert all(check["ok"] for check in done["checks"])
 
@@ -118,10 +118,10 @@ def test_slow_motion_keeps_the_rate_and_stretches_audio(recordings: Corpus, tmp_
     assert after.video is not None
     assert after.video.end == before.video.end * 4
     assert after.video.rate == before.video.rate
-    sound, slow = before.other_streams()[0], after.other_streams()[0]
-    assert sound.end is not None
+    audio, slow = before.other_streams()[0], after.other_streams()[0]
+    assert audio.end is not None
     assert slow.end is not None
-    assert abs(float(slow.end - 4 * sound.end)) < 0.25
+    assert abs(float(slow.end - 4 * audio.end)) < 0.25
 
 
 def test_a_constant_rate_is_exact(recordings: Corpus, tmp_path: Path) -> None:
@@ -181,7 +181,7 @@ def test_a_dry_run_writes_nothing_and_says_what_would_happen(
     plan = converted(recordings["everything.mp4"], output, "--factor", "3", "--dry-run")[-1]
     assert plan["kind"] == "plan"
     assert plan["output_frames"] == 3 * plan["input_frames"] == 180
-    assert plan["seconds"] > 0  # Of a recording that is shorter than what is rehearsed, too.
+    assert plan["seconds"] > 0  # Of a recording that is shorter than the estimate converts, too.
     assert (
         converted(recordings["one.mp4"], output, "--factor", "2", "--dry-run")[-1]["output_frames"]
         == 2
@@ -234,7 +234,7 @@ FFPROBE_DIFFERENCES = {
         "streams.0.r_frame_rate", "streams.0.time_base",
     },
 }  # fmt: skip
-"""All that `ffprobe` says otherwise of a doubled recording: there are twice as many frames, coded
+"""All that `ffprobe` says otherwise of a doubled recording: there are twice as many frames, encoded
 anew. MP4 counts delays and chapters by a finer clock than a millisecond, HEVC in it becomes `hvc1`,
 which more players take, and FFmpeg writes the description of its subtitles once more."""
 
@@ -252,8 +252,8 @@ def test_ffprobe_sees_no_other_difference(name: str, recordings: Corpus, tmp_pat
 def probed(path: Path) -> dict[str, Any]:
     command = ["ffprobe", "-v", "error", "-show_format", "-show_streams", "-show_chapters",
                "-of", "json", path]  # fmt: skip
-    said = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-    return dict(flat(json.loads(said)))
+    result = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    return dict(flat(json.loads(result)))
 
 
 def flat(value: Any, key: str = "") -> Iterator[tuple[str, Any]]:

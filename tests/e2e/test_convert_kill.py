@@ -168,8 +168,8 @@ def test_a_second_run_on_one_output_is_refused_and_the_first_is_not_disturbed(
         assert other.returncode == 1
         assert "another run is writing this output" in other.stderr
         process.send_signal(signal.SIGCONT)
-        said, _ = process.communicate(timeout=LIMIT_S)
-        assert process.returncode == 0, said
+        printed, _ = process.communicate(timeout=LIMIT_S)
+        assert process.returncode == 0, printed
     same(output, whole)
 
 

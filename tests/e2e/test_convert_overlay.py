@@ -47,7 +47,7 @@ def test_every_frame_says_what_a_replay_says_of_its_time(data, tmp_path, name, f
     assert len(shown) == 2 * frames
     alarmed = [time for time, state in shown if state == "ALARM"]
     assert alarmed[0] == pytest.approx(raised_s, abs=0.05)
-    # Once a look at most it changes: between two looks, and on frames in between, it is steady.
+    # The state changes at most once per inference and is constant between two.
     changes = [time for (_, one), (time, other) in pairwise(shown) if one != other]
     assert len(changes) <= 4
     assert all(abs(time - round(time)) < 0.06 for time in changes)

@@ -231,7 +231,7 @@ _ALL: Final = (
     _whole("ntsc.mp4", "29.97 a second", _at(P30, color=(6, 6, 6, 1)), Audio(seconds=2)),
     Recording(
         file="captions.mp4",
-        about="closed captions in its pictures",
+        about="closed captions",
         make=lambda path: corpus_special.with_captions(write(path, _at(P30, b_frames=2))),
         video=_at(P30),
         kinds=("video",),
@@ -266,8 +266,8 @@ _ALL: Final = (
         program=True,
     ),
     _whole("phone.mp4", "rotated for display", _at(P30, rotated=90, color=_BT601_FULL), Audio()),
-    _whole("tracks.mkv", "three sounds", _PLAIN, *_three(Fraction(1, 2), "libopus")),
-    _whole("tracks.mp4", "three sounds", _PLAIN, *_three(Fraction(1, 2), "aac")),
+    _whole("tracks.mkv", "three audio streams", _PLAIN, *_three(Fraction(1, 2), "libopus")),
+    _whole("tracks.mp4", "three audio streams", _PLAIN, *_three(Fraction(1, 2), "aac")),
     _whole(
         "subtitles.mkv",
         "subtitles in two forms with a font",
@@ -281,8 +281,8 @@ _ALL: Final = (
     ),
     _whole("chapters.mkv", "chapters and tags", _PLAIN, chapters=_CHAPTERS, tags=_TAGS),
     _whole("chapters.mp4", "chapters and tags", _PLAIN, chapters=_CHAPTERS, tags=_TAGS),
-    _whole("cover.mkv", "a cover picture", _PLAIN, Audio(), attachments=(COVER,)),
-    _whole("cover.mp4", "a cover picture", _PLAIN, Audio(), Cover()),
+    _whole("cover.mkv", "cover art", _PLAIN, Audio(), attachments=(COVER,)),
+    _whole("cover.mp4", "cover art", _PLAIN, Audio(), Cover()),
     _whole(
         "everything.mkv",
         "all that Matroska holds",
@@ -306,22 +306,22 @@ _ALL: Final = (
     ),
     _whole(
         "late.mkv",
-        "pictures begin after the sound",
+        "video begins after the audio",
         Video(times=steady(50, P25, start=_LATER), clock=1 / P25),
         Audio(seconds=3.4),
     ),
     _whole(
         "late.mp4",
-        "pictures begin after the sound",
+        "video begins after the audio",
         Video(times=steady(50, P25, start=_LATER), clock=1 / P25, b_frames=2),
         Audio(seconds=3.4),
     ),
-    _whole("early.mp4", "the sound begins after the pictures", _PLAIN, Audio(start=Fraction(3, 8))),
+    _whole("early.mp4", "audio begins after the video", _PLAIN, Audio(start=Fraction(3, 8))),
     _whole("b-frames.mp4", "B frames", _at(P25, b_frames=3, options={"x264-params": "b-adapt=0"})),
-    _whole("open-gop.mkv", "pictures lean on later ones", _at(P25, gop=12, options=_OPEN_X264)),
+    _whole("open-gop.mkv", "open GOP", _at(P25, gop=12, options=_OPEN_X264)),
     _whole(
         "open-gop.mp4",
-        "pictures lean on later ones, HEVC",
+        "open GOP, HEVC",
         _at(P25, gop=12, b_frames=3, codec="libx265", x265=_OPEN_X265),
     ),
     Recording(
@@ -341,7 +341,7 @@ _ALL: Final = (
     ),
     _whole(
         "data.ts",
-        "a stream of data (KLV), all times later by the sound's delay",
+        "a stream of data (KLV), all times later by the audio delay",
         _PLAIN,
         _MP2,
         Data(
@@ -352,7 +352,7 @@ _ALL: Final = (
     _whole("vp9.webm", "VP9 and Opus", _at(P30, codec="libvpx-vp9"), Audio(codec="libopus")),
     _whole(
         "prores.mov",
-        "4:2:2, 10 bit, sound as it is",
+        "4:2:2, 10 bit, PCM audio",
         _at(P25, 30, codec="prores_ks", pixel_format="yuv422p10le", color=_BT709),
         Audio(codec="pcm_s16le", layout="stereo", seconds=1.2),
     ),
@@ -379,7 +379,7 @@ _ALL: Final = (
     _whole("rgb.mp4", "RGB in H.264", _at(P25, 30, codec="libx264rgb", pixel_format="rgb24")),
     _whole(
         "interlaced.mp4",
-        "two fields a picture",
+        "two fields per frame",
         _at(P25, options=_INTERLACED, interlaced=True, width=180, height=144),
     ),
     _whole("odd.webm", "an odd size", _at(P25, 30, codec="libvpx-vp9", width=321, height=241)),
@@ -390,7 +390,7 @@ _ALL: Final = (
     _whole("one.mkv", "one frame", _at(P25, 1)),
     _whole(
         "large.mp4",
-        "one picture of 8K",
+        "one frame of 8K",
         _at(P25, 1, width=7680, height=4320, draw=_large, options={"preset": "ultrafast"}),
         slow=True,
     ),
@@ -430,7 +430,7 @@ _ALL: Final = (
             "encryption_kid": "a7e61c373e219033c21091fa607bf3b8",
         },
     ),
-    _whole("sound.m4a", "sound only", Audio()),
+    _whole("audio.m4a", "audio only", Audio()),
     _incomplete("zero.mp4", "no frame at all", corpus_special.header_only, ("video",), frames=0),
     _incomplete("zero.mkv", "no frame at all", corpus_special.header_only, frames=0),
     _incomplete("no-index.mp4", "cut short, so without its index", _cut(_PLAIN, Audio(), keep=0.7)),
@@ -444,11 +444,11 @@ RECORDINGS: Final = {recording.file: recording for recording in _ALL}
 
 
 LONG: Final = "two-hours.mp4"
-"""Taken only if it is asked for."""
+"""Taken only if requested."""
 
 
 class Corpus:
-    """Makes recordings when they are first asked for, and keeps them."""
+    """Makes recordings when they are first requested, and keeps them."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder

@@ -20,7 +20,7 @@ _QUIET = {
     "libx265": {"preset": "ultrafast"},
     "libvpx-vp9": {"deadline": "realtime", "cpu-used": "8"},
 }
-"""Usual options of encoders: fast, and key frames only where they are asked for."""
+"""Default options of encoders: fast, and key frames only at the GOP size."""
 
 _X265 = "log-level=error:pools=1:frame-threads=1:scenecut=0"
 DEFAULT = 1
@@ -31,7 +31,7 @@ class Track(Protocol):
     """One stream of a recording."""
 
     def add(self, output: OutputContainer) -> Iterator[av.Packet]:
-        """Add the stream now; yield its packets in order of decoding when asked."""
+        """Add the stream now; yield its packets in order of decoding when iterated."""
         ...
 
 
@@ -79,7 +79,7 @@ class Video:
     """Top field first; the fields of a frame are two neighbours of the video."""
 
     draw: Callable[[int, int], NDArray[np.uint8]] | None = None
-    """Place and number to an RGB or RGBA image, in place of the usual pattern."""
+    """Place and number to an RGB or RGBA image, in place of the default pattern."""
 
     def shown(self, place: int) -> int:
         """The number in the frame at *place*."""

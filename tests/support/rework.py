@@ -128,9 +128,9 @@ def _copy_of(stream: Any, after: OutputContainer, target: Path, before: Any) -> 
         return None
     if _is_cover(stream) and target.suffix == ".mkv" and before is not None:
         with av.open(before.name) as again:
-            picture = bytes(next(one for one in again.demux(again.streams[stream.index])))
+            image = bytes(next(one for one in again.demux(again.streams[stream.index])))
         name = stream.metadata.get("filename", "cover.jpg")
-        after.add_attachment(name, stream.metadata.get("mimetype", "image/jpeg"), picture)
+        after.add_attachment(name, stream.metadata.get("mimetype", "image/jpeg"), image)
         return None
     try:
         copy = after.add_stream_from_template(stream, opaque=True)
@@ -177,13 +177,13 @@ def _encoded(source: Path, index: int, coder: Any, video: Recode) -> Iterator[An
     clock = coder.codec_context.time_base
     edited = list(video.edit(frames))
     before = edited[0].time - Fraction(1, 25)
-    for place, picture in enumerate(edited):
-        frame = picture.frame.reformat(format=coder.pix_fmt)
+    for place, timed in enumerate(edited):
+        frame = timed.frame.reformat(format=coder.pix_fmt)
         frame.pict_type = 0
-        frame.time_base, frame.pts = clock, round(picture.time / clock)
-        ends = edited[place + 1 :] or [TimedFrame(time=2 * picture.time - before, frame=frame)]
-        frame.duration = round((ends[0].time - picture.time) / clock)
-        before = picture.time
+        frame.time_base, frame.pts = clock, round(timed.time / clock)
+        ends = edited[place + 1 :] or [TimedFrame(time=2 * timed.time - before, frame=frame)]
+        frame.duration = round((ends[0].time - timed.time) / clock)
+        before = timed.time
         yield from coder.encode(frame)
     yield from coder.encode(None)
 

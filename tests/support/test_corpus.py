@@ -11,7 +11,7 @@ UNREADABLE = {"raw.h264", "old.avi", "encrypted.mp4"}
 
 
 @pytest.mark.parametrize("one", named(one for one in RECORDINGS.values() if one.kinds))
-def test_a_recording_has_the_streams_that_are_said(one: Recording, recordings: Corpus):
+def test_a_recording_has_the_streams_that_are_listed(one: Recording, recordings: Corpus):
     with av.open(str(recordings[one.file])) as container:
         assert tuple(stream.type for stream in container.streams) == one.kinds
 

@@ -22,9 +22,9 @@ pytestmark = pytest.mark.slow
 FORMATS = {"ts": "mpegts", "mp4": "mp4", "mkv": "matroska"}
 
 
-def converted(source, output, *, jobs=1, **asked):
+def converted(source, output, *, jobs=1, **options):
     """Return the result of a verified conversion."""
-    planned = make_plan(source, output, ConvertOptions(quality="draft", **asked))
+    planned = make_plan(source, output, ConvertOptions(quality="draft", **options))
     done = convert(planned, Networks(Blend()), jobs=jobs, report=lambda _: None)
     assert [(one.name, one.detail) for one in done.report.checks if not one.ok] == []
     return done
@@ -95,11 +95,11 @@ def test_scene_changes_are_distinguished_from_motion(tmp_path, recordings):
     )
 
 
-@pytest.mark.parametrize("asked", [{}, {"scene_change": False}, {"duplicates": "keep"}])
-def test_duplicates_are_counted_whether_interpolated_or_kept(tmp_path, recordings, asked):
+@pytest.mark.parametrize("options", [{}, {"scene_change": False}, {"duplicates": "keep"}])
+def test_duplicates_are_counted_whether_interpolated_or_kept(tmp_path, recordings, options):
     shown = RECORDINGS["repeats.mp4"].numbers
     there = sum(one == other for one, other in pairwise(shown))
-    counts = converted(recordings["repeats.mp4"], tmp_path / "out.mp4", factor=2, **asked).counts
+    counts = converted(recordings["repeats.mp4"], tmp_path / "out.mp4", factor=2, **options).counts
     assert (counts.scene_changes, there) == (0, 15)
     assert there - 1 <= counts.duplicates <= there
 

@@ -48,12 +48,12 @@ def detector_setup(network):
     return DetectorSetup(Models(network), configuration())
 
 
-def planned(path, **asked):
-    return plan(inspect(path), path.with_name("out.mp4"), ConvertOptions(overlay=True, **asked))
+def planned(path, **options):
+    return plan(inspect(path), path.with_name("out.mp4"), ConvertOptions(overlay=True, **options))
 
 
-def make_pass(path, network, *, report=lambda _: None, **asked):
-    return DetectionPass(planned(path, **asked), detector_setup(network), report=report)
+def make_pass(path, network, *, report=lambda _: None, **options):
+    return DetectionPass(planned(path, **options), detector_setup(network), report=report)
 
 
 def files(folder):

@@ -80,7 +80,7 @@ def test_each_old_name_is_warned_of_with_file_line_and_new_key(tmp_path):
         " write `detect.false_positive_prior.learn_minutes`"
     ) in lines
     assert ":1: log.format: old name, read until 0.3; write `format: text`" in lines
-    assert len(lines) == 17
+    assert len(lines) == 19
 
 
 def test_a_wrong_value_under_an_old_name_is_told_at_its_line(tmp_path):

@@ -133,7 +133,7 @@ def test_the_chunks_of_another_job_are_not_gone_on_with(output, change):
     assert opened(output)[1] == {}, "the way back begins anew too"
 
 
-def test_a_chunk_that_is_cut_short_later_is_told_of(output):
+def test_a_chunk_that_is_cut_short_later_is_reported(output):
     journal, _ = opened(output)
     made = write(journal, 0)
     os.truncate(made.payload_file, 10)
@@ -153,7 +153,7 @@ def test_nothing_is_left_when_the_conversion_is_whole(output):
 def test_files_of_others_in_that_folder_are_never_deleted(output):
     theirs = output.with_name("out.mp4.convert")
     theirs.mkdir()
-    (theirs / "holiday.jpg").write_bytes(b"picture")
+    (theirs / "holiday.jpg").write_bytes(b"image")
     (theirs / "notes.json").write_text("{}")
     journal = Journal(output, JOB)
     journal.open()

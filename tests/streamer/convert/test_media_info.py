@@ -180,8 +180,8 @@ def test_damage_in_the_middle_does_not_end_a_recording(tmp_path):
     path = video_clip(tmp_path / "clip.ts", frames=250, options={"crf": "10"})
     whole = inspect(path)
     data = bytearray(path.read_bytes())
-    pictures = [at for at in range(0, len(data), 188) if data[at + 1] & 0x1F == 1]
-    data[pictures[len(pictures) // 2] + 1] |= 0x80
+    packets = [at for at in range(0, len(data), 188) if data[at + 1] & 0x1F == 1]
+    data[packets[len(packets) // 2] + 1] |= 0x80
     path.write_bytes(data)
     found = inspect(path)
     assert found.truncation == "1 of its packets are damaged"
@@ -215,7 +215,7 @@ def test_a_folder_is_no_recording(tmp_path):
 
 
 def test_audio_alone_has_no_video(tmp_path):
-    found = inspect(audio_clip(tmp_path / "sound.mp4"))
+    found = inspect(audio_clip(tmp_path / "audio.mp4"))
     assert found.video is None
     assert [one.kind for one in found.other_streams()] == ["audio"]
 

@@ -237,11 +237,25 @@ def test_video_parameters_reach_the_encoder(clip):
     assert (encoding.rate, encoding.time_base) == (50, Fraction(1, 2000))
 
 
+@pytest.mark.parametrize(
+    ("options", "pixel_format"),
+    [
+        ({"overlay": True}, "yuv420p10le"),
+        ({"overlay": True}, "gbrp"),
+        ({"enhance": True}, "yuv444p"),
+        ({"enhance": True, "overlay": True}, "yuv422p10le"),
+    ],
+)
+def test_enhancement_and_overlay_keep_the_pixel_format(clip, options, pixel_format):
+    done = planned(clip, options=options, pixel_format=pixel_format)
+    assert done.decoding.pixel_format == pixel_format
+
+
 def test_ten_bits_stay_ten_by_default(clip):
     kept = planned(clip, pixel_format="yuv420p10le")
     assert kept.encoding.pixel_format == kept.decoding.pixel_format == "yuv420p10le"
-    told = planned(clip, pixel_format="yuv420p10le", options={"pixel_format": "yuv420p"})
-    assert told.encoding.pixel_format == told.decoding.pixel_format == "yuv420p"
+    reduced = planned(clip, pixel_format="yuv420p10le", options={"pixel_format": "yuv420p"})
+    assert reduced.encoding.pixel_format == reduced.decoding.pixel_format == "yuv420p"
 
 
 def test_only_what_is_interlaced_is_deinterlaced(clip):

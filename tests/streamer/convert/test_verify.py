@@ -98,7 +98,7 @@ CODECS = {
 }
 
 
-CODED = [
+ENCODED = [
     (file, suffix)
     for file, suffix in itertools.product(
         ["film.mp4", "vfr.mkv", "cuts.mp4", "anamorphic.mp4"], CODECS
@@ -107,7 +107,7 @@ CODED = [
 ]
 
 
-@pytest.mark.parametrize(("file", "suffix"), CODED)
+@pytest.mark.parametrize(("file", "suffix"), ENCODED)
 def test_a_good_encoding_passes(file: str, suffix: str, recordings: Corpus, tmp_path: Path) -> None:
     codec, options = CODECS[suffix]
     encoded = rework(
@@ -257,8 +257,8 @@ def test_captions_that_an_encoder_cannot_write_pass_with_a_note(
 
 def test_a_stream_left_out_on_purpose_passes(recordings: Corpus, tmp_path: Path) -> None:
     copy = rework(recordings["tracks.mkv"], tmp_path / "copy.mkv", skip=lambda one: one.index == 2)
-    asked = Expectation(dropped_streams=(2,))
-    report = verify(recordings["tracks.mkv"], copy, expected=asked)
+    expected = Expectation(dropped_streams=(2,))
+    report = verify(recordings["tracks.mkv"], copy, expected=expected)
     assert not faults(report)
     assert "left out as requested: 2" in detail(report, "streams")
 
@@ -277,17 +277,17 @@ def test_altered_frames_pass_if_expected(recordings: Corpus, tmp_path: Path) -> 
 
     made = rework(recordings["plain.mkv"], tmp_path / "made.mkv", video=Recode(edit=brighter))
     assert set(faults(verify(recordings["plain.mkv"], made))) == {"frame content"}
-    asked = Expectation(options=ConvertOptions(enhance=True))
-    assert not faults(verify(recordings["plain.mkv"], made, expected=asked))
+    expected = Expectation(options=ConvertOptions(enhance=True))
+    assert not faults(verify(recordings["plain.mkv"], made, expected=expected))
 
 
 def test_another_pixel_format_passes_if_expected(recordings: Corpus, tmp_path: Path) -> None:
     source = recordings["full-chroma.mp4"]
     made = rework(source, tmp_path / "made.mp4", video=Recode(pixel_format="yuv420p"))
-    asked = Expectation(options=ConvertOptions(pixel_format="yuv420p"), video_codec="h264")
-    assert not faults(verify(source, made, expected=asked))
+    expected = Expectation(options=ConvertOptions(pixel_format="yuv420p"), video_codec="h264")
+    assert not faults(verify(source, made, expected=expected))
     other = verify(
-        source, made, expected=replace(asked, options=ConvertOptions(pixel_format="yuv422p"))
+        source, made, expected=replace(expected, options=ConvertOptions(pixel_format="yuv422p"))
     )
     assert faults(other) == {"pixel format": "yuv420p, not yuv422p as requested"}
 
@@ -327,8 +327,8 @@ def test_of_a_truncated_recording_everything_there_must_be_preserved(
 
 
 def test_audio_alone_can_be_compared(recordings: Corpus, tmp_path: Path) -> None:
-    copy = rework(recordings["sound.m4a"], tmp_path / "copy.mp4")
-    report = verify(recordings["sound.m4a"], copy)
+    copy = rework(recordings["audio.m4a"], tmp_path / "copy.mp4")
+    report = verify(recordings["audio.m4a"], copy)
     assert not faults(report)
     assert (report.source_frames, report.output_frames) == (0, 0)
 

@@ -185,21 +185,21 @@ ONCE = Expectation(options=ConvertOptions(factor=1))
 CUTS = "cuts.mp4"
 
 LOSSES = {
-    "a packet of sound": Loss("plain.mkv", ".mkv", dropping(1, 40), {"packets"}),
-    "the last packet of sound": Loss("plain.mkv", ".mp4", dropping(1, 113), {"packets"}),
-    "30 ms of being in step": Loss(
+    "a packet of audio": Loss("plain.mkv", ".mkv", dropping(1, 40), {"packets"}),
+    "the last packet of audio": Loss("plain.mkv", ".mp4", dropping(1, 113), {"packets"}),
+    "30 ms of A/V sync": Loss(
         "plain.mkv", ".mkv", copying(packet=moving(1, ms=30)), {"A/V sync"}
     ),
-    "3 ms of being in step": Loss(
+    "3 ms of A/V sync": Loss(
         "film.mp4", ".mp4", copying(packet=moving(1, ms=3)), {"A/V sync"}
     ),
-    "step, little by little": Loss(
+    "A/V sync, little by little": Loss(
         "plain.mkv",
         ".mkv",
         copying(packet=moving(1, slower=Fraction(1003, 1000))),
         {"packets", "A/V sync"},
     ),
-    "step of a subtitle": Loss(
+    "sync of a subtitle": Loss(
         "subtitles.mkv", ".mkv", copying(packet=moving(1, ms=100)), {"A/V sync"}
     ),
     "a line of subtitles": Loss("subtitles.mkv", ".mkv", dropping(2, 1), {"packets"}),
@@ -207,8 +207,10 @@ LOSSES = {
     "a subtitle stream": Loss(
         "subtitles.mkv", ".mkv", copying(skip=lambda one: one.index == 2), {"streams"}
     ),
-    "a sound": Loss("tracks.mkv", ".mkv", copying(skip=lambda one: one.index == 2), {"streams"}),
-    "the order of sounds": Loss("tracks.mkv", ".mkv", swapped, {"streams"}),
+    "an audio stream": Loss(
+        "tracks.mkv", ".mkv", copying(skip=lambda one: one.index == 2), {"streams"}
+    ),
+    "the order of audio streams": Loss("tracks.mkv", ".mkv", swapped, {"streams"}),
     "the chapters": Loss("chapters.mkv", ".mkv", copying(chapters=lambda _: []), {"chapters"}),
     "a chapter": Loss(
         "chapters.mp4", ".mkv", copying(chapters=lambda all_: all_[1:]), {"chapters"}
@@ -232,10 +234,10 @@ LOSSES = {
     "a title": Loss(
         "tracks.mp4", ".mp4", copying(stream=on_stream(3, without_tag("title"))), {"titles"}
     ),
-    "that a sound is a commentary": Loss(
+    "that audio is a commentary": Loss(
         "tracks.mkv", ".mkv", copying(stream=on_stream(3, plain(0))), {"dispositions"}
     ),
-    "which sound is the usual one": Loss(
+    "which audio is the default": Loss(
         "tracks.mkv", ".mkv", copying(stream=on_stream(1, plain(0))), {"dispositions"}
     ),
     "a font": Loss(
@@ -319,7 +321,7 @@ LOSSES = {
     "a cut, mixed a little": Loss(
         CUTS, ".mkv", recoding(doubled(0.2), clock=Fraction(1, 50)), {"scene changes"}, TWICE
     ),
-    "half of the frames asked for": Loss(
+    "half of the frames requested": Loss(
         CUTS, ".mkv", copying(), {"added frames"}, TWICE
     ),
     "closed captions": Loss(
@@ -329,7 +331,7 @@ LOSSES = {
     "the end of the file": Loss(
         "plain.mkv", ".mkv", cut_off, {"complete", "frames", "duration", "packets"}
     ),
-    "a codec that was asked for": Loss(
+    "the requested codec": Loss(
         "plain.mkv", ".mkv", copying(), {"codec"}, replace(ONCE, video_codec="hevc")
     ),
 }  # fmt: skip

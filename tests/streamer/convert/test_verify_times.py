@@ -27,7 +27,7 @@ MP4 = Fraction(1, 90000)
 
 @dataclass
 class Times:
-    """What the arithmetic looks at, of all that is known of a video."""
+    """The part of VideoInfo that matching uses."""
 
     times: Any
     time_base: Fraction
@@ -60,8 +60,8 @@ def multiplied(times: list[Fraction], factor: int) -> list[Fraction]:
     ]
 
 
-def matched(before: VideoInfo, after: VideoInfo, **asked: Any) -> MatchedFrames:
-    return match_frames(before, after, ConvertOptions(**asked), shift=ZERO)
+def matched(before: VideoInfo, after: VideoInfo, **options: Any) -> MatchedFrames:
+    return match_frames(before, after, ConvertOptions(**options), shift=ZERO)
 
 
 @pytest.mark.parametrize("clock_before", [MATROSKA, MP4, FILM])
@@ -132,7 +132,7 @@ TEN = constant_rate(10, Fraction(1, 25))
 @pytest.mark.parametrize(
     ("clock_before", "off_us", "lost"),
     [
-        (MATROSKA, 500, []),  # Milliseconds may be mended.
+        (MATROSKA, 500, []),  # Milliseconds may be undone.
         (MATROSKA, 511, [4]),
         (MP4, 0, []),
         (MP4, 11, [4]),
@@ -206,10 +206,12 @@ def test_what_is_missing_at_the_end_is_not_taken_for_another_rate() -> None:
         ),  # The first frame is missing: nothing has moved.
     ],
 )
-def test_a_shift_is_told_from_a_missing_frame(after: list[Fraction], shift: Fraction) -> None:
+def test_a_shift_is_distinguished_from_a_missing_frame(
+    after: list[Fraction], shift: Fraction
+) -> None:
     before = video(constant_rate(50, Fraction(1, 25)), MATROSKA)
-    asked = ConvertOptions(factor=1)
-    assert start_shift(before, video(after, MATROSKA), asked) == shift
+    options = ConvertOptions(factor=1)
+    assert start_shift(before, video(after, MATROSKA), options) == shift
 
 
 def test_one_frame_is_a_timeline_too() -> None:
