@@ -69,6 +69,7 @@ ALLOWED: Final[dict[str, str]] = {
     "tests/streamer/store/test_prior_file.py": "usual",
     "streamer/store/sqlite/migrations.py": "pictures.",  # A column of version 1 of the schema.
     "tests/streamer/store/test_store.py": "pictures.",
+    "engines/NETWORKS.md": "lanes.",  # A data set.
     "engines/lowlight/evaluate.py": "lanes.",  # A folder of the development data.
     "streamer/convert/chunk_sink.py": "picture",  # PyAV: PictureType, pict_type.
     "tests/e2e/test_convert.py": "coded",  # ffprobe: coded_height.

@@ -31,8 +31,6 @@ SHIPPED: Mapping[str, Path] = {
 """The shipped networks by name: the accurate one, and a fast one for many cameras on few cores."""
 STRIDE = 32
 """Height and width must be multiples of this."""
-MASK_STRIDE = 2
-"""Input size divided by mask size, in each direction."""
 TOLERANCES: Mapping[Precision, Tolerance] = {
     # f32 differs only by the order of summation. bf16 keeps 8 bits of every factor.
     "f32": Tolerance(largest=0.01, mean=0.0005),
@@ -115,11 +113,6 @@ class SmokeModel:
     def prepare(self, size: tuple[int, int]) -> None:
         """Compile for images of (height, width) now instead of at the first call."""
         self(np.zeros((*size, 3), np.uint8))
-
-    @staticmethod
-    def mask_size(size: tuple[int, int]) -> tuple[int, int]:
-        """Return the (height, width) of the mask for an image of this (height, width)."""
-        return size[0] // MASK_STRIDE, size[1] // MASK_STRIDE
 
     def __call__(
         self,
