@@ -1,7 +1,7 @@
-"""Joins the calls of many threads into batches, within a deadline: one launch for many cameras.
+"""Joins the calls of many threads into batches within a deadline: dynamic batching.
 
 An engine in front of an engine whose arrays all begin with the batch. It has no thread of its own:
-the first caller of a batch waits for others, runs it and hands out what came of it.
+the first caller of a batch waits for others, runs it and distributes the results.
 """
 
 from __future__ import annotations
@@ -26,18 +26,18 @@ Arrays = Mapping[str, NDArray[Any]]
 _Key = tuple[tuple[int, ...], ...]
 
 SHARE_OF_BUDGET = 0.05
-"""Of a camera's latency budget a call may wait for others: twice at most, for both looks.
-Arbitrary; the other nine tenths are for decoding, queues and the network."""
+"""Share of a camera's latency budget that a call may wait for others: at most twice per frame, for
+the frame and for zoom verification. Arbitrary; the rest is for decoding, queues and inference."""
 
 
-def longest_wait_s(*, latency_budget_ms: float, look_interval_s: float) -> float:
-    """How long a call may wait for others.
+def max_queue_delay_s(*, latency_budget_ms: float, inference_interval_s: float) -> float:
+    """Return how long a call may wait for others.
 
     Args:
-        latency_budget_ms: smallest of all cameras.
-        look_interval_s: smallest of all cameras; who waits longer than part of it falls behind.
+        latency_budget_ms: Smallest of all cameras.
+        inference_interval_s: Smallest of all cameras; a longer wait would delay the next frame.
     """
-    return SHARE_OF_BUDGET * min(latency_budget_ms / 1000, look_interval_s)
+    return SHARE_OF_BUDGET * min(latency_budget_ms / 1000, inference_interval_s)
 
 
 @dataclass(slots=True, eq=False)
@@ -48,80 +48,79 @@ class _Batch:
     due: float
     changed: threading.Condition
     calls: list[tuple[Arrays, int]] = field(default_factory=list)
-    """What each call gave, and how many rows of it."""
+    """Inputs of each call, and their rows."""
     rows: int = 0
-    leaves: bool = False
-    """Whether it waits for nobody any more, only for its turn."""
+    complete: bool = False
+    """Whether it waits for no other call, only for its turn."""
     done: bool = False
     outputs: Arrays = field(default_factory=dict)
     error: BaseException | None = None
 
 
 class Batcher:
-    """An `engines.engine.Engine` that many threads share.
+    """An `engines.engine.Engine` that many threads share; one batch runs at a time.
 
-    A batch leaves when it is full, when its first call has waited for `wait_s`, or when nobody is
-    left who could join it. Then it waits for its turn, and whoever comes meanwhile still joins.
+    A batch is complete when it is full, when its first call has waited for `max_queue_delay_s`, or
+    when all clients wait. Calls that come before its turn still join it.
 
     Args:
-        engine: runs batches, several at once; closed with this.
-        most: rows of a batch; a call of more runs alone.
-        callers: threads that call; when all of them wait, none waits any longer.
-        wait_s: see above.
-        at_once: batches that run side by side: copies of one overlap the arithmetic of another.
-        clock: seconds that never fall.
-        pause: waits for a condition, at most so many seconds; for tests.
+        engine: Runs the batches; closed with this.
+        max_batch_size: Rows of a batch; a call with more rows runs alone.
+        clients: Threads that call this; when all of them wait, none waits longer.
+        max_queue_delay_s: See above.
+        clock: Monotonic seconds.
+        pause: Waits for a condition for at most so many seconds; for tests.
     """
 
     def __init__(
         self,
         engine: Engine,
         *,
-        most: int,
-        callers: int,
-        wait_s: float,
-        at_once: int = 2,
+        max_batch_size: int,
+        clients: int,
+        max_queue_delay_s: float,
         clock: Callable[[], float] = time.monotonic,
         pause: Callable[[threading.Condition, float | None], object] = threading.Condition.wait,
     ) -> None:
-        if min(most, callers, at_once) < 1 or wait_s < 0:
+        if min(max_batch_size, clients) < 1 or max_queue_delay_s < 0:
             raise ValueError(
-                f"most, callers and at_once must be at least 1 and wait_s at least 0, "
-                f"got {most}, {callers}, {at_once} and {wait_s}"
+                f"max_batch_size and clients must be at least 1 and max_queue_delay_s at least 0, "
+                f"got {max_batch_size}, {clients} and {max_queue_delay_s}"
             )
         self._engine = engine
         self.spec = engine.spec
-        self._most, self._callers, self._at_once = most, callers, at_once
-        self._wait_s, self._clock, self._pause = wait_s, clock, pause
-        self._lock = threading.Lock()  # Guards all below, and every batch.
-        self._left = threading.Condition(self._lock)
+        self._max_batch_size, self._clients = max_batch_size, clients
+        self._delay_s, self._clock, self._pause = max_queue_delay_s, clock, pause
+        self._lock = threading.Lock()  # Guards all fields below, and every batch.
+        self._idle = threading.Condition(self._lock)
         self._open: dict[_Key, _Batch] = {}
-        self._queue: list[_Batch] = []  # Not yet running, oldest first.
-        self._running = 0
-        self._inside = 0
+        self._queue: list[_Batch] = []  # Not running yet, oldest first.
+        self._running = False
+        self._callers = 0
         self._closed = False
 
     @property
     def backend(self) -> str:
-        """Of the engine behind."""
+        """Of the engine behind this."""
         return self._engine.backend
 
     @property
     def state(self) -> EngineState:
-        """Of the engine behind."""
+        """Of the engine behind this."""
         return self._engine.state
 
     def infer(self, inputs: Arrays) -> Arrays:
-        """Run the network once, with whoever else calls; see `engines.engine.Engine`.
+        """Run the network once, together with other callers; see `engines.engine.Engine`.
 
-        What fails a batch fails all of its calls. Inputs that do not fit fail their caller alone.
+        An error of a batch is raised in all of its callers. Inputs that do not fit fail their
+        caller alone.
         """
         self.spec.check(inputs)
         rows = _rows(self.spec.name, inputs)
         with self._lock:
             if self._closed:
                 raise EngineError(f"{self.spec.name}: the engine is closed")
-            self._inside += 1
+            self._callers += 1
             try:
                 batch, first_row, leads = self._join(inputs, rows)
                 if not leads:
@@ -134,8 +133,8 @@ class Batcher:
             if leads:
                 self._run(batch)
             if batch.error is not None:
-                raise batch.error if leads else _again(batch.error)
-            # Copies: who keeps one picture must not keep the whole batch.
+                raise batch.error if leads else _copy_of(batch.error)
+            # Copies: a caller that keeps its rows must not keep the whole batch.
             span = slice(first_row, first_row + rows)
             return {name: array[span].copy() for name, array in batch.outputs.items()}
         finally:
@@ -143,76 +142,76 @@ class Batcher:
                 self._leave()
 
     def close(self) -> None:
-        """Refuse further calls, finish those under way, then close the engine behind."""
+        """Refuse further calls, finish those in progress, then close the engine behind this."""
         with self._lock:
             self._closed = True
-            self._let_go()
-            while self._inside:
-                self._left.wait()
+            self._complete_all()
+            while self._callers:
+                self._idle.wait()
         self._engine.close()
 
     def _join(self, inputs: Arrays, rows: int) -> tuple[_Batch, int, bool]:
-        """The batch of a call, its first row there, and whether the call leads it."""
+        """The batch of a call, its first row there, and whether the call runs the batch."""
         key = tuple(inputs[tensor.name].shape[1:] for tensor in self.spec.inputs)
         batch = self._open.get(key)
-        if batch is not None and batch.rows + rows > self._most:
-            self._send(batch)
+        if batch is not None and batch.rows + rows > self._max_batch_size:
+            self._complete(batch)
             batch = None
         leads = batch is None
         if batch is None:
-            due = self._clock() + self._wait_s
+            due = self._clock() + self._delay_s
             batch = _Batch(key, due, threading.Condition(self._lock))
             self._open[key] = batch
             self._queue.append(batch)
         first_row = batch.rows
         batch.calls.append((inputs, rows))
         batch.rows += rows
-        if batch.rows >= self._most:
-            self._send(batch)
-        if self._inside >= self._callers:
-            self._let_go()
+        if batch.rows >= self._max_batch_size:
+            self._complete(batch)
+        if self._callers >= self._clients:
+            self._complete_all()
         return batch, first_row, leads
 
-    def _send(self, batch: _Batch) -> None:
-        """Nobody joins it any more."""
+    def _complete(self, batch: _Batch) -> None:
+        """Let no other call join the batch."""
         self._open.pop(batch.key, None)
-        batch.leaves = True
+        batch.complete = True
         batch.changed.notify_all()
 
-    def _let_go(self) -> None:
-        """Nobody else will come: whoever waits for company need not."""
+    def _complete_all(self) -> None:
+        """Let no batch wait for others; calls may still join until it runs."""
         for batch in self._queue:
-            batch.leaves = True
+            batch.complete = True
             batch.changed.notify_all()
 
     def _run(self, batch: _Batch) -> None:
-        """Wait for the batch's turn and run it; what came of it, or went wrong, is in it then."""
+        """Wait for the batch's turn and run it; its results or its error are stored in it."""
         running = False
         try:
             with self._lock:
                 self._await_turn(batch)
                 running = True
             batch.outputs = self._checked(self._engine.infer(_joined(batch.calls)), batch.rows)
-        # Whatever it was: it is raised again in every caller, and none is left waiting.
+        # Any error is raised in every caller, so that none waits for ever.
         except BaseException as error:  # noqa: BLE001
             batch.error = error
         with self._lock:
-            self._running -= running
+            if running:
+                self._running = False
             self._withdraw(batch)
             batch.done = True
             batch.changed.notify_all()
             self._wake_next()
 
     def _await_turn(self, batch: _Batch) -> None:
-        while not (batch.leaves and self._running < self._at_once and self._next() is batch):
-            left_s = None if batch.leaves else batch.due - self._clock()
+        while not (batch.complete and not self._running and self._next() is batch):
+            left_s = None if batch.complete else batch.due - self._clock()
             if left_s is not None and left_s <= 0:
-                batch.leaves = True
+                batch.complete = True
             else:
                 self._pause(batch.changed, left_s)
-        self._running += 1
+        self._running = True
         self._withdraw(batch)
-        self._wake_next()
 
     def _withdraw(self, batch: _Batch) -> None:
         if self._open.get(batch.key) is batch:
@@ -221,23 +220,23 @@ class Batcher:
             self._queue.remove(batch)
 
     def _next(self) -> _Batch | None:
-        return next((batch for batch in self._queue if batch.leaves), None)
+        return next((batch for batch in self._queue if batch.complete), None)
 
     def _wake_next(self) -> None:
         following = self._next()
-        if following is not None and self._running < self._at_once:
+        if following is not None and not self._running:
             following.changed.notify_all()
 
     def _leave(self) -> None:
-        self._inside -= 1
-        if not self._inside:
-            self._left.notify_all()
+        self._callers -= 1
+        if not self._callers:
+            self._idle.notify_all()
 
     def _checked(self, outputs: Arrays, rows: int) -> Arrays:
         for name, array in outputs.items():
             if array.shape[:1] != (rows,):
                 raise EngineError(
-                    f"{self.spec.name}: of a batch of {rows} came {name} {array.shape}: "
+                    f"{self.spec.name}: a batch of {rows} returned {name} {array.shape}: "
                     "its first side is not the batch"
                 )
         return outputs
@@ -247,7 +246,7 @@ def _rows(name: str, inputs: Arrays) -> int:
     sides: set[int] = {array.shape[0] if array.ndim else 0 for array in inputs.values()}
     if len(sides) != 1 or 0 in sides:
         shapes = ", ".join(f"{key} {array.shape}" for key, array in inputs.items())
-        raise ModelMismatch(f"{name}: the first sides of a batch must be alike, got {shapes}")
+        raise ModelMismatch(f"{name}: the first sides of a batch must be equal, got {shapes}")
     return sides.pop()
 
 
@@ -257,7 +256,7 @@ def _joined(calls: list[tuple[Arrays, int]]) -> Arrays:
     return {name: np.concatenate([inputs[name] for inputs, _ in calls]) for name in calls[0][0]}
 
 
-def _again(error: BaseException) -> BaseException:
+def _copy_of(error: BaseException) -> BaseException:
     """The same error for another thread: a traceback belongs to one."""
     if isinstance(error, EngineError):
         copy: BaseException = type(error)(*error.args)

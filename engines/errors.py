@@ -1,15 +1,16 @@
-"""Everything that can go wrong with an engine, as one tree.
+"""Errors of engines, as one tree.
 
 * EngineError
-  x ModelFileError       the model file is missing, damaged or no ONNX
-  x ModelMismatch        arrays and network do not fit: what was given, what was expected
-  x DeviceUnavailable    the device or precision that was asked for is not here
-  x DeviceLost           the device was there and stopped answering; what runs on it is gone
-  x OutOfDeviceMemory    the device has less free memory than this takes
-  x StateLost            what a stream remembered on the device is gone: it begins anew
+  x ModelFileError       the model file is missing, damaged or not ONNX
+  x ModelMismatch        the arrays do not fit the network; the message says what was expected
+  x DeviceUnavailable    this machine does not have the requested device or precision
+  x DeviceLost           the device stopped answering; the process cannot use it again
+  x OutOfDeviceMemory    the device has less free memory than was requested
+  x StateLost            the state of a stream on the device is gone; the stream starts again
   x PlanUnfit            a compiled plan is damaged, or was made for another library or GPU
-  x UnsupportedLayer     the compiler knows no way to run a layer; the message names it
-  x InaccurateEngine     a compiled network says something else than the reference
+  x BuildStopped         the compilation of a plan was stopped on request
+  x UnsupportedLayer     the compiler cannot run a layer of the network; the message names it
+  x InaccurateEngine     a compiled network differs from the reference by more than its tolerance
 """
 
 
@@ -18,7 +19,7 @@ class EngineError(Exception):
 
 
 class ModelFileError(EngineError):
-    """The model file is missing, empty, damaged or no ONNX network."""
+    """The model file is missing, empty, damaged or not an ONNX network."""
 
 
 class ModelMismatch(EngineError):  # noqa: N818  states a fact; "Error" is in the base
@@ -26,27 +27,31 @@ class ModelMismatch(EngineError):  # noqa: N818  states a fact; "Error" is in th
 
 
 class DeviceUnavailable(EngineError):  # noqa: N818  as above
-    """The device or the precision that was asked for cannot be had on this machine."""
+    """This machine does not have the requested device or precision."""
 
 
 class DeviceLost(EngineError):  # noqa: N818  as above
-    """The device stopped answering in mid-run. Nothing on it can be used again by this process."""
+    """The device stopped answering. This process cannot use it again."""
 
 
 class OutOfDeviceMemory(EngineError):  # noqa: N818  as above
-    """The device has less free memory than was asked for. What ran before goes on running."""
+    """The device has less free memory than was requested. Earlier allocations stay valid."""
 
 
 class StateLost(EngineError):  # noqa: N818  as above
-    """There is no state to go on from: the stream that it was of begins anew."""
+    """The stream has no state to continue from: start it again."""
 
 
 class PlanUnfit(EngineError):  # noqa: N818  as above
     """A compiled plan is missing, damaged, or was made for another library, version or GPU."""
 
 
+class BuildStopped(EngineError):  # noqa: N818  as above
+    """The compilation was stopped on request; nothing of it is left."""
+
+
 class UnsupportedLayer(EngineError):  # noqa: N818  as above
-    """The compiler knows no way to run a layer of the network; the message names the layer."""
+    """The compiler cannot run a layer of the network; the message names the layer."""
 
 
 class InaccurateEngine(EngineError):  # noqa: N818  as above

@@ -1,14 +1,14 @@
-"""Pieces of ONNX graphs that go in front of networks and behind them, so that a GPU does it all.
+"""Builds ONNX graphs before and after a network, so that a GPU does pre- and postprocessing too.
 
-In front: decoded planes to RGB at the network's size. Behind: masks to bytes, bits and measures.
-They are parts of the network rather than kernels beside it: the same graph runs in ONNX Runtime, so
-that what a GPU computes is proven without one, and TensorRT fuses it with what follows.
+Before: decoded planes to RGB at the network's size. After: masks to bytes and statistics. They are
+part of the network instead of separate kernels: the same graph runs in ONNX Runtime, so that the
+computation is tested without a GPU, and TensorRT fuses it with the network.
 
-Scaling is two matrix products, rows and columns. Their weights are made in the graph from a window
-and the shapes of the arrays: any size of picture, any window in it, four numbers a picture. Where
-a network runs in f16 only the products do: a row of 4K has more pixels than 11 bits can count.
+Scaling is two matrix products, for rows and columns. Their weights are computed in the graph from a
+window and the shapes of the arrays: any frame size, any window, four numbers a frame. In f16 only
+the products run in f16: the column index of a 4K frame needs more than 11 bits.
 
-Needs `onnx`; nothing on the way to the CPU imports this.
+Needs the package `onnx`, which only GPUs need.
 """
 
 from __future__ import annotations
@@ -34,16 +34,16 @@ if TYPE_CHECKING:
     from engines.yuv import ChromaOrder
 
 OPSET = 17
-"""Of the shipped networks; every operator here is in it, and in TensorRT."""
+"""Opset of the shipped networks; TensorRT supports all operators used here."""
 BATCH = "batch"
-"""Name of every array's first side."""
+"""Name of the first side of every array."""
 
 FLOAT, UINT8, INT64 = TensorProto.FLOAT, TensorProto.UINT8, TensorProto.INT64
 
 
 @dataclass(slots=True)
 class GraphBuilder:
-    """A graph that grows node by node. Every tensor and node is called `prefix/number`."""
+    """A graph that is built node by node. Tensors and nodes are named `prefix/number`."""
 
     prefix: str = "planes"
     inputs: list[Any] = field(default_factory=list)
@@ -51,23 +51,23 @@ class GraphBuilder:
     constants: list[Any] = field(default_factory=list)
 
     def input(self, name: str, kind: int, shape: Sequence[int | str]) -> str:
-        """Declare an input; a side given by name may have any length."""
+        """Add an input; a side given by name has any length."""
         self.inputs.append(helper.make_tensor_value_info(name, kind, list(shape)))
         return name
 
     def __call__(self, operator: str, *inputs: str, **attributes: Any) -> str:
-        """Add a node of one output; gives the output's name."""
+        """Add a node with one output; return the output's name."""
         return self.many(operator, *inputs, outputs=1, **attributes)[0]
 
     def many(self, operator: str, *inputs: str, outputs: int, **attributes: Any) -> list[str]:
-        """Add a node; gives its outputs' names."""
+        """Add a node; return its outputs' names."""
         name = f"{self.prefix}/{len(self.nodes)}_{operator}"
         names = [f"{name}:{number}" for number in range(outputs)]
         self.nodes.append(helper.make_node(operator, inputs, names, name=name, **attributes))
         return names
 
     def constant(self, value: float | Sequence[int] | NDArray[Any]) -> str:
-        """A constant: f32 for a float, int64 for whole numbers."""
+        """Add a constant: f32 for floats, int64 for integers."""
         array = np.asarray(value)
         array = array.astype(np.float32 if array.dtype.kind == "f" else np.int64)
         name = f"{self.prefix}/constant_{len(self.constants)}"
@@ -75,15 +75,15 @@ class GraphBuilder:
         return name
 
     def cast(self, name: str, kind: int) -> str:
-        """The same numbers as another type."""
+        """Add a cast to another element type."""
         return self("Cast", name, to=kind)
 
     def side(self, name: str, axis: int) -> str:
-        """Length of a tensor's side, an int64 scalar."""
+        """Return the length of a tensor's side, an int64 scalar."""
         return self("Gather", self("Shape", name), self.constant(axis), axis=0)
 
     def rename(self, old: str, new: str) -> str:
-        """Give a tensor another name: an output is called as people call it."""
+        """Rename a tensor."""
         for node in self.nodes:
             for names in (node.input, node.output):
                 names[:] = [new if name == old else name for name in names]
@@ -92,33 +92,33 @@ class GraphBuilder:
 
 @dataclass(frozen=True, slots=True)
 class _Spans:
-    """Where a window begins and how long it is, each (n, 1), in pixels of one plane."""
+    """Begin and length of a window, each (n, 1), in pixels of one plane."""
 
     left: str
     top: str
     width: str
     height: str
     shift: str = ""
-    """How far to the right of where they would be the samples are looked for."""
+    """Horizontal offset of the samples, in pixels of the plane."""
 
 
 def rgb_from_planes(graph: GraphBuilder, layout: ChromaOrder, *, rows: str, columns: str) -> str:
-    """Make RGB of decoded planes, scaled; declares the inputs.
+    """Add the conversion of decoded planes to scaled RGB, with its inputs.
 
     Inputs: `luma` (n, height, width) uint8; `chroma_u` and `chroma_v` (n, half the height, half the
     width) uint8, or `chroma` with a last side of 2; `window` (n, 4) f32, left, top, width and
     height in pixels of luma, left and top even; `siting` (n,) f32 and `color` (n, 3, 4) f32, see
     `engines.yuv.Yuv`.
 
-    Luma is averaged over the area of each pixel wanted, and interpolated linearly where the window
-    is enlarged. Chroma is at half the width wanted, and each of its columns counts twice: what
-    swscale does on the CPU, to the level.
+    Luma is averaged over the area of each output pixel, and interpolated linearly if the window is
+    enlarged. Chroma has half the output width, and each of its columns is used twice: the same
+    bytes as swscale on the CPU. Pixels outside the window have no influence.
 
     Args:
-        graph: grows.
-        layout: how chroma lies.
-        rows: height wanted, an int64 scalar.
-        columns: width wanted, likewise.
+        graph: The graph.
+        layout: Memory order of the chroma samples.
+        rows: Output height, an int64 scalar.
+        columns: Output width, an int64 scalar.
 
     Returns:
         (n, rows, columns, 3) f32, whole numbers 0 to 255.
@@ -145,7 +145,7 @@ def rgb_from_planes(graph: GraphBuilder, layout: ChromaOrder, *, rows: str, colu
 
 
 def _halved(graph: GraphBuilder, whole: _Spans, shift: str) -> _Spans:
-    """The same window in planes of half the size; a last odd pixel has chroma of its own."""
+    """The window in planes of half the size; a last odd pixel has its own chroma."""
     two = graph.constant(2.0)
 
     def half(name: str) -> str:
@@ -176,12 +176,12 @@ def _weights(
     """Matrices (n, rows, H) and (n, W, columns) that scale a window of a plane (n, H, W).
 
     Args:
-        graph: grows.
-        plane: what is scaled.
-        window: the part of it.
-        rows: wanted.
-        columns: wanted.
-        across: so many columns wanted lie side by side at one place.
+        graph: The graph.
+        plane: Is scaled.
+        window: Part of the plane.
+        rows: Output height.
+        columns: Output width.
+        across: Number of neighbouring output columns that share a position.
     """
     down = _filters(graph, (window.top, window.height), rows, graph.side(plane, 1))
     span, length = (window.left, window.width), graph.side(plane, 2)
@@ -198,11 +198,12 @@ def _filters(
     repeats: int = 1,
     shift: str = "",
 ) -> str:
-    """Weights (n, count, length) of *length* pixels in *count* wanted ones over a window of them.
+    """Weights (n, count, length) of *length* pixels in *count* output pixels over a window.
 
-    The overlap of a pixel with a box around each place wanted, as wide as the distance between two
-    of them and at least one pixel: area averaging where a picture shrinks. Two boxes of one pixel
-    overlap by 1 - |distance|: where it grows, the same formula is linear interpolation.
+    A weight is the overlap of a pixel with a box around the position of an output pixel, as wide as
+    the distance between two positions and at least one pixel. For smaller outputs that is area
+    averaging. Two boxes of one pixel overlap by 1 - |distance|: for larger outputs it is linear
+    interpolation.
     """
     one, two, zero = graph.constant(1.0), graph.constant(2.0), graph.constant(0.0)
     start, span = (graph("Unsqueeze", name, graph.constant([2])) for name in window)
@@ -218,7 +219,7 @@ def _filters(
     if shift:
         middle = graph("Add", middle, graph("Unsqueeze", shift, graph.constant([2])))
     reach = graph("Div", graph("Max", step, one), two)
-    # At the edges the outermost pixel counts twice, rather than what lies beyond the window.
+    # At the edges the outermost pixel counts twice, instead of pixels outside the window.
     middle = graph("Max", middle, graph("Add", start, reach))
     middle = graph("Min", middle, graph("Sub", graph("Add", start, span), reach))
     pixel = graph("Unsqueeze", _counted(graph, length), graph.constant([0, 1]))
@@ -252,39 +253,28 @@ def _colored(graph: GraphBuilder, planes: Sequence[str], color: str) -> str:
 
 
 def _byte(graph: GraphBuilder, numbers: str) -> str:
-    """The nearest whole numbers from 0 to 255, still f32."""
+    """The nearest integers from 0 to 255, as f32."""
     rounded = graph("Round", numbers)
     return graph("Min", graph("Max", rounded, graph.constant(0.0)), graph.constant(255.0))
 
 
 def to_bytes(graph: GraphBuilder, probability: str) -> str:
-    """Probabilities, 0 to 1, as bytes, 0 to 255: a quarter of the way back to the host."""
+    """Add the conversion of probabilities, 0 to 1, to bytes: a quarter of the download."""
     return graph.cast(_byte(graph, graph("Mul", probability, graph.constant(255.0))), UINT8)
 
 
-def over(graph: GraphBuilder, probability: str, level: str) -> str:
-    """Where a map (n, h, w) exceeds its level (n,): the same shape, 1 or 0, f32."""
+def threshold(graph: GraphBuilder, probability: str, level: str) -> str:
+    """Add the threshold of masks (n, h, w) at levels (n,): 1 or 0 per pixel, f32."""
     levels = graph("Unsqueeze", level, graph.constant([1, 2]))
     return graph.cast(graph("Greater", probability, levels), FLOAT)
 
 
-def packed_bits(graph: GraphBuilder, exceeds: str) -> str:
-    """Ones and zeros (n, h, w) as (n, h * w / 8) bytes, the first in the highest bit.
+def mask_stats(graph: GraphBuilder, probability: str, exceeds: str) -> str:
+    """Add statistics of masks (n, h, w) where they exceed a threshold: (n, 7) f32.
 
-    As `numpy.packbits` of each flattened map; w must be a multiple of 8.
-    """
-    shape = graph.constant([0, -1, 8])  # 0: as it was
-    eights = graph("Reshape", graph("Flatten", exceeds, axis=1), shape)
-    values = graph.constant(2.0 ** np.arange(7, -1, -1)[:, None])
-    return graph.cast(graph("Squeeze", graph("MatMul", eights, values), graph.constant([2])), UINT8)
-
-
-def measures(graph: GraphBuilder, probability: str, exceeds: str) -> str:
-    """What there is of a map (n, h, w) where it exceeds a level: (n, 7) f32.
-
-    Highest probability of all; share of the picture that exceeds; mean probability there; and the
-    box around it, left, top, right and bottom as shares of the picture. All but the first are 0
-    where nothing exceeds.
+    Highest probability of the whole mask; share of the mask above the threshold; mean probability
+    there; and its bounding box, left, top, right and bottom as shares of the mask. All but the
+    first are 0 if nothing exceeds the threshold.
     """
     sides = [1, 2]
     peak = graph("ReduceMax", probability, axes=sides, keepdims=0)
@@ -302,7 +292,7 @@ def measures(graph: GraphBuilder, probability: str, exceeds: str) -> str:
 
 
 def _edge(graph: GraphBuilder, exceeds: str, axis: int, *, far: bool) -> str:
-    """Where what exceeds begins or ends along an axis, (n,), a share; 0 where nothing does."""
+    """Begin or end of the bounding box along an axis, (n,), a share; 0 for an empty box."""
     along = graph("ReduceMax", exceeds, axes=[3 - axis], keepdims=0)
     side = graph.side(exceeds, axis)
     length = graph.cast(side, FLOAT)
@@ -310,14 +300,14 @@ def _edge(graph: GraphBuilder, exceeds: str, axis: int, *, far: bool) -> str:
     if far:
         last = graph("Mul", along, graph("Add", place, graph.constant(1.0)))
         return graph("Div", graph("ReduceMax", last, axes=[1], keepdims=0), length)
-    # The first has the longest way to the end.
+    # The first pixel is farthest from the end.
     rest = graph("Mul", along, graph("Sub", length, place))
-    way = graph("ReduceMax", rest, axes=[1], keepdims=0)
+    longest = graph("ReduceMax", rest, axes=[1], keepdims=0)
     some = graph("ReduceMax", along, axes=[1], keepdims=0)
-    return graph("Div", graph("Mul", some, graph("Sub", length, way)), length)
+    return graph("Div", graph("Mul", some, graph("Sub", length, longest)), length)
 
 
-def compose(
+def merge(
     name: str,
     front: GraphBuilder,
     network: ModelFile,
@@ -326,22 +316,23 @@ def compose(
     feeds: Mapping[str, str],
     outputs: Mapping[str, tuple[int, Sequence[int | str]]],
 ) -> ModelFile:
-    """One network of a graph in front of another, that, and a graph behind it.
+    """Return one network: a graph, a network and another graph.
 
-    The network's first sides, which its file fixes at 1, become `BATCH`. Equal arguments give
-    equal bytes, so that the digest stands for them.
+    The network's batch, which its file fixes at 1, becomes `BATCH`. Equal arguments give equal
+    bytes and digests. `onnx.compose` cannot do this: it joins tensors of equal types only, and here
+    bytes that the network casts are replaced by f32.
 
     Args:
-        name: of what comes out; it keeps the network's metadata otherwise.
-        front: makes what is fed.
-        network: as shipped.
-        behind: takes the network's outputs, and tensors of the front.
-        feeds: the network's inputs, and the front's tensors (f32) that take their places. Others
-            stay inputs.
-        outputs: name, type and shape of what is given.
+        name: Name of the result, which keeps the network's other metadata.
+        front: Computes inputs of the network.
+        network: The shipped network.
+        behind: Uses the network's outputs and tensors of the front.
+        feeds: The network's inputs, and the tensors (f32) of the front that replace them; other
+            inputs stay inputs.
+        outputs: Name, type and shape of each output.
 
     Raises:
-        ModelFileError: the network is not one that this can be done to.
+        ModelFileError: The network does not have these inputs, or another opset.
     """
     inner = onnx.load_model_from_string(network.content)
     opsets = {entry.domain: entry.version for entry in inner.opset_import}
@@ -372,9 +363,9 @@ def compose(
 
 
 def _fed(nodes: Sequence[Any], feeds: Mapping[str, str]) -> list[Any]:
-    """Nodes of a network whose inputs come from elsewhere, as f32 where they were bytes.
+    """Nodes of a network whose byte inputs are replaced by f32 tensors.
 
-    The casts that made f32 of them go: TensorRT knows bytes as inputs and outputs only.
+    Their casts are removed: TensorRT supports bytes for inputs and outputs only.
     """
     renamed = dict(feeds)
     left = []

@@ -1,10 +1,10 @@
-"""What an engine takes and gives: named arrays with shapes and types, and which network it is."""
+"""What engines are described by: tensors, networks, and what a network is compiled for on a GPU."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from engines.errors import ModelMismatch
 
@@ -14,15 +14,23 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+Precision = Literal["f32", "f16", "bf16"]
+"""Inference precision: f32 and bf16 on the CPU, f32 and f16 on a GPU."""
+Edition = Literal["tensorrt", "rtx"]
+"""TensorRT, or TensorRT for RTX."""
+Shape = tuple[int, ...]
+BATCH_SIZES = (1, 2, 4, 8)
+"""On GPUs, batches are padded to one of these numbers of rows: a few shapes serve all calls."""
+
 
 @dataclass(frozen=True, slots=True)
 class TensorSpec:
     """One input or output."""
 
     name: str
-    """As the model file calls it."""
+    """Name in the model file."""
     shape: tuple[int | None, ...]
-    """None where any size will do."""
+    """None for a side of any length."""
     dtype: np.dtype[Any]
     """Type of the elements."""
 
@@ -31,7 +39,7 @@ class TensorSpec:
         return f"{self.name} ({sides}) {self.dtype}"
 
     def fits(self, array: NDArray[Any]) -> bool:
-        """Whether an array has this type and shape."""
+        """Return whether an array has this type and shape."""
         return (
             array.dtype == self.dtype
             and array.ndim == len(self.shape)
@@ -44,54 +52,100 @@ class TensorSpec:
 
 @dataclass(frozen=True, slots=True)
 class EngineSpec:
-    """Which network an engine runs, and what goes in and out."""
+    """Identity, inputs and outputs of a network."""
 
     name: str
-    """The model's own name, else its file's."""
+    """Name in the model's metadata, else that of its file."""
     inputs: tuple[TensorSpec, ...]
-    """In the file's order."""
+    """In the order of the file."""
     outputs: tuple[TensorSpec, ...]
-    """In the file's order."""
+    """In the order of the file."""
     digest: str
     """SHA-256 of the model file, hexadecimal."""
     metadata: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
-    """What the file says about itself: threshold, version, training digest."""
+    """Metadata of the file: threshold, version, training digest."""
 
     def check(self, inputs: Mapping[str, NDArray[Any]]) -> None:
-        """Check arrays before they are given to the network.
+        """Check the arrays that are given to the network.
 
         Raises:
-            ModelMismatch: an input is missing, unknown, or of another shape or type.
+            ModelMismatch: An input is missing, unknown, or of another shape or type.
         """
-        wanted = {tensor.name: tensor for tensor in self.inputs}
-        if strange := sorted(set(inputs) ^ set(wanted)):
+        expected = {tensor.name: tensor for tensor in self.inputs}
+        if different := sorted(set(inputs) ^ set(expected)):
             raise ModelMismatch(
                 f"{self.name}: takes the inputs {', '.join(map(str, self.inputs))}; "
-                f"missing or unknown: {', '.join(strange)}"
+                f"missing or unknown: {', '.join(different)}"
             )
         for name, array in inputs.items():
-            if not wanted[name].fits(array):
+            if not expected[name].fits(array):
                 raise ModelMismatch(
-                    f"{self.name}: the input {wanted[name]} was given {array.shape} {array.dtype}"
+                    f"{self.name}: expected {expected[name]}, got {array.shape} {array.dtype}"
                 )
 
     def require(self, *, inputs: Mapping[str, str], outputs: Mapping[str, str]) -> None:
-        """Check that the network has just these inputs and at least these outputs, name to type.
+        """Check that the network has exactly these inputs and at least these outputs.
+
+        Args:
+            inputs: Types of the elements by name.
+            outputs: Types of the elements by name.
 
         Raises:
-            ModelMismatch: it is a network for something else.
+            ModelMismatch: It is a network for another task.
         """
         have_inputs = {tensor.name: str(tensor.dtype) for tensor in self.inputs}
         have_outputs = {tensor.name: str(tensor.dtype) for tensor in self.outputs}
         if have_inputs != dict(inputs):
             raise ModelMismatch(
-                f"{self.name}: expected the inputs {_words(inputs)}, has {_words(have_inputs)}"
+                f"{self.name}: expected the inputs {_listed(inputs)}, has {_listed(have_inputs)}"
             )
         if not outputs.items() <= have_outputs.items():
             raise ModelMismatch(
-                f"{self.name}: expected the outputs {_words(outputs)}, has {_words(have_outputs)}"
+                f"{self.name}: expected the outputs {_listed(outputs)}, has {_listed(have_outputs)}"
             )
 
 
-def _words(tensors: Mapping[str, str]) -> str:
+def _listed(tensors: Mapping[str, str]) -> str:
     return ", ".join(f"{name} {dtype}" for name, dtype in tensors.items()) or "none"
+
+
+@dataclass(frozen=True, slots=True)
+class Profile:
+    """Shapes that a plan accepts, and the shapes that its kernels are tuned for."""
+
+    shapes: Mapping[str, tuple[Shape, Shape, Shape]]
+    """Smallest, tuned-for and largest shape of each input."""
+
+    def __post_init__(self) -> None:
+        """Check that the shapes of each input are in order."""
+        for name, (smallest, tuned, largest) in self.shapes.items():
+            in_order = all(
+                1 <= a <= b <= c for a, b, c in zip(smallest, tuned, largest, strict=False)
+            ) and len(smallest) == len(tuned) == len(largest)
+            if not in_order:
+                raise ValueError(
+                    f"{name}: expected smallest <= tuned-for <= largest, "
+                    f"got {smallest} {tuned} {largest}"
+                )
+
+    def accepts(self, shapes: Mapping[str, Shape]) -> bool:
+        """Return whether inputs of these shapes lie within the profile."""
+        return shapes.keys() == self.shapes.keys() and all(
+            len(shape) == len(smallest)
+            and all(a <= b <= c for a, b, c in zip(smallest, shape, largest, strict=True))
+            for shape, (smallest, _, largest) in ((shapes[n], self.shapes[n]) for n in shapes)
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """What a network is compiled for."""
+
+    capability: str
+    """Compute capability of the GPU: "sm89"."""
+    precision: Precision
+    """Inference precision."""
+    profiles: tuple[Profile, ...]
+    """Accepted shapes; at run time the first profile that accepts the inputs is used."""
+    driver: int | None = None
+    """Major version of the driver, 580 of 580.65.06; None if compiled without a GPU (rtx only)."""

@@ -1,8 +1,8 @@
-"""An engine that is given its own outputs again: the state of one stream, kept where it runs.
+"""A stateful network: some of its outputs are inputs of the next call of the same stream.
 
-A network that remembers takes its memory as inputs and gives the next one as outputs, so that any
-runtime can run it. Copied to and fro, that memory may be five times as large as the picture: an
-engine that can hold it on its device says so by being `SupportsState`.
+The state is an input and an output of the network, so that every runtime can run it. Copied to the
+host and back it may be five times as large as the frame; an engine that can keep it on its device
+implements `SupportsState`.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from engines.engine import Engine
+    from engines.spec import EngineSpec, Shape
 
     Arrays = Mapping[str, NDArray[Any]]
     Links = Mapping[str, str]
@@ -24,44 +24,60 @@ if TYPE_CHECKING:
 
 
 class StatefulSession(Protocol):
-    """The memory of one stream on one engine. Belongs to one thread."""
+    """The state of one stream on one engine. Belongs to one thread."""
 
     def start(self, state: Arrays) -> None:
-        """Remember these from now on: the inputs that outputs become, by name."""
+        """Replace the state: all inputs that outputs become, by name."""
         ...
 
     def infer(self, inputs: Arrays) -> Arrays:
-        """Run the network once on the other inputs; the other outputs come back.
+        """Run the network once on the other inputs; return the other outputs.
 
         Raises:
-            StateLost: nothing is remembered: `start` comes first, and again after any error.
-            EngineError: as `Engine.infer`.
+            StateLost: There is no state: call `start` first, and again after any error.
+            EngineError: As `Engine.infer`.
         """
         ...
 
     def close(self) -> None:
-        """Give back the memory. Any number of times."""
+        """Free the state. May be called repeatedly."""
+        ...
+
+
+class Runs(Protocol):
+    """The part of `engines.engine.Engine` that a state needs."""
+
+    spec: EngineSpec
+
+    def infer(self, inputs: Arrays) -> Arrays:
+        """Run the network once."""
         ...
 
 
 @runtime_checkable
 class SupportsState(Protocol):
-    """An engine that keeps a stream's memory on its device."""
+    """An engine that keeps the states of streams on its device."""
 
-    def recurrence(self, links: Links) -> StatefulSession:
-        """The memory of one more stream."""
+    def stateful_session(self, links: Links) -> StatefulSession:
+        """Return the state of one more stream."""
+        ...
+
+    def is_ready(self, shapes: Mapping[str, Shape]) -> bool:
+        """Return whether inputs and state of these shapes run at once on the device."""
         ...
 
 
-def recurrence(engine: Engine, links: Links) -> StatefulSession:
-    """The memory of one more stream: on the device where the engine can, else on the host."""
-    return engine.recurrence(links) if isinstance(engine, SupportsState) else _OnHost(engine, links)
+def stateful_session(engine: Runs, links: Links) -> StatefulSession:
+    """Return the state of one more stream: on the device if the engine can, else on the host."""
+    if isinstance(engine, SupportsState):
+        return engine.stateful_session(links)
+    return _HostState(engine, links)
 
 
-class _OnHost:
-    """Memory as arrays that go to and fro."""
+class _HostState:
+    """A state of arrays that are copied to the device and back."""
 
-    def __init__(self, engine: Engine, links: Links) -> None:
+    def __init__(self, engine: Runs, links: Links) -> None:
         self._engine = engine
         self._links = dict(links)
         self._state: Arrays | None = None
@@ -74,7 +90,7 @@ class _OnHost:
         """See `StatefulSession`."""
         state, self._state = self._state, None
         if state is None:
-            raise StateLost(f"{self._engine.spec.name}: there is no state to go on from")
+            raise StateLost(f"{self._engine.spec.name}: there is no state to continue from")
         outputs = self._engine.infer({**inputs, **state})
         self._state = {into: outputs[out] for out, into in self._links.items()}
         return {name: array for name, array in outputs.items() if name not in self._links}

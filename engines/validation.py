@@ -1,26 +1,24 @@
-"""Proves that a compiled engine means what the reference means, before anybody relies on it.
+"""Compares compiled engines with the reference before they are used.
 
-Compilers reorder, fuse and round. Each engine is run beside ONNX Runtime in fp32 on the same
-made-up inputs, and the largest and the mean difference are held to the tolerance written in the
-catalogue. A plan for a GPU is also run at the ends of its profiles: the smallest and the largest
-pictures and batches. A pass is remembered in the user's cache folder under everything it depends
-on, so a start after the first costs a file look-up; a failure is never remembered.
+Compilers reorder, fuse and round. Each engine runs beside ONNX Runtime in f32 on the same synthetic
+inputs; the largest and the mean difference must stay within the tolerance of the network. A plan
+for a GPU also runs on the smallest and the largest shapes of its profiles. A passed check is cached
+in the user's cache folder under everything that it depends on; a failed check is never cached.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-import os
 import platform
-import tempfile
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from engines.engine import open_reference
+from engines.backends.cpu import open_reference
+from engines.cache_files import cache_folder, write_atomically
 from engines.errors import InaccurateEngine
 
 if TYPE_CHECKING:
@@ -30,33 +28,33 @@ if TYPE_CHECKING:
 
     from engines.engine import Engine
     from engines.modelfile import ModelFile
-    from engines.plans.cache import Profile, Shape
+    from engines.spec import Profile, Shape
 
     Inputs = Mapping[str, NDArray[Any]]
 
 
 @dataclass(frozen=True, slots=True)
 class Tolerance:
-    """How far an engine may be from the reference, in units of its outputs."""
+    """Allowed difference from the reference, in units of the outputs."""
 
     largest: float
     """Of any element of any output on any sample."""
     mean: float
-    """Of each output on each sample, on average."""
+    """Of the mean over each output on each sample."""
 
 
 @dataclass(frozen=True, slots=True)
 class AccuracyReport:
-    """How far an engine was from the reference."""
+    """Measured difference of an engine from the reference."""
 
     model: str
-    """The model's name."""
+    """Name of the model."""
     digest: str
     """SHA-256 of the model file."""
     backend: str
-    """Engine that was measured."""
+    """The engine."""
     reference: str
-    """Engine it was compared with."""
+    """The engine that it was compared with."""
     cpu: str
     """Processor of this machine."""
     largest: float
@@ -64,35 +62,48 @@ class AccuracyReport:
     mean: float
     """Largest mean difference of an output on a sample."""
     tolerance: Tolerance
-    """What was allowed."""
+    """Allowed difference."""
 
     @property
     def passed(self) -> bool:
-        """Whether both are within tolerance; differences that are no number are not."""
+        """Whether both differences are within the tolerance; NaN is not."""
         return self.largest <= self.tolerance.largest and self.mean <= self.tolerance.mean
 
+    def require(self, advice: str = "") -> None:
+        """Check that the engine passed.
 
-def prove(
+        Raises:
+            InaccurateEngine: It did not.
+        """
+        if not self.passed:
+            raise InaccurateEngine(
+                f"{self.model} on {self.backend} differs from {self.reference} by up to "
+                f"{self.largest:.4f} (mean {self.mean:.5f}); allowed are "
+                f"{self.tolerance.largest} and {self.tolerance.mean}{advice}"
+            )
+
+
+def compare_with_reference(
     engine: Engine, model: Path | ModelFile, samples: Sequence[Inputs], tolerance: Tolerance
 ) -> AccuracyReport:
-    """Compare an engine with the reference, now.
+    """Measure the difference of an engine from the reference.
 
     Args:
-        engine: what was compiled from `model`.
-        model: the model file.
-        samples: inputs that stand for real ones; the same every time.
-        tolerance: what to hold it to.
+        engine: Compiled from `model`.
+        model: The model file.
+        samples: Inputs that represent real ones; the same every time.
+        tolerance: Allowed difference.
     """
     reference = open_reference(model)
     largest = mean = 0.0
     try:
         for sample in samples:
-            want, got = _one_by_one(reference, sample), engine.infer(sample)
-            for name, values in want.items():
-                apart = np.abs(values.astype(np.float64) - got[name])
-                # max() of the built-in kind would lose a NaN; a NaN must fail.
-                largest = float(np.maximum(largest, apart.max()))
-                mean = float(np.maximum(mean, apart.mean()))
+            expected, got = _expected(reference, sample), engine.infer(sample)
+            for name, values in expected.items():
+                difference = np.abs(values.astype(np.float64) - got[name])
+                # The built-in max() would lose a NaN; a NaN must fail.
+                largest = float(np.maximum(largest, difference.max()))
+                mean = float(np.maximum(mean, difference.mean()))
     finally:
         reference.close()
     return AccuracyReport(
@@ -110,31 +121,26 @@ def prove(
 def validate_cached(
     engine: Engine, model: Path | ModelFile, samples: Sequence[Inputs], tolerance: Tolerance
 ) -> AccuracyReport:
-    """Compare an engine with the reference unless that passed before, here, with the same of all.
+    """Compare an engine with the reference, unless the same comparison passed here before.
 
     Raises:
-        InaccurateEngine: it is further off than the tolerance allows.
+        InaccurateEngine: The difference exceeds the tolerance.
     """
-    remembered = cache_folder() / "proofs" / f"{_key(engine, samples, tolerance)}.json"
-    if (proof := _recall(remembered)) is not None:
-        return proof
-    proof = prove(engine, model, samples, tolerance)
-    if not proof.passed:
-        raise InaccurateEngine(
-            f"{proof.model} on {proof.backend} differs from {proof.reference} by up to "
-            f"{proof.largest:.4f} (mean {proof.mean:.5f}); allowed are {tolerance.largest} and "
-            f"{tolerance.mean}. Use precision f32, or report this processor: {proof.cpu}"
-        )
-    _remember(remembered, proof)
-    return proof
+    path = cache_folder() / "proofs" / f"{_key(engine, samples, tolerance)}.json"
+    if (report := _read(path)) is not None:
+        return report
+    report = compare_with_reference(engine, model, samples, tolerance)
+    report.require(f". Use precision f32, or report this processor: {report.cpu}")
+    _write(path, report)
+    return report
 
 
 def boundary_inputs(samples: Sequence[Inputs], profiles: Sequence[Profile]) -> list[Inputs]:
-    """The samples brought to the smallest and the largest sizes of the profiles.
+    """Return the samples resized to the smallest and the largest shapes of the profiles.
 
-    Elements are repeated or left out (nearest neighbour), so that every value stays one that the
-    network may be given. Each picture of a batch is made from another sample: a batch of equal
-    ones would not show that two were confused.
+    Elements are repeated or left out (nearest neighbour), so that every value stays a valid input.
+    The rows of a batch are made from different samples: equal rows would not show that two were
+    confused.
     """
     wanted = [{n: s[end] for n, s in p.shapes.items()} for p in profiles for end in (0, -1)]
     there = [{name: array.shape for name, array in sample.items()} for sample in samples]
@@ -145,47 +151,50 @@ def boundary_inputs(samples: Sequence[Inputs], profiles: Sequence[Profile]) -> l
         batch = max(shape[0] for shape in shapes.values())
         single = all(array.shape[0] == 1 for array in samples[0].values())
         if not (single and all(shape[0] == batch for shape in shapes.values())):
-            made.append(_stretched(samples[number % len(samples)], shapes))
+            made.append(_resized(samples[number % len(samples)], shapes))
             continue
         one = {name: (1, *shape[1:]) for name, shape in shapes.items()}
-        few = [_stretched(sample, one) for sample in samples]
+        few = [_resized(sample, one) for sample in samples]
         items = [few[(number + at) % len(few)] for at in range(batch)]
         made.append({name: np.concatenate([item[name] for item in items]) for name in shapes})
     return made
 
 
-def _stretched(sample: Inputs, shapes: Mapping[str, Shape]) -> Inputs:
+def digest_of(samples: Sequence[Inputs]) -> str:
+    """Return the SHA-256 of the samples' names, shapes, types and values, hexadecimal."""
+    digest = hashlib.sha256()
+    for sample in samples:
+        for name, array in sorted(sample.items()):
+            digest.update(f"{name}{array.shape}{array.dtype}".encode())
+            digest.update(np.ascontiguousarray(array).tobytes())
+    return digest.hexdigest()
+
+
+def _resized(sample: Inputs, shapes: Mapping[str, Shape]) -> Inputs:
     made = {}
     for name, array in sample.items():
-        grown = array
+        resized = array
         for axis, (have, want) in enumerate(zip(array.shape, shapes[name], strict=True)):
-            grown = np.take(grown, np.arange(want) * have // want, axis=axis)
-        made[name] = grown
+            resized = np.take(resized, np.arange(want) * have // want, axis=axis)
+        made[name] = resized
     return made
 
 
-def _one_by_one(reference: Engine, sample: Inputs) -> Mapping[str, NDArray[Any]]:
-    """What the reference says; where its file is fixed to one picture, of one after the other."""
+def _expected(reference: Engine, sample: Inputs) -> Mapping[str, NDArray[Any]]:
+    """The reference's outputs; row by row if the file has a fixed batch of one."""
     fixed = all(tensor.shape[:1] == (1,) for tensor in reference.spec.inputs)
     batch = max(array.shape[0] for array in sample.values())
     if not fixed or batch == 1:
         return reference.infer(sample)
-    said = [
+    rows = [
         reference.infer({name: array[at : at + 1] for name, array in sample.items()})
         for at in range(batch)
     ]
-    return {name: np.concatenate([each[name] for each in said]) for name in said[0]}
-
-
-def cache_folder() -> Path:
-    """STREAMER_CACHE, else `streamer` in the user's cache folder."""
-    if named := os.environ.get("STREAMER_CACHE"):
-        return Path(named)
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "streamer"
+    return {name: np.concatenate([each[name] for each in rows]) for name in rows[0]}
 
 
 def cpu_name() -> str:
-    """The processor as the system names it; model and stepping tell same-named ones apart."""
+    """Return the processor's name, with family, model and stepping."""
     wanted = ("model name", "cpu family", "model", "stepping")
     facts: dict[str, str] = {}
     try:
@@ -204,34 +213,25 @@ def cpu_name() -> str:
 
 
 def _key(engine: Engine, samples: Sequence[Inputs], tolerance: Tolerance) -> str:
-    """Everything a proof depends on, as one digest."""
-    digest = hashlib.sha256(
-        json.dumps([engine.spec.digest, engine.backend, cpu_name(), asdict(tolerance)]).encode()
-    )
-    for sample in samples:
-        for name, array in sorted(sample.items()):
-            digest.update(f"{name}{array.shape}{array.dtype}".encode())
-            digest.update(np.ascontiguousarray(array).tobytes())
-    return digest.hexdigest()
+    """Everything that a check on the CPU depends on, as one digest."""
+    facts = [
+        engine.spec.digest, engine.backend, cpu_name(), asdict(tolerance), digest_of(samples)
+    ]  # fmt: skip
+    return hashlib.sha256(json.dumps(facts).encode()).hexdigest()
 
 
-def _recall(path: Path) -> AccuracyReport | None:
+def _read(path: Path) -> AccuracyReport | None:
     try:
         facts = json.loads(path.read_text(encoding="utf-8"))
-        proof = AccuracyReport(**{**facts, "tolerance": Tolerance(**facts["tolerance"])})
+        report = AccuracyReport(**{**facts, "tolerance": Tolerance(**facts["tolerance"])})
     except (OSError, ValueError, TypeError, KeyError):
-        return None  # never made, or cut short: prove again
-    return proof if proof.passed else None
+        return None  # not checked yet, or the file was cut short
+    return report if report.passed else None
 
 
-def _remember(path: Path, proof: AccuracyReport) -> None:
-    """Write a proof whole or not at all. Without a place to write, the next start proves again."""
+def _write(path: Path, report: AccuracyReport) -> None:
+    """Cache a report; if that is not possible, the next start checks again."""
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(
-            "w", dir=path.parent, suffix=".part", delete=False, encoding="utf-8"
-        ) as file:
-            json.dump(asdict(proof), file, indent=1)
-        Path(file.name).replace(path)
+        write_atomically(path, json.dumps(asdict(report), indent=1).encode())
     except OSError:
         return

@@ -121,3 +121,64 @@ def test_importing_the_program_needs_neither_torch_nor_a_gpu_library():
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT
     )
     assert answer.stdout.strip() == "[]"
+
+
+CIRCLES: dict[str, str] = {}
+"""Modules that may import each other, each with its reason; only what is left to be untangled."""
+
+
+def edges() -> dict[str, set[str]]:
+    """Modules that each module imports, wherever in the file: functions and type checking too."""
+    names = {".".join(p.with_suffix("").parts).removesuffix(".__init__"): p for p in MODULES}
+    graph: dict[str, set[str]] = {}
+    for name, path in names.items():
+        package = name if path.name == "__init__.py" else name.rpartition(".")[0]
+        found = set()
+        for node in ast.walk(ast.parse((ROOT / path).read_text())):
+            if isinstance(node, ast.Import):
+                found |= {each.name for each in node.names}
+            elif isinstance(node, ast.ImportFrom):
+                parts = package.split(".")[: len(package.split(".")) - node.level + 1]
+                base = ".".join([*(parts if node.level else []), *filter(None, [node.module])])
+                for each in node.names:
+                    submodule = f"{base}.{each.name}"
+                    found.add(submodule if submodule in names else base)
+        graph[name] = (found & names.keys()) - {name}
+    return graph
+
+
+def circles(graph: dict[str, set[str]]) -> list[list[str]]:
+    """Strongly connected components of more than one module (Tarjan's algorithm)."""
+    index: dict[str, int] = {}
+    low: dict[str, int] = {}
+    stack: list[str] = []
+    found: list[list[str]] = []
+
+    def visit(name: str) -> None:
+        index[name] = low[name] = len(index)
+        stack.append(name)
+        for other in sorted(graph[name]):
+            if other not in index:
+                visit(other)
+                low[name] = min(low[name], low[other])
+            elif other in stack:
+                low[name] = min(low[name], index[other])
+        if low[name] == index[name]:
+            component = stack[stack.index(name) :]
+            del stack[stack.index(name) :]
+            if len(component) > 1:
+                found.append(sorted(component))
+
+    for name in sorted(graph):
+        if name not in index:
+            visit(name)
+    return found
+
+
+def test_circles_are_found() -> None:
+    assert circles({"a": {"b"}, "b": {"c"}, "c": {"a"}, "d": {"a"}}) == [["a", "b", "c"]]
+
+
+def test_no_modules_import_each_other() -> None:
+    found = [circle for circle in circles(edges()) if not set(circle) <= CIRCLES.keys()]
+    assert not found, "\n".join(" - ".join(circle) for circle in found)

@@ -34,7 +34,7 @@ def main() -> int:
         quick=a.quick,
         seconds=a.seconds if a.seconds is not None else (0.2 if a.quick else 3.0),
         engines=tuple(a.engines),
-        ways=tuple(a.ways),
+        runtimes=tuple(a.runtimes),
         tests=tuple(a.tests),
         clips=str(a.clips or ""),
         cameras=a.cameras,
@@ -42,7 +42,7 @@ def main() -> int:
     began = datetime.now(UTC)
     results = run_all(
         a.only or NAMES, options, limit_s=a.limit_s, section_limit_s=a.section_limit_s,
-        tell=lambda line: print(line, flush=True),
+        report=lambda line: print(line, flush=True),
     )  # fmt: skip
     facts = {
         "began_utc": began.isoformat(timespec="seconds"),
@@ -72,7 +72,7 @@ def arguments() -> argparse.Namespace:
         "--only", nargs="+", choices=NAMES, default=[], metavar="SECTION", help=", ".join(NAMES)
     )
     parser.add_argument("--engines", nargs="+", default=[], help="networks; all unless named")
-    parser.add_argument("--ways", nargs="+", default=[], help="ways to run them; all unless named")
+    parser.add_argument("--runtimes", nargs="+", default=[], help="runtimes; all unless named")
     parser.add_argument(
         "--quick", action="store_true", help="small: tries the tool, measures nothing"
     )

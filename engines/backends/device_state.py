@@ -1,7 +1,7 @@
-"""What one stream remembers on a GPU between two calls; see `engines.stateful`.
+"""The state of one stream on a GPU between two calls; see `engines.stateful`.
 
-Held apart from the lanes: any of them may serve the next call. The state is copied into a lane's
-inputs and out of its outputs on the device, so that the lane's recorded graph serves all streams.
+The state has buffers of its own and is copied into the engine's inputs and out of its outputs on
+the device, so that one engine serves all streams.
 """
 
 from __future__ import annotations
@@ -11,56 +11,60 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from engines.backends.execution import StateBindings
 from engines.errors import ModelMismatch, StateLost
 
 if TYPE_CHECKING:
     from collections import deque
-    from collections.abc import Callable, Mapping
-    from contextlib import AbstractContextManager
+    from collections.abc import Mapping
 
     from numpy.typing import NDArray
 
     from engines.backends.cuda import DeviceBuffer, Gpu
-    from engines.backends.execution import ExecutionStream
+    from engines.spec import EngineSpec
 
     Arrays = Mapping[str, NDArray[Any]]
+    Buffers = Mapping[str, DeviceBuffer]
 
 
-class _Run(Protocol):
-    def __call__(self, inputs: Arrays, kept: StateBindings) -> Arrays: ...
+class Runner(Protocol):
+    """The engine that holds the states; see `engines.backends.tensorrt_engine`."""
+
+    spec: EngineSpec
+    gpu: Gpu
+    abandoned: deque[DeviceBuffer]
+    """Buffers of states that nobody closed, for the engine to free: the garbage collector may run
+    in any thread, where it must not call the device."""
+
+    def upload_state(self, arrays: Arrays, buffers: Buffers) -> None:
+        """Write arrays to the buffers of a state."""
+        ...
+
+    def infer_stateful(
+        self, inputs: Arrays, state: Mapping[str, tuple[DeviceBuffer, NDArray[Any]]],
+        links: Mapping[str, str],
+    ) -> Arrays:  # fmt: skip
+        """Run the network once on inputs and a state."""
+        ...
 
 
 class DeviceState:
-    """A stream's memory on a GPU. Belongs to one thread, except `close`.
+    """A stream's state on a GPU. Belongs to one thread, except `close`.
 
     Args:
-        gpu: Of the engine.
+        engine: Runs the network.
         links: Output to the input that it becomes.
-        lane: A lane for one call.
-        run: Runs the network on inputs and memory.
-        abandoned: Where memory goes that nobody closed, for the engine to free: the collector
-            may come at any time, and may not call the device.
     """
 
-    def __init__(
-        self,
-        gpu: Gpu,
-        links: Mapping[str, str],
-        *,
-        lane: Callable[[], AbstractContextManager[ExecutionStream]],
-        run: _Run,
-        abandoned: deque[DeviceBuffer],
-    ) -> None:
-        self._gpu = gpu
-        self._links = dict(links)
-        self._lane, self._run, self._abandoned = lane, run, abandoned
-        self._kept: StateBindings | None = None
-        self._finalizer: weakref.finalize[..., Any] | None = None
+    def __init__(self, engine: Runner, links: Mapping[str, str]) -> None:
+        self._engine, self._links = engine, dict(links)
+        self._buffers: dict[str, DeviceBuffer] = {}
+        self._like: dict[str, NDArray[Any]] = {}
+        """An empty array of each shape and type."""
         self._ready = False
+        self._finalizer: weakref.finalize[..., Any] | None = None
 
     def start(self, state: Arrays) -> None:
-        """Remember these from now on; see `engines.stateful.StatefulSession`.
+        """Replace the state; see `engines.stateful.StatefulSession`.
 
         Raises:
             ModelMismatch: It is not one array for each input that an output becomes.
@@ -69,50 +73,44 @@ class DeviceState:
         """
         if state.keys() != set(self._links.values()):
             raise ModelMismatch(f"state: expected {[*self._links.values()]}, got {[*state]}")
+        for tensor in self._engine.spec.inputs:
+            if tensor.name in state and not tensor.fits(state[tensor.name]):
+                array = state[tensor.name]
+                raise ModelMismatch(f"state: expected {tensor}, got {array.shape} {array.dtype}")
         self._ready = False
-        with self._lane() as lane:
-            kept = self._kept
-            if kept is None or any(not _same(kept.like[n], a) for n, a in state.items()):
-                self.close()
-                kept = self._allocated(state)
-            lane.upload(state, kept)
-        self._kept, self._ready = kept, True
+        if {n: a.shape for n, a in self._like.items()} != {n: a.shape for n, a in state.items()}:
+            self.close()
+            self._allocate(state)
+        self._engine.upload_state(state, self._buffers)
+        self._ready = True
 
     def infer(self, inputs: Arrays) -> Arrays:
         """Run the network once; see `engines.stateful.StatefulSession`."""
-        kept, ready, self._ready = self._kept, self._ready, False
-        if kept is None or not ready:
-            raise StateLost("there is no state to go on from")
-        outputs = self._run(inputs, kept)
+        ready, self._ready = self._ready, False
+        if not ready:
+            raise StateLost(f"{self._engine.spec.name}: there is no state to continue from")
+        state = {name: (buffer, self._like[name]) for name, buffer in self._buffers.items()}
+        outputs = self._engine.infer_stateful(inputs, state, self._links)
         self._ready = True
         return outputs
 
     def close(self) -> None:
-        """Give back the memory. Any number of times; nothing of this stream is under way."""
-        kept, self._kept = self._kept, None
-        if kept is not None:
-            if self._finalizer is not None:
-                self._finalizer.detach()
-            for buffer in kept.buffers.values():
-                buffer.free()
+        """Free the buffers. May be called repeatedly; no call of this stream is in progress."""
+        self._ready = False
+        if self._finalizer is not None:
+            self._finalizer.detach()
+        for buffer in self._buffers.values():
+            buffer.free()
+        self._buffers, self._like = {}, {}
 
-    def _allocated(self, state: Arrays) -> StateBindings:
-        buffers: list[DeviceBuffer] = []
+    def _allocate(self, state: Arrays) -> None:
         try:
-            for array in state.values():
-                buffers.append(self._gpu.allocate(array.nbytes))  # noqa: PERF401  freed if one fails
+            for name, array in state.items():
+                self._buffers[name] = self._engine.gpu.allocate(array.nbytes)
+                self._like[name] = np.broadcast_to(np.zeros((), array.dtype), array.shape)
         except BaseException:
-            for buffer in buffers:
-                buffer.free()
+            self.close()
             raise
-        self._finalizer = weakref.finalize(self, self._abandoned.extend, buffers)
+        buffers = [*self._buffers.values()]
+        self._finalizer = weakref.finalize(self, self._engine.abandoned.extend, buffers)
         self._finalizer.atexit = False
-        like = {
-            name: np.broadcast_to(np.zeros((), array.dtype), array.shape)
-            for name, array in state.items()
-        }
-        return StateBindings(self._links, dict(zip(state, buffers, strict=True)), like)
-
-
-def _same(one: NDArray[Any], other: NDArray[Any]) -> bool:
-    return one.shape == other.shape and one.dtype == other.dtype

@@ -8,7 +8,7 @@ import numpy as np
 import onnxruntime
 
 from engines.engine import EngineState
-from engines.errors import DeviceUnavailable, EngineError, ModelFileError
+from engines.errors import EngineError, ModelFileError
 from engines.spec import EngineSpec, TensorSpec
 
 if TYPE_CHECKING:
@@ -16,7 +16,6 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from engines.engine import Precision
     from engines.modelfile import ModelFile
 
 TYPES = {"tensor(float)": "float32", "tensor(uint8)": "uint8", "tensor(int64)": "int64"}
@@ -59,13 +58,6 @@ class OnnxRuntimeEngine:
     def close(self) -> None:
         """Give back the memory."""
         self._session = None
-
-
-def load(model: ModelFile, *, precision: Precision) -> OnnxRuntimeEngine:
-    """Open a model; see `engines.engine.open_reference`."""
-    if precision != "f32":
-        raise DeviceUnavailable(f"onnxruntime runs f32 only here, not {precision}")
-    return OnnxRuntimeEngine(model)
 
 
 def _tensor(value: Any) -> TensorSpec:

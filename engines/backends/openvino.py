@@ -31,8 +31,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from engines.engine import Precision
     from engines.modelfile import ModelFile
+    from engines.spec import Precision
 
 MOST_SIZES = 8
 """Compiled sizes kept (about 20 MB each); cameras of one site share one or two."""
@@ -128,11 +128,6 @@ class OpenVinoEngine:
         for _ in range(compiled.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS")):
             requests.put(compiled.create_infer_request())
         return requests
-
-
-def load(model: ModelFile, *, precision: Precision) -> OpenVinoEngine:
-    """Compile a model; see `engines.engine.open_engine`."""
-    return OpenVinoEngine(model, precision=precision)
 
 
 def _tensor(port: Any) -> TensorSpec:

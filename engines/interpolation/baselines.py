@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Protocol, cast
 import cv2
 import numpy as np
 
-from engines.engine import Engine, Precision, open_engine
+from engines.backends.cpu import open_engine
 from engines.interpolation import flow
 from engines.interpolation.warp_fields import grid
 
@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from numpy.typing import NDArray
+
+    from engines.engine import Engine
+    from engines.spec import Precision
 
     Plane = NDArray[np.uint8]
     Rgb = NDArray[np.uint8]
@@ -137,7 +140,7 @@ class Rife:
                     opset_version=17,
                     dynamo=False,
                 )
-        self._engine: Engine = open_engine(path, device="cpu", precision=precision)
+        self._engine: Engine = open_engine(path, precision=precision)
 
     def __call__(self, before: Rgb, after: Rgb) -> Rgb:
         """Return the frame half-way between two frames, (h, w, 3) RGB."""

@@ -29,7 +29,8 @@ from engines.common.dataset import read_rgb
 from engines.common.metrics import bootstrap_ci, gmsd, psnr, ssim
 from engines.interpolation.baselines import Method, Rife, averaged_flow, blend
 from engines.interpolation.data import from_rgb, held_out, planes_of, planes_to_rgb
-from engines.interpolation.model import WHOLE, Interpolator, open_interpolator
+from engines.interpolation.flow_network.model import open_flow_network
+from engines.interpolation.model import Interpolator, open_interpolator
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -129,9 +130,7 @@ def methods_of(model: Interpolator, names: Sequence[str]) -> dict[str, Method]:
 
     available: dict[str, Method] = {OURS: by(model), "averaged_flow": averaged_flow, "blend": blend}
     if OURS_FLOW in names:
-        available[OURS_FLOW] = by(
-            open_interpolator(WHOLE, device="cpu", precision="f32", prove=False)
-        )
+        available[OURS_FLOW] = by(open_flow_network())
     return {name: available[name] for name in names if name in available}
 
 
@@ -316,7 +315,7 @@ def main() -> None:
     parser.add_argument("--sheet", type=Path, help="folder for images of the worst cases")
     parser.add_argument("--json", action="store_true", help="print one JSON object only")
     a = parser.parse_args()
-    model = open_interpolator(a.model, device="cpu", precision=a.precision)
+    model = open_interpolator(a.model, precision=a.precision)
     triplets = listed(a.triplets) if a.triplets else development(a.each)
     names = list(a.methods)
     try:

@@ -12,12 +12,12 @@ import numpy as np
 import onnx
 import torch
 
-from engines.engine import open_reference
+from engines.backends.cpu import open_reference
 from engines.errors import InaccurateEngine
 from engines.interpolation import dis_interpolation
 from engines.interpolation.flow_network import model as flow_network
 from engines.interpolation.flow_network.network import DeployedFlowNetwork, FlowNetwork
-from engines.interpolation.model import SHIPPED, WHOLE, validation_samples
+from engines.interpolation.model import SHIPPED, validation_samples
 from engines.interpolation.network import DeployedFusionNet, FusionNet
 
 if TYPE_CHECKING:
@@ -68,7 +68,7 @@ FLOW = Kind(
     FlowNetwork,
     DeployedFlowNetwork,
     flow_network,
-    WHOLE,
+    flow_network.SHIPPED,
     "interpolation-whole",
     {
         "before": {1: "height", 2: "width"},

@@ -10,7 +10,7 @@ import numpy as np
 import onnx
 import torch
 
-from engines.engine import open_reference
+from engines.backends.cpu import open_reference
 from engines.errors import InaccurateEngine
 from engines.lowlight.model import SHIPPED, LowLightModel, validation_samples
 from engines.lowlight.network import DeployedNetwork, LowLightNetwork

@@ -1,8 +1,8 @@
-"""The full-size part on a GPU: a picture goes up as planes, once, and comes back as planes.
+"""The full-resolution part on a GPU: planes are uploaded once and downloaded once per frame.
 
 `full_resolution.onnx`, made by `full_resolution_graph.py`, computes what `OnCpu` computes. The
-state of the denoiser stays on the device where the engine can keep it. `OnCpu` takes over while the
-engine runs on the CPU, at sizes it was not compiled for, and after the device was lost.
+state of the denoiser stays on the device. `OnCpu` takes over until the plan is ready, for sizes
+that it was not compiled for, and when the device fails.
 """
 
 from __future__ import annotations
@@ -17,7 +17,9 @@ from engines.errors import EngineError, StateLost
 from engines.lowlight.curves import GREY, Adjustment, tables_of
 from engines.lowlight.denoise import FRACTION_BITS, Memory, Noise, Terms
 from engines.lowlight.full_resolution import OnCpu
-from engines.stateful import recurrence
+from engines.plans.settings import PlanSettings
+from engines.spec import Profile
+from engines.stateful import SupportsState, stateful_session
 from engines.validation import Tolerance
 from engines.yuv import Yuv
 
@@ -26,11 +28,10 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from engines.engine import Engine, Precision
+    from engines.engine import Engine
     from engines.lowlight.curves import Plane
+    from engines.spec import Precision, Shape
     from engines.stateful import Arrays, StatefulSession
-
-    Shape = tuple[int, ...]
 
 SHIPPED = Path(__file__).with_name("full_resolution.onnx")
 """What `graph.py` wrote."""
@@ -72,9 +73,9 @@ class Numbers(NamedTuple, Generic[T]):
         return Numbers(terms.unit, terms.newest, terms.blots_left, *squares, *greys)
 
 
-def profile() -> dict[str, tuple[Shape, Shape, Shape]]:
-    """Smallest, usual and largest shape of each input: what plans are compiled for."""
-    few, usual, many = (
+def profile() -> Profile:
+    """Return the smallest, usual and largest shape of each input."""
+    small, usual, large = (
         _shapes(size, levels=levels, grid=grid)
         for size, levels, grid in (
             (SMALLEST, 2, (1, 1)),
@@ -82,10 +83,10 @@ def profile() -> dict[str, tuple[Shape, Shape, Shape]]:
             (LARGEST, 8, (64, 64)),
         )
     )
-    return {name: (few[name], usual[name], many[name]) for name in few}
+    return Profile({name: (small[name], usual[name], large[name]) for name in small})
 
 
-def _shapes(size: tuple[int, int], *, levels: int, grid: tuple[int, int]) -> dict[str, Shape]:
+def _shapes(size: Shape, *, levels: int, grid: Shape) -> dict[str, Shape]:
     half = ((size[0] + 1) // 2, (size[1] + 1) // 2)
     return {
         "y": size,
@@ -127,6 +128,15 @@ def validation_samples() -> Sequence[Arrays]:
     return [*samples, {**samples[3], "y": extremes}]
 
 
+SETTINGS = PlanSettings(
+    TOLERANCES,
+    validation_samples,
+    (profile(),),
+    (_shapes(USUAL, levels=4, grid=(12, 20)),),
+)
+"""How plans are compiled and checked; other sizes are prepared when they first come."""
+
+
 def _bytes(plane: NDArray[np.floating[Any]]) -> Plane:
     return cast("Plane", np.clip(np.rint(plane), 0, 255).astype(np.uint8))
 
@@ -165,72 +175,70 @@ def _state(memory: Memory) -> Arrays:
 
 
 class OnDevice:
-    """By an engine of `full_resolution.onnx`; noise is always held down first.
+    """Runs `full_resolution.onnx` on a GPU; noise is always reduced first.
 
     Args:
         engine: Shared by all streams.
-        failed: Told in words when the device failed a picture; called in the stream's thread.
+        failed: Called with the reason when the GPU failed a frame, in the stream's thread.
     """
 
     def __init__(self, engine: Engine, *, failed: Callable[[str], None]) -> None:
         self._engine = engine
         self._failed = failed
-        self._spare = OnCpu()
-        self._refused = False
-        self._past: StatefulSession | None = None
-        self._pictures = 0
+        self._cpu = OnCpu()
+        self._state: StatefulSession | None = None
+        self._frames = 0
 
     def reset(self) -> None:
-        """See `FullResolution`; what the device refused is tried once more."""
-        self._spare.reset()
+        """See `FullResolution`."""
+        self._cpu.reset()
         self._leave()
-        self._refused = False
 
     def __call__(self, planes: Yuv, adjustment: Adjustment, noise: Noise, *, gain: float) -> Yuv:
         """See `FullResolution`."""
-        if self._takes(planes):
+        if self._is_ready(planes, adjustment):
             try:
-                try:
-                    return self._on_device(planes, adjustment, noise, gain=gain)
-                except StateLost:  # another engine took over: noise is held down as in a new scene
-                    self._leave()
-                    return self._on_device(planes, adjustment, noise, gain=gain)
+                return self._on_device(planes, adjustment, noise, gain=gain)
+            except StateLost:  # another engine took over: the CPU continues as in a new scene
+                pass
             except EngineError as error:
-                # Whatever it is: people go on watching, and are told.
-                self._refused = True
                 self._failed(str(error))
         self._leave()
-        return self._spare(planes, adjustment, noise, gain=gain)
+        return self._cpu(planes, adjustment, noise, gain=gain)
 
-    def _takes(self, planes: Yuv) -> bool:
-        """Whether the device does this picture. While a plan is compiled, the engine is a CPU's."""
-        return (
-            not self._refused
-            and planes.is_420
-            and self._engine.state.device != "cpu"
-            and all(
-                least <= side <= most
-                for least, side, most in zip(SMALLEST, planes.y.shape, LARGEST, strict=True)
-            )
+    def _is_ready(self, planes: Yuv, adjustment: Adjustment) -> bool:
+        """Whether the GPU runs this frame at once. The engine is the CPU's until its plan is ready.
+
+        The graph on the CPU is slower than OpenCV, and is never used.
+        """
+        size = planes.y.shape
+        fits = all(
+            least <= side <= most for least, side, most in zip(SMALLEST, size, LARGEST, strict=True)
         )
+        if not (planes.is_420 and fits) or self._engine.state.device == "cpu":
+            return False
+        if not isinstance(self._engine, SupportsState):
+            return True
+        levels, grid = len(adjustment.curves), adjustment.exposure.shape
+        return self._engine.is_ready(_shapes(size, levels=levels, grid=grid))
 
     def _on_device(self, planes: Yuv, adjustment: Adjustment, noise: Noise, *, gain: float) -> Yuv:
-        if self._past is None:
-            self._past = recurrence(self._engine, STATE)
-            memory = _memory(self._spare, planes)
-            self._past.start(_state(memory))
-            self._pictures = memory.frames
-            self._spare.reset()
-        self._pictures += 1
-        terms = Terms.of(noise, gain=gain, frames=self._pictures)
-        lit = self._past.infer(inputs_of(planes, adjustment, terms))
+        if self._state is None:
+            self._state = stateful_session(self._engine, STATE)
+            memory = _memory(self._cpu, planes)
+            self._state.start(_state(memory))
+            self._frames = memory.frames
+            self._cpu.reset()
+        self._frames += 1
+        terms = Terms.of(noise, gain=gain, frames=self._frames)
+        lit = self._state.infer(inputs_of(planes, adjustment, terms))
         y, u, v = (cast("Plane", lit[name]) for name in LIT)
         return replace(planes, y=y, chroma=(u, v))
 
     def _leave(self) -> None:
-        if self._past is not None:
-            self._past.close()
-            self._past = None
+        if self._state is not None:
+            self._state.close()
+            self._state = None
 
 
 def _memory(spare: OnCpu, planes: Yuv) -> Memory:

@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from engines.errors import ModelMismatch
-from engines.loading import load_validated_engine
+from engines.loading import find_gpu, load_on_gpu, load_validated_engine
 from engines.lowlight import full_resolution_gpu as gpu
 from engines.lowlight.curves import Adjustment
 from engines.lowlight.enhancer import Enhancer
 from engines.lowlight.full_resolution import OnCpu
+from engines.modelfile import read_model_file
 from engines.validation import Tolerance
 
 if TYPE_CHECKING:
@@ -24,9 +25,9 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from engines.engine import Device, Engine, EngineState, Precision
+    from engines.engine import Device, Engine, EngineState
     from engines.lowlight.full_resolution import FullResolution
-    from engines.spec import EngineSpec
+    from engines.spec import EngineSpec, Precision
 
 _log = logging.getLogger(__name__)
 
@@ -57,7 +58,6 @@ class LowLightModel:
         self._full_resolution = full_resolution
         self.name: str = engine.spec.name
         self.digest: str = engine.spec.digest
-        self.backend: str = engine.backend
 
     def __call__(self, thumbnail: NDArray[np.uint8], noise: float) -> Adjustment:
         """Return the adjustment of a frame; the identity if the network's output is not finite.
@@ -90,12 +90,14 @@ class LowLightModel:
         return Adjustment(output["curves"][0], output["gains"][0], output["exposure"][0], (u, v))
 
     @property
+    def backend(self) -> str:
+        """What runs most of the work at this moment: the full-resolution part on a GPU, if any."""
+        return (self._full_resolution or self._engine).backend
+
+    @property
     def state(self) -> EngineState:
-        """State of the two engines: the one that is degraded or still being built, if any."""
-        engines = (self._engine, self._full_resolution)
-        states = [engine.state for engine in engines if engine is not None]
-        worse = (state for state in states if state.degraded or state.building is not None)
-        return next(worse, states[0])
+        """What most of the work runs on at this moment: the full-resolution part, if on a GPU."""
+        return (self._full_resolution or self._engine).state
 
     def enhancer(
         self, *, strength: float = 1.0, denoise: bool = True, always: bool = False
@@ -127,34 +129,24 @@ def open_lowlight_model(
 ) -> LowLightModel:
     """Open the shipped low-light network, or another with the same inputs and outputs.
 
-    It runs in f32 on the CPU, and in the registry's precision on a GPU. If it runs on a GPU, or
-    will once its plan is built, so does the full-resolution part.
+    The network sees a thumbnail and runs on the CPU, in f32. Full-resolution frames are processed
+    on the GPU that `device` selects, and by OpenCV without one and until its plan is ready.
 
     Raises:
-        EngineError: The file, the device or the accuracy is not as required.
+        EngineError: The file or the device cannot be used, or the network is inaccurate here.
     """
+    runtime = find_gpu(device)
     engine = load_validated_engine(
         path or SHIPPED,
-        device=device,
-        precision=None,
         samples=validation_samples,
         tolerances=TOLERANCES,
         check=_require,
         prove=prove,
     )
-    on_cpu = engine.state.device == "cpu" and engine.state.building is None
-    if on_cpu:
+    if runtime is None:
         return LowLightModel(engine)
     try:
-        # The fallback is OpenCV, never this graph on the CPU: it is not validated there.
-        full_resolution = load_validated_engine(
-            gpu.SHIPPED,
-            device=device,
-            precision=None,
-            samples=gpu.validation_samples,
-            tolerances=gpu.TOLERANCES,
-            prove=False,
-        )
+        full_resolution = load_on_gpu(read_model_file(gpu.SHIPPED), runtime, gpu.SETTINGS)
     except BaseException:
         engine.close()
         raise

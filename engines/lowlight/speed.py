@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+from engines.backends.cpu import open_engine
 from engines.benchmark import interleaved
 from engines.common.i420 import rgb_to_i420
-from engines.engine import open_engine
 from engines.lowlight.baselines import zero_dce_network
 from engines.lowlight.enhancer import Enhancer
 from engines.lowlight.model import open_lowlight_model
@@ -49,7 +49,7 @@ def measure() -> dict[str, Any]:
         torch.onnx.export(
             zero_dce_network(), (example,), str(path), input_names=["image"], dynamo=False
         )
-        baseline = open_engine(path, device="cpu", precision="f32")
+        baseline = open_engine(path, precision="f32")
         x = np.ascontiguousarray(frames[0].transpose(2, 0, 1)[None] / np.float32(255))
         taken = interleaved(
             {

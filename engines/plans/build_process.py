@@ -1,4 +1,4 @@
-"""One build in a process of its own, as the program sees it: how far, which plan, or why none."""
+"""Runs one build in a process of its own: progress, and the plan or the error at the end."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ import time
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any, Self
 
-from engines.errors import EngineError
-from engines.plans.builder import BuildStopped, Progress, named_error
+from engines.errors import BuildStopped, EngineError
+from engines.plans.builder import Progress, named_error
 from engines.plans.cache import PlanKey, read_key
 
 if TYPE_CHECKING:
@@ -21,49 +21,50 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from engines.modelfile import ModelFile
-    from engines.plans.cache import Edition, PlanCache, Target
+    from engines.plans.cache import PlanCache
+    from engines.spec import Edition, Target
 
 PATIENCE_S = 5.0
-"""A build is asked to stop between two of its steps, which are short; then it is killed."""
+"""A build gets this long to stop between two of its steps; then it is killed."""
 HEARTBEAT_S = 1.0
-"""Longest silence: whoever waits for progress hears at least this often that time goes by."""
+"""Progress is reported at least this often."""
 STARTING = "starting"
-"""Phase before the compiler has said a word."""
+"""Name of the phase before the compiler reports one."""
 _VISIBLE = "CUDA_VISIBLE_DEVICES"
-"""Numbers or names of the GPUs that a process sees, in their order (CUDA Programming Guide)."""
-_LAST_WORDS = 500
-"""Characters of what a dead build left on standard error."""
+"""Indices or names of the GPUs that a process sees, in order (CUDA Programming Guide)."""
+_QUOTED = 500
+"""Characters of standard error that are quoted when a build dies."""
 
 
-def alone(gpu: int) -> dict[str, str]:
-    """The environment of a process that is to see one GPU only.
+def single_gpu(gpu: int) -> dict[str, str]:
+    """Return the environment variables of a process that sees one GPU only.
 
     Args:
-        gpu: Its number as this process counts them.
+        gpu: Its index as this process counts them.
     """
     seen = [name.strip() for name in os.environ.get(_VISIBLE, "").split(",") if name.strip()]
     return {_VISIBLE: seen[gpu] if gpu < len(seen) else str(gpu)}
 
 
 class Compilation:
-    """A build that runs while the program goes on. Use it with `with`: leaving it ends the build.
+    """A build in another process. Use it with `with`: leaving the block ends the build.
 
     One thread iterates over `progress`; `stop` may be called from any.
 
     Args:
-        model: what to compile; its content is sent, not its path.
-        target: what for.
-        store: where the plan goes.
-        edition: which TensorRT; None for the one that is installed.
-        gpu: which GPU it is compiled on, as this process counts them; None for the first. TensorRT
-            times its kernels there, and the compiler takes the first that it sees.
+        model: The network; its content is sent, not its path.
+        target: What it is compiled for.
+        cache: Where the plan is stored.
+        edition: Edition of TensorRT; None for the installed one.
+        gpu: Index of the GPU that it is compiled on; None for the first. TensorRT times its
+            kernels there.
     """
 
     def __init__(
         self,
         model: ModelFile,
         target: Target,
-        store: PlanCache,
+        cache: PlanCache,
         *,
         edition: Edition | None = None,
         gpu: int | None = None,
@@ -73,25 +74,25 @@ class Compilation:
             "digest": model.digest,
             "metadata": dict(model.metadata),
             "target": asdict(target),
-            "folder": str(store.folder),
+            "folder": str(cache.folder),
             "edition": edition,
         }
         self._name = model.name
         self._request = json.dumps(request).encode() + b"\n" + model.content
         self._stopped = False
         self.key: PlanKey | None = None
-        """Of the plan that was made; None until it is."""
+        """Of the plan; None until it is built."""
         self.facts: Mapping[str, Any] = {}
-        """Of that plan."""
+        """Of the plan."""
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115  closed by __exit__
         self._process = subprocess.Popen(
             [sys.executable, "-m", "engines.plans.builder"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._errors,
-            # A Ctrl-C in the terminal is for the program, which decides.
+            # Ctrl-C in the terminal goes to the program, which stops the build.
             start_new_session=True,
-            env=os.environ if gpu is None else {**os.environ, **alone(gpu)},
+            env=os.environ if gpu is None else {**os.environ, **single_gpu(gpu)},
         )
 
     def __enter__(self) -> Self:
@@ -114,18 +115,18 @@ class Compilation:
                 file.close()
 
     def stop(self) -> None:
-        """End the build soon, if it still runs; nothing is left of it."""
+        """End the build soon, if it still runs; it leaves no plan."""
         self._stopped = True
         self._process.terminate()
 
     def progress(self) -> Iterator[Progress]:
-        """How far it is, at least each `HEARTBEAT_S`, until it is done; then `key` is known.
+        """Yield the progress at least every `HEARTBEAT_S` until the plan is built; then set `key`.
 
-        Some steps of TensorRT take a minute: in between comes the last progress with its time.
+        Some steps of TensorRT take a minute: meanwhile the last progress is repeated.
 
         Raises:
-            EngineError: it failed, with the class and the words of `compiling.build`.
-            BuildStopped: it was stopped.
+            EngineError: It failed; class and message are those of `builder.build`.
+            BuildStopped: It was stopped.
         """
         self._send()
         began, last = time.monotonic(), Progress(0.0, STARTING, 0.0, None)
@@ -133,25 +134,25 @@ class Compilation:
             if line is None:
                 yield replace(last, elapsed_s=time.monotonic() - began)
                 continue
-            said = json.loads(line)
-            event = said.pop("event")
+            message = json.loads(line)
+            event = message.pop("event")
             if event == "progress":
-                last = Progress(**said)
+                last = Progress(**message)
                 yield last
             elif event == "failed":
-                raise named_error(said["error"], said["message"])
+                raise named_error(message["error"], message["message"])
             else:
-                self.key, self.facts = read_key(said["key"]), said["facts"]
+                self.key, self.facts = read_key(message["key"]), message["facts"]
         status = self._process.wait()
         if self.key is None:
             if self._stopped:
                 raise BuildStopped(f"{self._name}: the build was stopped")
             raise EngineError(
-                f"{self._name}: the compiler ended with status {status}: {self._last_words()}"
+                f"{self._name}: the compiler ended with status {status}: {self._error_output()}"
             )
 
     def _lines(self) -> Iterator[bytes | None]:
-        """What the process writes, line by line; None where it is silent for `HEARTBEAT_S`."""
+        """Lines of standard output; None if nothing comes for `HEARTBEAT_S`."""
         assert self._process.stdout is not None
         source, rest = self._process.stdout.fileno(), b""
         while True:
@@ -169,9 +170,9 @@ class Compilation:
             self._process.stdin.write(self._request)
             self._process.stdin.close()
         except BrokenPipeError:
-            return  # it is dead already; its output or its status says why
+            return  # it ended already; its output or its status says why
 
-    def _last_words(self) -> str:
+    def _error_output(self) -> str:
         self._errors.seek(0)
-        said = self._errors.read().decode(errors="replace").strip()
-        return said[-_LAST_WORDS:] or "it said nothing"
+        text = self._errors.read().decode(errors="replace").strip()
+        return text[-_QUOTED:] or "it printed nothing"

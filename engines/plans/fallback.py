@@ -1,15 +1,16 @@
-"""An engine in front of engines: on the CPU until a GPU's plan is proven, and whenever that fails.
+"""An engine that runs on the CPU until a GPU's plan is ready, and whenever the GPU fails.
 
-A plan takes seconds to minutes to build and can fail for many reasons; none of them is a reason not
-to watch. Calls go to the CPU, or to an older plan, until the new one is built, loaded and proven by
-a thread of this; then the next call goes to the GPU. What fails in mid-run fails no call: it is run
-again on the CPU, and `state` says so. What is tried again, and what not:
+A plan takes seconds to minutes to compile and can fail for many reasons; the CPU works meanwhile.
+A thread of this engine compiles, checks and warms up the plan; then the next call goes to the GPU.
+Shapes that the GPU has not prepared run on the CPU while the same thread prepares them: no
+compilation, context or CUDA graph is made in a caller's thread. A failed call runs again on the
+CPU, and `state` says why. What is tried again:
 
-* too little memory is somebody else's use of the GPU, and passes: tried again after a minute, then
-  after ever longer pauses up to an hour; in mid-run for the size that found no room, alone;
-* a lost device is lost to the whole process (CUDA gives the same error to every later call), so
-  only a restart of the program helps;
-* a plan that cannot be built, or is too far from the reference, is as bad the next time.
+* too little memory and refusals may pass: tried again after a minute, then after growing pauses of
+  up to an hour, for the shapes that failed;
+* shapes outside the plan's profiles stay on the CPU;
+* a lost device is lost to the whole process: only a restart of the program helps;
+* a plan that cannot be compiled, or is inaccurate, is not tried again before the next start.
 """
 
 from __future__ import annotations
@@ -23,13 +24,14 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 from engines.errors import (
+    DeviceLost,
     DeviceUnavailable,
     EngineError,
     ModelMismatch,
     OutOfDeviceMemory,
     StateLost,
 )
-from engines.stateful import recurrence
+from engines.stateful import stateful_session
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -37,51 +39,79 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from engines.engine import Engine, EngineState
-    from engines.plans.cache import Shape
-    from engines.spec import EngineSpec
+    from engines.spec import EngineSpec, Shape
     from engines.stateful import Links, StatefulSession
 
     Arrays = Mapping[str, NDArray[Any]]
-    _Sizes = tuple[Shape, ...]
+    Shapes = Mapping[str, Shape]
+    _Key = tuple[Shape, ...]
 
 _log = logging.getLogger(__name__)
 
 FIRST_PAUSE_S = 60.0
 LONGEST_PAUSE_S = 3600.0
 _BUILDS = threading.Lock()
-"""One network at a time: the compiler times kernels on the GPU, and proofs take every core."""
-_WAIT_S = 0.2
-"""How soon who waits for its turn sees that it is not wanted any more. Arbitrary."""
-MOST_SIZES = 64
-"""Sizes of which it is known that they run on the CPU. Arbitrary; cameras have a few."""
+"""One plan is built at a time: the compiler times kernels, and accuracy checks take every core."""
+_POLL_S = 0.2
+"""How soon a thread that waits for its turn sees that the engine is closed. Arbitrary."""
+MAX_REFUSED = 64
+"""Shapes that are remembered to run on the CPU. Arbitrary; cameras have a few sizes."""
 
 
-class Prepares(Protocol):
-    """Where engines on a GPU come from; see `preparing.PlanProvider`."""
+class GpuEngine(Protocol):
+    """An engine on a GPU; see `engines.backends.tensorrt_engine.TensorRtEngine`."""
+
+    @property
+    def backend(self) -> str:
+        """See `engines.engine.Engine`."""
+        ...
+
+    @property
+    def state(self) -> EngineState:
+        """See `engines.engine.Engine`."""
+        ...
+
+    spec: EngineSpec
+
+    def infer(self, inputs: Arrays) -> Arrays:
+        """See `engines.engine.Engine`."""
+        ...
+
+    def is_ready(self, shapes: Shapes) -> bool:
+        """Return whether inputs of these shapes run at once."""
+        ...
+
+    def prepare(self, shapes: Shapes) -> None:
+        """Prepare inputs of these shapes."""
+        ...
+
+    def close(self) -> None:
+        """See `engines.engine.Engine`."""
+        ...
+
+
+class Provider(Protocol):
+    """Source of engines on a GPU; see `engines.plans.provider.PlanProvider`."""
 
     where: str
     """As in "cuda:0 NVIDIA L4"."""
 
-    def ready(self) -> Engine | None:
-        """From a plan that is there, and proven."""
+    def ready(self) -> GpuEngine | None:
+        """Return an engine from a stored plan that passed its check."""
         ...
 
-    def older(self) -> Engine | None:
-        """From an older plan that is proven."""
-        ...
-
-    def build(self, tell: Callable[[float], None], stop: threading.Event) -> Engine:
-        """From a plan that is built and proven now."""
+    def build(self, progress: Callable[[float], None], stop: threading.Event) -> GpuEngine:
+        """Return an engine from a plan that is compiled and checked now."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class _Refusal:
-    """Why inputs of some sizes run on the CPU."""
+    """Why inputs of some shapes run on the CPU."""
 
     reason: str
-    again_at: float | None
-    """When the GPU is asked again, by the clock; None is never."""
+    retry_at: float | None
+    """When the GPU is tried again, by the clock; None is never."""
     pause_s: float
 
 
@@ -89,273 +119,263 @@ class FallbackEngine:
     """An `engines.engine.Engine` that may be called from any number of threads, at any time.
 
     Args:
-        standby: On the CPU; always there, closed with this.
-        preparer: Makes the engine on the GPU; None where there never will be one.
-        spec: What this takes: batches too, which the standby may know only row by row.
-        trouble: Why there is no preparer.
-        clock: Seconds that never fall.
+        cpu: The engine on the CPU; closed with this.
+        provider: Provides the engine on the GPU.
+        spec: Inputs and outputs of this engine: batches too, which the CPU may run row by row.
+        clock: Monotonic seconds.
     """
 
     def __init__(
         self,
-        standby: Engine,
-        preparer: Prepares | None,
+        cpu: Engine,
+        provider: Provider,
         *,
         spec: EngineSpec | None = None,
-        trouble: str = "",
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self.spec = spec or standby.spec
-        self._standby, self._preparer, self._clock = standby, preparer, clock
+        self.spec = spec or cpu.spec
+        self._cpu, self._provider, self._clock = cpu, provider, clock
         self._stop = threading.Event()
-        self._guard = threading.Lock()
-        # All below are guarded by _guard.
-        self._fast: Engine | None = None
-        self._building: float | None = None
-        self._trouble = ""
-        self._refused: dict[_Sizes, _Refusal] = {}
-        self._thread: threading.Thread | None = None
-        if preparer is None:
-            self._degrade(trouble)
-        elif not self._ready(preparer):
-            self._building = 0.0
-            name = f"changeover {standby.spec.name}"
-            self._thread = threading.Thread(target=self._prepare, args=(preparer,), name=name)
-            self._thread.start()
+        self._work = threading.Condition()
+        # The fields below are guarded by _work.
+        self._gpu: GpuEngine | None = None
+        self._building: float | None = 0.0
+        self._problem = ""
+        self._refused: dict[_Key, _Refusal] = {}
+        self._unprepared: list[Shapes] = []
+        self._thread = threading.Thread(target=self._run, name=f"fallback {cpu.spec.name}")
+        self._thread.start()
 
     @property
     def backend(self) -> str:
         """Of the engine that the next call goes to."""
-        with self._guard:
-            return (self._fast or self._standby).backend
+        with self._work:
+            return (self._gpu or self._cpu).backend
 
     @property
     def state(self) -> EngineState:
-        """Where calls go now, and why."""
-        with self._guard:
-            running = (self._fast or self._standby).state
-            reasons = [self._trouble] if self._trouble else []
+        """What calls run on now, and why."""
+        with self._work:
+            running = (self._gpu or self._cpu).state
+            reasons = [self._problem] if self._problem else []
             reasons += [each.reason for each in self._refused.values()][-1:]
-            if self._building is not None and self._preparer is not None:
-                reasons.insert(0, f"a plan for {self._preparer.where} is being built")
+            if self._building is not None:
+                reasons.insert(0, f"the plan for {self._provider.where} is being prepared")
                 return replace(running, reason="; ".join(reasons), building=self._building)
             return replace(running, degraded=bool(reasons), reason="; ".join(reasons))
 
     def infer(self, inputs: Arrays) -> Arrays:
-        """Run the network once; see `engines.engine.Engine`. A GPU's failure is not the caller's.
+        """Run the network once; see `engines.engine.Engine`. Callers do not see a GPU's failure.
 
         Raises:
             ModelMismatch: The inputs do not fit the network.
             EngineError: This is closed, or the CPU failed too.
         """
         self.spec.check(inputs)
-        sizes = tuple(inputs[tensor.name].shape for tensor in self.spec.inputs)
-        while (fast := self._choose(sizes)) is not None:
+        shapes = {tensor.name: inputs[tensor.name].shape for tensor in self.spec.inputs}
+        while (gpu := self.chosen(shapes)) is not None:
             try:
-                outputs = fast.infer(inputs)
+                outputs = gpu.infer(inputs)
             except EngineError as error:
-                self._fell(fast, sizes, error)
+                self.failed(gpu, shapes, error)
             else:
-                self._worked(sizes)
+                self.succeeded(shapes)
                 return outputs
-        return _row_by_row(self._standby, inputs)
+        return _row_by_row(self._cpu, inputs)
 
-    def recurrence(self, links: Links) -> StatefulSession:
-        """The memory of one more stream on the GPU; see `engines.stateful`.
+    def stateful_session(self, links: Links) -> StatefulSession:
+        """Return the state of one more stream on the GPU; see `engines.stateful`.
 
-        It goes when calls go elsewhere: its stream begins anew, on the GPU or on its own on the
-        CPU, where this would have to carry the memory to and fro.
+        It is lost when calls go elsewhere: the stream starts again, on the GPU or in the caller's
+        own implementation on the CPU.
         """
-        return _Following(self, links, self._choose, self._fell, self._worked)
+        return _GpuSession(self, links)
+
+    def is_ready(self, shapes: Shapes) -> bool:
+        """Return whether the GPU runs these shapes at once; it prepares them otherwise."""
+        return self.chosen(shapes) is not None
 
     def close(self) -> None:
-        """End the build, if there is one, and give everything back. Any number of times."""
+        """End the thread and free everything. May be called repeatedly."""
         self._stop.set()
-        if self._thread is not None:
-            self._thread.join()
-        with self._guard:
-            fast, self._fast = self._fast, None
-        if fast is not None:
-            fast.close()
-        self._standby.close()
+        with self._work:
+            self._work.notify_all()
+        self._thread.join()
+        with self._work:
+            gpu, self._gpu = self._gpu, None
+        if gpu is not None:
+            gpu.close()
+        self._cpu.close()
 
-    def _choose(self, sizes: _Sizes) -> Engine | None:
-        """The engine on the GPU, if it takes these sizes; None is the CPU."""
-        with self._guard:
-            refusal = self._refused.get(sizes)
-            waits = refusal is not None and (
-                refusal.again_at is None or self._clock() < refusal.again_at
-            )
-            return None if waits else self._fast
+    @property
+    def gpu(self) -> GpuEngine | None:
+        """The engine on the GPU; None while there is none."""
+        with self._work:
+            return self._gpu
 
-    def _fell(self, fast: Engine, sizes: _Sizes, error: EngineError) -> None:
-        """Take note of a failure of the engine on the GPU, so that it is not chosen again."""
-        with self._guard:
-            if fast is not self._fast:
-                return  # closed because a newer one took its place, or another call was first
-            if isinstance(error, (ModelMismatch, OutOfDeviceMemory)):
-                self._refuse(sizes, error)
+    def chosen(self, shapes: Shapes) -> GpuEngine | None:
+        """Return the engine on the GPU if it runs these shapes now; None is the CPU."""
+        with self._work:
+            refusal = self._refused.get(_key(shapes))
+            gpu = self._gpu
+            if gpu is None or (
+                refusal and (refusal.retry_at is None or self._clock() < refusal.retry_at)
+            ):
+                return None
+            if gpu.is_ready(shapes):
+                return gpu
+            if shapes not in self._unprepared:
+                self._unprepared.append(shapes)
+                self._work.notify_all()
+            return None
+
+    def failed(self, gpu: GpuEngine, shapes: Shapes, error: EngineError) -> None:
+        """Record a failure of the GPU, so that it is not chosen for these shapes again soon."""
+        with self._work:
+            if gpu is not self._gpu:
+                return  # another call saw first that the device is lost
+            if not isinstance(error, DeviceLost):
+                self._refuse(_key(shapes), error)
                 return
-            self._fast = None
-        self._degrade(f"{error}; on the CPU until the program is started again")
-        fast.close()  # waits for calls under way, which fail soon or are done soon
+            self._gpu, self._building = None, None
+            self._problem = f"{error}; on the CPU until the program is restarted"
+        _log.warning("%s: %s", self.spec.name, self._problem)
+        gpu.close()  # waits for the calls in progress, which fail soon
 
-    def _worked(self, sizes: _Sizes) -> None:
-        """Take note that the GPU takes these sizes (again)."""
+    def succeeded(self, shapes: Shapes) -> None:
+        """Record that the GPU runs these shapes (again)."""
         if self._refused:
-            with self._guard:
-                self._refused.pop(sizes, None)
+            with self._work:
+                self._refused.pop(_key(shapes), None)
 
-    def _refuse(self, sizes: _Sizes, error: EngineError) -> None:
-        """Send these sizes to the CPU, for good or for a while; within the guard."""
-        before = self._refused.pop(sizes, None)
-        if isinstance(error, OutOfDeviceMemory):
+    def _refuse(self, key: _Key, error: EngineError) -> None:
+        """Send these shapes to the CPU, for ever or for a while; with the lock held."""
+        before = self._refused.pop(key, None)
+        if isinstance(error, ModelMismatch):
+            refusal = _Refusal(f"{error}; on the CPU", None, 0.0)
+        else:
             pause = min(2 * before.pause_s, LONGEST_PAUSE_S) if before else FIRST_PAUSE_S
             refusal = _Refusal(f"{error}; on the CPU for now", self._clock() + pause, pause)
-        else:
-            refusal = _Refusal(f"{error}; on the CPU", None, 0.0)
-        while len(self._refused) >= MOST_SIZES:
+        while len(self._refused) >= MAX_REFUSED:
             del self._refused[next(iter(self._refused))]
-        self._refused[sizes] = refusal
+        self._refused[key] = refusal
         if before is None:
-            _log.warning("%s", refusal.reason)
+            _log.warning("%s: %s", self.spec.name, refusal.reason)
 
-    def _ready(self, preparer: Prepares) -> bool:
-        """Begin with the plan that is there; whether there is nothing left to prepare."""
-        try:
-            found = preparer.ready()
-        except OutOfDeviceMemory:
-            return False  # tried again, with pauses
-        except EngineError as error:
-            self._degrade(str(error))
-            return True
-        if found is not None:
-            self._change_to(found)
-        return found is not None
+    def _run(self) -> None:
+        """The thread: get the engine on the GPU, then prepare shapes until this is closed."""
+        gpu = self._built()
+        while gpu is not None:
+            with self._work:
+                self._work.wait_for(lambda: self._unprepared or self._stop.is_set())
+                if self._stop.is_set() or self._gpu is not gpu:
+                    return
+                shapes = self._unprepared[0]
+            try:
+                gpu.prepare(shapes)
+            except EngineError as error:
+                self.failed(gpu, shapes, error)
+            finally:
+                with self._work:
+                    self._unprepared.remove(shapes)
 
-    def _prepare(self, preparer: Prepares) -> None:
-        """The thread: prepare until it works, cannot work, or is not wanted any more."""
+    def _built(self) -> GpuEngine | None:
+        """The engine on the GPU, in use; None if there will be none."""
         pause_s = FIRST_PAUSE_S
-        try:
-            older = preparer.older()
-            if older is not None:
-                self._change_to(older, building=True)
-        except EngineError as error:
-            _log.info("the older plan is not used: %s", error)
         while not self._stop.is_set():
             try:
-                engine = self._build(preparer)
+                gpu = self._provider.ready() or self._build()
             except OutOfDeviceMemory as error:
                 self._degrade(f"{error}; tried again every {pause_s:.0f} s")
-            except Exception as error:  # noqa: BLE001  a thread that dies says nothing to anybody
+            except Exception as error:  # noqa: BLE001  the thread's end would not be seen
                 if not self._stop.is_set():
                     self._degrade(str(error) or type(error).__name__)
-                return
+                return None
             else:
-                self._change_to(engine)
-                return
+                with self._work:
+                    self._gpu, self._building, self._problem = gpu, None, ""
+                _log.info("%s runs on %s", self.spec.name, gpu.backend)
+                return gpu
             self._stop.wait(pause_s)
             pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
+        return None
 
-    def _build(self, preparer: Prepares) -> Engine:
-        while not _BUILDS.acquire(timeout=_WAIT_S):
+    def _build(self) -> GpuEngine:
+        while not _BUILDS.acquire(timeout=_POLL_S):
             if self._stop.is_set():
-                raise EngineError(f"{self.spec.name}: closed before its turn to be built")
+                raise EngineError(f"{self.spec.name}: closed before its plan was built")
         try:
-            return preparer.build(self._tell, self._stop)
+            return self._provider.build(self._report, self._stop)
         finally:
             _BUILDS.release()
 
-    def _tell(self, share: float) -> None:
-        with self._guard:
-            self._building = share
-
-    def _change_to(self, engine: Engine, *, building: bool = False) -> None:
-        """From the next call on; calls under way are finished where they are."""
-        with self._guard:
-            before, self._fast = self._fast, engine
-            self._building = self._building if building else None
-            self._trouble = ""
-            self._refused.clear()
-        _log.info("%s runs on %s", self.spec.name, engine.backend)
-        if before is not None:
-            before.close()
+    def _report(self, progress: float) -> None:
+        with self._work:
+            self._building = progress
 
     def _degrade(self, reason: str) -> None:
-        with self._guard:
-            self._trouble, self._building = reason, None
+        with self._work:
+            self._problem, self._building = reason, None
         _log.warning("%s: %s", self.spec.name, reason)
 
 
-class _Following:
-    """A stream's memory on the engine that calls went to when it was started."""
+class _GpuSession:
+    """A stream's state on the engine on the GPU that there was when it was started."""
 
-    def __init__(
-        self,
-        engine: FallbackEngine,
-        links: Links,
-        choose: Callable[[_Sizes], Engine | None],
-        fell: Callable[[Engine, _Sizes, EngineError], None],
-        worked: Callable[[_Sizes], None],
-    ) -> None:
-        self._spec, self._links = engine.spec, links
-        self._choose, self._fell, self._worked = choose, fell, worked
-        self._fast: Engine | None = None
-        self._memory: StatefulSession | None = None
-        self._shapes: dict[str, Shape] = {}
+    def __init__(self, engine: FallbackEngine, links: Links) -> None:
+        self._engine, self._links = engine, links
+        self._gpu: GpuEngine | None = None
+        self._session: StatefulSession | None = None
+        self._state: dict[str, Shape] = {}
 
     def start(self, state: Arrays) -> None:
         """See `engines.stateful.StatefulSession`."""
-        self._shapes = {name: array.shape for name, array in state.items()}
-        sizes = self._sizes({})
-        if (fast := self._choose(sizes)) is None:
-            raise DeviceUnavailable(f"{self._spec.name} runs on the CPU")
-        if self._memory is None or fast is not self._fast:
+        gpu = self._engine.gpu
+        if gpu is None:
+            raise DeviceUnavailable(f"{self._engine.spec.name} runs on the CPU")
+        if self._session is None or gpu is not self._gpu:
             self.close()
-            self._fast, self._memory = fast, recurrence(fast, self._links)
+            self._gpu, self._session = gpu, stateful_session(gpu, self._links)
+        self._state = {name: array.shape for name, array in state.items()}
         try:
-            self._memory.start(state)
+            self._session.start(state)
         except EngineError as error:
-            raise self._told(fast, sizes, error) from error
-        self._worked(sizes)
+            self._engine.failed(gpu, self._state, error)
+            raise
 
     def infer(self, inputs: Arrays) -> Arrays:
         """See `engines.stateful.StatefulSession`."""
-        sizes = self._sizes(inputs)
-        fast, memory = self._fast, self._memory
-        if fast is None or memory is None or self._choose(sizes) is not fast:
-            raise StateLost(f"{self._spec.name}: calls go elsewhere now")
+        shapes = {name: array.shape for name, array in inputs.items()} | self._state
+        gpu, session = self._gpu, self._session
+        if gpu is None or session is None or self._engine.chosen(shapes) is not gpu:
+            raise StateLost(f"{self._engine.spec.name}: the state is gone, or the GPU is not ready")
         try:
-            outputs = memory.infer(inputs)
+            outputs = session.infer(inputs)
+        except StateLost:
+            raise
         except EngineError as error:
-            raise self._told(fast, sizes, error) from error
-        self._worked(sizes)
+            self._engine.failed(gpu, shapes, error)
+            raise
+        self._engine.succeeded(shapes)
         return outputs
 
     def close(self) -> None:
         """See `engines.stateful.StatefulSession`."""
-        memory, self._memory, self._fast = self._memory, None, None
-        if memory is not None:
-            memory.close()
+        session, self._session, self._gpu = self._session, None, None
+        if session is not None:
+            session.close()
 
-    def _sizes(self, inputs: Arrays) -> _Sizes:
-        shapes = self._shapes | {name: array.shape for name, array in inputs.items()}
-        return tuple(shapes.get(tensor.name, ()) for tensor in self._spec.inputs)
 
-    def _told(self, fast: Engine, sizes: _Sizes, error: EngineError) -> EngineError:
-        """What the stream is told of a failure, which is taken note of unless it is none."""
-        if isinstance(error, StateLost):
-            return error
-        if self._choose(()) is not fast:  # closed because another took its place
-            return StateLost(f"{self._spec.name}: calls go elsewhere now")
-        self._fell(fast, sizes, error)
-        return error
+def _key(shapes: Shapes) -> _Key:
+    return tuple(shapes[name] for name in sorted(shapes))
 
 
 def _row_by_row(engine: Engine, inputs: Arrays) -> Arrays:
-    """Run an engine on a batch, though it may take but one row at a time."""
+    """Run an engine on a batch, row by row if its file has a fixed batch of one."""
     if all(tensor.fits(inputs[tensor.name]) for tensor in engine.spec.inputs):
         return engine.infer(inputs)
     rows = range(len(next(iter(inputs.values()))))
-    said = [engine.infer({name: each[at : at + 1] for name, each in inputs.items()}) for at in rows]
-    return {name: np.concatenate([row[name] for row in said]) for name in said[0]}
+    found = [
+        engine.infer({name: each[at : at + 1] for name, each in inputs.items()}) for at in rows
+    ]
+    return {name: np.concatenate([row[name] for row in found]) for name in found[0]}

@@ -1,44 +1,38 @@
-"""Turns a network of fp32 into one of mixed fp16 and fp32, layer by layer, with every cast in it.
+"""Converts a network from fp32 to mixed fp16 and fp32, with explicit casts.
 
-TensorRT gives strongly typed networks exactly the types that stand in the graph, so the choice is
-made here, where it can be read, tested and run on any CPU. The rules are those of PyTorch's
-autocast (https://docs.pytorch.org/docs/stable/amp.html): what multiplies matrices runs in fp16;
-what sums, exponentiates or divides by what may be small runs in fp32; everything else takes the
-widest type of its inputs. Two rules are added. What follows the last heavy layer stays in fp32,
-since it is cheap and its result is what people see; and layers can be named that must not lose
-digits (flow, warps, curves, pixel coordinates).
+TensorRT runs strongly typed networks in exactly the types of the graph, so that the precision of
+each layer is chosen here, where it can be read, tested and run on any CPU. The rules are those of
+PyTorch's autocast (https://docs.pytorch.org/docs/stable/amp.html): matrix products run in fp16;
+sums, exponentials and divisions run in fp32; every other layer runs in the widest type of its
+inputs. One rule is added: layers after the last matrix product stay in fp32, because they are cheap
+and produce the result.
 
 `onnxruntime.transformers.float16` (MIT) casts every operator that is not on its list, so that each
-layer kept in fp32 stands between two casts that win nothing; it clips constants that fp16 cannot
-hold instead of keeping their layer; and it would bring ONNX Runtime into the process that compiles.
+layer kept in fp32 is surrounded by useless casts; it clips constants that fp16 cannot represent
+instead of keeping their layer in fp32; and it needs ONNX Runtime in the process that compiles.
 """
 
 from __future__ import annotations
 
-import fnmatch
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from engines.errors import ModelMismatch
 from engines.plans.onnx_passes import constants, element_types
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from numpy.typing import NDArray
 
 FP16_OPS = frozenset(["Conv", "ConvTranspose", "Einsum", "Gemm", "MatMul"])
-"""Run in fp16: tensor cores sum their products in fp32."""
+"""Run in fp16: tensor cores accumulate in fp32."""
 FP32_OPS = frozenset(
     [
         "Acos",
         "Asin",
         "Cosh",
         "CumSum",
-        "DequantizeLinear",
         "Exp",
         "GridSample",
         "GroupNormalization",
@@ -47,7 +41,6 @@ FP32_OPS = frozenset(
         "Log",
         "LogSoftmax",
         "Pow",
-        "QuantizeLinear",
         "Range",
         "Reciprocal",
         "ReduceL1",
@@ -63,34 +56,30 @@ FP32_OPS = frozenset(
         "Tan",
     ]
 )
-"""Run in fp32, as under autocast; and what takes coordinates, as fp16 has 11 bits for a pixel.
-Scales of int8 are fp32 by definition, so that a layer between two of them is."""
+"""Run in fp32, as under autocast; and operators on coordinates, because fp16 has only 11 bits."""
 WIDE_INPUTS = {"Resize": (1, 2)}
-"""Inputs that must be fp32 by the operator's definition."""
+"""Inputs that are fp32 by the operator's definition."""
 LARGEST = float(np.finfo(np.float16).max)
-"""A constant beyond it keeps its layer in fp32."""
+"""A larger constant keeps its layer in fp32."""
 
 F32, F16 = int(TensorProto.FLOAT), int(TensorProto.FLOAT16)
 
 
-def half(model: onnx.ModelProto, *, keep_f32: Sequence[str] = ()) -> onnx.ModelProto:
-    """The same network, mixed: inputs and outputs keep their names and types.
+def to_mixed_fp16(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Return the network in mixed precision; inputs and outputs keep their names and types.
 
     Args:
-        model: a network of fp32, as `graphs.prepared` makes it.
-        keep_f32: names of layers that stay in fp32, or patterns of them (`fnmatch`).
+        model: A network in fp32, from `onnx_passes.prepared`.
 
     Raises:
-        ModelMismatch: a name in `keep_f32` is that of no layer.
-        ModelFileError: the network's types contradict each other.
+        ModelFileError: The types of the network contradict each other.
     """
-    _check_names(model, keep_f32)
-    return _Casting(model, keep_f32).result()
+    return _Casting(model).result()
 
 
 def tail(model: onnx.ModelProto) -> set[str]:
-    """Names of the tensors that come after the last heavy layer on every way to an output."""
-    before: set[str] = set()  # tensors that some heavy layer still needs
+    """Return the names of the tensors after the last matrix product on every path to an output."""
+    before: set[str] = set()  # tensors that a matrix product still needs
     late: set[str] = set()
     for node in reversed(model.graph.node):
         if node.op_type in FP16_OPS or before.intersection(node.output):
@@ -100,28 +89,17 @@ def tail(model: onnx.ModelProto) -> set[str]:
     return late
 
 
-def _check_names(model: onnx.ModelProto, patterns: Sequence[str]) -> None:
-    names = [node.name for node in model.graph.node]
-    for pattern in patterns:
-        if not fnmatch.filter(names, pattern):
-            raise ModelMismatch(f"no layer is called {pattern!r}, which is to be kept in f32")
-
-
 class _Casting:
-    """One pass over a network, in its order: each layer's type, and the casts in front of it."""
+    """One pass over a network, in its order: the type of each layer, and the casts before it."""
 
-    def __init__(self, model: onnx.ModelProto, keep_f32: Sequence[str]) -> None:
+    def __init__(self, model: onnx.ModelProto) -> None:
         self._model = model
-        self._keep = keep_f32
         self._types = element_types(model)
         self._constants = constants(model)
         self._tail = tail(model)
-        self._whole = {
-            node.output[0] for node in model.graph.node if node.op_type == "DequantizeLinear"
-        }
         self._home: dict[str, int] = {value.name: F32 for value in model.graph.input}
         self._made: set[str] = set()
-        """Names under which a tensor exists in its second type."""
+        """Names of tensors that were cast to their second type."""
         self._nodes: list[onnx.NodeProto] = []
         self._initializers: dict[str, onnx.TensorProto] = {}
 
@@ -157,13 +135,7 @@ class _Casting:
         floats = [name for name in node.input if self._is_float(name)]
         fixed = [self._constants[name] for name in floats if name in self._constants]
         moving = [name for name in floats if name not in self._constants]
-        exact = (
-            node.op_type in FP32_OPS
-            or any(fnmatch.fnmatchcase(node.name, pattern) for pattern in self._keep)
-            or any(map(_too_large, fixed))
-            or not self._whole.isdisjoint(node.input)
-        )
-        if exact or not moving:
+        if node.op_type in FP32_OPS or any(map(_too_large, fixed)) or not moving:
             return F32
         if node.op_type in FP16_OPS:
             return F16
@@ -172,7 +144,7 @@ class _Casting:
         return F16
 
     def _as(self, name: str, kind: int) -> str:
-        """The name of a tensor in a type; it is cast now if that is the first time."""
+        """The name of a tensor in a type; adds the cast when it is first needed."""
         if not self._is_float(name):
             if name in self._constants:
                 self._initializers.setdefault(

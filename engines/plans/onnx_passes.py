@@ -1,9 +1,9 @@
-"""Makes an exported ONNX network fit for TensorRT without changing what it computes.
+"""Rewrites an exported ONNX network for TensorRT without changing what it computes.
 
-Three differences between what exporters write and what TensorRT reads: weights that are stored in
-16 bits and cast back, bytes that are sliced or reshaped before they become numbers (TensorRT
-knows uint8 only as the type of an input that is cast at once), and a batch that was fixed at one.
-Which precision the network computes in is `casting.py` and `quantising.py`.
+Exporters and TensorRT differ in three points: weights that are stored in 16 bits and cast back,
+bytes that are sliced or reshaped before they are cast to f32 (TensorRT supports uint8 only for an
+input that is cast at once), and a batch that is fixed at one. The precision is chosen by
+`mixed_precision.py`.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from onnx.reference import ReferenceEvaluator
 from engines.errors import ModelFileError, ModelMismatch, UnsupportedLayer
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
     from numpy.typing import NDArray
 
-    from engines.plans.cache import Profile
+    from engines.spec import Profile
 
 MOVERS = frozenset(
     [
@@ -42,25 +42,25 @@ MOVERS = frozenset(
         "Unsqueeze",
     ]
 )
-"""Operators that only move elements: their type is that of their data."""
+"""Operators that only move elements: the output has the type of the input."""
 
 
 def prepared(content: bytes, profiles: Sequence[Profile]) -> onnx.ModelProto:
-    """The network as TensorRT can read it, for the sizes of these profiles.
+    """Return the network as TensorRT can read it, for the shapes of these profiles.
 
     Raises:
-        ModelFileError: it is no valid ONNX network.
-        ModelMismatch: a profile does not fit its inputs.
-        UnsupportedLayer: it has branches or loops.
+        ModelFileError: It is not a valid ONNX network.
+        ModelMismatch: A profile does not fit its inputs.
+        UnsupportedLayer: It has branches or loops.
     """
     try:
         model = onnx.load_from_string(content)
         onnx.checker.check_model(model)
     except Exception as error:  # protobuf and the checker share no base class
-        raise ModelFileError(f"no valid ONNX network: {error}") from error
+        raise ModelFileError(f"not a valid ONNX network: {error}") from error
     for node in model.graph.node:
         if any(a.type in {a.GRAPH, a.GRAPHS} for a in node.attribute):
-            raise UnsupportedLayer(f"the layer {words(node)} holds a network of its own")
+            raise UnsupportedLayer(f"the layer {describe(node)} contains a subgraph")
     _fold(model)
     _cast_first(model)
     _open_sizes(model, profiles)
@@ -68,21 +68,21 @@ def prepared(content: bytes, profiles: Sequence[Profile]) -> onnx.ModelProto:
     return model
 
 
-def words(node: onnx.NodeProto) -> str:
-    """A layer as people can find it: its name, else its first output, and its operator."""
+def describe(node: onnx.NodeProto) -> str:
+    """Return a layer's name, else its first output, and its operator."""
     return f"{node.name or node.output[0]!r} ({node.op_type})"
 
 
 def element_types(model: onnx.ModelProto) -> dict[str, int]:
-    """Element type of each tensor, as `onnx.TensorProto.DataType`.
+    """Return the element type of each tensor, as `onnx.TensorProto.DataType`.
 
     Raises:
-        ModelFileError: the types contradict each other.
+        ModelFileError: The types contradict each other.
     """
     try:
         graph = onnx.shape_inference.infer_shapes(model, check_type=True).graph
     except onnx.shape_inference.InferenceError as error:
-        raise ModelFileError(f"no valid ONNX network: {error}") from error
+        raise ModelFileError(f"not a valid ONNX network: {error}") from error
     types = {
         value.name: int(value.type.tensor_type.elem_type)
         for value in (*graph.input, *graph.output, *graph.value_info)
@@ -91,12 +91,12 @@ def element_types(model: onnx.ModelProto) -> dict[str, int]:
 
 
 def constants(model: onnx.ModelProto) -> dict[str, NDArray[Any]]:
-    """What is known before any input: the initializers, by name."""
+    """Return the initializers by name."""
     return {t.name: numpy_helper.to_array(t) for t in model.graph.initializer}
 
 
 def _fold(model: onnx.ModelProto) -> None:
-    """Compute once and for all what depends on no input; drop casts that change nothing."""
+    """Fold constants; drop casts that change nothing."""
     graph = model.graph
     known = {tensor.name for tensor in graph.initializer}
     early: list[onnx.NodeProto] = []
@@ -142,7 +142,7 @@ def _drop_idle_casts(model: onnx.ModelProto) -> None:
 
 
 def _cast_first(model: onnx.ModelProto) -> None:
-    """Let bytes become numbers before they are moved, not after."""
+    """Cast bytes to f32 before they are moved, not after."""
     graph = model.graph
     outputs = {value.name for value in graph.output}
     consumers: dict[str, list[onnx.NodeProto]] = {}
@@ -178,7 +178,7 @@ def _cast_first(model: onnx.ModelProto) -> None:
 
 
 def _open_sizes(model: onnx.ModelProto, profiles: Sequence[Profile]) -> None:
-    """Leave open what the profiles vary; the batch of the outputs is that of the inputs."""
+    """Make dynamic what the profiles vary; the batch of the outputs is that of the inputs."""
     graph = model.graph
     names = {value.name for value in graph.input}
     batch = False
@@ -199,7 +199,7 @@ def _open_sizes(model: onnx.ModelProto, profiles: Sequence[Profile]) -> None:
 def _open_input(
     value: onnx.ValueInfoProto, shapes: tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]
 ) -> bool:
-    """Open an input's batch if it varies; whether it does."""
+    """Make an input's batch dynamic if it varies; return whether it does."""
     dims = value.type.tensor_type.shape.dim
     least, _, most = shapes
     sides = [dim.dim_value if dim.HasField("dim_value") else None for dim in dims]
@@ -209,8 +209,8 @@ def _open_input(
         for at, side in enumerate(sides)
     )
     if not fits:
-        said = ", ".join("any" if side is None else str(side) for side in sides)
-        raise ModelMismatch(f"{value.name}: takes ({said}); the profile says {least} to {most}")
+        shape = ", ".join("any" if side is None else str(side) for side in sides)
+        raise ModelMismatch(f"{value.name}: takes ({shape}); the profile has {least} to {most}")
     if opens:
         dims[0].Clear()
         dims[0].dim_param = "batch"
@@ -218,12 +218,7 @@ def _open_input(
 
 
 def _replace(field: Any, values: Sequence[Any]) -> None:
-    """Give a repeated field of a protobuf message other values."""
+    """Replace the values of a repeated field of a protobuf message."""
     kept = list(values)
     del field[:]
     field.extend(kept)
-
-
-def shapes_of(sample: Mapping[str, NDArray[Any]]) -> dict[str, tuple[int, ...]]:
-    """Shape of each array, as `Profile.accepts` wants them."""
-    return {name: array.shape for name, array in sample.items()}

@@ -1,7 +1,7 @@
-"""Gets a proven engine for a GPU: from the plans that are kept, or by having one compiled.
+"""Provides an engine on a GPU from a compiled plan, after its accuracy was checked there.
 
-Each plan is compared with the reference before it is used, on the GPU it is to run on; that it
-passed is kept beside it. Who runs meanwhile is `changeover.py`.
+The accuracy is recorded beside the plan under everything that it depends on: the GPU, its driver
+and the samples. What runs meanwhile is `fallback.py`.
 """
 
 from __future__ import annotations
@@ -11,13 +11,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from engines.backends.tensorrt import TensorRtEngine
-from engines.engine import reference_spec
-from engines.errors import InaccurateEngine, PlanUnfit
+from engines.backends.cpu import reference_spec
+from engines.backends.tensorrt_engine import TensorRtEngine
+from engines.errors import BuildStopped, PlanUnfit
 from engines.plans.build_process import Compilation
-from engines.plans.builder import BuildStopped, key_of
+from engines.plans.builder import key_of
 from engines.plans.cache import PlanCache
-from engines.validation import prove
+from engines.spec import Target
+from engines.validation import boundary_inputs, compare_with_reference, digest_of
 
 if TYPE_CHECKING:
     import threading
@@ -25,10 +26,11 @@ if TYPE_CHECKING:
 
     from engines.backends.cuda import Gpu
     from engines.backends.tensorrt import Library
-    from engines.engine import Engine, Precision
     from engines.modelfile import ModelFile
-    from engines.plans.cache import PlanKey
-    from engines.registry import RegistryEntry
+    from engines.plans.cache import StoredPlan
+    from engines.plans.settings import PlanSettings
+    from engines.spec import Precision
+    from engines.validation import AccuracyReport
 
 
 class PlanProvider:
@@ -36,130 +38,160 @@ class PlanProvider:
 
     Args:
         model: The network.
-        entry: How it is compiled and proven.
-        library: What compiles and runs it.
-        gpu: Where it is to run.
-        precision: None for what the entry is meant to run in there.
-        store: Where plans are kept.
+        settings: How it is compiled and checked.
+        library: Compiles and runs it.
+        gpu: Where it runs.
+        precision: None for the default of the settings.
+        cache: Where plans are stored; None for the user's cache folder.
 
     Raises:
-        EngineError: The entry has no tolerance for that precision.
+        EngineError: There is no tolerance for that precision.
     """
 
     def __init__(
         self,
         model: ModelFile,
-        entry: RegistryEntry,
+        settings: PlanSettings,
         *,
         library: Library,
         gpu: Gpu,
         precision: Precision | None = None,
-        store: PlanCache | None = None,
+        cache: PlanCache | None = None,
     ) -> None:
-        target = entry.target(gpu.capability, precision, driver=gpu.driver_major)
         self.where = str(gpu)
         """As in "cuda:0 NVIDIA L4"."""
-        self._model, self._entry, self._library, self._gpu = model, entry, library, gpu
-        self._precision = target.precision
+        self.profiles = settings.profiles
+        self._model, self._settings, self._library, self._gpu = model, settings, library, gpu
+        self._precision = settings.precision(precision)
+        self._tolerance = settings.tolerances[self._precision]
         self._spec = reference_spec(model)
-        self._store = store or PlanCache()
+        self._cache = cache or PlanCache()
+        target = Target(gpu.capability, self._precision, settings.profiles, gpu.driver_major)
         self._key = key_of(model, library, target)
 
-    def ready(self) -> Engine | None:
-        """An engine from the plan that is kept and passed its proof here; None if there is none.
+    def is_checked(self) -> bool:
+        """Return whether there is a stored plan that passed its check here, without loading it."""
+        stored = self._cache.get(self._key)
+        return stored is not None and self._passed(stored)
+
+    def ready(self) -> TensorRtEngine | None:
+        """Return an engine from a stored plan that passed its check here; None if there is none.
 
         Raises:
-            OutOfDeviceMemory, DeviceLost: As they say.
+            OutOfDeviceMemory: The GPU has no room for it now.
+            DeviceLost: The GPU stopped answering.
         """
-        return self._open(self._key) if self._passed(self._key) else None
+        stored = self._cache.get(self._key)
+        if stored is None or not self._passed(stored):
+            return None
+        engine = self._loaded(stored)
+        if engine is not None:
+            try:
+                self._warm(engine)
+            except BaseException:
+                engine.close()
+                raise
+        return engine
 
-    def older(self) -> Engine | None:
-        """An engine from another plan of this network that passed its proof here and still fits."""
-        found = self._store.previous(self._key, gpu=self._gpu.name)
-        return self._open(found[0]) if found else None
-
-    def build(self, tell: Callable[[float], None], stop: threading.Event) -> Engine:
-        """Compile in a process of its own if there is no plan yet; prove it, and open it.
+    def build(self, progress: Callable[[float], None], stop: threading.Event) -> TensorRtEngine:
+        """Return an engine that passed its check; compile the plan first if there is none.
 
         Args:
-            tell: Is told the share that is done, 0 to 1.
-            stop: Ends the build soon when it is set.
+            progress: Called with the progress of the compilation, 0 to 1.
+            stop: Ends the build soon after it is set.
 
         Raises:
             BuildStopped: `stop` was set.
-            InaccurateEngine: The plan differs from the reference.
+            InaccurateEngine: The plan differs from the reference by more than its tolerance.
             EngineError: There is no plan, and why.
         """
-        engine = self._open(self._key)
-        if engine is None:
-            self._compile(tell, stop)
-            engine = self._open(self._key)
-        if engine is None:
-            raise PlanUnfit(f"{self._model.name}: the plan that was just built cannot be loaded")
+        stored, engine = self.open(progress, stop)
         try:
-            self._prove(engine, stop)
+            if not self._passed(stored):
+                report = self._measured(engine, stop)
+                self._cache.note_proof(stored, self.proof_identity(), report)
+                report.require()
+            self._warm(engine)
         except BaseException:
             engine.close()
             raise
         return engine
 
-    def _compile(self, tell: Callable[[float], None], stop: threading.Event) -> None:
+    def open(
+        self, progress: Callable[[float], None], stop: threading.Event
+    ) -> tuple[StoredPlan, TensorRtEngine]:
+        """Return the plan and its engine, not checked; compile it in a process if there is none.
+
+        Raises:
+            BuildStopped: `stop` was set.
+            EngineError: There is no plan, and why.
+        """
+        stored = self._cache.get(self._key)
+        engine = self._loaded(stored) if stored else None
+        if engine is None:
+            self._compile(progress, stop)
+            stored = self._cache.get(self._key)
+            engine = self._loaded(stored) if stored else None
+        if stored is None or engine is None:
+            raise PlanUnfit(f"{self._model.name}: the plan that was just built cannot be loaded")
+        return stored, engine
+
+    def proof_identity(self) -> str:
+        """Return everything that the accuracy of a plan depends on beside the plan itself."""
+        digest = digest_of(self._settings.samples())
+        return f"{self._gpu.name}, driver {self._gpu.driver}, samples {digest[:16]}"
+
+    def _compile(self, progress: Callable[[float], None], stop: threading.Event) -> None:
         with Compilation(
             self._model,
             self._key.target,
-            self._store,
+            self._cache,
             edition=self._library.edition,
             gpu=self._gpu.index,
         ) as compilation:
-            for progress in compilation.progress():
+            for now in compilation.progress():
                 if stop.is_set():
                     raise BuildStopped(f"{self._model.name}: the build was stopped")
-                tell(progress.share)
+                progress(now.progress)
 
-    def _open(self, key: PlanKey) -> Engine | None:
-        """From the plan of that key; None if there is none, or none that can be loaded here."""
-        content = self._store.get(key)
-        if content is None:
-            return None
+    def _loaded(self, stored: StoredPlan) -> TensorRtEngine | None:
+        """The engine of a plan; None if it cannot be loaded here."""
         try:
             return TensorRtEngine(
-                content,
+                stored.content,
                 library=self._library,
                 gpu=self._gpu,
                 spec=self._spec,
                 precision=self._precision,
+                kernels=self._cache.kernels(stored),
             )
         except PlanUnfit:
             return None
 
-    def _passed(self, key: PlanKey) -> bool:
-        """Whether that plan passed on this GPU with what is demanded today."""
-        same = (key, replace(key, target=replace(key.target, driver=None)))
-        tolerance = self._entry.tolerances[self._precision]
-        for entry in self._store.entries():
-            if entry.key in same and (figures := entry.proofs.get(self._gpu.name)):
-                return bool(
-                    figures["largest"] <= tolerance.largest and figures["mean"] <= tolerance.mean
-                )
-        return False
+    def _warm(self, engine: TensorRtEngine) -> None:
+        """Prepare the shapes that will come, so that no live camera waits for a compiler."""
+        for shapes in self._settings.warm_shapes:
+            engine.prepare(shapes)
 
-    def _prove(self, engine: Engine, stop: threading.Event) -> None:
-        tolerance = self._entry.tolerances[self._precision]
-        proofs = []
-        for sample in self._entry.plan_samples():  # the largest take the reference seconds each
-            if stop.is_set():
-                raise BuildStopped(f"{self._model.name}: the proof was stopped")
-            proofs.append(prove(engine, self._model, [sample], tolerance))
-        # Not max(), which would lose a NaN; a NaN must fail.
-        proof = replace(
-            proofs[0],
-            largest=float(np.max([each.largest for each in proofs])),
-            mean=float(np.max([each.mean for each in proofs])),
+    def _passed(self, stored: StoredPlan) -> bool:
+        """Whether this very plan passed here, by the tolerance of today."""
+        figures = self._cache.proofs(stored).get(self.proof_identity())
+        return figures is not None and bool(
+            figures["largest"] <= self._tolerance.largest
+            and figures["mean"] <= self._tolerance.mean
         )
-        if not proof.passed:
-            raise InaccurateEngine(
-                f"{proof.model} on {proof.backend} differs from {proof.reference} by up to "
-                f"{proof.largest:.4f} (mean {proof.mean:.5f}); allowed are {tolerance.largest} and "
-                f"{tolerance.mean}"
-            )
-        self._store.note_proof(self._key, proof, gpu=self._gpu.name)
+
+    def _measured(self, engine: TensorRtEngine, stop: threading.Event) -> AccuracyReport:
+        samples = list(self._settings.samples())
+        reports = []
+        # The reference takes seconds for the largest samples.
+        for sample in [*samples, *boundary_inputs(samples, self._settings.profiles)]:
+            if stop.is_set():
+                raise BuildStopped(f"{self._model.name}: the accuracy check was stopped")
+            reports.append(compare_with_reference(engine, self._model, [sample], self._tolerance))
+        # The built-in max() would lose a NaN; a NaN must fail.
+        return replace(
+            reports[0],
+            largest=float(np.max([each.largest for each in reports])),
+            mean=float(np.max([each.mean for each in reports])),
+        )

@@ -12,7 +12,7 @@ import onnx
 import torch
 from torch import nn
 
-from engines.engine import open_reference
+from engines.backends.cpu import open_reference
 from engines.errors import InaccurateEngine
 from engines.smoke.model import SHIPPED, validation_samples
 from engines.smoke.network import DeployedNetwork

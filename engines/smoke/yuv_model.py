@@ -1,15 +1,15 @@
-"""Smoke by planes: pictures go to a GPU as they were decoded, and small results come back.
+"""The smoke network on decoded planes, for GPUs: frames are uploaded once, small results come back.
 
-One network of three parts, see `engines/onnx_preprocessing.py`: planes to RGB at the network's
-size, the smoke network itself, and its mask as bytes with measures of what is in it. What the
-first look saw comes
-back too, at its size, for those who compare pictures: background and motion. A second look is the
-same with another window.
+One graph of three parts, see `engines/onnx_preprocessing.py`: planes to RGB at the network's size,
+the smoke network, and its mask as bytes with statistics. The RGB image comes back too, for the
+background model and frame differences. Zoom verification is the same with another window.
+
+Planes are padded to a few canvas sizes, which the window excludes: a plan is prepared for them
+before it is used, and cameras of different sizes share batches.
 """
 
 from __future__ import annotations
 
-import importlib.util
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
@@ -17,13 +17,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from engines.backends import cuda, tensorrt
 from engines.batching import Batcher
-from engines.engine import read_device
-from engines.errors import DeviceUnavailable, EngineError, ModelMismatch
-from engines.loading import load_validated_engine
+from engines.errors import DeviceUnavailable, ModelMismatch
+from engines.loading import find_gpu, load_on_gpu
 from engines.modelfile import ModelFile, read_model_file
-from engines.plans.cache import Profile
+from engines.plans.provider import PlanProvider
+from engines.plans.settings import PlanSettings
 from engines.smoke.model import (
     STRIDE,
     SmokeModel,
@@ -32,6 +31,7 @@ from engines.smoke.model import (
     validation_samples,
 )
 from engines.smoke.zoom_verification import WINDOW
+from engines.spec import BATCH_SIZES, Profile
 from engines.validation import Tolerance
 from engines.yuv import ChromaOrder, Window, Yuv, yuv_to_rgb_matrix
 
@@ -41,125 +41,119 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from engines.engine import Device, Engine, EngineState, Precision
-    from engines.plans.cache import Shape
+    from engines.engine import Device, Engine, EngineState
+    from engines.loading import GpuRuntime
+    from engines.spec import Precision, Shape
     from engines.validation import Inputs
 
 LAYOUTS: tuple[ChromaOrder, ...] = ("planar", "nv12")
-"""What decoders give: on the processor, and on hardware."""
+"""Of software decoders, and of hardware decoders."""
 TOLERANCES: Mapping[Precision, Tolerance] = {
-    # Those of the network itself (`model.TOLERANCES`), in bytes, and a byte for rounding. In f16
-    # the products that scale are 11 bits, which moves some pixels of the small picture by one.
+    # Those of the network (`model.TOLERANCES`) in bytes, and one byte for rounding. In f16 the
+    # scaling products have 11 bits, which changes some pixels of the scaled image by one.
     "f32": Tolerance(largest=3.55, mean=0.13),
     "f16": Tolerance(largest=39.0, mean=2.6),
 }
-"""How far from the reference each precision may be, in steps of 1/255."""
-MOST = 8
-"""Rows of a batch. A 4K picture and the arrays between take 60 MB a row in f32, so that the memory
-that a plan reserves for its largest batch stays below half a gigabyte."""
+"""Allowed difference from the reference, in steps of 1/255."""
+MAX_BATCH_SIZE = BATCH_SIZES[-1]
+"""A 4K frame and its intermediate arrays take 60 MB a row in f32, so that the memory of a plan,
+reserved for the largest batch, stays below half a gigabyte."""
+FRAME_CANVASES: tuple[Shape, ...] = ((720, 1280), (1080, 1920), (2160, 3840))
+"""(height, width) that frames are padded to. Larger frames are run by the CPU."""
+CROP_CANVASES: tuple[Shape, ...] = tuple((WINDOW[0] * k, WINDOW[1] * k) for k in (1, 2, 4, 6))
+"""Those of crops for zoom verification: a region is at most 15 % of the frame's width, and its crop
+2.5 times as wide."""
 _CHROMA: Mapping[ChromaOrder, tuple[str, ...]] = {
     "planar": ("chroma_u", "chroma_v"),
     "nv12": ("chroma",),
 }
 _OUTPUTS = {
     "mask_bytes": "uint8",
-    "small": "uint8",
+    "rgb_bytes": "uint8",
     "image_score": "float32",
-    "measures": "float32",
+    "mask_stats": "float32",
 }
 
 
 def graph(model: str | Path = "smoke", layout: ChromaOrder = "planar") -> ModelFile:
-    """The smoke network with planes as inputs; see `onnx_preprocessing.rgb_from_planes`.
+    """Return the smoke network with planes as inputs; see `onnx_preprocessing.rgb_from_planes`.
 
-    Its first side is the batch. Beside the network's own `background`, whose size is the size
-    that planes are brought to, and `has_background`, it takes `level` (n,) f32: above it a place
-    counts in the measures.
+    Its inputs are the planes, the network's own `background`, whose size is the size that frames
+    are scaled to, `has_background`, and `level` (n,) f32, the threshold of the statistics. The
+    first side of each is the batch.
 
     Raises:
-        ModelFileError: the file is missing or damaged, or the network cannot be fed like this.
-        DeviceUnavailable: the package onnx, which it is made with, is not installed.
+        ModelFileError: The file is missing or damaged, or the network has other inputs.
+        DeviceUnavailable: The package onnx is not installed.
     """
     try:
-        from engines import onnx_preprocessing
+        from engines import onnx_preprocessing as op
     except ModuleNotFoundError as error:
-        raise DeviceUnavailable(f"networks by planes need the package {error.name}") from error
+        raise DeviceUnavailable(f"GPUs need the package {error.name}") from error
 
-    front, behind = onnx_preprocessing.GraphBuilder(), onnx_preprocessing.GraphBuilder("behind")
+    front, behind = op.GraphBuilder(), op.GraphBuilder("behind")
     rows, columns = (front.side("background", axis) for axis in (1, 2))
-    front.rename(
-        onnx_preprocessing.rgb_from_planes(front, layout, rows=rows, columns=columns), "rgb"
-    )
-    behind.rename(behind.cast("rgb", onnx_preprocessing.UINT8), "small")
-    exceeds = onnx_preprocessing.over(
-        behind, "mask", behind.input("level", onnx_preprocessing.FLOAT, (onnx_preprocessing.BATCH,))
-    )
-    behind.rename(onnx_preprocessing.to_bytes(behind, "mask"), "mask_bytes")
-    behind.rename(onnx_preprocessing.measures(behind, "mask", exceeds), "measures")
+    front.rename(op.rgb_from_planes(front, layout, rows=rows, columns=columns), "rgb")
+    behind.rename(behind.cast("rgb", op.UINT8), "rgb_bytes")
+    exceeds = op.threshold(behind, "mask", behind.input("level", op.FLOAT, (op.BATCH,)))
+    behind.rename(op.to_bytes(behind, "mask"), "mask_bytes")
+    behind.rename(op.mask_stats(behind, "mask", exceeds), "mask_stats")
     network = read_model_file(model_path(model))
-    return onnx_preprocessing.compose(
+    return op.merge(
         f"{network.name}-{layout}",
         front,
         network,
         behind,
         feeds={"image": "rgb"},
         outputs={
-            "mask_bytes": (
-                onnx_preprocessing.UINT8,
-                (onnx_preprocessing.BATCH, "mask_rows", "mask_columns"),
-            ),
-            "small": (onnx_preprocessing.UINT8, (onnx_preprocessing.BATCH, "rows", "columns", 3)),
-            "image_score": (onnx_preprocessing.FLOAT, (onnx_preprocessing.BATCH,)),
-            "measures": (
-                onnx_preprocessing.FLOAT,
-                (onnx_preprocessing.BATCH, len(Measures._fields)),
-            ),
+            "mask_bytes": (op.UINT8, (op.BATCH, "mask_rows", "mask_columns")),
+            "rgb_bytes": (op.UINT8, (op.BATCH, "rows", "columns", 3)),
+            "image_score": (op.FLOAT, (op.BATCH,)),
+            "mask_stats": (op.FLOAT, (op.BATCH, len(MaskStats._fields))),
         },
     )
 
 
-def profiles(layout: ChromaOrder) -> tuple[Profile, ...]:
-    """Sizes that plans are compiled for: first looks up to 4K, and windows of second looks."""
-    size, window = SmokeModel.input_size, WINDOW
-    # A suspect is at most 15 % of a picture's width, and a window 2.5 times as wide as that.
-    widest = (window[0] * 6, window[1] * 6)
-    return (
-        _profile(layout, ((1, 64, 64), (MOST, 1080, 1920), (MOST, 2160, 3840)), size),
-        _profile(layout, ((1, 32, 32), (4, *window), (MOST, *widest)), window),
+def settings(layout: ChromaOrder) -> PlanSettings:
+    """Return how plans are compiled and checked, and the shapes that are prepared before use."""
+    frames = (1, 64, 64), (MAX_BATCH_SIZE, 1080, 1920), (MAX_BATCH_SIZE, *FRAME_CANVASES[-1])
+    crops = (1, 32, 32), (4, *WINDOW), (MAX_BATCH_SIZE, *CROP_CANVASES[-1])
+    profiles = []
+    for size, planes in ((SmokeModel.input_size, frames), (WINDOW, crops)):
+        smallest, tuned, largest = (_shapes(layout, each, size) for each in planes)
+        profiles.append(Profile({n: (smallest[n], tuned[n], largest[n]) for n in smallest}))
+    warm = tuple(
+        _shapes(layout, (rows, *canvas), size)
+        for size, canvases in ((SmokeModel.input_size, FRAME_CANVASES), (WINDOW, CROP_CANVASES))
+        for canvas in canvases
+        for rows in BATCH_SIZES
     )
+    return PlanSettings(TOLERANCES, partial(samples, layout), tuple(profiles), warm)
 
 
-def _profile(
-    layout: ChromaOrder, planes: tuple[Shape, Shape, Shape], size: tuple[int, int]
-) -> Profile:
-    def shapes(*tails: Shape) -> tuple[Shape, Shape, Shape]:
-        least, best, most = ((plane[0], *tail) for plane, tail in zip(planes, tails, strict=True))
-        return least, best, most
-
-    pairs = (2,) if layout == "nv12" else ()
-    halves = shapes(*((-(-rows // 2), -(-columns // 2), *pairs) for _, rows, columns in planes))
-    one = shapes((), (), ())
-    return Profile(
-        {
-            "luma": planes,
-            **dict.fromkeys(_CHROMA[layout], halves),
-            "window": shapes((4,), (4,), (4,)),
-            "siting": one,
-            "color": shapes((3, 4), (3, 4), (3, 4)),
-            "background": shapes(*[(*size, 3)] * 3),
-            "has_background": one,
-            "level": one,
-        }
-    )
+def _shapes(layout: ChromaOrder, planes: Shape, size: Shape) -> dict[str, Shape]:
+    """Shape of each input for luma planes (rows of the batch, height, width)."""
+    rows, height, width = planes
+    half = (rows, -(-height // 2), -(-width // 2), *((2,) if layout == "nv12" else ()))
+    return {
+        "luma": planes,
+        **dict.fromkeys(_CHROMA[layout], half),
+        "window": (rows, 4),
+        "siting": (rows,),
+        "color": (rows, 3, 4),
+        "background": (rows, *size, 3),
+        "has_background": (rows,),
+        "level": (rows,),
+    }
 
 
-class Measures(NamedTuple):
-    """What there is in a mask where it exceeds a level; see `onnx_preprocessing.measures`."""
+class MaskStats(NamedTuple):
+    """Statistics of a mask above a threshold; see `onnx_preprocessing.mask_stats`."""
 
     peak: float
-    """Highest probability of all."""
+    """Highest probability of the whole mask."""
     area: float
-    """Share of the picture that exceeds."""
+    """Share of the mask above the threshold."""
     mean: float
     """Mean probability there."""
     left: float
@@ -169,40 +163,40 @@ class Measures(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class View:
-    """Something to look at."""
+class Request:
+    """A frame or a part of it, to run the network on."""
 
     planes: Yuv
     window: Window
-    """Of the planes."""
+    """Part of the planes."""
     size: tuple[int, int]
-    """(height, width) it is looked at in; multiples of `model.STRIDE`."""
+    """(height, width) that the window is scaled to; multiples of `model.STRIDE`."""
     background: NDArray[np.uint8] | None = None
-    """(height, width, 3) RGB at that size: the same view without what is new in it."""
+    """(height, width, 3) RGB at that size: background model of the same view."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Seen:
-    """What the network says of a view."""
+class Result:
+    """Output of the network for a request."""
 
     mask: NDArray[np.float32]
-    """(h/2, w/2), the chance of smoke at each place, 0 to 1 in steps of 1/255."""
+    """(h/2, w/2), probability of smoke at each place, 0 to 1 in steps of 1/255."""
     image: NDArray[np.uint8]
-    """(h, w, 3) RGB: what was looked at."""
-    picture: float
-    """The chance that it shows smoke at all."""
-    measures: Measures
+    """(h, w, 3) RGB: the network's input."""
+    image_score: float
+    """Probability that the image shows smoke."""
+    stats: MaskStats
 
 
 class SmokeYuvModel:
     """A smoke network that takes decoded planes. Safe to call from many threads at once.
 
     Args:
-        engines: run `graph` of the same network for one layout or both; closed with this.
+        engines: Run `graph` of the same network for one layout or both; closed with this.
     """
 
     input_size: tuple[int, int] = SmokeModel.input_size
-    """(height, width) it is made for."""
+    """(height, width) it was trained for."""
 
     def __init__(self, engines: Mapping[ChromaOrder, Engine]) -> None:
         if not engines:
@@ -230,44 +224,47 @@ class SmokeYuvModel:
 
     @property
     def ready(self) -> bool:
-        """Whether a GPU computes at this moment; else RGB on the processor is the better way."""
+        """Whether a GPU runs it at this moment; if not, `SmokeModel` on the CPU is faster."""
         return self.state.device != "cpu"
 
-    def look(self, views: Sequence[View], *, level: float, dark: bool = False) -> list[Seen]:
-        """Look at some views; those that are alike in size and layout run together.
+    def predict(
+        self, requests: Sequence[Request], *, level: float, dark: bool = False
+    ) -> list[Result]:
+        """Run the network; requests of the same layout, size and canvas run together.
 
         Args:
-            views: of any pictures.
-            level: probability above which a place counts in the measures.
-            dark: see `SmokeModel.predict`.
+            requests: Of any frames.
+            level: Threshold of the statistics.
+            dark: See `SmokeModel.predict`.
 
         Raises:
-            ModelMismatch: a size does not fit.
-            EngineError: the device failed.
+            ModelMismatch: A size does not fit.
+            EngineError: The device failed.
         """
-        alike: dict[tuple[object, ...], list[int]] = {}
-        planes = [self._readable(view.planes) for view in views]
-        for number, view in enumerate(views):
-            _check(view)
-            key = (planes[number].chroma_order, planes[number].size, view.size)
-            alike.setdefault(key, []).append(number)
-        seen: dict[int, Seen] = {}
-        curve = self._curve() if dark else _STRAIGHT
-        # The network's word is stretched afterwards: its own level is the other way round.
+        groups: dict[tuple[ChromaOrder, Shape, Shape], list[int]] = {}
+        planes = [self._supported(request.planes) for request in requests]
+        for number, request in enumerate(requests):
+            _check(request)
+            canvas = _canvas(planes[number].y.shape, request.size)
+            key = planes[number].chroma_order, canvas, request.size
+            groups.setdefault(key, []).append(number)
+        results: dict[int, Result] = {}
+        curve = self._curve() if dark else _IDENTITY
+        # The curve is applied to the output: the network's own level is its inverse.
         own_level = float(np.interp(level, curve[1], curve[0]))
-        for numbers in alike.values():
-            group = [(planes[number], views[number]) for number in numbers]
-            outputs = self._engines[group[0][0].chroma_order].infer(_arrays(group, own_level))
+        for (layout, canvas, _), numbers in groups.items():
+            group = [(planes[number], requests[number]) for number in numbers]
+            outputs = self._engines[layout].infer(_arrays(group, own_level, canvas))
             for row, number in enumerate(numbers):
-                seen[number] = _seen(outputs, row, curve)
-        return [seen[number] for number in range(len(views))]
+                results[number] = _result(outputs, row, curve)
+        return [results[number] for number in range(len(requests))]
 
     def close(self) -> None:
-        """Give back what the engines hold."""
+        """Release the engines' memory."""
         for engine in self._engines.values():
             engine.close()
 
-    def _readable(self, planes: Yuv) -> Yuv:
+    def _supported(self, planes: Yuv) -> Yuv:
         if not planes.is_420:
             raise ModelMismatch(
                 f"expected 8-bit 4:2:0 planes, got {planes.depth} bits, luma {planes.y.shape}, "
@@ -281,48 +278,62 @@ class SmokeYuvModel:
         return (0, self.threshold_dark, 1), (0, self.threshold, 1)
 
 
-_STRAIGHT = ((0.0, 0.5, 1.0), (0.0, 0.5, 1.0))
+_IDENTITY = ((0.0, 0.5, 1.0), (0.0, 0.5, 1.0))
 
 
-def _arrays(group: Sequence[tuple[Yuv, View]], level: float) -> dict[str, NDArray[Any]]:
-    """Inputs of the network, a row a view."""
+def _canvas(size: Shape, scaled: Shape) -> Shape:
+    """The smallest canvas that holds planes of a size; the size itself if none does."""
+    canvases = CROP_CANVASES if scaled == WINDOW else FRAME_CANVASES
+    fitting = (each for each in canvases if size[0] <= each[0] and size[1] <= each[1])
+    return next(fitting, size)
+
+
+def _arrays(
+    group: Sequence[tuple[Yuv, Request]], level: float, canvas: Shape
+) -> dict[str, NDArray[Any]]:
+    """Inputs of the network, one row per request."""
     planes = [each for each, _ in group]
-    views = [view for _, view in group]
-    names = _CHROMA[planes[0].chroma_order]
-    empty = np.zeros((*views[0].size, 3), np.uint8)
+    requests = [request for _, request in group]
+    half = tuple(-(-side // 2) for side in canvas)
+    empty = np.zeros((*requests[0].size, 3), np.uint8)
     return {
-        "luma": _stacked([each.y for each in planes]),
+        "luma": _padded([each.y for each in planes], canvas),
         **{
-            name: _stacked([each.chroma[number] for each in planes])
-            for number, name in enumerate(names)
+            name: _padded([each.chroma[number] for each in planes], half)
+            for number, name in enumerate(_CHROMA[planes[0].chroma_order])
         },
-        "window": np.array([view.window for view in views], np.float32),
+        "window": np.array([request.window for request in requests], np.float32),
         "siting": np.array([each.siting for each in planes], np.float32),
         "color": np.stack([each.rgb_matrix for each in planes]),
-        "background": _stacked(
-            [empty if view.background is None else view.background for view in views]
+        "background": np.stack(
+            [empty if each.background is None else each.background for each in requests]
         ),
-        "has_background": np.array([view.background is not None for view in views], np.float32),
-        "level": np.full(len(views), level, np.float32),
+        "has_background": np.array([each.background is not None for each in requests], np.float32),
+        "level": np.full(len(requests), level, np.float32),
     }
 
 
-def _stacked(arrays: Sequence[NDArray[np.uint8]]) -> NDArray[np.uint8]:
-    """All as one array; a single one is not copied."""
-    return arrays[0][None] if len(arrays) == 1 else np.stack(arrays)
+def _padded(planes: Sequence[NDArray[Any]], canvas: Shape) -> NDArray[np.uint8]:
+    """Planes (height, width[, 2]) as one array of canvases; a single one that fits is a view."""
+    if len(planes) == 1 and planes[0].shape[:2] == canvas:
+        return planes[0][None]
+    padded = np.zeros((len(planes), *canvas, *planes[0].shape[2:]), np.uint8)
+    for row, plane in zip(padded, planes, strict=True):
+        row[: plane.shape[0], : plane.shape[1]] = plane
+    return padded
 
 
-def _seen(outputs: Inputs, row: int, curve: tuple[Sequence[float], Sequence[float]]) -> Seen:
+def _result(outputs: Inputs, row: int, curve: tuple[Sequence[float], Sequence[float]]) -> Result:
     mask = outputs["mask_bytes"][row] * np.float32(1 / 255)
-    peak, area, mean, *box = outputs["measures"][row].tolist()
-    if curve is not _STRAIGHT:
+    peak, area, mean, *box = outputs["mask_stats"][row].tolist()
+    if curve is not _IDENTITY:
         mask = np.interp(mask, *curve).astype(np.float32)
         peak, mean = (float(value) for value in np.interp([peak, mean], *curve))
-    return Seen(
+    return Result(
         mask,
-        outputs["small"][row],
+        outputs["rgb_bytes"][row],
         float(outputs["image_score"][row]),
-        Measures(peak, area, mean, *box),
+        MaskStats(peak, area, mean, *box),
     )
 
 
@@ -333,74 +344,76 @@ def _inputs(layout: ChromaOrder) -> dict[str, str]:
     )
 
 
-def _check(view: View) -> None:
-    height, width = view.size
+def _check(request: Request) -> None:
+    height, width = request.size
     if height % STRIDE or width % STRIDE or height < STRIDE or width < STRIDE:
         raise ModelMismatch(
-            f"view: height and width must be multiples of {STRIDE}, got {height}x{width}"
+            f"request: height and width must be multiples of {STRIDE}, got {height}x{width}"
         )
-    if view.background is not None and view.background.shape != (height, width, 3):
+    if request.background is not None and request.background.shape != (height, width, 3):
         raise ModelMismatch(
-            f"background: expected {(height, width, 3)}, got {view.background.shape}"
+            f"background: expected {(height, width, 3)}, got {request.background.shape}"
         )
 
 
 def open_smoke_by_planes(
     model: str | Path = "smoke",
     *,
-    layouts: Sequence[ChromaOrder],
+    clients: Mapping[ChromaOrder, int],
     device: Device,
     precision: Precision | None = None,
-    callers: int,
-    wait_s: float,
+    max_queue_delay_s: float,
 ) -> SmokeYuvModel | None:
-    """Open a smoke network for a GPU, where there is one; its plan is built meanwhile.
+    """Open a smoke network on the GPU of a device setting; its plan is prepared meanwhile.
 
     Args:
-        model: see `open_smoke_model`.
-        layouts: of the planes that will come; others work, and cost a copy.
-        device: see `engines.engine.Device`.
-        precision: None for what the catalogue says.
-        callers: threads that will look; see `Batcher`.
-        wait_s: how long a look may wait for others; see `batching.longest_wait_s`.
+        model: See `open_smoke_model`.
+        clients: Cameras of each layout. Planes of another layout are converted, which costs a copy.
+        device: See `engines.engine.Device`.
+        precision: None for f16.
+        max_queue_delay_s: See `Batcher`.
 
     Returns:
-        None where no GPU was asked for, none can be used, or the precision is none of a GPU: RGB
-        is the way then, and `open_smoke_model` says what is missing.
+        None for "cpu", and for "auto" if no GPU can be used: `open_smoke_model` is used then.
 
     Raises:
-        EngineError: the network cannot be used like this.
+        DeviceUnavailable: A GPU is required and cannot be used.
+        EngineError: The network or the precision cannot be used.
     """
-    kind, index = read_device(device)
-    if kind == "cpu" or (precision or "f32") not in TOLERANCES or not _can_use_gpu(index):
+    runtime = find_gpu(device, precision)
+    if runtime is None:
         return None
     with ExitStack() as undo:
         engines: dict[ChromaOrder, Engine] = {}
-        for layout in layouts:
-            engine = load_validated_engine(
-                graph(model, layout),
-                device=device,
-                precision=precision,
-                samples=partial(samples, layout),
-                tolerances=TOLERANCES,
+        for layout, cameras in clients.items():
+            engine = load_on_gpu(
+                graph(model, layout), runtime, settings(layout), precision=precision
             )
             undo.callback(engine.close)
-            engines[layout] = Batcher(engine, most=MOST, callers=callers, wait_s=wait_s)
+            engines[layout] = Batcher(
+                engine,
+                max_batch_size=MAX_BATCH_SIZE,
+                clients=cameras,
+                max_queue_delay_s=max_queue_delay_s,
+            )
         opened = SmokeYuvModel(engines)
         undo.pop_all()
     return opened
 
 
-def _can_use_gpu(index: int) -> bool:
-    """Whether there are a GPU, its driver, TensorRT, and what the graph is made with."""
-    if importlib.util.find_spec("onnx") is None:
-        return False
-    try:
-        cuda.gpu(index)  # first: loading TensorRT takes long, and most machines have no GPU
-        tensorrt.library()
-    except EngineError:
-        return False
-    return True
+def has_checked_plan(
+    model: str | Path, runtime: GpuRuntime, *, precision: Precision | None = None
+) -> bool:
+    """Return whether the program runs the network on the GPU at once, without building a plan.
+
+    Raises:
+        EngineError: The network or the precision cannot be used there.
+    """
+    provider = PlanProvider(
+        graph(model), settings("planar"), library=runtime.library, gpu=runtime.gpu,
+        precision=precision,
+    )  # fmt: skip
+    return provider.is_checked()
 
 
 def samples(layout: ChromaOrder = "planar") -> Sequence[Inputs]:
@@ -410,16 +423,17 @@ def samples(layout: ChromaOrder = "planar") -> Sequence[Inputs]:
         planes = _as_decoded(sample["image"][0], full_range=bool(number % 2))
         planes = planes if layout == "planar" else planes.interleaved()
         background = sample["background"][0]
-        window = View(planes, (640, 400, 320, 192), WINDOW)
-        whole = View(planes, planes.full_window, SmokeModel.input_size, background)
-        made += [_arrays([(planes, view)], 0.1) for view in (whole, window)]
+        window = Request(planes, (640, 400, 320, 192), WINDOW)
+        frame = Request(planes, planes.full_window, SmokeModel.input_size, background)
+        made += [_arrays([(planes, each)], 0.1, planes.y.shape) for each in (frame, window)]
     return made
 
 
 def _as_decoded(image: NDArray[np.uint8], *, full_range: bool) -> Yuv:
-    """A picture as a camera of three times its width and height would send it, BT.709."""
+    """Planes of a 1080p camera with three times the width of an image, BT.709."""
     color = yuv_to_rgb_matrix(1, full_range=full_range).astype(np.float64)
     yuv = (image.astype(np.float64) - color[:, 3]) @ np.linalg.inv(color[:, :3]).T
     large = np.clip(np.rint(yuv), 0, 255).astype(np.uint8).repeat(3, axis=0).repeat(3, axis=1)
+    large = large[: FRAME_CANVASES[1][0]]
     chroma = (large[::2, ::2, 1], large[::2, ::2, 2])
     return Yuv(large[..., 0], chroma, full_range=full_range)

@@ -54,8 +54,7 @@ class Networks:
 def open_networks(options: ConvertOptions, *, device: Device) -> Iterator[Networks]:
     """Open the networks that a conversion needs; close them at the end of the block.
 
-    A run uses one device for interpolation throughout, because CPU and GPU produce different
-    frames; the digest in the journal tells them apart.
+    Interpolation runs on the CPU whatever the device is.
 
     Raises:
         EngineError: A network cannot be used on this machine.
@@ -63,7 +62,7 @@ def open_networks(options: ConvertOptions, *, device: Device) -> Iterator[Networ
     with ExitStack() as opened:
         interpolation = lowlight = None
         if options.interpolates:
-            interpolation = open_interpolator(device=device)
+            interpolation = open_interpolator()
             opened.callback(interpolation.close)
         if options.enhance:
             lowlight = open_lowlight_model(device=device)

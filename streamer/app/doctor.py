@@ -116,7 +116,9 @@ def _decoders() -> Iterator[Finding]:
 
 def _network(config: "Config") -> Iterator[Finding]:
     from engines.errors import DeviceUnavailable, EngineError, InaccurateEngine, ModelFileError
+    from engines.loading import cpu_precision, find_gpu, gpu_problem
     from engines.smoke.model import open_smoke_model
+    from engines.smoke.yuv_model import has_checked_plan
 
     engine = config.engine
     advice = {
@@ -126,20 +128,24 @@ def _network(config: "Config") -> Iterator[Finding]:
     }
     try:
         precision = None if engine.precision == "auto" else engine.precision
-        model = open_smoke_model(engine.model, device=engine.device, precision=precision)
+        gpu = find_gpu(engine.device, precision)
+        model = open_smoke_model(
+            engine.model, precision=cpu_precision(precision, engine.device) if gpu is None else None
+        )
+        model.close()
+        checked = gpu is None or has_checked_plan(engine.model, gpu, precision=precision)
     except EngineError as error:
         fix = advice.get(type(error), "set engine.model to smoke")
         yield Finding("network", "fail", str(error), fix)
         return
-    message, state = f"{model.name} on {model.backend} agrees with the reference", model.state
-    model.close()
+    message = f"{model.name} on {model.backend} agrees with the reference"
     yield Finding("network", "ok", message)
-    if state.building is not None:
+    if not checked:
         wait = "`streamer engines build` builds it now; else the program does while it runs"
-        yield Finding("gpu", "warn", f"{engine.device}: there is no proven plan yet", wait)
-    elif state.degraded:
-        fix = "fix the cause, or set engine.device to cpu"
-        yield Finding("gpu", "warn", f"{engine.device}: {state.reason}", fix)
+        yield Finding("gpu", "warn", f"{engine.device}: there is no validated plan yet", wait)
+    elif problem := gpu_problem(engine.device):
+        fix = "fix that, or set engine.device to cpu"
+        yield Finding("gpu", "warn", f"{engine.device}: {problem}", fix)
 
 
 def _data(folder: Path) -> Iterator[Finding]:

@@ -1,18 +1,20 @@
 """The networks that all cameras of a program share."""
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import structlog
 
-from engines.batching import longest_wait_s
-from engines.engine import Precision
+from engines.batching import max_queue_delay_s
 from engines.errors import EngineError
+from engines.loading import cpu_precision, gpu_problem
 from engines.lowlight.model import LowLightModel, open_lowlight_model
 from engines.smoke.model import SmokeModel, open_smoke_model
 from engines.smoke.yuv_model import SmokeYuvModel, open_smoke_by_planes
 from engines.smoke.zoom_verification import WINDOW
+from engines.spec import Precision
 from engines.yuv import ChromaOrder  # noqa: TC001  one place for imports
 from streamer import __version__
 from streamer.config import CameraSettings, Config
@@ -27,12 +29,16 @@ class Models:
     """Open networks."""
 
     smoke: SmokeModel
+    """On the CPU."""
     lowlight: LowLightModel | None = None
     """Enhances dark frames, for people and for the smoke network; `None` leaves them unchanged."""
 
     on_gpu: SmokeYuvModel | None = None
     """The smoke network on a GPU, whose input is decoded planes. `smoke` runs on the CPU then and
     takes over while this one is not ready."""
+
+    gpu_problem: str = ""
+    """Why a GPU of this machine is not used; empty if nothing is wrong."""
 
     @property
     def backend(self) -> str:
@@ -45,17 +51,20 @@ class Models:
         models = [
             model for model in (self.on_gpu or self.smoke, self.lowlight) if model is not None
         ]
-        return [
-            EngineStatus(
-                engine=model.name,
-                backend=model.backend,
-                device=model.state.device,
-                degraded=model.state.degraded,
-                reason=model.state.reason,
-                building=model.state.building,
-            )
-            for model in models
-        ]
+        return [self._status(model) for model in models]
+
+    def _status(self, model: SmokeModel | SmokeYuvModel | LowLightModel) -> EngineStatus:
+        state = model.state
+        if self.gpu_problem and state.device == "cpu":
+            state = replace(state, degraded=True, reason=state.reason or self.gpu_problem)
+        return EngineStatus(
+            engine=model.name,
+            backend=model.backend,
+            device=state.device,
+            degraded=state.degraded,
+            reason=state.reason,
+            building=state.building,
+        )
 
 
 @contextmanager
@@ -74,8 +83,7 @@ def open_models(config: Config) -> Iterator[Models]:
             opened.callback(on_gpu.close)
         smoke = open_smoke_model(
             engine.model,
-            device=engine.device if on_gpu is None else "cpu",
-            precision=precision if on_gpu is None else None,
+            precision=cpu_precision(precision, engine.device) if on_gpu is None else None,
         )
         opened.callback(smoke.close)
         if any(camera.detect.zoom_verification for camera in cameras):
@@ -83,30 +91,29 @@ def open_models(config: Config) -> Iterator[Models]:
         lowlight = _lowlight(config, cameras)
         if lowlight is not None:
             opened.callback(lowlight.close)
-        yield Models(smoke, lowlight, on_gpu)
+        yield Models(smoke, lowlight, on_gpu, gpu_problem(engine.device))
 
 
 def _on_gpu(
     config: Config, precision: Precision | None, cameras: Sequence[CameraSettings]
 ) -> SmokeYuvModel | None:
-    """The smoke network for decoded planes, in the layouts of the cameras' decoders."""
-    layouts: set[ChromaOrder] = {
+    """The smoke network on a GPU, in the layouts that the cameras' decoders produce."""
+    clients: Counter[ChromaOrder] = Counter(
         "planar" if camera.source.hwaccel is None else "nv12" for camera in cameras
-    }
-    waits_s = (
-        longest_wait_s(
+    )
+    delays_s = (
+        max_queue_delay_s(
             latency_budget_ms=camera.latency_budget_ms,
-            look_interval_s=1 / camera.detect.fps,
+            inference_interval_s=1 / camera.detect.fps,
         )
         for camera in cameras
     )
     return open_smoke_by_planes(
         config.engine.model,
-        layouts=sorted(layouts or {"planar"}),
+        clients=clients or {"planar": 1},
         device=config.engine.device,
         precision=precision,
-        callers=max(1, len(cameras)),
-        wait_s=min(waits_s, default=0.0),
+        max_queue_delay_s=min(delays_s, default=0.0),
     )
 
 

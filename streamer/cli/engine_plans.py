@@ -1,4 +1,4 @@
-"""What `streamer engines` does with compiled plans: build, show, check, prune, time."""
+"""Compiled plans of `streamer engines`: build, list, verify, prune, benchmark."""
 
 import re
 import sys
@@ -13,24 +13,24 @@ from . import output
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-    from engines.engine import Precision
     from engines.plans.builder import Progress
-    from engines.plans.cache import Edition, PlanCache, PlanEntry, Target
+    from engines.plans.cache import PlanCache, PlanEntry
     from engines.registry import RegistryEntry
+    from engines.spec import Edition, Precision, Target
 
 _MEGABYTE = 1e6
 
 
 def targets_of(named: str | None, edition: "Edition") -> list[tuple[str, int | None]]:
-    """(compute capability, driver) of each GPU to compile for.
+    """Return (compute capability, driver) of each GPU to compile for.
 
     Args:
-        named: as on the command line, "sm86,sm89"; None for the GPUs of this machine.
-        edition: TensorRT compiles on the GPU itself, TensorRT for RTX anywhere.
+        named: From the command line, "sm86,sm89"; None for the GPUs of this machine.
+        edition: TensorRT compiles on the GPU itself, TensorRT for RTX on any machine.
 
     Raises:
-        BadParameter: it names no compute capability.
-        DeviceUnavailable: no GPU is named and none is here, or it must be here and is not.
+        BadParameter: A name is not a compute capability.
+        DeviceUnavailable: The GPU must be in this machine and is not.
     """
     from engines.backends import cuda
     from engines.errors import DeviceUnavailable
@@ -51,8 +51,8 @@ def targets_of(named: str | None, edition: "Edition") -> list[tuple[str, int | N
     found = {gpu.capability: gpu.driver_major for gpu in here}
     if missing := [name for name in wanted if name not in found]:
         raise DeviceUnavailable(
-            f"TensorRT compiles on the GPU that is to run the plan: here is {', '.join(found)}, "
-            f"not {', '.join(missing)}"
+            f"TensorRT compiles on the GPU that runs the plan: this machine has "
+            f"{', '.join(found)}, not {', '.join(missing)}"
         )
     return [(name, found[name]) for name in wanted or found]
 
@@ -65,23 +65,23 @@ def build(
     precision: "Precision | None",
     again: bool,
 ) -> None:
-    """Compile each network for each GPU, unless its plan is there; a record for each.
+    """Compile each network for each GPU, unless there is a plan; write a record for each.
 
     Raises:
-        EngineError: the first that cannot be compiled, and why.
+        EngineError: A network cannot be compiled.
     """
     from engines.backends.tensorrt import library
     from engines.plans.builder import key_of
     from engines.plans.cache import PlanCache
 
-    out, found, store = output.current(), library(edition), PlanCache()
+    out, found, cache = output.current(), library(edition), PlanCache()
     for capability, driver in targets_of(gpus, found.edition):
         for entry in entries:
             model, target = entry.model(), entry.target(capability, precision, driver=driver)
             key = key_of(model, found, target)
-            began, kept = time.monotonic(), not again and store.get(key) is not None
-            if not kept:
-                _compile(entry, target, store, found.edition)
+            began, exists = time.monotonic(), not again and cache.get(key) is not None
+            if not exists:
+                _compile(entry, target, cache, found.edition)
             seconds = round(time.monotonic() - began, 3)
             record = {
                 "kind": "plan",
@@ -89,18 +89,18 @@ def build(
                 "library": found.name,
                 "gpu": capability,
                 "precision": target.precision,
-                "built": not kept,
+                "built": not exists,
                 "seconds": seconds,
-                "path": str(store.path(key)),
+                "path": str(cache.path(key)),
             }
             what = f"{entry.name} for {capability} in {target.precision} by {found.name}"
-            out.result(record, f"{what}: {'is there' if kept else f'built in {seconds:.1f} s'}")
+            out.result(record, f"{what}: {'exists' if exists else f'built in {seconds:.1f} s'}")
 
 
 def _compile(
-    entry: "RegistryEntry", target: "Target", store: "PlanCache", edition: "Edition"
+    entry: "RegistryEntry", target: "Target", cache: "PlanCache", edition: "Edition"
 ) -> None:
-    """One build in a process of its own; people who watch see how far it is."""
+    """Run one build in a process of its own, with a progress bar on a terminal."""
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn
 
@@ -118,14 +118,14 @@ def _compile(
         disable=quiet,
         transient=True,
     )
-    with bar, Compilation(entry.model(), target, store, edition=edition) as compilation:
+    with bar, Compilation(entry.model(), target, cache, edition=edition) as compilation:
         task = bar.add_task(what, total=1.0, left="")
         for now in compilation.progress():
-            bar.update(task, completed=now.share, left=left(now))
+            bar.update(task, completed=now.progress, left=left(now))
 
 
 def left(now: "Progress") -> str:
-    """Time left and what is being done, for people."""
+    """Return the time left and the phase as text."""
     if now.left_s is None:
         return now.phase
     minutes, seconds = divmod(round(now.left_s), 60)
@@ -133,7 +133,7 @@ def left(now: "Progress") -> str:
 
 
 def described(entry: "PlanEntry") -> dict[str, Any]:
-    """The record of a file of the store."""
+    """Return the record of a plan file."""
     key = entry.key
     return {
         "kind": "plan",
@@ -143,62 +143,62 @@ def described(entry: "PlanEntry") -> dict[str, Any]:
         "driver": key and key.target.driver,
         "precision": key and key.target.precision,
         "bytes": entry.size,
-        "proven_on": sorted(entry.proofs),
+        "validated_on": sorted(name for name, each in entry.proofs.items() if each.get("passed")),
         "problem": entry.problem or None,
         "path": str(entry.path),
     }
 
 
 def table(records: Sequence[dict[str, Any]]) -> "RenderableType":
-    """The plans, for people."""
+    """Return the plans as a table."""
     from rich.table import Table
 
-    shown = Table("plan of", "library", "GPU", "precision", "MB", "proven on", "file")
+    shown = Table("plan of", "library", "GPU", "precision", "MB", "validated on", "file")
     for record in records:
-        proven = ", ".join(record["proven_on"]) or record["problem"] or "not proven yet"
+        where = ", ".join(record["validated_on"]) or record["problem"] or "not validated yet"
         size = f"{record['bytes'] / _MEGABYTE:.1f}"
         columns = ("name", "library", "gpu", "precision")
-        shown.add_row(*(record[name] or "?" for name in columns), size, proven, record["path"])
+        shown.add_row(*(record[name] or "?" for name in columns), size, where, record["path"])
     return shown
 
 
 def check(names: Sequence[str]) -> bool:
-    """Read the plans of these networks whole, all for none; whether every one is as it was."""
+    """Read the plans of these networks (none: all) and return whether all are intact."""
     from engines.plans.cache import PlanCache
 
-    out, whole = output.current(), True
+    out, intact = output.current(), True
     for entry in PlanCache().verify():
         if names and not entry.problem and entry.facts.get("name") not in names:
             continue
         record = described(entry)
-        state = entry.problem or "whole"
-        what = f"plan of {record['name'] or 'nothing that can be read'} {record['gpu'] or ''}"
+        state = entry.problem or "intact"
+        what = f"plan of {record['name'] or 'an unreadable file'} {record['gpu'] or ''}"
         out.result(record, f"{what.strip()}: {state}: {entry.path}")
-        whole = whole and not entry.problem
-    return whole
+        intact = intact and not entry.problem
+    return intact
 
 
 def prune(*, everything: bool) -> None:
-    """Delete plans that nothing will use again; a record for each."""
+    """Delete plans that are not used again; write a record for each."""
     from engines.plans.cache import PlanCache
 
     out, wanted = output.current(), {} if everything else _current_models()
-    gone = PlanCache().prune(lambda entry: not everything and _of_use(entry, wanted))
-    for entry in gone:
+    deleted = PlanCache().prune(lambda entry: not everything and _of_use(entry, wanted))
+    for entry in deleted:
         record = {**described(entry), "kind": "pruned plan"}
-        why = entry.problem or ("all are" if everything else "outdated")
+        why = entry.problem or ("--all" if everything else "outdated")
         out.result(record, f"deleted {entry.path} ({record['name'] or 'unknown'}: {why})")
-    freed = sum(entry.size for entry in gone) / _MEGABYTE
-    out.note(f"{len(gone)} plans deleted, {freed:.1f} MB freed")
+    freed = sum(entry.size for entry in deleted) / _MEGABYTE
+    out.note(f"{len(deleted)} plans deleted, {freed:.1f} MB freed")
 
 
 def _current_models() -> dict[str, str | None]:
-    """Digests of the networks of today, by name; None where it cannot be told here."""
+    """Digests of the current networks by name; None if a network cannot be read here."""
     from engines.errors import EngineError
-    from engines.registry import ALL_MODELS
+    from engines.registry import COMPILED
 
     found: dict[str, str | None] = {}
-    for entry in ALL_MODELS:
+    for entry in COMPILED:
         try:
             found[entry.name] = entry.model().digest
         except EngineError:
@@ -207,7 +207,7 @@ def _current_models() -> dict[str, str | None]:
 
 
 def _of_use(entry: "PlanEntry", shipped: Mapping[str, str | None]) -> bool:
-    """Whether a plan may be asked for again: nothing it depends on has been replaced."""
+    """Whether nothing that a plan depends on has been replaced."""
     from engines.backends.tensorrt import library
     from engines.errors import DeviceUnavailable
     from engines.plans.cache import RECIPE
@@ -218,24 +218,23 @@ def _of_use(entry: "PlanEntry", shipped: Mapping[str, str | None]) -> bool:
         if library(entry.key.edition).version != entry.key.version:
             return False
     except DeviceUnavailable:
-        pass  # made for another machine
-    # A network of the user's own is not outdated by what is shipped.
+        pass  # compiled for another machine
+    # A user's own network is not outdated by a shipped one.
     return shipped.get(str(entry.facts.get("name"))) in {None, entry.key.model}
 
 
 def bench(
     entries: Sequence["RegistryEntry"], *, device: str, precision: "Precision | None"
 ) -> None:
-    """Time each network on the device, in turns, with every core at work; a record for each."""
+    """Benchmark the networks in turns with every core busy; write a record for each."""
     from engines.benchmark import interleaved
-    from engines.engine import open_engine
+    from engines.registry import open_entry
 
     out = output.current()
     opened, calls = [], {}
     try:
         for entry in entries:
-            chosen = precision or (entry.plan_precision() if "cuda" in device else entry.precision)
-            engine = open_engine(entry.path, device=device, precision=chosen)
+            engine = open_entry(entry, device=device, precision=precision)
             sample = entry.samples()[0]
             opened.append((entry, engine))
             calls[entry.name] = lambda engine=engine, sample=sample: engine.infer(sample)

@@ -13,18 +13,19 @@ if TYPE_CHECKING:
     from engines.registry import RegistryEntry
     from engines.validation import AccuracyReport
 
-app = typer.Typer(help="The networks: list, prove and time them, compile them for GPUs.")
+app = typer.Typer(help="Networks: list, validate and benchmark them, compile them for GPUs.")
 
 _Names = Annotated[list[str] | None, typer.Argument(metavar="[NAME]...", help="All, if left out.")]
 _Device = Annotated[str, typer.Option(help="auto, cpu, cuda, or cuda:N for one of several GPUs.")]
 _Precision = Annotated[
-    Literal["f32", "f16", "bf16"] | None, typer.Option(help="Of the arithmetic; its usual one.")
+    Literal["f32", "f16", "bf16"] | None,
+    typer.Option(help="Inference precision; the network's default."),
 ]
 
 
 @app.command("list")
 def list_engines() -> None:
-    """List the networks that come with the program, and the plans they were compiled to."""
+    """List the shipped networks and their compiled plans."""
     from engines.errors import EngineError
     from engines.plans.cache import PlanCache
     from engines.registry import REGISTRY
@@ -52,7 +53,7 @@ def _described(entry: "RegistryEntry", digest: str | None) -> dict[str, Any]:
         "name": entry.name,
         "task": entry.task,
         "path": str(entry.path),
-        "precision": entry.precision,
+        "precision": "f32",
         "precisions": list(entry.tolerances),
         "digest": digest,
     }
@@ -72,16 +73,15 @@ def _list_table(rows: list[dict[str, Any]]) -> "RenderableType":
 def verify_engines(
     names: _Names = None, *, device: _Device = "auto", precision: _Precision = None
 ) -> None:
-    """Compare networks with the reference and plans with their digests; fail where one differs.
+    """Compare networks with the reference and plans with their digests; fail if one differs.
 
-    Networks that are not meant to run in the precision that is asked for are left out, unless they
-    are named.
+    Without names, networks that do not support the precision or the device are left out.
     """
     from engines.registry import verify
 
     out = output.current()
     failed = not engine_plans.check(names or [])
-    for entry in _entries(names, precision):
+    for entry in _entries(names, precision, device):
         out.note(f"comparing {entry.name} with the reference")
         proof = verify(entry, device=device, precision=precision)
         failed = failed or not proof.passed
@@ -110,10 +110,8 @@ def build_plans(
     ] = None,
     again: Annotated[bool, typer.Option("--again", help="Also what is there already.")] = False,
 ) -> None:
-    """Compile networks for NVIDIA GPUs and keep the plans. They are proven when they first run."""
-    from engines.registry import FOR_GPUS
-
-    entries = _entries(names, precision) + ([] if names else list(FOR_GPUS))
+    """Compile networks for NVIDIA GPUs; plans are validated when they first run."""
+    entries = _entries(names, precision, "cuda")
     engine_plans.build(entries, edition=target, gpus=gpu, precision=precision, again=again)
 
 
@@ -122,7 +120,7 @@ def prune_plans(
     *,
     everything: Annotated[bool, typer.Option("--all", help="Also those still in use.")] = False,
 ) -> None:
-    """Delete plans that are damaged, or made by or for what has been replaced since."""
+    """Delete damaged plans and plans of an older network or library."""
     engine_plans.prune(everything=everything)
 
 
@@ -130,22 +128,17 @@ def prune_plans(
 def bench_engines(
     names: _Names = None, *, device: _Device = "auto", precision: _Precision = None
 ) -> None:
-    """Time one call of each network, every core at work."""
-    engine_plans.bench(_entries(names, precision), device=device, precision=precision)
+    """Benchmark one call of each network with every core busy."""
+    engine_plans.bench(_entries(names, precision, device), device=device, precision=precision)
 
 
-def _entries(
-    names: list[str] | None, precision: str | None, *, compiled: bool = False
-) -> "list[RegistryEntry]":
-    """The networks of these names; for none, all that may run in that precision.
-
-    Those that are made for GPUs out of others are among them where plans are wanted.
-    """
-    from engines.registry import ALL_MODELS, REGISTRY, find
+def _entries(names: list[str] | None, precision: str | None, device: str) -> "list[RegistryEntry]":
+    """The networks of these names; without names, those that support precision and device."""
+    from engines.registry import COMPILED, REGISTRY, find
 
     if names:
         return [find(name) for name in names]
-    known = ALL_MODELS if compiled else REGISTRY
+    known = COMPILED if device.startswith("cuda") else REGISTRY
     return [entry for entry in known if precision is None or precision in entry.tolerances]
 
 
@@ -156,7 +149,7 @@ def _proof_record(name: str, proof: "AccuracyReport") -> dict[str, Any]:
         "passed": proof.passed,
         "backend": proof.backend,
         "reference": proof.reference,
-        # A difference that is no number is no JSON either.
+        # NaN is not valid JSON.
         "largest": proof.largest if proof.largest == proof.largest else None,
         "mean": proof.mean if proof.mean == proof.mean else None,
         "largest_allowed": proof.tolerance.largest,

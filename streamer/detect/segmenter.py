@@ -11,7 +11,7 @@ from typing import NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from engines.smoke.yuv_model import Seen, View
+from engines.smoke.yuv_model import Request, Result
 from engines.smoke.zoom_verification import (
     WINDOW,
     Box,
@@ -86,9 +86,9 @@ class GpuSmokeNetwork(Protocol):
         """Whether a GPU runs it at this moment."""
         ...
 
-    def look(  # noqa: D102  described by the class
-        self, views: Sequence[View], /, *, level: float, dark: bool = False
-    ) -> list[Seen]: ...
+    def predict(  # noqa: D102  described by the class
+        self, views: Sequence[Request], /, *, level: float, dark: bool = False
+    ) -> list[Result]: ...
 
 
 class CpuSegmenter:
@@ -158,16 +158,16 @@ class GpuSegmenter:
         high, low = self._verify_thresholds or (1.0, 1.0)
         level = min(high, low)
 
-        def infer(reference: Rgb | None) -> Seen:
-            view = View(planes, planes.full_window, network.input_size, reference)
-            return network.look([view], level=level, dark=enhanced)[0]
+        def infer(reference: Rgb | None) -> Result:
+            view = Request(planes, planes.full_window, network.input_size, reference)
+            return network.predict([view], level=level, dark=enhanced)[0]
 
         previous = background.current if background else None
         seen = infer(previous)
         reference = background.update(pts_ns, seen.image) if background else None
         if reference is not previous:  # Rare: a background lasts for many frames.
             seen = infer(reference)
-        if self._verify_thresholds is None or seen.measures.peak <= high:
+        if self._verify_thresholds is None or seen.stats.peak <= high:
             return Segmentation(seen.image, seen.mask, reference is not None)
 
         def infer_crops(boxes: Sequence[Box]) -> Iterable[NDArray[np.float32]]:
@@ -175,8 +175,8 @@ class GpuSegmenter:
             for box in boxes:
                 part, window = planes.crop(even_window(box, planes.size), WINDOW)
                 crop = None if reference is None else crop_region(reference, box, WINDOW)
-                views.append(View(part, window, WINDOW, crop))
-            return (each.mask for each in network.look(views, level=level, dark=enhanced))
+                views.append(Request(part, window, WINDOW, crop))
+            return (each.mask for each in network.predict(views, level=level, dark=enhanced))
 
         probability = verify_regions(
             seen.mask, infer_crops, threshold=high, low_threshold=low, native=image.size

@@ -2,7 +2,7 @@
 
 import pytest
 
-from engines.engine import open_engine
+from engines.backends.cpu import open_engine
 from engines.errors import DeviceUnavailable
 from tests.support.onnx_bytes import one_node
 
@@ -15,7 +15,7 @@ def cpu_precisions(tmp_path_factory) -> set[str]:
     found = set()
     for precision in ("f32", "bf16"):
         try:
-            open_engine(path, device="cpu", precision=precision).close()
+            open_engine(path, precision=precision).close()
         except DeviceUnavailable:
             continue
         found.add(precision)

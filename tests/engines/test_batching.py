@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from engines.batching import Batcher, longest_wait_s
+from engines.batching import Batcher, max_queue_delay_s
 from engines.engine import EngineState
 from engines.errors import EngineError, ModelMismatch, OutOfDeviceMemory
 from engines.spec import EngineSpec, TensorSpec
@@ -87,7 +87,7 @@ def told_of_waiting():
 
 def waiting_for_the_deadline(engine, **how):
     time = Time()
-    how = {"most": 8, "callers": 8, "wait_s": 0.02, **how}
+    how = {"max_batch_size": 8, "clients": 8, "max_queue_delay_s": 0.02, **how}
     return time, Batcher(engine, clock=time, pause=time.pause, **how)
 
 
@@ -98,13 +98,17 @@ def waiting_for_the_deadline(engine, **how):
         min_size=1,
         max_size=6,
     ),
-    most=st.integers(1, 5),
-    at_once=st.integers(1, 3),
-    wait_s=st.sampled_from([0.0, 0.002]),
+    max_batch_size=st.integers(1, 5),
+    max_queue_delay_s=st.sampled_from([0.0, 0.002]),
 )
-def test_every_call_gets_its_own_rows_in_whatever_company(calls, most, at_once, wait_s):
+def test_every_call_gets_its_own_rows_in_any_batch(calls, max_batch_size, max_queue_delay_s):
     engine = Doubling()
-    batcher = Batcher(engine, most=most, callers=len(calls), wait_s=wait_s, at_once=at_once)
+    batcher = Batcher(
+        engine,
+        max_batch_size=max_batch_size,
+        clients=len(calls),
+        max_queue_delay_s=max_queue_delay_s,
+    )
 
     def camera(number):
         answers = []
@@ -119,14 +123,14 @@ def test_every_call_gets_its_own_rows_in_whatever_company(calls, most, at_once, 
             for given, got in answers:
                 np.testing.assert_array_equal(got, given * 2)
     batcher.close()
-    assert engine.most_at_once <= at_once
+    assert engine.most_at_once == 1
     asked = {height for camera in calls for height, _ in camera}
-    assert all(shape[0] <= most or shape[0] in asked for shape in engine.batches)
+    assert all(shape[0] <= max_batch_size or shape[0] in asked for shape in engine.batches)
 
 
 def test_calls_that_come_together_run_together():
     engine = Doubling()
-    batcher = Batcher(engine, most=4, callers=9, wait_s=HOURS_S)
+    batcher = Batcher(engine, max_batch_size=4, clients=9, max_queue_delay_s=HOURS_S)
     with ThreadPoolExecutor(4) as pool:
         answers = list(pool.map(lambda n: batcher.infer(rows([n]))["y"][0, 0], range(4)))
     assert answers == [0, 2, 4, 6]
@@ -135,9 +139,9 @@ def test_calls_that_come_together_run_together():
 
 def test_nobody_waits_when_nobody_is_left_to_come():
     engine = Doubling()
-    alone = Batcher(engine, most=8, callers=1, wait_s=HOURS_S)
+    alone = Batcher(engine, max_batch_size=8, clients=1, max_queue_delay_s=HOURS_S)
     np.testing.assert_array_equal(alone.infer(rows([1, 2]))["y"], [[2, 4]])
-    three = Batcher(engine, most=8, callers=3, wait_s=HOURS_S)
+    three = Batcher(engine, max_batch_size=8, clients=3, max_queue_delay_s=HOURS_S)
     with ThreadPoolExecutor(3) as pool:  # The third has another size: it joins nobody.
         list(pool.map(three.infer, [rows([1]), rows([2]), rows([3, 4])]))
     assert sum(shape[0] for shape in engine.batches[1:]) == 3
@@ -155,7 +159,7 @@ def test_who_comes_while_the_device_is_busy_shares_the_next_turn():
     begun, held = threading.Semaphore(0), threading.Semaphore(0)
     engine = Doubling(begun=begun, held=held)
     waits, pause = told_of_waiting()
-    batcher = Batcher(engine, most=8, callers=4, wait_s=0.0, at_once=1, pause=pause)
+    batcher = Batcher(engine, max_batch_size=8, clients=4, max_queue_delay_s=0.0, pause=pause)
     with ThreadPoolExecutor(4) as pool:
         first = pool.submit(batcher.infer, rows([1]))
         begun.acquire()  # The device is busy now, and the deadline of the others is over at once.
@@ -174,7 +178,7 @@ def test_who_comes_while_the_device_is_busy_shares_the_next_turn():
 )
 def test_an_error_reaches_every_caller_of_the_batch_and_the_next_one_runs(error, seen):
     engine = Doubling(fails=error)
-    batcher = Batcher(engine, most=3, callers=9, wait_s=HOURS_S)
+    batcher = Batcher(engine, max_batch_size=3, clients=9, max_queue_delay_s=HOURS_S)
 
     def call(number):
         with pytest.raises((seen, type(error)), match=str(error)) as caught:
@@ -185,13 +189,13 @@ def test_an_error_reaches_every_caller_of_the_batch_and_the_next_one_runs(error,
         raised = list(pool.map(call, range(3)))
     assert len({id(each) for each in raised}) == 3, "a traceback belongs to one thread"
     engine._fails = None
-    batcher._callers = 1
+    batcher._clients = 1
     assert batcher.infer(rows([5]))["y"][0, 0] == 10
 
 
 def test_what_does_not_fit_fails_its_caller_alone():
     engine = Doubling()
-    batcher = Batcher(engine, most=2, callers=1, wait_s=0)
+    batcher = Batcher(engine, max_batch_size=2, clients=1, max_queue_delay_s=0)
     with pytest.raises(ModelMismatch, match="x"):
         batcher.infer({"x": np.zeros((1, 1), np.uint8)})
     with pytest.raises(ModelMismatch, match="first sides"):
@@ -201,7 +205,7 @@ def test_what_does_not_fit_fails_its_caller_alone():
 
 def test_a_call_larger_than_a_batch_runs_alone():
     engine = Doubling()
-    batcher = Batcher(engine, most=2, callers=9, wait_s=HOURS_S)
+    batcher = Batcher(engine, max_batch_size=2, clients=9, max_queue_delay_s=HOURS_S)
     batcher.infer(rows([1], [2], [3]))
     assert engine.batches == [(3, 1)]
 
@@ -210,13 +214,13 @@ def test_an_output_without_the_batch_is_an_error_in_words():
     engine = Doubling()
     engine.infer = lambda inputs: {"y": np.zeros(7, np.float32)}
     with pytest.raises(EngineError, match="its first side is not the batch"):
-        Batcher(engine, most=2, callers=1, wait_s=0).infer(rows([1]))
+        Batcher(engine, max_batch_size=2, clients=1, max_queue_delay_s=0).infer(rows([1]))
 
 
 def test_closing_finishes_what_waits_and_refuses_what_comes():
     engine = Doubling()
     waits, pause = told_of_waiting()
-    batcher = Batcher(engine, most=8, callers=9, wait_s=HOURS_S, pause=pause)
+    batcher = Batcher(engine, max_batch_size=8, clients=9, max_queue_delay_s=HOURS_S, pause=pause)
     with ThreadPoolExecutor(1) as pool:
         waiting = pool.submit(batcher.infer, rows([1]))
         waits.acquire()
@@ -229,7 +233,7 @@ def test_closing_finishes_what_waits_and_refuses_what_comes():
 
 
 def test_what_one_keeps_does_not_keep_the_batch():
-    batcher = Batcher(Doubling(), most=2, callers=2, wait_s=HOURS_S)
+    batcher = Batcher(Doubling(), max_batch_size=2, clients=2, max_queue_delay_s=HOURS_S)
     with ThreadPoolExecutor(2) as pool:
         answers = list(pool.map(batcher.infer, [rows([1]), rows([2])]))
     assert all(answer["y"].base is None for answer in answers)
@@ -237,7 +241,7 @@ def test_what_one_keeps_does_not_keep_the_batch():
 
 def test_it_is_the_engine_behind_to_everybody_else():
     engine = Doubling()
-    batcher = Batcher(engine, most=1, callers=1, wait_s=0)
+    batcher = Batcher(engine, max_batch_size=1, clients=1, max_queue_delay_s=0)
     assert (batcher.spec, batcher.backend, batcher.state) == (
         engine.spec,
         engine.backend,
@@ -245,12 +249,16 @@ def test_it_is_the_engine_behind_to_everybody_else():
     )
 
 
-@pytest.mark.parametrize("wrong", [{"most": 0}, {"callers": 0}, {"at_once": 0}, {"wait_s": -1.0}])
+@pytest.mark.parametrize(
+    "wrong", [{"max_batch_size": 0}, {"clients": 0}, {"max_queue_delay_s": -1.0}]
+)
 def test_senseless_limits_are_refused(wrong):
     with pytest.raises(ValueError, match="at least"):
-        Batcher(Doubling(), **{"most": 1, "callers": 1, "wait_s": 0.0, **wrong})
+        Batcher(
+            Doubling(), **{"max_batch_size": 1, "clients": 1, "max_queue_delay_s": 0.0, **wrong}
+        )
 
 
 def test_the_wait_follows_the_budget_and_the_pace_of_the_looks():
-    assert longest_wait_s(latency_budget_ms=2000, look_interval_s=1) == pytest.approx(0.05)
-    assert longest_wait_s(latency_budget_ms=250, look_interval_s=0.2) == pytest.approx(0.01)
+    assert max_queue_delay_s(latency_budget_ms=2000, inference_interval_s=1) == pytest.approx(0.05)
+    assert max_queue_delay_s(latency_budget_ms=250, inference_interval_s=0.2) == pytest.approx(0.01)

@@ -8,9 +8,9 @@ import pytest
 PROGRAM = """
 import resource, sys
 import numpy as np
-from engines import memory
+from engines import malloc
 
-kept = len(sys.argv) > 1 and memory.disable_malloc_trim()
+kept = len(sys.argv) > 1 and malloc.disable_malloc_trim()
 faults = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_minflt
 
 def pictures():

@@ -1,4 +1,4 @@
-"""Graphs by planes, run in ONNX Runtime: the picture that swscale makes on the CPU, and measures.
+"""Pre- and postprocessing graphs in ONNX Runtime: the RGB of swscale on the CPU, and statistics.
 
 How far apart they may be. swscale sums in whole numbers: each plane becomes a byte, cut off rather
 than rounded where rows are interpolated, before it makes colours of them (1 byte of U or V is up to
@@ -26,11 +26,10 @@ from engines.onnx_preprocessing import (
     INT64,
     UINT8,
     GraphBuilder,
-    compose,
-    measures,
-    over,
-    packed_bits,
+    mask_stats,
+    merge,
     rgb_from_planes,
+    threshold,
     to_bytes,
 )
 from engines.smoke.model import SHIPPED
@@ -217,29 +216,25 @@ def test_nv12_of_a_decoder_is_read_as_it_lies(scalers):
 def behind():
     graph = GraphBuilder("behind")
     mask = graph.input("mask", FLOAT, (BATCH, "rows", "columns"))
-    exceeds = over(graph, mask, graph.input("level", FLOAT, (BATCH,)))
+    exceeds = threshold(graph, mask, graph.input("level", FLOAT, (BATCH,)))
     outputs = [
         helper.make_tensor_value_info(graph.rename(name, new), kind, shape)
         for name, new, kind, shape in [
             (to_bytes(graph, mask), "bytes", UINT8, (BATCH, "rows", "columns")),
-            (packed_bits(graph, exceeds), "bits", UINT8, (BATCH, "packed")),
-            (measures(graph, mask, exceeds), "measures", FLOAT, (BATCH, 7)),
+            (mask_stats(graph, mask, exceeds), "mask_stats", FLOAT, (BATCH, 7)),
         ]
     ]
     return session(graph, outputs)
 
 
-def test_masks_come_back_as_bytes_bits_and_measures(behind):
+def test_masks_come_back_as_bytes_and_statistics(behind):
     random = np.random.default_rng(4)
     mask = random.random((3, 24, 40), np.float32) * 0.3
     mask[0, 5:9, 11:30] = 0.8
     mask[1, 23, 39] = 1.0
     level = np.array([0.5, 0.4, 0.6], np.float32)
-    bytes_, bits, found = behind.run(None, {"mask": mask, "level": level})
+    bytes_, found = behind.run(None, {"mask": mask, "level": level})
     assert np.abs(bytes_ / 255 - mask).max() <= 0.5 / 255 + 1e-6
-    for number in range(3):
-        there = mask[number] > level[number]
-        np.testing.assert_array_equal(bits[number], np.packbits(there))
     np.testing.assert_allclose(found[0], [0.8, 76 / 960, 0.8, 11 / 40, 5 / 24, 30 / 40, 9 / 24],
                                atol=1e-6)  # fmt: skip
     np.testing.assert_allclose(found[1], [1, 1 / 960, 1, 39 / 40, 23 / 24, 1, 1], atol=1e-6)
@@ -249,6 +244,4 @@ def test_masks_come_back_as_bytes_bits_and_measures(behind):
 def test_a_network_that_cannot_be_fed_is_refused_in_words():
     network = read_model_file(SHIPPED["smoke-fast"])
     with pytest.raises(ModelFileError, match="it has no input picture"):
-        compose(
-            "x", GraphBuilder(), network, GraphBuilder("b"), feeds={"picture": "rgb"}, outputs={}
-        )
+        merge("x", GraphBuilder(), network, GraphBuilder("b"), feeds={"picture": "rgb"}, outputs={})

@@ -1,4 +1,4 @@
-"""What a network remembers goes on from picture to picture, for each stream apart."""
+"""The state of a network continues from frame to frame, separately for each stream."""
 
 import numpy as np
 import pytest
@@ -13,7 +13,7 @@ from engines.errors import (
 )
 from engines.plans.fallback import FallbackEngine
 from engines.spec import EngineSpec, TensorSpec
-from engines.stateful import recurrence
+from engines.stateful import stateful_session
 
 
 class Summing:
@@ -39,19 +39,19 @@ def one(value):
 
 
 def started(engine, value=0):
-    memory = recurrence(engine, {"next": "past"})
-    memory.start({"past": np.array([value])})
-    return memory
+    session = stateful_session(engine, {"next": "past"})
+    session.start({"past": np.array([value])})
+    return session
 
 
-def test_an_output_is_the_next_input_and_does_not_come_back():
-    memory = started(Summing(), 10)
-    outputs = [memory.infer(one(value)) for value in (1, 2, 3)]
+def test_an_output_is_the_next_input_and_is_not_returned():
+    session = started(Summing(), 10)
+    outputs = [session.infer(one(value)) for value in (1, 2, 3)]
     assert [int(each["double"][0]) for each in outputs] == [22, 26, 32]
     assert outputs[0].keys() == {"double"}
 
 
-def test_two_streams_of_one_engine_remember_apart():
+def test_two_streams_of_one_engine_have_separate_states():
     engine = Summing()
     first, second = started(engine), started(engine, 100)
     first.infer(one(1))
@@ -59,38 +59,41 @@ def test_two_streams_of_one_engine_remember_apart():
     assert int(first.infer(one(1))["double"][0]) == 4
 
 
-def test_after_an_error_nothing_is_remembered():
+def test_after_an_error_there_is_no_state():
     engine = Summing()
-    memory = started(engine)
+    session = started(engine)
     engine.broken = True
     with pytest.raises(EngineError, match="broken"):
-        memory.infer(one(1))
+        session.infer(one(1))
     engine.broken = False
-    with pytest.raises(StateLost, match="sum: there is no state to go on from"):
-        memory.infer(one(1))
-    memory.start({"past": np.array([5])})
-    assert int(memory.infer(one(1))["double"][0]) == 12
+    with pytest.raises(StateLost, match="sum: there is no state to continue from"):
+        session.infer(one(1))
+    session.start({"past": np.array([5])})
+    assert int(session.infer(one(1))["double"][0]) == 12
 
 
-def test_nothing_is_remembered_once_it_is_closed():
-    memory = started(Summing())
-    memory.close()
+def test_there_is_no_state_after_closing():
+    session = started(Summing())
+    session.close()
     with pytest.raises(StateLost):
-        memory.infer(one(1))
+        session.infer(one(1))
 
 
-def test_an_engine_that_keeps_memory_on_its_device_is_asked():
+def test_an_engine_that_supports_states_keeps_them():
     class Keeping(Summing):
-        def recurrence(self, links):
+        def stateful_session(self, links):
             return ("kept here", dict(links))
 
-    assert recurrence(Keeping(), {"next": "past"}) == ("kept here", {"next": "past"})
+        def is_ready(self, shapes):
+            return True
+
+    assert stateful_session(Keeping(), {"next": "past"}) == ("kept here", {"next": "past"})
 
 
-class Fast(Summing):
-    """On a GPU; keeps memories there, and fails when it is told to."""
+class OnGpu(Summing):
+    """An engine on a GPU, which fails on request."""
 
-    backend, state = "fast", EngineState("cuda:0")
+    backend, state = "fake gpu", EngineState("cuda:0")
 
     def __init__(self):
         self.error = None
@@ -103,102 +106,90 @@ class Fast(Summing):
             raise self.error
         return super().infer(inputs)
 
+    def is_ready(self, shapes):
+        return True
+
+    def prepare(self, shapes):
+        pass
+
     def close(self):
         self.closed = True
 
 
-class Standby(Fast):
-    backend, state = "standby", EngineState("cpu")
+class OnCpu(OnGpu):
+    backend, state = "fake cpu", EngineState("cpu")
 
 
-class PlanProvider:
+class Provider:
     where = "cuda:0"
 
-    def __init__(self, ready, *builds):
-        self._ready, self._builds = ready, list(builds)
+    def __init__(self, gpu):
+        self._gpu = gpu
 
     def ready(self):
-        return self._ready
-
-    def older(self):
-        return None
-
-    def build(self, tell, stop):
-        return self._builds.pop(0)
+        return self._gpu
 
 
 @pytest.fixture
-def fast():
-    return Fast()
+def gpu():
+    return OnGpu()
 
 
 @pytest.fixture
-def engine(fast):
-    front = FallbackEngine(Standby(), PlanProvider(fast))
-    yield front
-    front.close()
+def engine(gpu):
+    engine = FallbackEngine(OnCpu(), Provider(gpu))
+    with engine._work:
+        assert engine._work.wait_for(lambda: engine._building is None, 10)
+    yield engine
+    engine.close()
 
 
-def test_a_memory_is_where_calls_go(engine):
-    memory = started(engine, 3)
-    assert [int(memory.infer(one(1))["double"][0]) for _ in range(2)] == [8, 10]
-    memory.close()
+def test_the_state_is_on_the_engine_that_calls_go_to(engine):
+    session = started(engine, 3)
+    assert [int(session.infer(one(1))["double"][0]) for _ in range(2)] == [8, 10]
+    session.close()
     with pytest.raises(StateLost):
-        memory.infer(one(1))
+        session.infer(one(1))
 
 
-def test_a_memory_goes_when_another_engine_takes_over(engine, fast):
-    memory = started(engine)
-    memory.infer(one(1))
-    newer = Fast()
-    engine._change_to(newer)
-    assert fast.closed
-    with pytest.raises(StateLost, match="calls go elsewhere now"):
-        memory.infer(one(1))
-    memory.start({"past": np.array([7])})
-    assert int(memory.infer(one(1))["double"][0]) == 16
-    assert engine.state == EngineState("cuda:0")
+def test_the_state_is_lost_while_the_gpu_is_not_ready(engine, gpu):
+    session = started(engine)
+    session.infer(one(1))
+    gpu.is_ready = lambda shapes: False
+    with pytest.raises(StateLost, match="not ready"):
+        session.infer(one(1))
+    gpu.is_ready = lambda shapes: True
+    session.start({"past": np.array([7])})
+    assert int(session.infer(one(1))["double"][0]) == 16
 
 
-def test_a_call_that_meets_a_closed_engine_is_no_failure(engine, fast):
-    memory = started(engine)
-
-    def taken_over(inputs):
-        engine._change_to(Fast())
-        raise EngineError("the engine is closed")
-
-    fast.infer = taken_over
-    with pytest.raises(StateLost):
-        memory.infer(one(1))
-    assert not engine.state.degraded
-
-
-def test_a_lost_device_is_told_and_shown_and_calls_go_to_the_cpu(engine, fast):
-    memory = started(engine)
-    fast.error = DeviceLost("fell off the bus")
+def test_a_lost_device_is_reported_and_calls_go_to_the_cpu(engine, gpu):
+    session, other = started(engine), started(engine)
+    gpu.error = DeviceLost("fell off the bus")
     with pytest.raises(DeviceLost):
-        memory.infer(one(1))
+        session.infer(one(1))
     assert engine.state.device == "cpu"
     assert engine.state.degraded
     assert "fell off the bus" in engine.state.reason
-    with pytest.raises(StateLost):
-        memory.infer(one(1))
+    for each in (session, other):
+        with pytest.raises(StateLost):
+            each.infer(one(1))
     with pytest.raises(DeviceUnavailable, match="runs on the CPU"):
-        memory.start({"past": np.array([1])})
+        session.start({"past": np.array([1])})
 
 
-def test_too_little_memory_is_shown_until_it_works_again(engine, fast):
+def test_too_little_memory_is_reported_until_it_works_again(engine, gpu):
     now = [0.0]
     engine._clock = lambda: now[0]
-    memory = started(engine)
-    fast.error = OutOfDeviceMemory("full")
+    session = started(engine)
+    gpu.error = OutOfDeviceMemory("full")
     with pytest.raises(OutOfDeviceMemory):
-        memory.infer(one(1))
-    fast.error = None
+        session.infer(one(1))
+    gpu.error = None
     assert "full" in engine.state.reason
     with pytest.raises(StateLost):
-        memory.infer(one(1))
+        session.infer(one(1))
     now[0] = 1e6
-    memory.start({"past": np.array([0])})
-    memory.infer(one(1))
+    session.start({"past": np.array([0])})
+    session.infer(one(1))
     assert not engine.state.degraded

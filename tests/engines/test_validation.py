@@ -6,12 +6,11 @@ import numpy as np
 import pytest
 
 from engines import validation as room
-from engines.backends import onnxruntime
-from engines.engine import open_engine
+from engines.backends.cpu import open_engine, open_reference
 from engines.errors import InaccurateEngine
 from engines.modelfile import read_model_file
-from engines.plans.cache import Profile
-from engines.validation import Tolerance, boundary_inputs, prove, validate_cached
+from engines.spec import Profile
+from engines.validation import Tolerance, boundary_inputs, compare_with_reference, validate_cached
 from tests.support.onnx_bytes import metadata, one_node
 
 STRICT = Tolerance(largest=1e-6, mean=1e-6)
@@ -47,7 +46,7 @@ def path(tmp_path, monkeypatch):
 
 
 def test_a_faithful_engine_passes_and_is_described(path):
-    proof = prove(open_engine(path), path, SAMPLES, STRICT)
+    proof = compare_with_reference(open_engine(path), path, SAMPLES, STRICT)
     assert proof.passed
     assert proof.backend.startswith("openvino ")
     assert proof.reference.startswith("onnxruntime ")
@@ -173,11 +172,14 @@ class Batched(Skewed):
 @pytest.mark.parametrize(("order", "passed"), [([0, 1], True), ([1, 0], False)])
 def test_a_batch_is_compared_with_one_picture_after_the_other(path, order, passed):
     together = [{"x": np.array([[0.5] * 8, [2.0] * 8], np.float32)}]
-    assert prove(Batched(open_engine(path), order), path, together, STRICT).passed == passed
+    assert (
+        compare_with_reference(Batched(open_engine(path), order), path, together, STRICT).passed
+        == passed
+    )
 
 
 def test_a_network_that_is_no_file_is_proven_too(path):
     model = read_model_file(path)
     path.unlink()
-    engine = Skewed(onnxruntime.load(model, precision="f32"), 0.0)
-    assert prove(engine, model, SAMPLES, STRICT).passed
+    engine = Skewed(open_reference(model), 0.0)
+    assert compare_with_reference(engine, model, SAMPLES, STRICT).passed

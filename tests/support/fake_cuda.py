@@ -1,15 +1,14 @@
-"""A small GPU that exists only here: PyCUDA's driver module and the driver's own library.
+"""A simulated GPU: PyCUDA's driver module and the driver's own library.
 
-It keeps the rules that break programs on real ones, read from PyCUDA 2026.1's source and from
-cuda.h: nothing works outside a current context; memory is freed only while the context object that
+It has the rules that break programs on real GPUs, from PyCUDA 2026.1's source and cuda.h: nothing
+works outside a current context; memory is freed only while the context object that
 made it is current, else it leaks with a warning; work in a stream is done when somebody waits, not
-before; work in a stream that is captured is not done at all; a fault stays and every later call
-tells it again; a thread that ends with a context on its stack takes the process with it.
+before; a fault persists and every later call returns it; a thread that ends with a context on its
+stack aborts the process.
 """
 
-# ruff: noqa: A001, N801, N802  the names are PyCUDA's and CUDA's
+# ruff: noqa: A001, N802  the names are PyCUDA's and CUDA's
 
-import ctypes
 import itertools
 import threading
 import weakref
@@ -25,12 +24,6 @@ _TEXTS = {
     201: "invalid device context",
     400: "invalid resource handle",
     700: "an illegal memory access was encountered",
-    901: "operation failed due to a previous error during capture",
-}
-_NAMES = {
-    2: b"CUDA_ERROR_OUT_OF_MEMORY",
-    400: b"CUDA_ERROR_INVALID_HANDLE",
-    901: b"CUDA_ERROR_STREAM_CAPTURE_INVALIDATED",
 }
 
 
@@ -43,20 +36,15 @@ class Machine:
         self.capability = capability
         self.sticky = 0
         """What every call fails with once a kernel has faulted."""
-        self.capture_refused = False
-        self.full_at_launch = False
-        """Whether there is no memory left for a recorded graph to run in."""
         self.waiting: dict[int, int] = {}
         """How threads wait in a GPU's primary context: the flags it was made with, by index."""
         self._flags: dict[int, int] = {}
-        self.live: dict[str, int] = dict.fromkeys(
-            ("memory", "pinned", "stream", "event", "graph"), 0
-        )
+        self.live: dict[str, int] = dict.fromkeys(("memory", "pinned", "stream"), 0)
         """What is held now; all 0 when nothing leaks."""
         self.blocks: dict[int, bytearray] = {}
         """Device memory by address."""
-        self.launches = 0
-        """Of recorded graphs."""
+        self.copied: list[tuple[str, int]] = []
+        """Copies between host and device: "up" or "down", and bytes."""
         self._addresses = itertools.count(1)
         self.stacks = threading.local()
 
@@ -122,11 +110,6 @@ class Driver:
     class RuntimeError(Error):
         pass
 
-    class event_flags:
-        DEFAULT = 0
-        BLOCKING_SYNC = 1
-        DISABLE_TIMING = 2
-
     def __init__(self, machine: Machine) -> None:
         self.machine = machine
         own = self
@@ -150,7 +133,6 @@ class Driver:
         self.Device = Device
         self.Context = Context
         self.Stream = lambda flags=0: _Stream(own, flags)
-        self.Event = lambda flags: _Event(own, flags)
 
     def fail(self, call: str, code: int) -> None:
         """Raise what PyCUDA raises: a class by kind, a text without a number."""
@@ -192,6 +174,7 @@ class Driver:
         self.enter("cuMemcpyHtoDAsync")
         assert src.flags.c_contiguous
         raw = src.reshape(-1).view(np.uint8)
+        self.machine.copied.append(("up", raw.size))
 
         def copy() -> None:
             self.machine.at(dest)[: raw.size] = memoryview(raw)
@@ -202,6 +185,7 @@ class Driver:
         self.enter("cuMemcpyDtoHAsync")
         assert dest.flags.c_contiguous
         raw = dest.reshape(-1).view(np.uint8)
+        self.machine.copied.append(("down", raw.size))
 
         def copy() -> None:
             raw[:] = np.frombuffer(self.machine.at(src)[: raw.size], np.uint8)
@@ -314,11 +298,10 @@ class _Stream(_Owned):
         self.flags = flags
         self.handle = driver.machine.address()
         self._todo: list[Any] = []
-        self.recording: list[Any] | None = None
         _STREAMS[self.handle] = self
 
     def add(self, work: Any) -> None:
-        (self._todo if self.recording is None else self.recording).append(work)
+        self._todo.append(work)
 
     def run(self) -> None:
         """The device does what was added."""
@@ -329,8 +312,6 @@ class _Stream(_Owned):
 
     def synchronize(self) -> None:
         self._driver.enter("cuStreamSynchronize")
-        if self.recording is not None:
-            self._driver.fail("cuStreamSynchronize", 901)
         self.run()
         self._driver.enter("cuStreamSynchronize")
 
@@ -343,35 +324,11 @@ def stream_at(handle: int) -> _Stream:
     return _STREAMS[handle]
 
 
-class _Event(_Owned):
-    kind = "event"
-
-    def __init__(self, driver: Driver, flags: int) -> None:
-        super().__init__(driver, driver.enter("cuEventCreate"))
-        self._stream: _Stream | None = None
-
-    def record(self, stream: _Stream) -> "_Event":
-        self._driver.enter("cuEventRecord")
-        self._stream = stream
-        return self
-
-    def synchronize(self) -> "_Event":
-        self._driver.enter("cuEventSynchronize")
-        if self._stream is not None:
-            self._stream.run()
-        self._driver.enter("cuEventSynchronize")
-        return self
-
-    def time_since(self, earlier: "_Event") -> float:
-        return 2.5
-
-
 class Library:
     """libcuda, as far as it is called without PyCUDA: results are numbers, 0 is success."""
 
     def __init__(self, machine: Machine) -> None:
         self._machine = machine
-        self._graphs: dict[int, list[Any]] = {}
 
     def _ready(self) -> int:
         return self._machine.sticky or (0 if self._machine.stack() else 201)
@@ -382,61 +339,3 @@ class Library:
 
     def cuCtxSynchronize(self) -> int:
         return self._ready()
-
-    def cuGetErrorName(self, code: int, text: Any) -> int:
-        text._obj.value = _NAMES.get(code, b"CUDA_ERROR_UNKNOWN")
-        return 0
-
-    def cuStreamBeginCapture_v2(self, stream: ctypes.c_void_p, mode: int) -> int:
-        if not self._ready():
-            assert mode == 1, "other threads could not allocate meanwhile"
-            taken = stream_at(stream.value)
-            assert taken.flags == 1, "others could not use the legacy stream meanwhile"
-            taken.recording = []
-        return self._ready()
-
-    def cuStreamEndCapture(self, stream: ctypes.c_void_p, graph: Any) -> int:
-        taken = stream_at(stream.value)
-        recorded, taken.recording = taken.recording, None
-        if self._ready():
-            return self._ready()
-        if self._machine.capture_refused:
-            graph._obj.value = None
-            return 901
-        graph._obj.value = self._machine.address()
-        self._graphs[graph._obj.value] = recorded
-        self._machine.live["graph"] += 1
-        return 0
-
-    def cuGraphInstantiateWithFlags(self, executable: Any, graph: Any, flags: Any) -> int:
-        assert flags.value == 0
-        executable._obj.value = self._machine.address()
-        self._graphs[executable._obj.value] = self._graphs[graph.value]
-        self._machine.live["graph"] += 1
-        return self._ready()
-
-    def cuGraphLaunch(self, executable: ctypes.c_void_p, stream: ctypes.c_void_p) -> int:
-        if self._ready():
-            return self._ready()
-        if executable.value not in self._graphs:
-            return 400
-        if self._machine.full_at_launch:
-            return 2
-        self._machine.launches += 1
-        for work in self._graphs[executable.value]:
-            stream_at(stream.value).add(work)
-        return 0
-
-    def cuGraphExecDestroy(self, executable: ctypes.c_void_p) -> int:
-        return self._destroy(executable)
-
-    def cuGraphDestroy(self, graph: ctypes.c_void_p) -> int:
-        return self._destroy(graph)
-
-    def _destroy(self, graph: ctypes.c_void_p) -> int:
-        if self._ready():
-            return self._ready()
-        if self._graphs.pop(graph.value or 0, None) is None:
-            return 400
-        self._machine.live["graph"] -= 1
-        return 0

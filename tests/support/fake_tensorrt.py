@@ -1,9 +1,9 @@
-"""A small TensorRT that exists only here: its runtime, running plans with ONNX Runtime.
+"""A simulated TensorRT runtime, which runs plans with ONNX Runtime.
 
-The interface is TensorRT's (a test compares it with the real module's), and so are its manners:
-whoever asks for something wrong gets `False`, `None` or -1 and a line in the log, never an
-exception. Its plans are ONNX files with a header, made by `plan`; it computes when the stream's
-work is done, from and to the fake GPU's memory, at the addresses it was given.
+Its interface is TensorRT's, which a test compares with the real module; as there, an error is a
+return value of `False`, `None` or -1 and a line in the log, never an exception. Its plans are ONNX
+files with a header, made by `plan`; it computes when the stream's work is done, from and to the
+fake GPU's memory, at the addresses it was given.
 """
 
 # ruff: noqa: N801  the names are TensorRT's
@@ -29,7 +29,6 @@ def plan(
     version: str = VERSION,
     activations: int = 1000,
     off_by: float = 0.0,
-    recordable: bool = True,
 ) -> bytes:
     """A plan.
 
@@ -40,11 +39,10 @@ def plan(
         version: Of the TensorRT that made it.
         activations: Bytes of device memory that a context needs.
         off_by: How far its results are from the network's.
-        recordable: Whether its work can be recorded as a graph.
     """
     head = {
         "profiles": profiles, "capability": capability, "version": version,
-        "activations": activations, "off_by": off_by, "recordable": recordable,
+        "activations": activations, "off_by": off_by,
     }  # fmt: skip
     return MAGIC + json.dumps(head).encode() + b"\n" + onnx
 
@@ -80,6 +78,10 @@ class FakeTensorRt:
         EAGER = 1
         NONE = 2
 
+    class CudaGraphStrategy(enum.Enum):
+        DISABLED = 0
+        WHOLE_GRAPH_CAPTURE = 1
+
     class DataType(enum.Enum):
         FLOAT = np.dtype("float32")
         HALF = np.dtype("float16")
@@ -95,6 +97,8 @@ class FakeTensorRt:
         """Deserialised plans that live."""
         self.strayed = 0
         """Deserialised plans that were destroyed while no device was current."""
+        self.compiled = 0
+        """Shapes whose kernels were compiled, because no runtime cache had them."""
         self.before_run: Any = None
         """Called on the device before each network, with the inputs by name."""
         own = self
@@ -193,12 +197,14 @@ class ICudaEngine:
 
     def create_execution_context(self, given: Any) -> "IExecutionContext | None":
         strategies = FakeTensorRt.ExecutionContextAllocationStrategy
+        cache = given.get_runtime_cache() if isinstance(given, IRuntimeConfig) else None
         if isinstance(given, IRuntimeConfig):
             given = given.get_execution_context_allocation_strategy()
         assert isinstance(given, strategies)
         if self.module.machine.sticky:
             return self._runtime._refuse("Error Code 1: Cuda Runtime (an illegal memory access)")
-        return IExecutionContext(self, self._facts, user_managed=given is strategies.USER_MANAGED)
+        user_managed = given is strategies.USER_MANAGED
+        return IExecutionContext(self, self._facts, user_managed=user_managed, cache=cache)
 
 
 class IRuntimeConfig:
@@ -206,7 +212,19 @@ class IRuntimeConfig:
         self.dynamic_shapes_kernel_specialization_strategy = (
             FakeTensorRt.DynamicShapesKernelSpecializationStrategy.LAZY
         )
+        self.cuda_graph_strategy = FakeTensorRt.CudaGraphStrategy.DISABLED
         self._allocation = FakeTensorRt.ExecutionContextAllocationStrategy.STATIC
+        self._cache: IRuntimeCache | None = None
+
+    def create_runtime_cache(self) -> "IRuntimeCache":
+        return IRuntimeCache()
+
+    def set_runtime_cache(self, cache: "IRuntimeCache") -> bool:
+        self._cache = cache
+        return True
+
+    def get_runtime_cache(self) -> "IRuntimeCache | None":
+        return self._cache
 
     def set_execution_context_allocation_strategy(self, strategy: Any) -> None:
         self._allocation = strategy
@@ -215,8 +233,28 @@ class IRuntimeConfig:
         return self._allocation
 
 
+class IRuntimeCache:
+    def __init__(self) -> None:
+        self._kernels: set[str] = set()
+
+    def serialize(self) -> bytes:
+        return json.dumps(sorted(self._kernels)).encode()
+
+    def deserialize(self, blob: bytes) -> bool:
+        self._kernels = set(json.loads(blob))
+        return True
+
+
 class IExecutionContext:
-    def __init__(self, engine: ICudaEngine, facts: dict[str, Any], *, user_managed: bool) -> None:
+    def __init__(
+        self,
+        engine: ICudaEngine,
+        facts: dict[str, Any],
+        *,
+        user_managed: bool,
+        cache: IRuntimeCache | None,
+    ) -> None:
+        self._cache = cache
         self.engine, self._facts = engine, facts
         self._module, self._logger = engine.module, engine.logger
         self._profile = 0
@@ -295,14 +333,11 @@ class IExecutionContext:
                 "IExecutionContext::enqueueV3: Error Code 3: API Usage Error (Parameter check "
                 f"failed: no address for {missing})"
             )
-        stream = stream_at(stream_handle)
-        if stream.recording is not None and not self._facts["recordable"]:
-            machine.capture_refused = True
-            return self._refuse(
-                "Error Code 1: Cuda Runtime (operation not permitted when capturing)"
-            )
         addresses, shapes = dict(self._addresses), dict(self._shapes)
-        stream.add(lambda: self._compute(addresses, shapes))
+        if self._cache is not None and str(shapes) not in self._cache._kernels:
+            self._cache._kernels.add(str(shapes))
+            self._module.compiled += 1
+        stream_at(stream_handle).add(lambda: self._compute(addresses, shapes))
         return True
 
     def _compute(self, addresses: dict[str, int], shapes: dict[str, tuple[int, ...]]) -> None:

@@ -7,7 +7,7 @@ import numpy as np
 import onnx
 from onnx import helper, numpy_helper
 
-from engines.backends import onnxruntime
+from engines.backends.cpu import open_reference
 from engines.modelfile import ModelFile
 
 
@@ -35,4 +35,4 @@ def file_of(model, name="small"):
 
 def opened(model):
     """The network in ONNX Runtime."""
-    return onnxruntime.load(file_of(model), precision="f32")
+    return open_reference(file_of(model))

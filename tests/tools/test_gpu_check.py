@@ -4,17 +4,14 @@ import json
 import subprocess
 import sys
 from contextlib import nullcontext
-from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
-import numpy as np
 import pytest
 from gpu import measuring, report, runtimes
 from gpu.sections import SECTIONS, Options, ResultLog, Section, run_all, run_apart
 
-from engines.engine import EngineState
-from engines.errors import DeviceUnavailable, EngineError, ModelMismatch
-from engines.spec import EngineSpec, TensorSpec
+from engines.errors import DeviceUnavailable, EngineError
 
 TOOL = Path(__file__).parents[2] / "tools" / "gpu_check"
 
@@ -82,14 +79,14 @@ def test_a_section_whose_process_dies_is_told_by_the_signal(tool):
 def test_a_section_that_fails_gives_its_error_and_its_last_words(tool):
     record = run_apart(section("fails"), Options(), limit_s=30, tool=tool)
     assert record["error"] == "error: ValueError: no"
-    assert "a last word" in record["said"]
+    assert "a last word" in record["output"]
 
 
 def test_whatever_becomes_of_a_section_the_others_run(tool):
     names = ["crashes", "missing", "good"]
     told = []
     results = run_all(
-        names, Options(), limit_s=60, sections=map(section, names), tool=tool, tell=told.append
+        names, Options(), limit_s=60, sections=map(section, names), tool=tool, report=told.append
     )
     assert [one["status"] for one in results.values()] == ["failed", "unavailable", "done"]
     assert told[-1] == "good: done"
@@ -98,9 +95,9 @@ def test_whatever_becomes_of_a_section_the_others_run(tool):
 def test_what_the_time_for_all_does_not_reach_is_reported_as_not_begun(tool):
     names = ["hangs", "good"]
     results = run_all(
-        names, Options(), limit_s=1, sections=map(section, names), tool=tool, tell=lambda _: None
+        names, Options(), limit_s=1, sections=map(section, names), tool=tool, report=lambda _: None
     )
-    assert [one["status"] for one in results.values()] == ["timed out", "not begun"]
+    assert [one["status"] for one in results.values()] == ["timed out", "not started"]
 
 
 def test_every_section_is_described_and_has_its_module():
@@ -112,13 +109,13 @@ def test_every_section_is_described_and_has_its_module():
 
 
 def test_one_measurement_that_fails_does_not_end_its_section(tmp_path):
-    notebook = ResultLog(tmp_path / "notes.json")
+    results = ResultLog(tmp_path / "notes.json")
 
     def fail():
         raise EngineError("no such layer")
 
-    notebook.attempt("smoke", fail)
-    notebook.attempt("lowlight", lambda: notebook.row("lowlight", "fast"))
+    results.attempt("smoke", fail)
+    results.attempt("lowlight", lambda: results.row("lowlight", "fast"))
     kept = json.loads((tmp_path / "notes.json").read_text())
     assert kept["problems"] == ["smoke: EngineError: no such layer"]
     assert kept["rows"] == [{"what": "lowlight", "figure": "fast"}]
@@ -170,31 +167,6 @@ def test_the_bare_loop_is_run_until_it_has_been_timed_long_enough(monkeypatch):
     assert measuring.loop_rate(run, seconds=3) == pytest.approx(1000)
 
 
-class Doubling:
-    """An engine that doubles what it is given, and notes the batches."""
-
-    spec = EngineSpec("doubling", (TensorSpec("x", (None, 2), np.dtype("f4")),), (), "")
-    backend = "doubling"
-    state = EngineState("cpu")
-
-    def __init__(self):
-        self.batches = []
-
-    def infer(self, inputs):
-        self.batches.append(len(inputs["x"]))
-        return {"y": 2 * inputs["x"]}
-
-
-@pytest.mark.parametrize(("rows", "ran"), [(1, 1), (2, 2), (3, 4), (5, 8), (32, 32)])
-def test_batches_are_padded_to_a_few_sizes_and_cut_again(rows, ran):
-    from gpu.cameras import PaddedBatches
-
-    behind = Doubling()
-    x = np.arange(2 * rows, dtype=np.float32).reshape(rows, 2)
-    np.testing.assert_array_equal(PaddedBatches(behind).infer({"x": x})["y"], 2 * x)
-    assert behind.batches == [ran]
-
-
 def _models(monkeypatch, *states):
     """What the program opens, whose networks are in these states, one look after the other."""
     from gpu import cameras
@@ -202,7 +174,7 @@ def _models(monkeypatch, *states):
     following = iter(states)
 
     class OpenedStream:
-        def states(self):
+        def status(self):
             return [next(following)]
 
     monkeypatch.setattr(cameras, "open_models", lambda config: nullcontext(OpenedStream()))
@@ -211,12 +183,15 @@ def _models(monkeypatch, *states):
 
 
 def state(device, *, building=None, degraded=False, reason=""):
-    return {"device": device, "building": building, "degraded": degraded, "reason": reason}
+    return SimpleNamespace(device=device, building=building, degraded=degraded, reason=reason)
+
+
+ON_GPU = SimpleNamespace(engine=SimpleNamespace(device="cuda"))
 
 
 def test_cameras_are_counted_once_the_program_has_gone_over_to_the_gpu(monkeypatch):
     cameras = _models(monkeypatch, state("cpu", building=0.2), state("cpu"), state("cuda:0"))
-    with cameras._programs_own(None) as models:
+    with cameras._ready_models(ON_GPU) as models:
         assert models is not None
 
 
@@ -225,100 +200,88 @@ def test_a_program_that_stays_on_the_cpu_is_not_measured_as_a_gpu(monkeypatch):
     cameras = _models(monkeypatch, state("cpu", building=0.9), lost)
     with (
         pytest.raises(DeviceUnavailable, match="the card is full"),
-        cameras._programs_own(None),
+        cameras._ready_models(ON_GPU),
     ):
         raise AssertionError("nothing is to be measured")
 
 
-def test_networks_for_gpus_are_measured_on_whole_1080p_pictures():
+def test_batches_are_made_of_1080p_frames_that_fit_the_plan():
     from engines.registry import FOR_GPUS
 
     for entry in FOR_GPUS:
         size = max(runtimes.batches(entry, quick=True))
         batch = runtimes.batch_of(entry, size)
-        if entry.name.startswith("smoke"):
-            assert batch["luma"].shape == (size, 1080, 1920)
-            assert batch["window"].tolist() == [[0, 0, 1920, 1080]] * size
-        else:
-            assert batch["before_y"].shape == batch["after_y"].shape == (1080, 1920)
-        assert entry.profiles[0].accepts({name: array.shape for name, array in batch.items()})
+        assert batch["luma"].shape == (size, 1080, 1920)
+        shapes = {name: array.shape for name, array in batch.items()}
+        assert entry.plan_settings().profiles[0].accepts(shapes)
 
 
 def test_a_way_that_is_none_is_refused_by_name():
     with pytest.raises(EngineError, match="openvino-cpu"):
-        runtimes.wanted(Options(device="cuda", ways=("openvino-cpu",)))
+        runtimes.wanted(Options(device="cuda", runtimes=("openvino-cpu",)))
 
 
 def test_ways_of_the_other_device_are_left_out():
-    assert {way.name for way in runtimes.wanted(Options(device="cpu"))} == {
-        "openvino-cpu", "onnxruntime-cpu", "torch-cpu",
-    }  # fmt: skip
-    assert all(way.cuda for way in runtimes.wanted(Options(device="cuda:1")))
+    assert {runtime.name for runtime in runtimes.wanted(Options(device="cpu"))} == {
+        "openvino-cpu", "onnxruntime-cpu"     }  # fmt: skip
+    assert all(runtime.cuda for runtime in runtimes.wanted(Options(device="cuda:1")))
 
 
 def test_onnx_runtime_does_not_take_the_cpu_for_a_gpu():
     from engines.registry import find
 
-    way = next(way for way in runtimes.RUNTIMES if way.name == "onnxruntime-cuda")
+    runtime = next(runtime for runtime in runtimes.RUNTIMES if runtime.name == "onnxruntime-cuda")
     with pytest.raises(DeviceUnavailable, match="no CUDAExecutionProvider"):
-        way.open(find("lowlight"), "f32", 0)
-
-
-@pytest.mark.train
-@pytest.mark.parametrize("name", ["smoke", "smoke-fast", "lowlight", "interpolation"])
-def test_networks_in_torch_with_the_weights_of_the_file_say_what_the_file_says(name):
-    pytest.importorskip("torch")
-    from engines.registry import find
-    from engines.validation import prove
-
-    entry = find(name)
-    way = next(way for way in runtimes.RUNTIMES if way.name == "torch-cpu")
-    runner = way.open(entry, "f32", 0)
-    proof = prove(runner.engine, entry.path, list(entry.samples())[:1], entry.tolerances["f32"])
-    assert proof.largest < 1e-4
-
-
-@pytest.mark.train
-def test_weights_of_another_network_are_refused():
-    pytest.importorskip("torch")
-    from gpu import torchnets
-
-    from engines.registry import find
-
-    entry = replace(find("smoke"), path=find("smoke-fast").path)
-    with pytest.raises(ModelMismatch, match="the file has"):
-        torchnets.network_of(entry)
+        runtime.open(find("lowlight"), "f32", 0)
 
 
 @pytest.mark.slow
 def test_on_a_machine_without_a_gpu_each_way_says_why_it_cannot_run(tmp_path):
-    arguments = ("--only", "build", "prove", "--engines", "lowlight", "--device", "cuda:7")
+    arguments = (
+        "--only",
+        "build",
+        "compare_with_reference",
+        "--engines",
+        "lowlight",
+        "--device",
+        "cuda:7",
+    )
     done, sections = checked(tmp_path, *arguments)
     assert done.returncode == 0, "nothing was broken"
     assert {one["status"] for one in sections.values()} == {"unavailable"}
-    problems = " ".join(sections["prove"]["problems"])
-    for way in runtimes.wanted(Options(device="cuda")):
-        assert f"by {way.name}: DeviceUnavailable" in problems or "torch" in way.name
+    problems = " ".join(sections["compare_with_reference"]["problems"])
+    for runtime in runtimes.wanted(Options(device="cuda")):
+        assert f"by {runtime.name}: DeviceUnavailable" in problems
     assert "onnxruntime-cuda" in (tmp_path / "gpu.md").read_text()
 
 
 @pytest.mark.slow
 def test_the_check_runs_end_to_end_on_the_cpu(tmp_path):
-    arguments = ("--only", "environment", "prove", "speed", "decode", "--engines", "lowlight")
-    done, sections = checked(tmp_path, *arguments, "--device", "cpu", "--ways", "onnxruntime-cpu")
+    arguments = (
+        "--only",
+        "environment",
+        "compare_with_reference",
+        "speed",
+        "decode",
+        "--engines",
+        "lowlight",
+    )
+    done, sections = checked(
+        tmp_path, *arguments, "--device", "cpu", "--runtimes", "onnxruntime-cpu"
+    )
     assert done.returncode == 0, done.stdout
     assert {name: one["status"] for name, one in sections.items()} == dict.fromkeys(
-        ("environment", "prove", "speed", "decode"), "done"
+        ("environment", "compare_with_reference", "speed", "decode"), "done"
     )
     found = sections["environment"]["figures"]
     assert found["python"]["version"].startswith("3.")
     assert "numpy" in found["packages"]
     assert "numpy" not in found["lacking"]
-    (proof,) = sections["prove"]["figures"].values()
+    (proof,) = sections["compare_with_reference"]["figures"].values()
     assert proof["passed"]
     (speed,) = sections["speed"]["figures"].values()
     assert speed["p50_ms"] <= speed["p95_ms"] <= speed["p99_ms"]
-    assert speed["pictures_per_s"] > 0
+    assert speed["frames_per_s"] > 0
     assert speed["of_bare"] > 0
     assert sections["decode"]["figures"]["processor, 1 streams"]["frames_per_s"] > 0
     table = (tmp_path / "gpu.md").read_text()
@@ -326,8 +289,8 @@ def test_the_check_runs_end_to_end_on_the_cpu(tmp_path):
 
 
 @pytest.mark.slow
-def test_pipelines_enhancement_interpolation_and_tests_run_on_the_cpu_too(tmp_path):
-    arguments = ("--only", "tests", "cameras", "enhance", "interpolate", "--engines", "smoke-fast")
+def test_pipelines_enhancement_and_tests_run_on_the_cpu_too(tmp_path):
+    arguments = ("--only", "tests", "cameras", "enhance", "--engines", "smoke-fast")
     done, sections = checked(
         tmp_path, *arguments, "--device", "cpu", "--tests", "tests/streamer/core/test_hwaccel.py"
     )

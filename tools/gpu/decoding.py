@@ -26,43 +26,41 @@ STREAMS = (1, 8, 24)
 """Decoded at once: a card has several decoders, and each camera one of its own."""
 
 
-def run(options: Options, notebook: ResultLog) -> None:
+def run(options: Options, results: ResultLog) -> None:
     """Measure."""
     path = watch_clip(options)
-    notebook.attempt(
-        "processor", partial(_measure, options, notebook, "processor", path, _software)
-    )
+    results.attempt("processor", partial(_measure, options, results, "processor", path, _software))
     if not options.on_gpu:
         return
     from streamer.core.hwaccel import hwaccel
 
     opened: Callable[[], HWAccel] = partial(hwaccel, options.device)
-    notebook.attempt("nvdec", opened)
-    if notebook.problems:
+    results.attempt("nvdec", opened)
+    if results.problems:
         return
     down = partial(_hardware, opened, None)
-    notebook.attempt(
+    results.attempt(
         "nvdec, brought down",
-        partial(_measure, options, notebook, "nvdec, brought down", path, down),
+        partial(_measure, options, results, "nvdec, brought down", path, down),
     )
     number = str(options.index)
     kept = partial(_hardware, partial(HWAccel, "cuda", device=number, is_hw_owned=True), _to_torch)
-    notebook.attempt(
-        "nvdec, kept there", partial(_measure, options, notebook, "nvdec, kept there", path, kept)
+    results.attempt(
+        "nvdec, kept there", partial(_measure, options, results, "nvdec, kept there", path, kept)
     )
-    notebook.attempt("up and down", partial(_copies, options, notebook))
+    results.attempt("up and down", partial(_copies, options, results))
 
 
 def _measure(
-    options: Options, notebook: ResultLog, name: str, path: Path, decode: Callable[[Path], int]
+    options: Options, results: ResultLog, name: str, path: Path, decode: Callable[[Path], int]
 ) -> None:
     for streams in STREAMS[:1] if options.quick else STREAMS:
         began = time.perf_counter()
         with ThreadPoolExecutor(streams) as pool:
             frames = sum(pool.map(decode, [path] * streams))
         rate = frames / (time.perf_counter() - began)
-        notebook.add(f"{name}, {streams} streams", {"frames_per_s": round(rate, 1)})
-        notebook.row(f"{name}, {streams} at once", f"{rate:.0f} frames a second")
+        results.add(f"{name}, {streams} streams", {"frames_per_s": round(rate, 1)})
+        results.row(f"{name}, {streams} at once", f"{rate:.0f} frames a second")
 
 
 def _software(path: Path) -> int:
@@ -95,7 +93,7 @@ def _to_torch(frame: av.VideoFrame) -> object:
     return [torch.utils.dlpack.from_dlpack(plane) for plane in frame.planes]
 
 
-def _copies(options: Options, notebook: ResultLog) -> None:
+def _copies(options: Options, results: ResultLog) -> None:
     """Milliseconds that one picture's NV12 takes up from pinned memory, and back."""
     from engines.backends import cuda
 
@@ -121,5 +119,5 @@ def _copies(options: Options, notebook: ResultLog) -> None:
         for held in (pinned, buffer):
             held.free()
         stream.close()
-    notebook.add("1080p NV12", figures)
-    notebook.row("1080p NV12 up; down", f"{figures['up_ms']:.3f} ms; {figures['down_ms']:.3f} ms")
+    results.add("1080p NV12", figures)
+    results.row("1080p NV12 up; down", f"{figures['up_ms']:.3f} ms; {figures['down_ms']:.3f} ms")

@@ -1,4 +1,4 @@
-"""The section `enhance`: dark 1080p pictures made visible, as the program does it."""
+"""The section `enhance`: low-light enhancement of 1080p frames, as in the program."""
 
 from __future__ import annotations
 
@@ -7,10 +7,11 @@ import threading
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from engines.backends.tensorrt_engine import TensorRtEngine
 from engines.lowlight import full_resolution_gpu
 from engines.lowlight.enhancer import Enhancer
 from engines.lowlight.full_resolution import FullResolution, OnCpu
-from engines.lowlight.model import LowLightModel
+from engines.lowlight.model import LowLightModel, open_lowlight_model
 from engines.registry import find
 from engines.yuv import Yuv
 from gpu import runtimes
@@ -23,23 +24,22 @@ if TYPE_CHECKING:
     from gpu.sections import Options, ResultLog
 
 GOAL = 300
-"""Frames a second at 1080p on a datacentre card."""
+"""Frames per second at 1080p on a data-center GPU."""
 _PICTURES = 12
 
 
-def run(options: Options, notebook: ResultLog) -> None:
-    """Measure: the network by the first way there is, the full size on processor and device."""
+def run(options: Options, results: ResultLog) -> None:
+    """Measure the full-resolution part on the CPU and on the GPU; the network is on the CPU."""
     dark = _dark(options)
-    way, runner = runtimes.best(options, find("lowlight"), notebook)
-    model = LowLightModel(runner.engine)
-    measure = partial(_measure, options, notebook, model=model, dark=dark)
+    model = open_lowlight_model(device="cpu", prove=False)
+    measure = partial(_measure, options, results, model=model, dark=dark)
     try:
-        what = f"{way.name}, full size on the processor"
-        notebook.attempt(what, partial(measure, what, full_resolution=OnCpu))
+        what = "full resolution on the CPU"
+        results.attempt(what, partial(measure, what, full_resolution=OnCpu))
         if options.on_gpu:
-            notebook.attempt("full size", partial(_on_device, options, notebook, measure))
+            results.attempt("full resolution", partial(_on_device, options, results, measure))
     finally:
-        runner.close()
+        model.close()
 
 
 def _dark(options: Options) -> list[Yuv]:
@@ -47,40 +47,43 @@ def _dark(options: Options) -> list[Yuv]:
     return [Yuv(planes[0], planes[1:]) for planes in (picture.planes() for picture in night)]
 
 
-def _on_device(options: Options, notebook: ResultLog, measure: Callable[..., None]) -> None:
-    way, runner = runtimes.best(options, find("lowlight-full-size"), notebook)
+def _on_device(options: Options, results: ResultLog, measure: Callable[..., None]) -> None:
+    runtime, runner = runtimes.best(options, find("lowlight-full-size"), results)
     failures: list[str] = []
     try:
+        if isinstance(runner.engine, TensorRtEngine):
+            for shapes in full_resolution_gpu.SETTINGS.warm_shapes:
+                runner.engine.prepare(shapes)
         on_device = partial(full_resolution_gpu.OnDevice, runner.engine, failed=failures.append)
-        measure(f"{way.name}, full size on the device", full_resolution=on_device, goal=True)
+        measure(f"full resolution by {runtime.name}", full_resolution=on_device, goal=True)
     finally:
         runner.close()
     if failures:
-        raise RuntimeError(f"the device failed {len(failures)} pictures: {failures[0]}")
+        raise RuntimeError(f"the GPU failed {len(failures)} frames: {failures[0]}")
 
 
 def _measure(
     options: Options,
-    notebook: ResultLog,
+    results: ResultLog,
     name: str,
     *,
     model: LowLightModel,
     dark: Sequence[Yuv],
-    full_size: Callable[[], FullResolution],
+    full_resolution: Callable[[], FullResolution],
     goal: bool = False,
 ) -> None:
-    stream = _Stream(model, dark, full_size)
+    stream = _Stream(model, dark, full_resolution)
     figures = dict(latency(stream, seconds=options.seconds, warm=8, least=options.least))
     for threads in (1, 4):
         rate = throughput(stream, threads=threads, seconds=options.seconds)
         figures[f"streams_{threads}_per_s"] = round(rate, 1)
-    notebook.add(name, figures)
+    results.add(name, figures)
     best = max(figures["streams_1_per_s"], figures["streams_4_per_s"])
     held: dict[str, Any] = {}
     if goal:
         held = {"goal": f"{GOAL} a second", "reached": best >= GOAL}
     height, width = dark[0].y.shape
-    notebook.row(
+    results.row(
         f"{width}x{height}, {name}",
         f"{figures['streams_1_per_s']:.0f} frames a second of one stream, "
         f"{figures['streams_4_per_s']:.0f} of four; p99 {figures['p99_ms']:.2f} ms",
@@ -89,16 +92,19 @@ def _measure(
 
 
 class _Stream(threading.local):
-    """Pictures of a stream, to and fro; each thread that calls has a stream of its own."""
+    """Frames of a stream, forwards and backwards; each calling thread has its own stream."""
 
     def __init__(
-        self, model: LowLightModel, dark: Sequence[Yuv], full_size: Callable[[], FullResolution]
+        self,
+        model: LowLightModel,
+        dark: Sequence[Yuv],
+        full_resolution: Callable[[], FullResolution],
     ) -> None:
-        self._enhance = Enhancer(model, always=True, full_resolution=full_size())
+        self._enhance = Enhancer(model, always=True, full_resolution=full_resolution())
         self._pictures = itertools.cycle([*dark, *dark[-2:0:-1]])
         self._number = 0
 
     def __call__(self) -> None:
-        """Enhance the next one."""
+        """Enhance the next frame."""
         self._enhance(next(self._pictures), self._number / RATE)
         self._number += 1

@@ -24,7 +24,7 @@ _CARD = ("name", "driver_version", "memory.total", "compute_cap", "clocks.max.sm
 _LONGEST_S = 30
 
 
-def run(options: Options, notebook: ResultLog) -> None:
+def run(options: Options, results: ResultLog) -> None:
     """Look at everything; what is missing is a finding, not an error."""
     del options
     parts: dict[str, Callable[[], Any]] = {
@@ -45,13 +45,13 @@ def run(options: Options, notebook: ResultLog) -> None:
             found[name] = look()
         except Exception as error:  # noqa: BLE001  a broken library is what is looked for
             found[name] = {"error": f"{type(error).__name__}: {error}"}
-        notebook.add(name, found[name])
-        notebook.row(name, _words(found[name]))
+        results.add(name, found[name])
+        results.row(name, _words(found[name]))
     wanted = needs.wanted_here()
-    notebook.add("packages", {name: needs.installed(name) for name in wanted})
+    results.add("packages", {name: needs.installed(name) for name in wanted})
     lacking = needs.lacking(wanted)
-    notebook.add("lacking", lacking)
-    notebook.row("lacking packages", ", ".join(lacking) or "none")
+    results.add("lacking", lacking)
+    results.row("lacking packages", ", ".join(lacking) or "none")
 
 
 def _words(value: Any) -> str:

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 import av
 import numpy as np
 
+from engines.cache_files import cache_folder
 from engines.smoke.demo_clip import make_clip
-from engines.validation import cache_folder
 from streamer.core.image import Image
 
 if TYPE_CHECKING:

@@ -1,7 +1,4 @@
-"""Runs the shipped ONNX files with their batch opened: ONNX Runtime on GPU or CPU, OpenVINO.
-
-On a GPU this is not how the program runs: it is what ONNX Runtime does there, clearly named so.
-"""
+"""Runs networks in ONNX Runtime, on GPU or CPU, and in OpenVINO, for comparison with TensorRT."""
 
 from __future__ import annotations
 
@@ -10,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from engines.engine import EngineState, reference_spec
+from engines.backends.cpu import open_engine, reference_spec
+from engines.engine import EngineState
 from engines.errors import DeviceUnavailable, EngineError
 
 if TYPE_CHECKING:
@@ -18,22 +16,24 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from engines.engine import Engine, Precision
+    from engines.engine import Engine
     from engines.modelfile import ModelFile
     from engines.registry import RegistryEntry
+    from engines.spec import Precision
 
     Arrays = Mapping[str, NDArray[Any]]
 
 
-def opened(entry: RegistryEntry, precision: Precision = "f32") -> ModelFile:
-    """The network as TensorRT would be given it: its batch open, and in f16 if that is wanted."""
-    from engines.plans.mixed_precision import half
+def compiler_input(entry: RegistryEntry, precision: Precision = "f32") -> ModelFile:
+    """Return the network that TensorRT is given: with a dynamic batch, in f16 if requested."""
+    model = entry.model()
+    if entry.gpu is None:
+        return model
+    from engines.plans.mixed_precision import to_mixed_fp16
     from engines.plans.onnx_passes import prepared
 
-    model = entry.model()
-    graph = prepared(model.content, entry.profiles)
-    if precision == "f16":
-        graph = half(graph, keep_f32=entry.keep_f32)
+    graph = prepared(model.content, entry.gpu.profiles)
+    graph = to_mixed_fp16(graph) if precision == "f16" else graph
     return replace(model, content=graph.SerializeToString(deterministic=True))
 
 
@@ -50,12 +50,12 @@ class OrtRunner:
                 f"onnxruntime {onnxruntime.__version__} has no {provider}: {there}"
             )
         if device != "cpu" and hasattr(onnxruntime, "preload_dlls"):
-            onnxruntime.preload_dlls()  # cuDNN and cuBLAS from the packages of others
-        settings = onnxruntime.SessionOptions()
-        settings.log_severity_level = 3
-        told = (provider, {"device_id": index} if device != "cpu" else {})
-        session = onnxruntime.InferenceSession(model.content, settings, providers=[told])
-        if session.get_providers()[0] != provider:  # it takes the CPU without a word
+            onnxruntime.preload_dlls()  # cuDNN and cuBLAS from other packages
+        options = onnxruntime.SessionOptions()
+        options.log_severity_level = 3
+        chosen = (provider, {"device_id": index} if device != "cpu" else {})
+        session = onnxruntime.InferenceSession(model.content, options, providers=[chosen])
+        if session.get_providers()[0] != provider:  # it falls back to the CPU silently
             raise DeviceUnavailable(f"onnxruntime cannot use {provider} here: see its log")
         self.engine: Engine = self
         self.spec = reference_spec(model)
@@ -70,9 +70,9 @@ class OrtRunner:
         """Open a network.
 
         Raises:
-            DeviceUnavailable: ONNX Runtime here has no such provider, or it does not work.
+            DeviceUnavailable: ONNX Runtime here does not have the provider, or it does not work.
         """
-        return cls(opened(entry, precision), provider, index, precision)
+        return cls(compiler_input(entry, precision), provider, index, precision)
 
     def infer(self, inputs: Arrays) -> Arrays:
         """Run the network once; see `engines.engine.Engine`."""
@@ -83,7 +83,7 @@ class OrtRunner:
         return dict(zip(names, self._session.run(names, dict(inputs)), strict=True))
 
     def bare(self, inputs: Arrays) -> Callable[[int], None]:
-        """The session on arrays that are where it computes."""
+        """Return a loop over the session on arrays that are on its device."""
         session = self._session
         kind, _, number = self._device.partition(":")
         index = int(number or 0)
@@ -103,12 +103,12 @@ class OrtRunner:
         return run
 
     def close(self) -> None:
-        """Give back what the device holds."""
+        """Release the device's memory."""
         self._session = None
 
 
 class OpenVinoRunner:
-    """See `runtimes.Runner`: the program's engine for CPUs."""
+    """See `runtimes.Runner`: the program's engine on the CPU."""
 
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
@@ -116,14 +116,12 @@ class OpenVinoRunner:
     @classmethod
     def open(cls, entry: RegistryEntry, precision: Precision) -> OpenVinoRunner:
         """Open a network."""
-        from engines.backends.openvino import load
-
-        return cls(load(opened(entry), precision=precision))
+        return cls(open_engine(compiler_input(entry), precision=precision))
 
     def bare(self, inputs: Arrays) -> None:
-        """None: the engine's call is the library's, with one copy of the outputs."""
+        """Return None: the engine's call is the library's, with one copy of the outputs."""
         del inputs
 
     def close(self) -> None:
-        """Give back the memory."""
+        """Release its memory."""
         self.engine.close()

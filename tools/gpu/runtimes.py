@@ -1,43 +1,44 @@
-"""The ways to run a network on a device: TensorRT, and what stands in where there is none.
+"""Runtimes that run a network on a device: TensorRT, and for comparison ONNX Runtime and OpenVINO.
 
-Each opens a network of the catalogue as an `Engine`, with its batch open, and can run the bare
-loop: the library's own execute call on arrays that are on the device already, nothing else.
+Each opens a network of the registry as an `Engine`, and can run a bare loop: the library's own
+execute call on arrays that are on the device already.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 from engines.errors import DeviceUnavailable, EngineError
+from engines.registry import COMPILED, REGISTRY, find
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from numpy.typing import NDArray
 
-    from engines.engine import Engine, Precision
+    from engines.engine import Engine
     from engines.registry import RegistryEntry
-    from engines.spec import EngineSpec
+    from engines.spec import Edition, Precision
     from gpu.sections import Options, ResultLog
 
 Inputs: TypeAlias = "Mapping[str, NDArray[Any]]"
 
 CUDA_THREADS, CPU_THREADS = 4, 2
-"""That ask an engine for throughput: enough for two lanes with one copying for the next each."""
+"""Threads that call an engine when its throughput is measured."""
 
 
 class Runner(Protocol):
-    """A network that is open."""
+    """An open network."""
 
     engine: Engine
 
     def bare(self, inputs: Inputs) -> Callable[[int], None] | None:
-        """Runs so many times and waits; None where the library's call is the engine's own."""
+        """Return a function that runs n times and waits; None if that is the engine's own call."""
         ...
 
     def close(self) -> None:
-        """Give everything back."""
+        """Release its memory."""
         ...
 
 
@@ -46,53 +47,34 @@ class Runtime:
     """One library on one kind of device."""
 
     name: str
-    """As the report names it."""
+    """As in the report."""
     cuda: bool
     precisions: tuple[Precision, ...]
     """Best first."""
     open: Callable[[RegistryEntry, Precision, int], Runner]
-    """Of the catalogue's entry, in a precision, on the GPU of that index."""
+    """Opens an entry in a precision on the GPU of an index."""
 
     def precisions_of(self, entry: RegistryEntry) -> tuple[Precision, ...]:
-        """Those that it runs and the network has a tolerance for."""
+        """Return the precisions that both the runtime and the network support."""
         return tuple(one for one in self.precisions if one in entry.tolerances)
 
 
-def _tensorrt(entry: RegistryEntry, precision: Precision, index: int) -> Runner:
-    from gpu.tensorrt_runner import TensorRtRunner
+def _tensorrt(edition: Edition) -> Callable[[RegistryEntry, Precision, int], Runner]:
+    def opened(entry: RegistryEntry, precision: Precision, index: int) -> Runner:
+        from gpu.tensorrt_runner import TensorRtRunner
 
-    return TensorRtRunner.open("tensorrt", entry, precision, index)
+        return TensorRtRunner.open(edition, entry, precision, index)
 
-
-def _rtx(entry: RegistryEntry, precision: Precision, index: int) -> Runner:
-    from gpu.tensorrt_runner import TensorRtRunner
-
-    return TensorRtRunner.open("rtx", entry, precision, index)
+    return opened
 
 
-def _torch_cuda(entry: RegistryEntry, precision: Precision, index: int) -> Runner:
-    from gpu.torch_runner import TorchRunner
+def _onnxruntime(provider: str) -> Callable[[RegistryEntry, Precision, int], Runner]:
+    def opened(entry: RegistryEntry, precision: Precision, index: int) -> Runner:
+        from gpu.onnx_runners import OrtRunner
 
-    return TorchRunner.open(entry, precision, f"cuda:{index}")
+        return OrtRunner.open(entry, precision, provider, index)
 
-
-def _torch_cpu(entry: RegistryEntry, precision: Precision, index: int) -> Runner:
-    from gpu.torch_runner import TorchRunner
-
-    del index
-    return TorchRunner.open(entry, precision, "cpu")
-
-
-def _ort_cuda(entry: RegistryEntry, precision: Precision, index: int) -> Runner:
-    from gpu.onnx_runners import OrtRunner
-
-    return OrtRunner.open(entry, precision, "CUDAExecutionProvider", index)
-
-
-def _ort_cpu(entry: RegistryEntry, precision: Precision, index: int) -> Runner:
-    from gpu.onnx_runners import OrtRunner
-
-    return OrtRunner.open(entry, precision, "CPUExecutionProvider", index)
+    return opened
 
 
 def _openvino(entry: RegistryEntry, precision: Precision, index: int) -> Runner:
@@ -103,105 +85,74 @@ def _openvino(entry: RegistryEntry, precision: Precision, index: int) -> Runner:
 
 
 RUNTIMES: tuple[Runtime, ...] = (
-    Runtime("tensorrt", True, ("f16", "f32"), _tensorrt),
-    Runtime("tensorrt-rtx", True, ("f16", "f32"), _rtx),
-    Runtime("torch-cuda", True, ("f16", "f32"), _torch_cuda),
-    Runtime("onnxruntime-cuda", True, ("f16", "f32"), _ort_cuda),
+    Runtime("tensorrt", True, ("f16", "f32"), _tensorrt("tensorrt")),
+    Runtime("tensorrt-rtx", True, ("f16", "f32"), _tensorrt("rtx")),
+    Runtime("onnxruntime-cuda", True, ("f16", "f32"), _onnxruntime("CUDAExecutionProvider")),
     Runtime("openvino-cpu", False, ("f32",), _openvino),
-    Runtime("onnxruntime-cpu", False, ("f32",), _ort_cpu),
-    Runtime("torch-cpu", False, ("f32",), _torch_cpu),
+    Runtime("onnxruntime-cpu", False, ("f32",), _onnxruntime("CPUExecutionProvider")),
 )
-"""The program's own first; TensorRT runs it, the others say what can be had without."""
+"""The program's own first; the others are for comparison."""
 
 
 def wanted(options: Options) -> list[Runtime]:
-    """The ways of the device that is asked for.
+    """Return the requested runtimes of the device.
 
     Raises:
-        EngineError: A name is none.
+        EngineError: A name is unknown.
     """
-    of_device = [way for way in RUNTIMES if way.cuda == options.on_gpu]
-    known = {way.name for way in of_device}
-    if strange := set(options.ways) - known:
+    of_device = [runtime for runtime in RUNTIMES if runtime.cuda == options.on_gpu]
+    known = {runtime.name for runtime in of_device}
+    if unknown := set(options.runtimes) - known:
         raise EngineError(
-            f"no way on {options.device} is called {sorted(strange)}: {sorted(known)}"
+            f"no runtime on {options.device} is called {sorted(unknown)}: {sorted(known)}"
         )
-    return [way for way in of_device if not options.ways or way.name in options.ways]
+    return [one for one in of_device if not options.runtimes or one.name in options.runtimes]
 
 
 def entries(options: Options) -> list[RegistryEntry]:
-    """The networks that are asked for.
+    """Return the requested networks; by default those that the program runs on the device.
 
     Raises:
-        EngineError: A name is none.
+        EngineError: A name is unknown.
     """
-    from engines.registry import FOR_GPUS, REGISTRY, find
-
     named = [find(name) for name in options.engines]
-    return named or [*REGISTRY, *(FOR_GPUS if options.on_gpu else ())]
+    return named or [*(COMPILED if options.on_gpu else REGISTRY)]
 
 
-def best(options: Options, entry: RegistryEntry, notebook: ResultLog) -> tuple[Runtime, Runner]:
-    """The first way that a network opens in; why others do not is kept.
+def best(options: Options, entry: RegistryEntry, results: ResultLog) -> tuple[Runtime, Runner]:
+    """Return the first runtime that opens a network; log why others do not.
 
     Raises:
-        DeviceUnavailable: None.
+        DeviceUnavailable: None does.
     """
-    for way in wanted(options):
-        for precision in way.precisions_of(entry)[:1]:
+    for runtime in wanted(options):
+        for precision in runtime.precisions_of(entry)[:1]:
             try:
-                return way, way.open(entry, precision, options.index)
-            except Exception as error:  # noqa: BLE001  of any library: the next may do
-                notebook.problem(f"{entry.name} by {way.name}", error)
-    raise DeviceUnavailable(f"no way runs {entry.name} on {options.device}")
+                return runtime, runtime.open(entry, precision, options.index)
+            except Exception as error:  # noqa: BLE001  of any library: the next may work
+                results.problem(f"{entry.name} by {runtime.name}", error)
+    raise DeviceUnavailable(f"no runtime runs {entry.name} on {options.device}")
 
 
 def batches(entry: RegistryEntry, *, quick: bool) -> Sequence[int]:
-    """Batch sizes to measure: those of the network's first profile, one where it has no batch."""
-    shapes = entry.profiles[0].shapes.values()
-    most = {shape[2][0] for shape in shapes}
-    if len(most) != 1 or {shape[0][0] for shape in shapes} != {1}:
+    """Return the batch sizes to measure; one for networks without a batch."""
+    if entry.gpu is None:
         return (1,)
-    steps = (1, 2) if quick else (1, 4, 8, 16, 32, 64)
-    return tuple(step for step in steps if step <= max(most))
+    shapes = entry.gpu.profiles[0].shapes.values()
+    if {shape[0][0] for shape in shapes} != {1}:
+        return (1,)
+    largest = min(shape[2][0] for shape in shapes)
+    return tuple(step for step in ((1, 2) if quick else (1, 2, 4, 8)) if step <= largest)
 
 
 def batch_of(entry: RegistryEntry, size: int) -> dict[str, NDArray[Any]]:
-    """A sample of the network's usual size, so many pictures of it; decoded ones are 1080p."""
+    """Return a batch of the network's samples of its usual size."""
     import numpy as np
 
     samples = list(entry.samples())
-    if "luma" in samples[0]:
-        samples = [_at_1080p(samples[0])]
     if size == 1:
         return dict(samples[0])
-    rows = [samples[number % len(samples)] for number in range(size)]
-    return {name: np.concatenate([row[name] for row in rows]) for name in samples[0]}
-
-
-def _at_1080p(sample: Inputs) -> Inputs:
-    """A sample of decoded planes brought to 1080p, and looked at as a whole."""
-    import numpy as np
-
-    made = dict(sample)
-    for name, array in sample.items():
-        if name == "luma" or name.startswith("chroma"):
-            part = 1 if name == "luma" else 2
-            rows, columns = (
-                np.arange(want // part) * have // (want // part)
-                for want, have in zip((1080, 1920), array.shape[1:3], strict=True)
-            )
-            made[name] = array[:, rows][:, :, columns]
-    made["window"] = np.array([[0, 0, 1920, 1080]], sample["window"].dtype)
-    return made
-
-
-def with_open_batch(spec: EngineSpec, entry: RegistryEntry) -> EngineSpec:
-    """What a network takes and gives once its batch is open."""
-    if batches(entry, quick=False) == (1,):
-        return spec
-    inputs, outputs = (
-        tuple(replace(tensor, shape=(None, *tensor.shape[1:])) for tensor in tensors)
-        for tensors in (spec.inputs, spec.outputs)
-    )
-    return replace(spec, inputs=inputs, outputs=outputs)
+    shapes = {name: array.shape for name, array in samples[0].items()}
+    alike = [s for s in samples if {name: array.shape for name, array in s.items()} == shapes]
+    rows = [alike[number % len(alike)] for number in range(size)]
+    return {name: np.concatenate([row[name] for row in rows]) for name in shapes}

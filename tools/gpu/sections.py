@@ -1,8 +1,7 @@
 """Runs the sections of the check, each in a process of its own with a time limit.
 
-A section that fails, hangs or takes its process down with it is reported, and the rest goes on;
-what it had measured until then is kept. Standard library alone: it runs before anything is
-installed.
+A section that fails, hangs or crashes is reported with its results so far, and the rest goes on.
+Only the standard library is used: it runs before anything is installed.
 """
 
 from __future__ import annotations
@@ -25,43 +24,43 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
 TOOL = Path(__file__).resolve().parents[1] / "gpu_check.py"
-_SAID = 1500
-"""Characters of what a section printed that are kept when it did not end well."""
+_QUOTED = 1500
+"""Characters of the output of a failed section that are kept."""
 
 
 class Unavailable(Exception):  # noqa: N818  states a fact
-    """What a section measures is not on this machine; the message says why."""
+    """This machine does not have what a section measures; the message says why."""
 
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """What the check was asked for."""
+    """Options of the check."""
 
     device: str = "cuda"
     """ "cuda", "cuda:1" or "cpu"."""
     quick: bool = False
-    """Small and short: shows that the tool works, and no more."""
+    """Small and short: tests the tool only."""
     seconds: float = 3.0
     """Of each single measurement."""
     engines: tuple[str, ...] = ()
-    """Names in the catalogue; empty for all."""
-    ways: tuple[str, ...] = ()
-    """Names in `runtimes.RUNTIMES`; empty for all that are here."""
+    """Names in the registry; empty for all."""
+    runtimes: tuple[str, ...] = ()
+    """Names in `runtimes.RUNTIMES`; empty for all."""
     tests: tuple[str, ...] = ("tests",)
     """What pytest collects."""
     clips: str = ""
-    """Folder of the kit's clips; empty makes one."""
+    """Folder of the kit's clips; empty: a clip is made."""
     cameras: int = 256
-    """Most that are tried."""
+    """Largest number that is tried."""
 
     @property
     def least(self) -> int:
-        """Calls that are timed one by one, at least: with fewer than twenty there is no p95."""
+        """Minimum number of timed calls: p95 needs twenty."""
         return 3 if self.quick else 20
 
     @property
     def on_gpu(self) -> bool:
-        """Whether a GPU is to be measured."""
+        """Whether a GPU is measured."""
         return self.device != "cpu"
 
     @property
@@ -72,67 +71,65 @@ class Options:
 
 @dataclass(frozen=True, slots=True)
 class Section:
-    """One thing that is looked at or measured."""
+    """One part of the check."""
 
     name: str
     module: str
-    """Has `run(options: Options, notebook: Notebook) -> None`."""
+    """Has `run(options: Options, results: ResultLog) -> None`."""
     limit_s: float
     """Longest it may take."""
     about: str
-    """In a few words, for people."""
+    """In a few words."""
 
 
 SECTIONS: tuple[Section, ...] = (
-    Section("environment", "gpu.environment", 120, "card, driver, libraries, what is lacking"),
-    Section("build", "gpu.building", 600, "plans for this card, and their proof"),
-    Section("prove", "gpu.proving", 300, "every way to run a network against the reference"),
+    Section("environment", "gpu.environment", 120, "GPU, driver, libraries, missing packages"),
+    Section("validate", "gpu.validating", 900, "plans for this GPU, compared with the reference"),
     Section("tests", "gpu.testing", 600, "pytest -m gpu, none of them skipped"),
-    Section("speed", "gpu.speed", 600, "throughput and latency by network, batch and way"),
-    Section("decode", "gpu.decoding", 200, "1080p by processor and by NVDEC, frames kept there"),
-    Section("cameras", "gpu.cameras", 600, "cameras a card watches at 5 looks a second"),
-    Section("enhance", "gpu.enhancing", 200, "dark pictures made visible, 1080p"),
-    Section("interpolate", "gpu.interpolating", 200, "pictures between pictures, 1080p"),
+    Section("speed", "gpu.speed", 600, "throughput and latency by network, batch and runtime"),
+    Section("decode", "gpu.decoding", 200, "1080p on the CPU and by NVDEC"),
+    Section("cameras", "gpu.cameras", 600, "cameras watched at 5 inferences per second"),
+    Section("enhance", "gpu.enhancing", 200, "low-light enhancement, 1080p"),
     Section("train", "gpu.training", 200, "a few steps of the smoke network's training"),
 )
 
 
 @dataclass(slots=True)
 class ResultLog:
-    """What a section found out so far; on disk after every line, should it be the last."""
+    """Results of a section so far; written to disk after every line, in case it is the last."""
 
     path: Path
     figures: dict[str, Any] = field(default_factory=dict)
     """For programs."""
     rows: list[dict[str, Any]] = field(default_factory=list)
-    """For people: `what`, `figure`, and `goal` with `reached` where there is one."""
+    """For the table: `what`, `figure`, and `goal` with `reached` if there is one."""
     problems: list[str] = field(default_factory=list)
     """What could not be measured, and why; the section goes on."""
 
     def add(self, name: str, figures: Any) -> None:
-        """Keep figures under a name."""
+        """Add figures under a name."""
         self.figures[name] = figures
         self._save()
 
     def row(
         self, what: str, figure: str, *, goal: str | None = None, reached: bool | None = None
     ) -> None:
-        """Keep a line of the table."""
-        told = {} if goal is None else {"goal": goal, "reached": reached}
-        self.rows.append({"what": what, "figure": figure, **told})
+        """Add a line of the table."""
+        compared = {} if goal is None else {"goal": goal, "reached": reached}
+        self.rows.append({"what": what, "figure": figure, **compared})
         self._save()
 
     def problem(self, what: str, error: BaseException | str) -> None:
-        """Keep what went wrong with a part of the section."""
-        said = error if isinstance(error, str) else f"{type(error).__name__}: {error}"
-        self.problems.append(f"{what}: {said}")
+        """Add what went wrong with a part of the section."""
+        text = error if isinstance(error, str) else f"{type(error).__name__}: {error}"
+        self.problems.append(f"{what}: {text}")
         self._save()
 
     def attempt(self, what: str, measure: Callable[[], object]) -> None:
-        """Measure something; what goes wrong is kept as a problem."""
+        """Measure something; an error becomes a problem of the section."""
         try:
             measure()
-        except Exception as error:  # noqa: BLE001  of any library: the rest is still worth having
+        except Exception as error:  # noqa: BLE001  of any library: the rest goes on
             self.problem(what, error)
 
     def _save(self) -> None:
@@ -143,20 +140,20 @@ class ResultLog:
 
 
 def run_here(section: Section, options: Options, path: Path) -> int:
-    """Run a section in this process; the exit status tells what came of it."""
-    notebook = ResultLog(path)
+    """Run a section in this process; return its exit status."""
+    results = ResultLog(path)
     try:
-        importlib.import_module(section.module).run(options, notebook)
+        importlib.import_module(section.module).run(options, results)
     except Unavailable as error:
-        notebook.problem("unavailable", str(error))
+        results.problem("unavailable", str(error))
         return 3
     except ModuleNotFoundError as error:
         traceback.print_exc()
-        notebook.problem("error", f"the package {error.name} is not installed")
+        results.problem("error", f"the package {error.name} is not installed")
         return 1
     except Exception as error:  # noqa: BLE001  it is reported, whatever it is
         traceback.print_exc()
-        notebook.problem("error", error)
+        results.problem("error", error)
         return 1
     return 0
 
@@ -164,7 +161,7 @@ def run_here(section: Section, options: Options, path: Path) -> int:
 def run_apart(
     section: Section, options: Options, *, limit_s: float, tool: Path = TOOL
 ) -> dict[str, Any]:
-    """Run a section in a process of its own; what came of it, whatever that is."""
+    """Run a section in a process of its own; return its record, whatever happens."""
     with tempfile.TemporaryDirectory(prefix="gpu-check-") as folder:
         path, log = Path(folder) / "notes.json", Path(folder) / "log.txt"
         command = [sys.executable, str(tool), "--section", section.name, "--into", str(path)]
@@ -187,8 +184,8 @@ def run_apart(
         record |= _read(path)
         if record["status"] not in {"done", "unavailable"}:
             record["error"] = _why(code, limit_s, record.get("problems", ()))
-            said = log.read_text(encoding="utf-8", errors="replace")
-            record["said"] = said[-_SAID:]
+            output_text = log.read_text(encoding="utf-8", errors="replace")
+            record["output"] = output_text[-_QUOTED:]
         return record
 
 
@@ -205,7 +202,7 @@ def _why(code: int | None, limit_s: float, problems: Iterable[str]) -> str:
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
-    """End the section and all that it started."""
+    """End the section and all its child processes."""
     with contextlib.suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
     process.wait()
@@ -225,11 +222,11 @@ def run_all(
     *,
     limit_s: float,
     section_limit_s: float | None = None,
-    tell: Callable[[str], None] = print,
+    report: Callable[[str], None] = print,
     sections: Iterable[Section] = SECTIONS,
     tool: Path = TOOL,
 ) -> dict[str, dict[str, Any]]:
-    """Run sections one after the other, within a time for all of them."""
+    """Run sections one after the other, within a time limit for all."""
     wanted, ends = set(names), time.monotonic() + limit_s
     results: dict[str, dict[str, Any]] = {}
     for section in sections:
@@ -238,13 +235,13 @@ def run_all(
         left_s = ends - time.monotonic()
         if left_s <= 0:
             results[section.name] = {
-                "status": "not begun", "error": f"the time for all, {limit_s:.0f} s, was over",
+                "status": "not started", "error": f"the time limit of {limit_s:.0f} s was reached",
                 "took_s": 0.0, "figures": {}, "rows": [], "problems": [],
             }  # fmt: skip
         else:
-            tell(f"{section.name}: {section.about}")
+            report(f"{section.name}: {section.about}")
             most_s = min(left_s, section_limit_s or section.limit_s)
             results[section.name] = run_apart(section, options, limit_s=most_s, tool=tool)
         record = results[section.name]
-        tell(f"{section.name}: {record['status']} {record.get('error', '')}".rstrip())
+        report(f"{section.name}: {record['status']} {record.get('error', '')}".rstrip())
     return results

@@ -21,7 +21,7 @@ _NOTHING_FOUND = 5
 _MOST_NAMED = 20
 
 
-def run(options: Options, notebook: ResultLog) -> None:
+def run(options: Options, results: ResultLog) -> None:
     """Run pytest.
 
     Raises:
@@ -45,9 +45,9 @@ def run(options: Options, notebook: ResultLog) -> None:
         # Written by the pytest above.
         cases = list(ET.parse(report).getroot().iter("testcase"))  # noqa: S314
     outcomes = {_name(case): _outcome(case) for case in cases}
-    notebook.add("outcomes", outcomes)
+    results.add("outcomes", outcomes)
     counts = {word: list(outcomes.values()).count(word) for word in ("passed", "skipped", "failed")}
-    notebook.row(
+    results.row(
         "tests marked gpu",
         ", ".join(f"{count} {word}" for word, count in counts.items()),
         goal="all run and pass" if options.on_gpu else None,
@@ -55,7 +55,7 @@ def run(options: Options, notebook: ResultLog) -> None:
     )
     failed = [name for name, outcome in outcomes.items() if outcome == "failed"]
     for name in failed[:_MOST_NAMED]:
-        notebook.problem("failed", name)
+        results.problem("failed", name)
     if failed or done.returncode not in {0, _NOTHING_FOUND}:
         raise RuntimeError(f"{len(failed)} of {len(outcomes)} tests failed: {done.stdout[-800:]}")
 

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from gpu.sections import Options, ResultLog
 
 
-def run(options: Options, notebook: ResultLog) -> None:
+def run(options: Options, results: ResultLog) -> None:
     """Train on one batch again and again: the loss has to fall, in numbers that are numbers.
 
     Raises:
@@ -57,8 +57,8 @@ def run(options: Options, notebook: ResultLog) -> None:
     rate = (steps - 2) / (time.perf_counter() - began)
     fell = all(map(math.isfinite, losses)) and losses[-1] < 0.9 * losses[0]
     figures = {"first": losses[0], "last": losses[-1], "steps": steps, "steps_per_s": rate}
-    notebook.add("smoke-fast", {**figures, "batch": batch, "size": [height, width]})
-    notebook.row(
+    results.add("smoke-fast", {**figures, "batch": batch, "size": [height, width]})
+    results.row(
         f"smoke-fast, batch {batch} of {width}x{height}, bf16, {steps} steps on one batch",
         f"loss {losses[0]:.3f} to {losses[-1]:.3f}; {rate:.1f} steps a second",
         goal="the loss falls",

@@ -1,4 +1,4 @@
-"""What only a real GPU can say; elsewhere skipped, with `REQUIRE_GPU=1` a skip is a failure."""
+"""What only a real GPU can show. With `REQUIRE_GPU=1` a skipped test is a failure."""
 
 import threading
 import time
@@ -9,20 +9,21 @@ import numpy as np
 import pytest
 
 from engines.backends import cuda, tensorrt
-from engines.backends.tensorrt import TensorRtEngine
-from engines.engine import reference_spec
+from engines.backends.cpu import reference_spec
+from engines.backends.tensorrt_engine import TensorRtEngine
 from engines.errors import DeviceUnavailable, ModelMismatch, OutOfDeviceMemory, PlanUnfit
 from engines.modelfile import read_model_file
 from engines.plans.builder import build
-from engines.plans.cache import Profile, Target
 from engines.plans.provider import PlanProvider
-from engines.registry import REGISTRY
-from engines.smoke.model import TOLERANCES, open_smoke_model, validation_samples
+from engines.registry import COMPILED
+from engines.smoke.model import SmokeModel, validation_samples
+from engines.smoke.yuv_model import Request, _as_decoded, open_smoke_by_planes
+from engines.spec import Profile, Target
 from tests.support.onnx_bytes import metadata, one_node
 
 pytestmark = pytest.mark.gpu
 
-SIZES = Profile({"x": ((1, 1), (1, 4), (1, 64))})
+PROFILE = Profile({"x": ((1, 1), (1, 4), (1, 64))})
 LEFT_OVER = 32 << 20
 """Bytes that the driver may keep for itself, whatever is freed. Arbitrary."""
 
@@ -51,11 +52,11 @@ def cache(tmp_path, monkeypatch) -> Path:
 
 @pytest.fixture
 def tanh(cache, gpu, library):
-    """An engine of one node, and what it is made of."""
+    """Opens an engine of one node."""
     path = cache / "tanh.onnx"
     path.write_bytes(one_node("Tanh") + metadata("name", "tanh"))
     model = read_model_file(path)
-    target = Target(gpu.capability, "f32", (SIZES,), driver=gpu.driver_major)
+    target = Target(gpu.capability, "f32", (PROFILE,), driver=gpu.driver_major)
     try:
         plan = build(model, library, target).content
     except DeviceUnavailable as error:
@@ -63,8 +64,9 @@ def tanh(cache, gpu, library):
 
     def opened(content=plan):
         return TensorRtEngine(
-            content, library=library, gpu=gpu, spec=reference_spec(model), precision="f32"
-        )
+            content, library=library, gpu=gpu, spec=reference_spec(model), precision="f32",
+            kernels=cache / "tanh.kernels",
+        )  # fmt: skip
 
     return opened
 
@@ -77,25 +79,6 @@ def agree(engine, x):
     np.testing.assert_allclose(engine.infer({"x": x})["y"], np.tanh(x), atol=1e-3)
 
 
-def test_bytes_go_up_and_come_down_at_once_and_recorded(gpu):
-    there, back = gpu.pinned((1 << 20,), np.uint8), gpu.pinned((1 << 20,), np.uint8)
-    buffer, stream, done = gpu.allocate(1 << 20), gpu.stream(), gpu.event()
-    with gpu.current("recording"), stream.capture() as graph:
-        stream.upload(buffer, there)
-        stream.download(back, buffer)
-    for value in (3, 7):
-        there.array[...] = value
-        with gpu.current("launching"):
-            stream.launch(graph)
-            stream.record(done)
-            done.wait()
-        assert (back.array == value).all()
-    for each in (graph, done, stream):
-        each.close()
-    for each in (buffer, there, back):
-        each.free()
-
-
 def test_too_much_memory_is_refused_and_the_device_goes_on(gpu):
     _, total = gpu.memory()
     with pytest.raises(OutOfDeviceMemory):
@@ -104,7 +87,7 @@ def test_too_much_memory_is_refused_and_the_device_goes_on(gpu):
     gpu.allocate(1 << 20).free()
 
 
-def test_results_are_right_at_every_size_first_and_recorded(tanh):
+def test_results_are_right_at_every_shape_and_when_shapes_alternate(tanh):
     engine = tanh()
     for turn in range(4):
         for width in (1, 4, 64):
@@ -112,6 +95,9 @@ def test_results_are_right_at_every_size_first_and_recorded(tanh):
     with pytest.raises(ModelMismatch, match="compiled for"):
         engine.infer({"x": row(65)})
     engine.close()
+    again = tanh()  # with the kernels of the first one
+    agree(again, row(4))
+    again.close()
 
 
 def test_eight_threads_get_their_own_results(tanh):
@@ -136,7 +122,7 @@ def test_opening_and_closing_fifty_times_leaves_the_memory_free(tanh, gpu):
         engine = tanh()
         for width in (1, 4, 64):
             agree(engine, row(width))
-        closing = threading.Thread(target=engine.close)  # whatever thread it is
+        closing = threading.Thread(target=engine.close)
         closing.start()
         closing.join()
     assert gpu.memory()[0] > free - LEFT_OVER
@@ -150,31 +136,36 @@ def test_a_damaged_plan_is_refused_and_a_good_one_still_runs(tanh):
     engine.close()
 
 
-@pytest.mark.parametrize("entry", REGISTRY, ids=lambda entry: entry.name)
-def test_every_network_is_built_and_proven_here(entry, cache, gpu, library):
-    preparer = PlanProvider(entry.model(), entry, library=library, gpu=gpu)
+@pytest.mark.parametrize("entry", COMPILED, ids=lambda entry: entry.name)
+def test_every_network_that_the_program_runs_on_gpus_is_built_and_validated(
+    entry, cache, gpu, library
+):
+    provider = PlanProvider(entry.model(), entry.plan_settings(), library=library, gpu=gpu)
     try:
-        engine = preparer.build(lambda share: None, threading.Event())
+        engine = provider.build(lambda progress: None, threading.Event())
     except DeviceUnavailable as error:
         pytest.skip(str(error))
+    assert all(engine.is_ready(shapes) for shapes in entry.plan_settings().warm_shapes)
     engine.close()
-    again = preparer.ready()
+    again = provider.ready()
     assert again is not None
     again.close()
 
 
-def test_smoke_goes_over_from_the_cpu_to_the_gpu_in_mid_run(cache, gpu, library):
-    model = open_smoke_model(device="cuda")
+def test_the_programs_smoke_model_changes_over_to_the_gpu(cache, gpu, library):
+    model = open_smoke_by_planes(clients={"planar": 1}, device="cuda", max_queue_delay_s=0)
     sample = validation_samples()[0]
-    image, until = sample["image"][0], time.monotonic() + 600
-    first = model.predict(image).mask
+    planes = _as_decoded(sample["image"][0], full_range=False)
+    request = Request(planes, planes.full_window, SmokeModel.input_size)
+    (on_cpu,) = model.predict([request], level=0.1)
+    until = time.monotonic() + 600
     while model.state.building is not None:
         assert time.monotonic() < until
-        model.predict(image)
+        model.predict([request], level=0.1)
     if model.state.degraded:
         model.close()
         pytest.skip(model.state.reason)
     assert model.state.device == "cuda:0"
-    apart = np.abs(model.predict(image).mask - first).max()
-    assert apart <= TOLERANCES["f16"].largest
+    (on_gpu,) = model.predict([request], level=0.1)
+    assert np.abs(on_gpu.mask - on_cpu.mask).max() <= 39 / 255
     model.close()

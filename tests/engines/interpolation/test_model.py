@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 import pytest
 
-from engines.engine import open_engine
+from engines.backends.cpu import open_engine
 from engines.errors import EngineError, ModelMismatch
 from engines.interpolation.model import SHIPPED, Interpolator, open_interpolator
 from engines.smoke.model import SHIPPED as SMOKE
@@ -15,7 +15,7 @@ from tests.engines.interpolation.scenes import error, pan, texture
 
 @pytest.fixture(scope="module")
 def model():
-    model = open_interpolator(device="cpu", precision="f32", prove=False)
+    model = open_interpolator(precision="f32", prove=False)
     yield model
     model.close()
 
@@ -172,11 +172,11 @@ def test_a_time_that_is_not_between_is_refused(model, t):
 
 def test_another_network_is_refused():
     with pytest.raises(ModelMismatch):
-        open_interpolator(next(iter(SMOKE.values())), device="cpu", prove=False)
+        open_interpolator(next(iter(SMOKE.values())), prove=False)
 
 
 def test_after_closing_nothing_is_made():
-    model = open_interpolator(device="cpu", precision="f32", prove=False)
+    model = open_interpolator(precision="f32", prove=False)
     model.close()
     before, _, after = pan(64, 64)
     with pytest.raises(EngineError, match="closed"):
@@ -195,7 +195,7 @@ class _Broken:
 
 
 def test_a_network_that_says_no_numbers_still_leaves_a_picture():
-    engine = open_engine(SHIPPED, device="cpu")
+    engine = open_engine(SHIPPED)
     before, wanted, after = pan(180, 320)
     model = Interpolator(_Broken(engine))
     made = model.between(before, after).at(0.5)

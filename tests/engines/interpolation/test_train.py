@@ -173,7 +173,7 @@ def test_what_is_exported_opens_and_means_the_same(tmp_path, name):
     path, kind = tmp_path / "small.onnx", export.KINDS[name]
     network = kind.network()
     assert export.export(network, path, metadata={"name": "small"}, kind=kind) < kind.allowed
-    model = open_interpolator(path, device="cpu", precision="f32", prove=False)
+    model = open_interpolator(path, precision="f32", prove=False)
     before, wanted, after = pan(128, 192)
     assert model.name == "small"
     made = model.between(before, after).at(0.5)[0]

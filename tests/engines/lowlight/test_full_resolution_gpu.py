@@ -8,9 +8,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from engines.backends.cpu import open_reference
 from engines.common.dataset import read_rgb
 from engines.common.i420 import i420_to_rgb, rgb_to_i420
-from engines.engine import EngineState, open_reference
+from engines.engine import EngineState
 from engines.errors import DeviceLost, EngineError, OutOfDeviceMemory
 from engines.lowlight import full_resolution_gpu, model
 from engines.lowlight.denoise import LONGEST, Noise, _shares
@@ -18,7 +19,7 @@ from engines.lowlight.enhancer import Enhancer
 from engines.lowlight.evaluate import CLIPS, dark_clip
 from engines.lowlight.full_resolution import OnCpu
 from engines.lowlight.metrics import brightness_flicker
-from engines.lowlight.model import LowLightModel, open_lowlight_model
+from engines.lowlight.model import open_lowlight_model
 from engines.yuv import Yuv
 from tests.engines.lowlight.scenes import Model, lifting, planes, street
 
@@ -192,23 +193,18 @@ def test_what_the_cpu_remembers_is_gone_on_with_when_a_plan_is_ready():
 
 
 @pytest.mark.parametrize("error", [DeviceLost, OutOfDeviceMemory, EngineError])
-def test_a_device_that_fails_is_told_and_the_cpu_goes_on(error):
-    engine, said = Pretending(), []
-    piece = full_resolution_gpu.OnDevice(engine, failed=said.append)
-    enhancer = Enhancer(Model(), full_resolution=piece)
+def test_a_frame_that_the_device_fails_is_reported_and_done_by_the_cpu(error):
+    engine, reported = Pretending(), []
+    part = full_resolution_gpu.OnDevice(engine, failed=reported.append)
+    enhancer = Enhancer(Model(), full_resolution=part)
     lit = []
-    for number, picture in enumerate(moving((144, 256), 8)):
-        if number == 4:
-            engine.error = error("gone")
-        lit.append(enhancer(picture, number / RATE))
-    assert said == ["gone"]
-    assert engine.calls == 4
+    for number, frame in enumerate(moving((144, 256), 8)):
+        engine.error = error("gone") if number == 4 else None
+        lit.append(enhancer(frame, number / RATE))
+    assert reported == ["gone"]
+    assert engine.calls == 7
     means = [float(each.y.mean()) for each in lit]
     assert means[4:] == pytest.approx([means[3]] * 4, rel=0.05)
-    engine.error = None
-    piece.reset()
-    enhancer(picture, 1.0)
-    assert engine.calls == 5
 
 
 @pytest.mark.parametrize("size", [(15, 300), (300, 14)])
@@ -224,63 +220,42 @@ def test_a_size_that_changes_begins_anew(reference):
     assert beside(reference, pictures).largest <= 1
 
 
-def opened(monkeypatch, full_size, *, state):
-    """The model, whose network's engine is in this state."""
-
-    def load_validated_engine(path, **asked):
-        if path == model.SHIPPED:
-            network = Pretending(path)
-            network.state = state
-            return network
-        assert path == full_resolution_gpu.SHIPPED
-        return full_size
-
-    monkeypatch.setattr(model, "load_validated_engine", load_validated_engine)
+def opened(monkeypatch, full_size):
+    """The model, on a machine whose GPU runs this engine."""
+    monkeypatch.setattr(model, "find_gpu", lambda device: full_size and "a GPU")
+    monkeypatch.setattr(model, "load_on_gpu", lambda file, runtime, settings: full_size)
     return open_lowlight_model(device="auto", prove=False)
 
 
-@pytest.mark.parametrize("state", [EngineState("cuda:0"), EngineState("cpu", building=0.1)])
-def test_where_the_network_runs_on_a_gpu_the_pictures_do_as_well(monkeypatch, state):
+@pytest.mark.parametrize("device", ["cuda:0", "cpu"])
+def test_backend_and_state_are_those_of_the_full_resolution_part_at_this_moment(
+    monkeypatch, device
+):
     engine = Pretending()
-    lowlight = opened(monkeypatch, engine, state=state)
+    engine.state = EngineState("cpu", building=0.1)
+    lowlight = opened(monkeypatch, engine)
+    assert lowlight.state.building == 0.1
+    engine.state, engine.backend = EngineState(device), f"changed over to {device}"
+    assert (lowlight.state, lowlight.backend) == (engine.state, engine.backend)
     (dark,) = moving((144, 256), 1)
     lowlight.enhancer()(dark, 0.0)
-    assert engine.calls == 1
+    assert engine.calls == (device != "cpu")
     lowlight.enhancer(denoise=False)(dark, 0.0)
-    assert engine.calls == 1
-    assert lowlight.state == state
+    assert engine.calls == (device != "cpu")
     lowlight.close()
     assert engine.closed
 
 
-def test_on_the_cpu_no_engine_is_opened_for_full_pictures(monkeypatch):
-    lowlight = opened(monkeypatch, None, state=EngineState("cpu"))
+def test_without_a_gpu_no_engine_is_opened_for_full_resolution(monkeypatch):
+    lowlight = opened(monkeypatch, None)
     (dark,) = moving((144, 256), 1)
     assert lowlight.enhancer()(dark, 0.0).y.mean() > dark.y.mean()
-    assert not lowlight.state.degraded
+    assert lowlight.state == EngineState("cpu")
 
 
-@pytest.mark.parametrize(
-    ("network", "full", "shown"),
-    [
-        (EngineState("cuda:0"), EngineState("cpu", degraded=True, reason="no room"), "no room"),
-        (EngineState("cpu", degraded=True, reason="lost"), EngineState("cuda:0"), "lost"),
-        (EngineState("cuda:0"), EngineState("cpu", building=0.3, reason="built"), "built"),
-        (EngineState("cuda:0"), EngineState("cuda:0"), ""),
-    ],
-)
-def test_the_state_of_both_is_shown(network, full, shown):
-    engines = Pretending(), Pretending()
-    engines[0].state, engines[1].state = network, full
-    lowlight = LowLightModel(open_reference(model.SHIPPED))
-    lowlight._engine, lowlight._full_resolution = engines
-    assert lowlight.state.reason == shown
-    assert lowlight.state.degraded == (network.degraded or full.degraded)
-
-
-def test_a_gpu_that_fails_is_told_in_the_log(monkeypatch, caplog):
+def test_a_gpu_that_fails_is_reported_in_the_log(monkeypatch, caplog):
     engine = Pretending()
-    lowlight = opened(monkeypatch, engine, state=EngineState("cuda:0"))
+    lowlight = opened(monkeypatch, engine)
     engine.error = DeviceLost("the driver went away")
     (dark,) = moving((144, 256), 1)
     lit = lowlight.enhancer()(dark, 0.0)
@@ -333,7 +308,7 @@ def test_the_shipped_file_is_what_the_code_makes():
 
 
 def test_the_profile_names_every_input(reference):
-    shapes = full_resolution_gpu.profile()
+    shapes = full_resolution_gpu.profile().shapes
     assert shapes.keys() == {tensor.name for tensor in reference.spec.inputs}
     for sample in full_resolution_gpu.validation_samples():
         for name, array in sample.items():

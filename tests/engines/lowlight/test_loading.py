@@ -1,4 +1,4 @@
-"""From a program's start to pictures done on a GPU: network and full-size part, each by a plan."""
+"""From the start of a program to frames enhanced on a GPU: the full-resolution part by a plan."""
 
 import threading
 from dataclasses import replace
@@ -6,14 +6,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from engines import registry
 from engines.backends import tensorrt
 from engines.backends.tensorrt import ErrorLog, Library
 from engines.engine import EngineState
 from engines.lowlight import full_resolution_gpu
 from engines.lowlight.model import open_lowlight_model
 from engines.plans import provider
-from engines.plans.cache import Profile
+from engines.spec import Profile
 from tests.engines.lowlight.scenes import planes, street
 from tests.engines.plans.test_provider import Compiler
 from tests.support.fake_cuda import Machine
@@ -25,7 +24,7 @@ SIZE = (64, 96)
 @pytest.fixture
 def machine(monkeypatch, tmp_path):
     monkeypatch.setenv("STREAMER_CACHE", str(tmp_path))
-    return Machine(memory=1 << 28).install(monkeypatch)
+    return Machine(memory=1 << 30).install(monkeypatch)
 
 
 @pytest.fixture
@@ -43,29 +42,27 @@ def gate(machine, monkeypatch):
         return made(*asked, **settings)
 
     monkeypatch.setattr(provider, "Compilation", compilation)
-    found = registry.entry_of
-
-    def small(spec):
-        """The entry; the full-size part's is proven at small sizes only."""
-        entry = found(spec)
-        if entry.path != full_resolution_gpu.SHIPPED:
-            return entry
-        most = full_resolution_gpu._shapes((97, 131), levels=4, grid=(12, 20))
-        shapes = {
-            name: (few[0], most[name], most[name])
-            for name, few in full_resolution_gpu.profile().items()
-        }
-        few = full_resolution_gpu.validation_samples()[:4]
-        return replace(entry, profiles=(Profile(shapes),), samples=lambda: few)
-
-    monkeypatch.setattr(registry, "entry_of", small)
+    large = full_resolution_gpu._shapes((97, 131), levels=4, grid=(12, 20))
+    shapes = {
+        name: (small, large[name], large[name])
+        for name, (small, _, _) in full_resolution_gpu.profile().shapes.items()
+    }
+    few = full_resolution_gpu.validation_samples()[:4]
+    settings = replace(
+        full_resolution_gpu.SETTINGS,
+        samples=lambda: few,
+        profiles=(Profile(shapes),),
+        warm_shapes=(full_resolution_gpu._shapes(SIZE, levels=4, grid=(12, 20)),),
+    )
+    monkeypatch.setattr(full_resolution_gpu, "SETTINGS", settings)
     return opened
 
 
 def ready(lowlight):
-    for engine in (lowlight._engine, lowlight._full_resolution):
-        if engine._thread is not None:
-            engine._thread.join(60)
+    """Wait until the plan is in use."""
+    engine = lowlight._full_resolution
+    with engine._work:
+        assert engine._work.wait_for(lambda: engine._building is None, 60)
 
 
 def night(count=6):
@@ -89,9 +86,9 @@ def test_a_stream_is_done_by_the_gpu_as_by_the_cpu_and_everything_is_given_back(
     ready(lowlight)
     assert lowlight.state == EngineState("cuda:0")
     on_cpu = open_lowlight_model(device="cpu", prove=False)
-    launched = machine.launches
+    machine.copied.clear()
     lit = shown(lowlight.enhancer(), night())
-    assert machine.launches > launched
+    assert machine.copied
     assert apart(lit, shown(on_cpu.enhancer(), night())) <= 1
     lowlight.close()
     assert not any(machine.live.values()), machine.live
@@ -117,7 +114,6 @@ def test_while_plans_are_built_pictures_are_done_by_the_cpu(machine, gate):
     stream = lowlight.enhancer()
     lit = shown(stream, night(3))
     assert lowlight.state.building is not None
-    assert not machine.launches
     gate.set()
     ready(lowlight)
     assert lowlight.state == EngineState("cuda:0")

@@ -14,9 +14,10 @@ from engines.errors import (
     OutOfDeviceMemory,
     UnsupportedLayer,
 )
-from engines.plans.build_process import alone
+from engines.plans.build_process import single_gpu
 from engines.plans.builder import build
-from engines.plans.cache import PlanCache, Profile, Target
+from engines.plans.cache import PlanCache
+from engines.spec import Profile, Target
 from tests.support.fake_builder import BuilderFlag, Says, fake
 from tests.support.networks import file_of, graph_of
 
@@ -112,16 +113,16 @@ def test_an_output_of_another_type_than_the_files_is_refused():
 
 
 def test_without_a_gpu_it_is_not_even_tried():
-    with pytest.raises(DeviceUnavailable, match="only on the GPU that is to run the plan"):
+    with pytest.raises(DeviceUnavailable, match="only on the GPU that runs the plan"):
         build(MODEL, fake(Says()), Target("sm90", "f32", TARGET.profiles))
 
 
 @pytest.mark.parametrize(
-    ("seen", "gpu", "alone_there"),
+    ("seen", "gpu", "visible"),
     [(None, 1, "1"), ("", 0, "0"), ("2,3", 1, "3"), ("GPU-8a2f, GPU-71c0", 0, "GPU-8a2f")],
 )
-def test_a_build_sees_the_gpu_that_its_plan_is_for(monkeypatch, seen, gpu, alone_there):
+def test_a_build_sees_the_gpu_that_its_plan_is_for(monkeypatch, seen, gpu, visible):
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     if seen is not None:
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", seen)
-    assert alone(gpu) == {"CUDA_VISIBLE_DEVICES": alone_there}
+    assert single_gpu(gpu) == {"CUDA_VISIBLE_DEVICES": visible}

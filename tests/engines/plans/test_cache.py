@@ -1,20 +1,19 @@
 """A plan is found by its whole key or not at all, and never in a damaged state."""
 
-import itertools
 import os
-import time
 from dataclasses import asdict, replace
 
 import pytest
 
 from engines.errors import PlanUnfit
-from engines.plans.cache import Plan, PlanCache, PlanKey, Profile, Target, read_key
+from engines.plans.cache import Plan, PlanCache, PlanKey, read_key
+from engines.spec import Profile, Target
 from engines.validation import AccuracyReport, Tolerance
 
 PROFILE = Profile({"x": ((1, 32), (2, 64), (4, 96))})
-TARGET = Target("sm89", "f16", (PROFILE,), ("head*",), driver=580)
+TARGET = Target("sm89", "f16", (PROFILE,), driver=580)
 KEY = PlanKey("ab" * 32, "tensorrt", "10.13.2", TARGET)
-PROOF = AccuracyReport(
+REPORT = AccuracyReport(
     "smoke", "ab" * 32, "tensorrt", "onnxruntime", "cpu", 0.01, 0.001, Tolerance(1, 1)
 )
 
@@ -32,8 +31,6 @@ OTHERS = {
     "capability": replace(KEY, target=replace(TARGET, capability="sm86")),
     "precision": replace(KEY, target=replace(TARGET, precision="f32")),
     "driver": replace(KEY, target=replace(TARGET, driver=590)),
-    "kept layers": replace(KEY, target=replace(TARGET, keep_f32=())),
-    "flags": replace(KEY, target=replace(TARGET, flags=("SPARSE_WEIGHTS",))),
     "sizes": replace(
         KEY, target=replace(TARGET, profiles=(Profile({"x": ((1, 32), (2, 64), (4, 97))}),))
     ),
@@ -43,7 +40,7 @@ OTHERS = {
 @pytest.mark.parametrize("other", OTHERS.values(), ids=OTHERS)
 def test_a_plan_whose_key_differs_in_anything_is_not_given(store, other):
     store.put(Plan(b"plan", KEY))
-    assert store.get(KEY) == b"plan"
+    assert store.get(KEY).content == b"plan"
     assert store.get(other) is None
 
 
@@ -60,7 +57,7 @@ def test_a_key_comes_back_from_its_file_as_it_was(store, key):
 def test_a_plan_for_rtx_made_without_a_gpu_serves_every_driver(store):
     made = replace(KEY, edition="rtx", target=replace(TARGET, driver=None))
     store.put(Plan(b"plan", made))
-    assert store.get(replace(made, target=TARGET)) == b"plan"
+    assert store.get(replace(made, target=TARGET)).content == b"plan"
     assert store.get(replace(KEY, target=replace(TARGET, driver=None))) is None
 
 
@@ -68,7 +65,7 @@ def test_a_plan_made_here_goes_before_one_made_without_a_gpu(store):
     made = replace(KEY, edition="rtx", target=replace(TARGET, driver=None))
     store.put(Plan(b"elsewhere", made))
     store.put(Plan(b"here", replace(made, target=TARGET)))
-    assert store.get(replace(made, target=TARGET)) == b"here"
+    assert store.get(replace(made, target=TARGET)).content == b"here"
 
 
 def cut_short(content):
@@ -106,7 +103,7 @@ def test_a_damaged_plan_is_not_given_and_is_made_anew(store, damage):
     (entry,) = store.verify()
     assert entry.problem
     store.put(Plan(b"a plan of some length", KEY))
-    assert store.get(KEY) == b"a plan of some length"
+    assert store.get(KEY).content == b"a plan of some length"
     assert [entry.problem for entry in store.verify()] == [""]
 
 
@@ -116,7 +113,7 @@ def test_a_plan_under_the_name_of_another_key_is_not_given(store):
     path.rename(path.with_name(f"{other.digest}.plan"))
     assert store.get(other) is None
     (entry,) = store.verify()
-    assert entry.problem == "stands under another name"
+    assert entry.problem == "has another plan's name"
 
 
 def test_a_build_that_dies_while_it_writes_leaves_no_plan(store, monkeypatch):
@@ -128,38 +125,21 @@ def test_a_build_that_dies_while_it_writes_leaves_no_plan(store, monkeypatch):
 
 def test_a_folder_that_cannot_be_written_is_said(tmp_path):
     (tmp_path / "file").write_text("in the way")
-    with pytest.raises(PlanUnfit, match="cannot keep the plan"):
+    with pytest.raises(PlanUnfit, match="cannot store the plan"):
         PlanCache(tmp_path / "file").put(Plan(b"plan", KEY))
 
 
-def wider(sizes):
-    return replace(KEY, target=replace(TARGET, profiles=(Profile({"x": sizes}),)))
-
-
-def test_the_previous_plan_is_the_newest_that_passed_its_proof_on_this_gpu(store, monkeypatch):
-    monkeypatch.setattr(time, "time", itertools.count(1e9).__next__)
-    old, newer, unproven = (wider(((1, 1), (1, 1), (1, n))) for n in (1, 2, 3))
-    for key in (old, newer, unproven):
-        store.put(Plan(key.digest.encode(), key))
-    store.note_proof(old, PROOF, gpu="L4")
-    store.note_proof(newer, PROOF, gpu="L4")
-    assert store.previous(KEY, gpu="L4") == (newer, newer.digest.encode())
-    assert store.previous(KEY, gpu="L40S") is None
-
-
-@pytest.mark.parametrize("name", ["model", "edition", "version", "capability", "driver"])
-def test_a_plan_for_something_else_is_never_the_previous_one(store, name):
-    store.put(Plan(b"plan", OTHERS[name]))
-    store.note_proof(OTHERS[name], PROOF, gpu="L4")
-    assert store.previous(KEY, gpu="L4") is None
-
-
-def test_a_proof_does_not_outlive_its_plan(store):
+def test_the_accuracy_of_a_plan_is_recorded_by_identity_and_does_not_outlive_the_plan(store):
     store.put(Plan(b"plan", KEY))
-    store.note_proof(KEY, PROOF, gpu="L4")
-    assert store.entries()[0].proofs["L4"]["largest"] == 0.01
+    store.note_proof(store.get(KEY), "L4, driver 580", REPORT)
+    store.note_proof(store.get(KEY), "L4, driver 590", replace(REPORT, largest=2))
+    proofs = store.proofs(store.get(KEY))
+    assert {name: each["passed"] for name, each in proofs.items()} == {
+        "L4, driver 580": True, "L4, driver 590": False,
+    }  # fmt: skip
+    assert store.entries()[0].proofs == proofs
     store.put(Plan(b"another plan", KEY))
-    assert not store.entries()[0].proofs
+    assert not store.proofs(store.get(KEY))
 
 
 def test_pruning_takes_what_is_damaged_unwanted_or_left_over(store):
@@ -167,7 +147,8 @@ def test_pruning_takes_what_is_damaged_unwanted_or_left_over(store):
     unwanted = store.put(Plan(b"plan", OTHERS["driver"]))
     damaged = store.put(Plan(b"plan", OTHERS["model"]))
     damaged.write_bytes(b"")
-    store.note_proof(OTHERS["driver"], PROOF, gpu="L4")
+    store.note_proof(store.get(OTHERS["driver"]), "L4", REPORT)
+    store.kernels(store.get(OTHERS["driver"])).write_bytes(b"kernels")
     left, at_work = store.folder / "old.part", store.folder / "new.part"
     left.touch()
     at_work.touch()

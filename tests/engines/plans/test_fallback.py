@@ -1,4 +1,4 @@
-"""Whatever becomes of the GPU, calls go on: none fails, none waits, and the state says where."""
+"""Calls succeed whatever happens to the GPU, and the state says what they run on."""
 
 import threading
 import time
@@ -7,7 +7,8 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 
-from engines.engine import EngineState, open_engine
+from engines.backends.cpu import open_engine
+from engines.engine import EngineState
 from engines.errors import (
     DeviceLost,
     EngineError,
@@ -18,23 +19,27 @@ from engines.errors import (
 )
 from engines.loading import with_dynamic_batch
 from engines.plans import fallback
-from engines.plans.cache import Profile
 from engines.plans.fallback import FIRST_PAUSE_S, LONGEST_PAUSE_S, FallbackEngine
+from engines.spec import Profile
 from tests.support.onnx_bytes import metadata, one_node
 
 X = np.arange(4, dtype=np.float32)[None]
 MARK = 1000.0
-"""What the engines here add to their results, so that it shows who computed."""
+"""Added to the results by the engine on the GPU, so that they show who computed."""
 
 
-class Fast:
-    """An engine on a GPU: adds a mark, and fails when it is told to."""
+class Gpu:
+    """An engine on a GPU: adds a mark, and fails on request."""
 
-    def __init__(self, spec, mark=MARK):
-        self.spec, self.backend, self._mark = spec, f"fast {mark:g}", mark
+    def __init__(self, spec):
+        self.spec, self.backend = spec, "fake gpu"
         self.state = EngineState("cuda:0")
         self.error = None
         self.calls = 0
+        self.prepared = {(1, 4)}
+        self.threads = set()
+        self.gate = threading.Event()
+        self.gate.set()
         self.closed = threading.Event()
 
     def infer(self, inputs):
@@ -43,32 +48,39 @@ class Fast:
             raise EngineError("the engine is closed")
         if self.error is not None:
             raise self.error
-        return {"y": self._mark - inputs["x"]}
+        return {"y": MARK - inputs["x"]}
+
+    def is_ready(self, shapes):
+        return shapes["x"] in self.prepared
+
+    def prepare(self, shapes):
+        self.threads.add(threading.current_thread().name)
+        assert self.gate.wait(10)
+        if self.error is not None:
+            raise self.error
+        self.prepared.add(shapes["x"])
 
     def close(self):
         self.closed.set()
 
 
-class PlanProvider:
-    """Gives what it was told to give, when it was told to."""
+class Provider:
+    """Provides what it was given, when it is told to."""
 
     where = "cuda:0 Fake GPU"
 
-    def __init__(self, *, ready=None, older=None, builds=()):
-        self._ready, self._older, self._builds = ready, older, list(builds)
+    def __init__(self, *, ready=None, builds=()):
+        self._ready, self._builds = ready, list(builds)
         self.go_on = threading.Semaphore(0)
         self.tried = threading.Semaphore(0)
-        self.told = threading.Event()
+        self.building = threading.Event()
 
     def ready(self):
         return _given(self._ready)
 
-    def older(self):
-        return _given(self._older)
-
-    def build(self, tell, stop):
-        tell(0.25)
-        self.told.set()
+    def build(self, progress, stop):
+        progress(0.25)
+        self.building.set()
         self.tried.release()
         while not self.go_on.acquire(timeout=0.01):
             if stop.is_set():
@@ -83,23 +95,23 @@ def _given(what):
 
 
 @pytest.fixture
-def standby(tmp_path):
+def cpu(tmp_path):
     path = tmp_path / "negative.onnx"
     path.write_bytes(one_node("Neg") + metadata("name", "negative"))
-    return open_engine(path, device="cpu")
+    return open_engine(path)
 
 
 @pytest.fixture
-def fast(standby):
-    return Fast(standby.spec)
+def gpu(cpu):
+    return Gpu(cpu.spec)
 
 
 @pytest.fixture
-def opened(standby):
+def opened(cpu):
     made = []
 
-    def start(preparer, **settings):
-        made.append(FallbackEngine(standby, preparer, **settings))
+    def start(provider, **options):
+        made.append(FallbackEngine(cpu, provider, **options))
         return made[-1]
 
     yield start
@@ -107,51 +119,50 @@ def opened(standby):
         each.close()
 
 
-def wait_for(state):
-    """Wait until that is true; for what a thread does soon."""
+def wait_for(condition):
+    """Poll for something that a thread does soon."""
     until = time.monotonic() + 10
-    while not state():
+    while not condition():
         assert time.monotonic() < until
         time.sleep(0.001)
 
 
-def by_gpu(engine, x=X, mark=MARK):
-    return float(engine.infer({"x": x})["y"][0, 0]) == mark
+@pytest.fixture
+def ready(opened, gpu):
+    """An engine that changed over to the GPU."""
+
+    def start(**options):
+        engine = opened(Provider(ready=gpu), **options)
+        wait_for(lambda: engine.state.device == "cuda:0")
+        return engine
+
+    return start
 
 
-def test_a_plan_that_is_there_is_used_from_the_first_call(opened, fast):
-    engine = opened(PlanProvider(ready=fast))
-    assert by_gpu(engine)
+def on_gpu(engine, x=X):
+    return float(engine.infer({"x": x})["y"][0, 0]) == MARK - x[0, 0]
+
+
+def test_a_stored_plan_is_used_without_building(ready):
+    engine = ready()
+    assert on_gpu(engine)
     assert engine.state == EngineState("cuda:0")
-    assert engine.backend == "fast 1000"
+    assert engine.backend == "fake gpu"
 
 
-def test_the_cpu_runs_while_a_plan_is_built_and_the_next_call_after_goes_to_the_gpu(opened, fast):
-    preparer = PlanProvider(builds=[fast])
-    engine = opened(preparer)
-    assert preparer.told.wait(10)
-    assert not by_gpu(engine)
+def test_the_cpu_runs_while_a_plan_is_built_and_the_next_call_goes_to_the_gpu(opened, gpu):
+    provider = Provider(builds=[gpu])
+    engine = opened(provider)
+    assert provider.building.wait(10)
+    assert not on_gpu(engine)
     assert engine.state == EngineState(
-        "cpu", reason="a plan for cuda:0 Fake GPU is being built", building=0.25
+        "cpu", reason="the plan for cuda:0 Fake GPU is being prepared", building=0.25
     )
     assert engine.backend.startswith("openvino")
-    preparer.go_on.release()
+    provider.go_on.release()
     wait_for(lambda: engine.state.device == "cuda:0")
-    assert by_gpu(engine)
+    assert on_gpu(engine)
     assert engine.state == EngineState("cuda:0")
-
-
-def test_an_older_plan_runs_meanwhile_and_is_closed_after_it(opened, standby, fast):
-    older = Fast(standby.spec, mark=50.0)
-    preparer = PlanProvider(older=older, builds=[fast])
-    engine = opened(preparer)
-    assert preparer.told.wait(10)
-    assert by_gpu(engine, mark=50.0)
-    state = engine.state
-    assert (state.device, state.degraded, state.building) == ("cuda:0", False, 0.25)
-    preparer.go_on.release()
-    assert older.closed.wait(10)
-    assert by_gpu(engine)
 
 
 @pytest.mark.parametrize(
@@ -163,72 +174,89 @@ def test_an_older_plan_runs_meanwhile_and_is_closed_after_it(opened, standby, fa
         OSError("cannot start a process"),
     ],
 )
-def test_a_plan_that_cannot_be_had_is_told_and_not_tried_again(opened, standby, error):
-    older = Fast(standby.spec, mark=50.0)
-    preparer = PlanProvider(older=older, builds=[error])
-    preparer.go_on.release()
-    engine = opened(preparer)
+def test_a_plan_that_cannot_be_built_is_reported_and_the_cpu_stays(opened, error):
+    provider = Provider(builds=[error])
+    provider.go_on.release()
+    engine = opened(provider)
     wait_for(lambda: engine.state.degraded)
-    assert engine.state == EngineState("cuda:0", degraded=True, reason=str(error))
-    assert by_gpu(engine, mark=50.0)  # the previous one stays
+    assert engine.state == EngineState("cpu", degraded=True, reason=str(error))
+    assert not on_gpu(engine)
 
 
-def test_too_little_memory_for_a_plan_is_tried_again_later(opened, fast, monkeypatch):
+def test_too_little_memory_for_a_plan_is_tried_again_later(opened, gpu, monkeypatch):
     monkeypatch.setattr(fallback, "FIRST_PAUSE_S", 0.01)
-    preparer = PlanProvider(
-        ready=OutOfDeviceMemory("full"), builds=[OutOfDeviceMemory("full"), fast]
-    )  # fmt: skip
-    engine = opened(preparer)
+    provider = Provider(builds=[OutOfDeviceMemory("full"), gpu])
+    engine = opened(provider)
     for _ in range(2):
-        assert preparer.tried.acquire(timeout=10)
-        preparer.go_on.release()
+        assert provider.tried.acquire(timeout=10)
+        provider.go_on.release()
     wait_for(lambda: engine.state == EngineState("cuda:0"))
+    assert on_gpu(engine)
 
 
-def test_closing_ends_a_build_and_a_pause(opened, standby, fast):
-    engine = opened(PlanProvider(builds=[fast]))
+def test_closing_ends_a_build_and_a_pause(opened, cpu, gpu):
+    engine = opened(Provider(builds=[gpu]))
     engine.close()
     engine.close()
     with pytest.raises(EngineError, match="closed"):
         engine.infer({"x": X})
-    paused = FallbackEngine(standby, preparer := PlanProvider(builds=[OutOfDeviceMemory("full")]))
-    preparer.go_on.release()
+    paused = FallbackEngine(cpu, provider := Provider(builds=[OutOfDeviceMemory("full")]))
+    provider.go_on.release()
     wait_for(lambda: paused.state.degraded)
     paused.close()
+    assert not paused._thread.is_alive()
 
 
-def test_networks_are_built_one_after_the_other_and_who_waits_can_be_closed(
-    opened, standby, fast, tmp_path
+def test_plans_are_built_one_after_the_other_and_a_waiting_engine_can_be_closed(
+    opened, gpu, tmp_path
 ):
-    first, second = PlanProvider(builds=[fast]), PlanProvider(builds=[fast])
+    first, second = Provider(builds=[gpu]), Provider(builds=[gpu])
     opened(first)
-    assert first.told.wait(10)
-    waiting = FallbackEngine(open_engine(tmp_path / "negative.onnx", device="cpu"), second)
+    assert first.building.wait(10)
+    waiting = FallbackEngine(open_engine(tmp_path / "negative.onnx"), second)
     assert waiting.state.building == 0.0
     waiting.close()
-    assert not second.told.is_set()
+    assert not second.building.is_set()
 
 
-@pytest.mark.parametrize("error", [DeviceLost("fell off the bus"), EngineError("refuses to run")])
-def test_a_gpu_that_fails_in_mid_run_fails_no_call_and_is_not_asked_again(opened, fast, error):
-    engine = opened(PlanProvider(ready=fast))
-    assert by_gpu(engine)
-    fast.error = error
+def test_a_shape_that_is_not_prepared_runs_on_the_cpu_until_another_thread_prepared_it(ready, gpu):
+    engine = ready()
+    gpu.gate.clear()
+    wide = np.ones((1, 8), np.float32)
+    assert not on_gpu(engine, wide)
+    assert not on_gpu(engine, wide)
+    assert on_gpu(engine)
+    gpu.gate.set()
+    wait_for(lambda: engine.is_ready({"x": (1, 8)}))
+    assert on_gpu(engine, wide)
+    assert gpu.threads == {"fallback negative"}
+
+
+def test_a_shape_that_cannot_be_prepared_stays_on_the_cpu_and_is_reported(ready, gpu):
+    engine = ready()
+    gpu.error = OutOfDeviceMemory("no room")
+    assert not on_gpu(engine, np.ones((1, 8), np.float32))
+    wait_for(lambda: engine.state.degraded)
+    assert engine.state.reason == "no room; on the CPU for now"
+    assert engine.state.device == "cuda:0"
+
+
+def test_a_lost_gpu_fails_no_call_and_is_not_used_again(ready, gpu):
+    engine = ready()
+    assert on_gpu(engine)
+    gpu.error = DeviceLost("fell off the bus")
     for _ in range(3):
         np.testing.assert_array_equal(engine.infer({"x": X})["y"], -X)
-    assert fast.calls == 2
-    assert fast.closed.is_set()
+    assert gpu.calls == 2
+    assert gpu.closed.is_set()
     assert engine.state == EngineState(
-        "cpu",
-        degraded=True,
-        reason=f"{error}; on the CPU until the program is started again",
+        "cpu", degraded=True, reason="fell off the bus; on the CPU until the program is restarted"
     )
 
 
-def test_many_threads_lose_no_call_when_the_gpu_is_lost_or_replaced(opened, standby, fast):
-    older = Fast(standby.spec, mark=50.0)
-    preparer = PlanProvider(older=older, builds=[fast])
-    engine = opened(preparer)
+def test_many_threads_lose_no_call_when_the_gpu_is_lost(opened, gpu):
+    provider = Provider(builds=[gpu])
+    engine = opened(provider)
     stop = threading.Event()
 
     def work(number):
@@ -239,77 +267,68 @@ def test_many_threads_lose_no_call_when_the_gpu_is_lost_or_replaced(opened, stan
 
     with ThreadPoolExecutor(4) as threads:
         working = [threads.submit(work, number) for number in range(4)]
-        preparer.go_on.release()
-        assert older.closed.wait(10)
-        wait_for(lambda: fast.calls > 100)
-        fast.error = DeviceLost("fell off the bus")
+        provider.go_on.release()
+        wait_for(lambda: gpu.calls > 100)
+        gpu.error = DeviceLost("fell off the bus")
         wait_for(lambda: engine.state.degraded)
         stop.set()
         for done in working:
-            assert done.result(10) <= {0.0, 50.0, MARK}
+            assert done.result(10) <= {0.0, MARK}
 
 
-def test_a_size_without_room_runs_on_the_cpu_and_is_tried_again_after_growing_pauses(opened, fast):
+@pytest.mark.parametrize("error", [OutOfDeviceMemory("no room"), EngineError("refuses to run")])
+def test_a_transient_failure_is_tried_again_after_growing_pauses(ready, gpu, error):
     now = [0.0]
-    engine = opened(PlanProvider(ready=fast), clock=lambda: now[0])
-    wide = np.ones((1, 9), np.float32)
-
-    def infer(inputs, real=fast.infer):
-        if inputs["x"].shape == wide.shape:
-            fast.calls += 1
-            raise OutOfDeviceMemory("no room")
-        return real(inputs)
-
-    fast.infer = infer
+    engine = ready(clock=lambda: now[0])
+    gpu.error = error
     pause, calls = FIRST_PAUSE_S, 1
     for _ in range(9):
-        assert not by_gpu(engine, wide)
-        assert not by_gpu(engine, wide)  # not asked again so soon
-        assert fast.calls == calls
-        assert by_gpu(engine)  # other sizes go on
+        assert not on_gpu(engine)
+        assert not on_gpu(engine)  # not tried again so soon
+        assert gpu.calls == calls
         state = engine.state
         assert (state.device, state.degraded, state.reason) == (
-            "cuda:0", True, "no room; on the CPU for now",
+            "cuda:0", True, f"{error}; on the CPU for now",
         )  # fmt: skip
         now[0] += pause
-        pause, calls = min(2 * pause, LONGEST_PAUSE_S), calls + 2
-    del fast.infer
-    assert by_gpu(engine, wide, mark=MARK - 1)
+        pause, calls = min(2 * pause, LONGEST_PAUSE_S), calls + 1
+    gpu.error = None
+    assert on_gpu(engine)
     assert engine.state == EngineState("cuda:0")
 
 
-def test_sizes_that_the_plan_was_not_made_for_run_on_the_cpu_and_it_is_said(opened, fast):
-    engine = opened(PlanProvider(ready=fast))
-    fast.error = ModelMismatch("compiled for x (1, 1) to (1, 8)")
-    assert not by_gpu(engine)
-    fast.error = None
-    assert not by_gpu(engine)
-    assert by_gpu(engine, np.zeros((1, 2), np.float32))
+def test_shapes_outside_the_plan_run_on_the_cpu_and_the_state_says_so(ready, gpu):
+    gpu.prepared |= {(1, 2)}
+    engine = ready()
+    gpu.error = ModelMismatch("compiled for x (1, 1) to (1, 8)")
+    assert not on_gpu(engine)
+    gpu.error = None
+    assert not on_gpu(engine)
+    assert on_gpu(engine, np.zeros((1, 2), np.float32))
     assert engine.state.degraded
     assert "compiled for x (1, 1) to (1, 8)" in engine.state.reason
 
 
-def test_what_does_not_fit_the_network_is_the_callers_mistake_and_no_state(opened, fast):
-    engine = opened(PlanProvider(ready=fast))
-    with pytest.raises(ModelMismatch, match="was given"):
+def test_inputs_that_do_not_fit_the_network_are_the_callers_error_and_change_no_state(ready, gpu):
+    engine = ready()
+    with pytest.raises(ModelMismatch, match="expected x"):
         engine.infer({"x": np.zeros((1, 4))})
-    assert fast.calls == 0
+    assert gpu.calls == 0
     assert not engine.state.degraded
 
 
-def test_a_batch_runs_row_by_row_on_a_cpu_engine_that_knows_no_batches(opened, standby):
+def test_a_batch_runs_row_by_row_on_a_cpu_engine_with_a_fixed_batch(opened, cpu):
     profile = Profile({"x": ((1, 1), (2, 4), (8, 4))})
-    spec = with_dynamic_batch(standby.spec, [profile])
+    spec = with_dynamic_batch(cpu.spec, [profile])
     assert [str(tensor) for tensor in (*spec.inputs, *spec.outputs)] == [
         "x (any, any) float32",
         "y (any, any) float32",
     ]
-    engine = opened(None, spec=spec, trouble="no library")
+    engine = opened(Provider(builds=[]), spec=spec)
     batch = np.arange(12, dtype=np.float32).reshape(3, 4)
     np.testing.assert_array_equal(engine.infer({"x": batch})["y"], -batch)
-    assert engine.state == EngineState("cpu", degraded=True, reason="no library")
 
 
-def test_sizes_that_never_vary_stay_as_the_file_has_them(standby):
+def test_sides_that_do_not_vary_stay_as_the_file_has_them(cpu):
     fixed = Profile({"x": ((1, 4),) * 3})
-    assert with_dynamic_batch(standby.spec, [fixed]) == standby.spec
+    assert with_dynamic_batch(cpu.spec, [fixed]) == cpu.spec

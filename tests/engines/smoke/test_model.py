@@ -5,7 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 
-from engines.engine import open_reference
+from engines.backends.cpu import open_reference
 from engines.errors import DeviceUnavailable, InaccurateEngine, ModelFileError, ModelMismatch
 from engines.smoke import model as room
 from engines.smoke.model import SHIPPED, SmokeModel, open_smoke_model, validation_samples
@@ -16,7 +16,7 @@ from tests.support.onnx_bytes import metadata, one_node
 def model():
     with pytest.MonkeyPatch.context() as patch:
         patch.delenv("STREAMER_CACHE", raising=False)
-        model = open_smoke_model(device="cpu", prove=False)
+        model = open_smoke_model(prove=False)
         yield model
         model.close()
 
@@ -104,12 +104,12 @@ def test_the_map_is_that_of_the_reference(model):
 
 def test_opening_proves_once_and_remembers(tmp_path, monkeypatch):
     monkeypatch.setenv("STREAMER_CACHE", str(tmp_path))
-    open_smoke_model(device="cpu").close()
+    open_smoke_model().close()
     (proof,) = (tmp_path / "proofs").glob("*.json")
     monkeypatch.setattr(
         "engines.validation.open_reference", lambda path: pytest.fail("proven again")
     )
-    open_smoke_model(device="cpu").close()
+    open_smoke_model().close()
     assert proof.is_file()
 
 
@@ -118,7 +118,7 @@ def test_an_inaccurate_engine_is_not_opened(tmp_path, monkeypatch):
     impossible = {"f32": room.Tolerance(largest=-1.0, mean=-1.0)}
     monkeypatch.setattr(room, "TOLERANCES", impossible)
     with pytest.raises(InaccurateEngine, match="smoke on openvino"):
-        open_smoke_model(device="cpu")
+        open_smoke_model()
 
 
 def test_a_network_for_something_else_does_not_fit(tmp_path):
@@ -153,7 +153,7 @@ def test_input_size_is_the_class_default():
 
 @pytest.mark.parametrize("name", SHIPPED)
 def test_every_shipped_network_opens_by_its_name_and_explains_itself(name):
-    model = open_smoke_model(name, device="cpu", prove=False)
+    model = open_smoke_model(name, prove=False)
     try:
         output = model.predict(random_image())
         assert model.name == name

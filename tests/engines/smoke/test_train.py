@@ -9,7 +9,7 @@ pytestmark = pytest.mark.train
 torch = pytest.importorskip("torch", reason="training needs torch")
 pytest.importorskip("onnx", reason="exporting needs onnx")
 
-from engines.engine import open_reference  # noqa: E402  torch decides first whether any of it runs
+from engines.backends.cpu import open_reference  # noqa: E402  torch decides first whether any of it runs
 from engines.errors import InaccurateEngine  # noqa: E402
 from engines.smoke import export as room  # noqa: E402
 from engines.smoke import train  # noqa: E402
@@ -165,7 +165,7 @@ def test_the_exported_network_computes_what_pytorch_computes(exported):
     np.testing.assert_allclose(got["mask"], want.numpy(), atol=0.02)
     np.testing.assert_allclose(got["image_score"], image_score.numpy(), atol=0.02)
     np.testing.assert_allclose(got["cam"], cam.numpy(), atol=0.02)
-    model = open_smoke_model(path, device="cpu", prove=False)
+    model = open_smoke_model(path, prove=False)
     assert model.threshold == 0.4
     np.testing.assert_allclose(model(image[0], background[0]), want.numpy()[0], atol=0.02)
 

@@ -13,37 +13,40 @@ import pytest
 
 pytest.importorskip("onnx", reason="the extras train, tensorrt and rtx have it")
 
-from engines.backends import onnxruntime
+from engines.backends.cpu import open_reference
 from engines.backends.tensorrt import library
 from engines.batching import Batcher
 from engines.engine import EngineState
 from engines.errors import DeviceUnavailable, InaccurateEngine, ModelFileError, ModelMismatch
 from engines.modelfile import ModelFile
 from engines.plans.builder import build
-from engines.plans.cache import Target
-from engines.registry import FOR_GPUS, entry_of, find
+from engines.registry import FOR_GPUS, find
 from engines.smoke.model import SHIPPED, open_smoke_model
 from engines.smoke.yuv_model import (
+    CROP_CANVASES,
+    FRAME_CANVASES,
     LAYOUTS,
     TOLERANCES,
+    Request,
     SmokeYuvModel,
-    View,
     graph,
     open_smoke_by_planes,
-    profiles,
     samples,
+    settings,
 )
 from engines.smoke.zoom_verification import MAX_REGION_SIZE, WINDOW, _window
+from engines.spec import Target
 from engines.yuv import LEFT, Yuv, even_window
 from streamer.core.image import ColorTags, Image
 from tests.engines.test_onnx_preprocessing import smooth
+from tests.support.fake_cuda import Machine
 
 SIZE = (96, 160)
 
 
 @pytest.fixture(scope="module")
 def engines():
-    return {layout: onnxruntime.load(graph("smoke", layout), precision="f32") for layout in LAYOUTS}
+    return {layout: open_reference(graph("smoke", layout)) for layout in LAYOUTS}
 
 
 @pytest.fixture(scope="module")
@@ -53,7 +56,7 @@ def by_planes(engines):
 
 @pytest.fixture(scope="module")
 def by_rgb():
-    with_cpu = open_smoke_model("smoke", device="cpu", prove=False)
+    with_cpu = open_smoke_model("smoke", prove=False)
     yield with_cpu
     with_cpu.close()
 
@@ -90,42 +93,42 @@ def test_the_mask_is_that_of_the_cpu_within_what_noise_of_one_level_does(
     background = np.roll(image, 40, axis=1)
     for normal in (None, background):
         want = by_rgb.predict(image, normal)
-        view = View(decoded, decoded.full_window, by_rgb.input_size, normal)
-        (seen,) = by_planes.look([view], level=0.1)
+        view = Request(decoded, decoded.full_window, by_rgb.input_size, normal)
+        (seen,) = by_planes.predict([view], level=0.1)
         largest, mean = noise_of_one_level(by_rgb, image, normal)
         apart = np.abs(seen.mask - want.mask)
         assert apart.max() <= 2 * largest + 0.01
         assert apart.mean() <= 2 * mean + 0.001
-        assert seen.picture == pytest.approx(want.image_score, abs=0.03)
+        assert seen.image_score == pytest.approx(want.image_score, abs=0.03)
         assert np.abs(seen.image.astype(int) - image).max() <= 7
 
 
 def test_of_the_very_picture_it_saw_the_network_says_the_same(by_planes, by_rgb):
     _, decoded = picture(301, 403)
-    (seen,) = by_planes.look([View(decoded, decoded.full_window, SIZE)], level=0.1)
+    (seen,) = by_planes.predict([Request(decoded, decoded.full_window, SIZE)], level=0.1)
     want = by_rgb.predict(seen.image)
     assert np.abs(seen.mask - want.mask).max() <= 0.5 / 255 + 1e-4
-    assert seen.picture == pytest.approx(want.image_score, abs=1e-4)
+    assert seen.image_score == pytest.approx(want.image_score, abs=1e-4)
     there = want.mask > 0.1
-    assert seen.measures.peak == pytest.approx(want.mask.max(), abs=1e-4)
-    assert seen.measures.area == pytest.approx(there.mean(), abs=1e-3)
+    assert seen.stats.peak == pytest.approx(want.mask.max(), abs=1e-4)
+    assert seen.stats.area == pytest.approx(there.mean(), abs=1e-3)
 
 
 @pytest.mark.parametrize("name", SHIPPED)
 def test_each_picture_of_a_batch_gets_just_what_it_gets_alone(name):
-    model = SmokeYuvModel({"planar": onnxruntime.load(graph(name), precision="f32")})
+    model = SmokeYuvModel({"planar": open_reference(graph(name))})
     views = []
     for seed in range(5):
         _, decoded = picture(120, 200, seed=seed, full=bool(seed % 2))
         normal = smooth(*SIZE, seed)[..., None].repeat(3, 2) if seed % 3 else None
         window = decoded.full_window if seed % 2 else (20, 10, 100, 80)
-        views.append(View(decoded, window, SIZE, normal))
-    together = model.look(views, level=0.1)
+        views.append(Request(decoded, window, SIZE, normal))
+    together = model.predict(views, level=0.1)
     for view, seen in zip(views, together, strict=True):
-        (alone,) = model.look([view], level=0.1)
+        (alone,) = model.predict([view], level=0.1)
         np.testing.assert_array_equal(seen.image, alone.image)
         assert np.abs(seen.mask - alone.mask).max() <= 1.001 / 255
-        assert seen.picture == pytest.approx(alone.picture, abs=1e-5)
+        assert seen.image_score == pytest.approx(alone.image_score, abs=1e-5)
 
 
 def test_a_second_look_is_another_window(by_planes, by_rgb):
@@ -133,7 +136,7 @@ def test_a_second_look_is_another_window(by_planes, by_rgb):
     for box in [(0.3, 0.4, 0.3 + 320 / 1920, 0.4 + 192 / 1080), (0.25, 0.3, 0.6, 0.7)]:
         part, window = decoded.crop(even_window(box, decoded.size), WINDOW)
         assert part.y.size < decoded.y.size / 3
-        (seen,) = by_planes.look([View(part, window, WINDOW)], level=0.1)
+        (seen,) = by_planes.predict([Request(part, window, WINDOW)], level=0.1)
         image = shown.rgb_crop(even_window(box, shown.size), WINDOW)
         largest, mean = noise_of_one_level(by_rgb, image)
         apart = np.abs(seen.mask - by_rgb(image))
@@ -145,9 +148,11 @@ def test_both_layouts_and_either_alone_say_the_same(engines, by_planes):
     _, decoded = picture(100, 150)
     decoded = replace(decoded, siting=LEFT)
     pairs = [decoded, decoded.interleaved()]
-    views = [View(each, each.full_window, SIZE) for each in pairs]
-    both = by_planes.look(views, level=0.1)
-    alone = [SmokeYuvModel({layout: engines[layout]}).look(views, level=0.1) for layout in LAYOUTS]
+    views = [Request(each, each.full_window, SIZE) for each in pairs]
+    both = by_planes.predict(views, level=0.1)
+    alone = [
+        SmokeYuvModel({layout: engines[layout]}).predict(views, level=0.1) for layout in LAYOUTS
+    ]
     for seen in (*both, *alone[0], *alone[1]):
         np.testing.assert_array_equal(seen.image, both[0].image)
         assert np.abs(seen.mask - both[0].mask).max() <= 1.001 / 255
@@ -155,21 +160,21 @@ def test_both_layouts_and_either_alone_say_the_same(engines, by_planes):
 
 def test_lifted_pictures_count_by_the_level_of_dark_ones(by_planes, by_rgb):
     _, decoded = picture(120, 200)
-    view = View(decoded, decoded.full_window, SIZE)
-    (plain,) = by_planes.look([view], level=0.1)
-    (lifted,) = by_planes.look([view], level=0.1, dark=True)
+    view = Request(decoded, decoded.full_window, SIZE)
+    (plain,) = by_planes.predict([view], level=0.1)
+    (lifted,) = by_planes.predict([view], level=0.1, dark=True)
     want = by_rgb(plain.image, dark=True)
     assert np.abs(lifted.mask - want).max() <= 1 / 255
-    assert lifted.measures.area == pytest.approx((want > 0.1).mean(), abs=2e-3)
+    assert lifted.stats.area == pytest.approx((want > 0.1).mean(), abs=2e-3)
 
 
 def test_what_does_not_fit_is_refused_in_words(by_planes):
     _, decoded = picture(64, 64)
     with pytest.raises(ModelMismatch, match="multiples of 32, got 60x64"):
-        by_planes.look([View(decoded, decoded.full_window, (60, 64))], level=0.1)
-    view = View(decoded, decoded.full_window, (64, 64), np.zeros((32, 64, 3), np.uint8))
+        by_planes.predict([Request(decoded, decoded.full_window, (60, 64))], level=0.1)
+    view = Request(decoded, decoded.full_window, (64, 64), np.zeros((32, 64, 3), np.uint8))
     with pytest.raises(ModelMismatch, match="background"):
-        by_planes.look([view], level=0.1)
+        by_planes.predict([view], level=0.1)
     with pytest.raises(ModelMismatch, match="at least one layout"):
         SmokeYuvModel({})
     with pytest.raises(ModelFileError, match="no smoke network is called"):
@@ -204,16 +209,16 @@ def test_equal_arguments_give_equal_bytes_and_the_file_says_what_it_was_made_fro
 
 
 def test_in_f16_pictures_differ_by_a_level_and_masks_by_the_tolerance(by_planes):
-    from engines.plans.mixed_precision import half
+    from engines.plans.mixed_precision import to_mixed_fp16
     from engines.plans.onnx_passes import prepared
 
     made = graph("smoke")
-    content = half(prepared(made.content, profiles("planar"))).SerializeToString()
-    lower = onnxruntime.load(replace(made, content=content), precision="f32")
+    content = to_mixed_fp16(prepared(made.content, settings("planar").profiles))
+    lower = open_reference(replace(made, content=content.SerializeToString()))
     exact = by_planes._engines["planar"]
     for sample in samples()[:2]:
         want, got = exact.infer(sample), lower.infer(sample)
-        assert np.abs(want["small"].astype(int) - got["small"]).max() <= 1
+        assert np.abs(want["rgb_bytes"].astype(int) - got["rgb_bytes"]).max() <= 1
         apart = np.abs(want["mask_bytes"].astype(int) - got["mask_bytes"])
         assert apart.max() <= TOLERANCES["f16"].largest
         assert apart.mean() <= TOLERANCES["f16"].mean
@@ -227,7 +232,7 @@ def test_tensorrt_compiles_every_layer_of_it(name, layout):
     except DeviceUnavailable as error:
         pytest.skip(str(error))
     made: ModelFile = graph(name, layout)
-    target = Target("sm89", "f16", profiles(layout))
+    target = Target("sm89", "f16", settings(layout).profiles)
     plan = build(made, rtx, target)
     assert [kind for _, _, kind in plan.facts["outputs"]] == [
         "uint8",
@@ -239,20 +244,15 @@ def test_tensorrt_compiles_every_layer_of_it(name, layout):
 
 
 @pytest.mark.parametrize("entry", FOR_GPUS, ids=lambda entry: entry.name)
-def test_the_catalogue_knows_the_sizes_that_looks_have(entry):
-    made = entry.model()
-    spec = onnxruntime.load(made, precision="f32").spec
-    assert entry_of(spec) is entry
-    assert find(made.name) is entry
-    first, second = entry.profiles
-    for sample in entry.samples():
-        shapes = {name: array.shape for name, array in sample.items()}
-        assert first.accepts(shapes) or second.accepts(shapes)
-        assert sum(profile.accepts(shapes) for profile in (first, second)) == 1
+def test_samples_and_prepared_shapes_lie_in_one_profile_each(entry):
+    assert find(entry.model().name) is entry
+    gpu = entry.plan_settings()
+    sampled = [{name: a.shape for name, a in sample.items()} for sample in entry.samples()]
+    for shapes in (*sampled, *gpu.warm_shapes):
+        assert sum(profile.accepts(shapes) for profile in gpu.profiles) == 1
 
 
-def test_every_window_that_a_second_look_can_want_has_a_plan():
-    _, second = profiles("planar")
+def test_every_crop_of_zoom_verification_fits_a_prepared_canvas():
     for height, width in [(480, 640), (1080, 1920), (2160, 3840), (481, 641)]:
         decoded = Yuv(
             np.zeros((height, width), np.uint8),
@@ -264,77 +264,118 @@ def test_every_window_that_a_second_look_can_want_has_a_plan():
             box = (int(0.4 * columns), int(0.4 * rows), int(share * columns), int(share * rows))
             window = _window(box, (rows, columns), (max(height, 768), max(width, 1280)))
             part, _ = decoded.crop(even_window(window, (height, width)), WINDOW)
-            luma = (1, *part.size)
-            least, _, most = second.shapes["luma"]
-            assert all(a <= b <= c for a, b, c in zip(least, luma, most, strict=True))
+            rows, columns = part.size
+            assert any(rows <= h and columns <= w for h, w in CROP_CANVASES)
 
 
-@pytest.mark.parametrize(
-    ("device", "precision"), [("cpu", None), ("auto", "bf16"), ("auto", None), ("cuda", None)]
-)
-def test_without_a_gpu_nothing_is_made_and_rgb_is_the_way(device, precision, monkeypatch):
-    def refused(index):
-        raise DeviceUnavailable("no GPU")
+@pytest.mark.parametrize("size", [(719, 1279), (1080, 1920), (1081, 640), (360, 640)])
+def test_planes_are_padded_to_a_canvas_which_changes_nothing(by_planes, size):
+    """Frames of other sizes share the shapes that a plan was prepared for."""
+    _, decoded = picture(*size)
+    engine = by_planes._engines["planar"]
+    ran = []
 
-    monkeypatch.setattr("engines.smoke.yuv_model.cuda.gpu", refused)
-    monkeypatch.setattr("engines.smoke.yuv_model.graph", None)
-    opened = open_smoke_by_planes(
-        layouts=LAYOUTS, device=device, precision=precision, callers=1, wait_s=0
-    )
-    assert opened is None
+    class Recording:
+        spec, backend, state = engine.spec, engine.backend, engine.state
+
+        def infer(self, inputs):
+            ran.append(inputs)
+            return engine.infer(inputs)
+
+    request = Request(decoded, decoded.full_window, SIZE)
+    (padded,) = SmokeYuvModel({"planar": Recording()}).predict([request], level=0.1)
+    assert ran[0]["luma"].shape[1:] in FRAME_CANVASES
+    rows, columns = size
+    half = (-(-rows // 2), -(-columns // 2))
+    exact = dict(ran[0], luma=ran[0]["luma"][:, :rows, :columns])
+    exact |= {name: ran[0][name][:, : half[0], : half[1]] for name in ("chroma_u", "chroma_v")}
+    want = engine.infer({name: np.ascontiguousarray(array) for name, array in exact.items()})
+    np.testing.assert_array_equal(padded.image, want["rgb_bytes"][0])
+    assert np.abs(padded.mask - want["mask_bytes"][0] / 255).max() <= 1.001 / 255
 
 
-def test_it_opens_for_each_layout_with_batches_in_front_and_gives_all_back(monkeypatch):
+@pytest.fixture
+def runtime(monkeypatch):
+    """A GPU whose engines run in ONNX Runtime; `closed` lists those that were closed."""
     closed = []
 
-    class OpenedStream:
-        def __init__(self, model, **how):
-            engine = onnxruntime.load(model, precision="f32")
+    class OnGpu:
+        def __init__(self, model, runtime, settings, *, precision):
+            engine = open_reference(model)
             self.spec, self.backend, self.infer = engine.spec, "fake", engine.infer
             self.state = EngineState("cuda:0")
             self.layout = "nv12" if model.name.endswith("nv12") else "planar"
-            assert next(iter(how["samples"]()))["luma"].dtype == np.uint8
 
         def close(self):
             closed.append(self.layout)
 
-    monkeypatch.setattr("engines.smoke.yuv_model.cuda.gpu", lambda index: None)
-    monkeypatch.setattr("engines.smoke.yuv_model.tensorrt.library", lambda: None)
-    monkeypatch.setattr("engines.smoke.yuv_model.load_validated_engine", OpenedStream)
-    wanted = {"layouts": LAYOUTS, "device": "cuda", "callers": 2, "wait_s": 0.0}
-    opened = open_smoke_by_planes("smoke-fast", **wanted)
+    monkeypatch.setattr("engines.smoke.yuv_model.find_gpu", lambda device, precision: "a GPU")
+    monkeypatch.setattr("engines.smoke.yuv_model.load_on_gpu", OnGpu)
+    return closed, OnGpu
+
+
+WANTED = {"clients": {"planar": 1, "nv12": 3}, "device": "cuda", "max_queue_delay_s": 0.0}
+
+
+def test_each_layout_has_its_engine_and_everything_is_closed(runtime):
+    closed, _ = runtime
+    opened = open_smoke_by_planes("smoke-fast", **WANTED)
     _, decoded = picture(64, 96)
-    views = [View(each, each.full_window, (64, 96)) for each in (decoded, decoded.interleaved())]
-    one, other = opened.look(views, level=0.1)
+    requests = [
+        Request(each, each.full_window, (64, 96)) for each in (decoded, decoded.interleaved())
+    ]
+    one, other = opened.predict(requests, level=0.1)
     np.testing.assert_array_equal(one.image, other.image)
     opened.close()
     assert sorted(closed) == sorted(LAYOUTS)
 
-    def fails(model, **how):
+
+def test_a_batch_waits_only_for_the_cameras_of_its_own_layout(runtime):
+    opened = open_smoke_by_planes("smoke-fast", **WANTED | {"max_queue_delay_s": 3600.0})
+    assert {name: each._clients for name, each in opened._engines.items()} == WANTED["clients"]
+    _, decoded = picture(64, 96)
+    (alone,) = opened.predict([Request(decoded, decoded.full_window, (64, 96))], level=0.1)
+    assert alone.mask.shape == (32, 48)
+    opened.close()
+
+
+def test_an_error_of_one_layout_closes_the_other(runtime, monkeypatch):
+    closed, on_gpu = runtime
+
+    def fails(model, *arguments, **options):
         if model.name.endswith("nv12"):
             raise InaccurateEngine("too far off")
-        return OpenedStream(model, **how)
+        return on_gpu(model, *arguments, **options)
 
-    closed.clear()
-    monkeypatch.setattr("engines.smoke.yuv_model.load_validated_engine", fails)
+    monkeypatch.setattr("engines.smoke.yuv_model.load_on_gpu", fails)
     with pytest.raises(InaccurateEngine):
-        open_smoke_by_planes("smoke-fast", **wanted)
+        open_smoke_by_planes("smoke-fast", **WANTED)
     assert closed == ["planar"]
 
 
-def test_cameras_that_look_at_once_share_a_batch_and_each_sees_its_own_picture():
-    engine = onnxruntime.load(graph("smoke-fast"), precision="f32")
+@pytest.mark.parametrize("device", ["cpu", "auto"])
+def test_without_a_gpu_nothing_is_opened_unless_it_is_required(monkeypatch, device):
+    Machine(gpus=0).install(monkeypatch)
+    assert open_smoke_by_planes(**WANTED | {"device": device}) is None
+    with pytest.raises(DeviceUnavailable, match="no CUDA-capable device"):
+        open_smoke_by_planes(**WANTED)
+
+
+def test_simultaneous_cameras_share_a_batch_and_get_their_own_results():
+    engine = open_reference(graph("smoke-fast"))
     cameras = 4
-    batched = SmokeYuvModel({"planar": Batcher(engine, most=cameras, callers=cameras, wait_s=3600)})
+    batched = SmokeYuvModel(
+        {"planar": Batcher(engine, max_batch_size=cameras, clients=cameras, max_queue_delay_s=3600)}
+    )
     views = []
     for seed in range(cameras):
         _, decoded = picture(120, 200, seed=seed)
-        views.append([View(decoded, decoded.full_window, SIZE)])
+        views.append([Request(decoded, decoded.full_window, SIZE)])
     with ThreadPoolExecutor(cameras) as pool:
-        together = list(pool.map(lambda view: batched.look(view, level=0.1)[0], views))
+        together = list(pool.map(lambda view: batched.predict(view, level=0.1)[0], views))
     alone = SmokeYuvModel({"planar": engine})
     for view, seen in zip(views, together, strict=True):
-        (want,) = alone.look(view, level=0.1)
+        (want,) = alone.predict(view, level=0.1)
         np.testing.assert_array_equal(seen.image, want.image)
         assert np.abs(seen.mask - want.mask).max() <= 1.001 / 255
     batched.close()

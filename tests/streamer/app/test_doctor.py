@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 
-from engines.engine import EngineState
 from engines.errors import DeviceUnavailable, InaccurateEngine, ModelFileError
 from streamer.app import doctor
 from streamer.app.doctor import Finding, examine
@@ -62,8 +61,7 @@ def test_a_network_that_does_not_work_is_a_failure_with_advice(
 class Network:
     name, backend = "smoke", "openvino 1 cpu f32"
 
-    def __init__(self, state: EngineState) -> None:
-        self.state = state
+    def __init__(self) -> None:
         self.closed = False
 
     def close(self) -> None:
@@ -71,33 +69,38 @@ class Network:
 
 
 @pytest.mark.parametrize(
-    ("state", "message", "advice"),
+    ("gpu", "plan", "problem", "warning"),
     [
-        (EngineState("cpu"), None, ""),
-        (EngineState("cuda:0"), None, ""),
-        (EngineState("cpu", building=0.0), "auto: there is no proven plan yet", "engines build"),
-        (
-            EngineState("cpu", degraded=True, reason="PyCUDA is not installed"),
-            "auto: PyCUDA is not installed",
-            "engine.device",
-        ),
+        (None, "", "", ""),
+        ("a GPU", "checked", "", ""),
+        ("a GPU", "", "", "auto: there is no validated plan yet"),
+        (None, "", "PyCUDA is missing", "auto: PyCUDA is missing"),
     ],
 )
-def test_a_gpu_that_is_not_used_is_a_warning_beside_the_network(
-    state: EngineState, message: str | None, advice: str, monkeypatch: pytest.MonkeyPatch
+def test_a_gpu_that_is_not_used_is_a_warning_and_no_plan_is_built(
+    gpu: str | None, plan: str, problem: str, warning: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    network = Network(state)
+    network = Network()
     requested: list[object] = []
 
     def opened(*arguments: object, **settings: object) -> Network:
         requested.append(settings["precision"])
         return network
 
+    def built(*arguments: object) -> None:
+        raise AssertionError("a plan is built")
+
     monkeypatch.setattr("engines.smoke.model.open_smoke_model", opened)
+    monkeypatch.setattr("engines.loading.find_gpu", lambda device, precision: gpu)
+    monkeypatch.setattr("engines.loading.gpu_problem", lambda device: problem)
+    monkeypatch.setattr(
+        "engines.smoke.yuv_model.has_checked_plan", lambda model, gpu, *, precision: bool(plan)
+    )
+    monkeypatch.setattr("engines.plans.build_process.Compilation.__init__", built)
     findings = [each for each in examine(config(), reach=False) if each.check in ("network", "gpu")]
     assert (findings[0].check, findings[0].status) == ("network", "ok")
-    assert [each.message for each in findings[1:]] == ([] if message is None else [message])
-    assert all(each.status == "warn" and advice in each.advice for each in findings[1:])
+    assert [each.message for each in findings[1:]] == [warning] * bool(warning)
+    assert all(each.status == "warn" and each.advice for each in findings[1:])
     assert network.closed
     assert requested == [None]  # what suits the device
 

@@ -72,18 +72,26 @@ def test_the_status_says_what_each_network_runs_on_now(tmp_path, monkeypatch, sm
 
 
 @pytest.mark.parametrize(
-    ("written", "precision"), [("auto", None), ("f16", "f16"), ("bf16", "bf16"), ("f32", "f32")]
+    ("written", "asked"), [("auto", None), ("f16", None), ("bf16", "bf16"), ("f32", "f32")]
 )
-def test_the_precision_is_what_suits_the_device_unless_one_is_named(
-    tmp_path, monkeypatch, smoke, written, precision
+def test_without_a_gpu_the_precision_is_one_of_the_cpu(
+    tmp_path, monkeypatch, smoke, written, asked
 ):
     seen = []
     monkeypatch.setattr(
         models, "open_smoke_model", lambda *_, **settings: seen.append(settings) or smoke
     )
-    engine = f"device: 'cuda:1', precision: {written}"
+    engine = f"precision: {written}"
     with open_models(config(tmp_path, "detect: {low_light: false}", engine)):
-        assert seen == [{"device": "cuda:1", "precision": precision}]
+        assert seen == [{"precision": asked}]
+
+
+def test_a_gpu_that_cannot_be_used_is_reported(tmp_path, monkeypatch, smoke):
+    smoke.name, smoke.backend, smoke.state = "smoke", "openvino 1 cpu f32", EngineState("cpu")
+    monkeypatch.setattr(models, "gpu_problem", lambda device: "PyCUDA is not installed")
+    with open_models(config(tmp_path, "detect: {low_light: false}")) as opened:
+        (engine,) = opened.status()
+        assert (engine.degraded, engine.reason) == (True, "PyCUDA is not installed")
 
 
 def test_it_is_opened_only_where_a_camera_needs_it(tmp_path, monkeypatch):
@@ -120,10 +128,10 @@ def test_where_a_gpu_is_it_infers_from_planes_and_the_network_on_the_cpu_stands_
     with open_models(wanted) as opened:
         assert opened.on_gpu is gpu
         assert calls[0] == {
-            "layouts": ["planar"], "device": "cuda", "precision": "f16",
-            "callers": 1, "wait_s": pytest.approx(0.01),
+            "clients": {"planar": 1}, "device": "cuda", "precision": "f16",
+            "max_queue_delay_s": pytest.approx(0.01),
         }  # fmt: skip
-        assert calls[1] == {"device": "cpu", "precision": None}
+        assert calls[1] == {"precision": None}
         assert [engine.device for engine in opened.status()] == ["cuda:0"]
         assert provenance(wanted, opened).backend == gpu.backend
         gpu.ready = False
@@ -146,5 +154,4 @@ def test_decoders_on_hardware_give_nv12_and_each_layout_is_opened_once(tmp_path,
         "  east: {source: {address: c.mp4}, enabled: false}\n"
     )
     with open_models(load(path).config):
-        assert calls[0]["layouts"] == ["nv12"]
-        assert calls[0]["callers"] == 2
+        assert calls[0]["clients"] == {"nv12": 2}

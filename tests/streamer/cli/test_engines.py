@@ -33,12 +33,12 @@ def records(capsys):
 
 
 def test_the_networks_that_gpus_run_are_among_those_that_are_compiled():
-    names = {entry.name for entry in _entries(None, None, compiled=True)}
-    assert {"smoke-planar", "smoke-nv12", "lowlight-full-size", "interpolation"} <= names
-    assert "lowlight-full-size" not in {e.name for e in _entries(None, "f16", compiled=True)}
+    names = {entry.name for entry in _entries(None, None, "cuda")}
+    assert {"smoke-planar", "smoke-nv12", "lowlight-full-size"} <= names
+    assert "lowlight-full-size" not in {e.name for e in _entries(None, "f16", "cuda")}
 
 
-def plan(store, name="lowlight", *, edition="tensorrt", version="1.0", digest=None, driver=580):
+def plan(store, name="smoke-planar", *, edition="tensorrt", version="1.0", digest=None, driver=580):
     """A plan as if it had been compiled."""
     entry = find(name)
     target = entry.target("sm89", driver=driver)
@@ -53,13 +53,13 @@ def test_networks_are_listed_and_then_their_plans(records, store):
     assert [record["name"] for record in said[:-1]] == [entry.name for entry in REGISTRY]
     assert said[-1] == {
         "kind": "plan",
-        "name": "lowlight",
+        "name": "smoke-planar",
         "library": "tensorrt 1.0",
         "gpu": "sm89",
         "driver": 580,
         "precision": "f16",
         "bytes": path.stat().st_size,
-        "proven_on": [],
+        "validated_on": [],
         "problem": None,
         "path": str(path),
     }
@@ -68,11 +68,11 @@ def test_networks_are_listed_and_then_their_plans(records, store):
 def test_the_list_for_people_shows_what_is_damaged(store, capsys, monkeypatch):
     monkeypatch.setenv("COLUMNS", "300")
     plan(store).write_bytes(b"")
-    plan(store, "interpolation")
+    plan(store, "smoke-nv12")
     assert main(["engines", "list"]) == Exit.OK
     shown = capsys.readouterr().out
-    assert "no plan of this program" in shown
-    assert "not proven yet" in shown
+    assert "not a plan of this program" in shown
+    assert "not validated yet" in shown
 
 
 def test_a_damaged_plan_fails_the_check(records, store):
@@ -90,8 +90,8 @@ def test_pruning_keeps_what_may_be_asked_for_again(records, store, monkeypatch):
     pytest.importorskip("onnx", reason="networks by planes are made with it")
     monkeypatch.setattr("engines.backends.tensorrt.library", missing)
     kept = {plan(store), plan(store, edition="rtx", version="9", driver=None)}
-    outdated = {plan(store, name, digest="0" * 64) for name in ("interpolation", "smoke-nv12")}
-    damaged = plan(store, "smoke-fast")
+    outdated = {plan(store, name, digest="0" * 64) for name in ("lowlight-full-size", "smoke-nv12")}
+    damaged = plan(store, "smoke-fast-planar")
     damaged.write_bytes(b"")
     status, said = records("prune")
     assert status == Exit.OK
@@ -111,14 +111,14 @@ class Installed:
 
 def test_pruning_takes_the_plans_of_a_library_that_was_replaced(records, store, monkeypatch):
     monkeypatch.setattr("engines.backends.tensorrt.library", lambda edition: Installed)
-    old, new = plan(store, version="1.0"), plan(store, "interpolation", version="2.0")
+    old, new = plan(store, version="1.0"), plan(store, "smoke-fast-nv12", version="2.0")
     assert [record["path"] for record in records("prune")[1]] == [str(old)]
     assert store.entries()[0].path == new
 
 
 def test_pruning_spares_what_others_compiled_of_their_own(records, store, monkeypatch):
     monkeypatch.setattr("engines.backends.tensorrt.library", missing)
-    key = PlanKey("1" * 64, "rtx", "1.0", find("smoke").target("sm89"))
+    key = PlanKey("1" * 64, "rtx", "1.0", find("smoke-planar").target("sm89"))
     store.put(Plan(b"plan", key, {"name": "my-smoke"}))
     assert records("prune") == (Exit.OK, [])
     assert len(records("prune", "--all")[1]) == 1
@@ -138,7 +138,7 @@ def test_kinds_of_gpu_are_named_by_compute_capability(named, status, words, caps
         assert engine_plans.targets_of(named, "rtx") == [("sm89", None), ("sm86", None)]
         return
     pytest.importorskip("tensorrt_rtx_bindings", reason="the extra compile has it")
-    assert main(["engines", "build", "lowlight", "--target", "rtx", "--gpu", named]) == status
+    assert main(["engines", "build", "smoke-planar", "--target", "rtx", "--gpu", named]) == status
     assert words in capsys.readouterr().err
 
 
@@ -151,7 +151,7 @@ def test_plans_are_built_for_the_gpus_that_are_here(monkeypatch):
     monkeypatch.setattr(cuda, "gpu", lambda index: Gpu())
     assert engine_plans.targets_of(None, "tensorrt") == [("sm90", 580)]
     assert engine_plans.targets_of("sm90", "tensorrt") == [("sm90", 580)]
-    with pytest.raises(DeviceUnavailable, match="here is sm90, not sm89"):
+    with pytest.raises(DeviceUnavailable, match="has sm90, not sm89"):
         engine_plans.targets_of("sm89", "tensorrt")
 
 
@@ -175,10 +175,10 @@ def rtx():
 
 @pytest.mark.compile
 def test_a_plan_is_built_once_and_again_where_it_is_asked_for(rtx, records, store):
-    build = ("build", "lowlight", "--target", "rtx", "--gpu", "sm89")
+    build = ("build", "smoke-fast-planar", "--target", "rtx", "--gpu", "sm89")
     status, (first,) = records(*build)
     assert status == Exit.OK
-    assert (first["name"], first["gpu"], first["precision"]) == ("lowlight", "sm89", "f16")
+    assert (first["name"], first["gpu"], first["precision"]) == ("smoke-fast-planar", "sm89", "f16")
     assert [records(*build)[1][0]["built"], records(*build, "--again")[1][0]["built"]] == [
         False,
         True,
@@ -189,7 +189,7 @@ def test_a_plan_is_built_once_and_again_where_it_is_asked_for(rtx, records, stor
 
 @pytest.mark.compile
 def test_a_card_that_tensorrt_for_rtx_does_not_know_is_one_line(rtx, capsys, store):
-    assert main(["engines", "build", "lowlight", "--gpu", "sm90"]) == Exit.DEVICE
+    assert main(["engines", "build", "smoke-fast-planar", "--gpu", "sm90"]) == Exit.DEVICE
     assert "not for sm90" in capsys.readouterr().err
     assert not store.entries()
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from engines.smoke.yuv_model import Measures, Seen
+from engines.smoke.yuv_model import MaskStats, Result
 from engines.smoke.zoom_verification import WINDOW
 from streamer.core.image import Image
 from streamer.detect.scene import Background
@@ -61,7 +61,7 @@ class GpuNetwork:
         self.views = []
         self.batches = []
 
-    def look(self, views, *, level, dark=False):
+    def predict(self, views, *, level, dark=False):
         self.batches.append(len(views))
         return [self._infer(view, level) for view in views]
 
@@ -72,8 +72,8 @@ class GpuNetwork:
         image = np.full((*view.size, 3), np.uint8(luma.mean()), np.uint8)
         mask = self.network(image, view.background)
         above = mask > level
-        measures = Measures(float(mask.max()), float(above.mean()), 0, 0, 0, 0, 0)
-        return Seen(mask, image, 0.5, measures)
+        measures = MaskStats(float(mask.max()), float(above.mean()), 0, 0, 0, 0, 0)
+        return Result(mask, image, 0.5, measures)
 
 
 def run(segmenter, *, seconds=1, background=None):
