@@ -171,9 +171,11 @@ def _next(store: "EventStore", alarm_id: str, sequence: Iterator[int]) -> "Recor
 
 
 def _files(folder: Path | None) -> list[Path]:
+    from streamer.core.atomic_file import PART
+
     if folder is None or not folder.is_dir():
         return []
-    return sorted(file for file in folder.iterdir() if file.is_file() and file.suffix != ".part")
+    return sorted(file for file in folder.iterdir() if file.is_file() and file.suffix != PART)
 
 
 def _faults(folder: Path | None) -> list[str]:
