@@ -133,7 +133,7 @@ class TrainingRun:
         )
         self._before, self._began = self.seconds, time.monotonic()
         self._sums: dict[str, float] = {}
-        self._count, self._logged = 0, self._began
+        self._count, self._logged, self._stepped = 0, self._began, self._began
 
     @property
     def average(self) -> nn.Module:
@@ -157,21 +157,21 @@ class TrainingRun:
         for name, term in {**terms, "gradient": norm}.items():
             self._sums[name] = self._sums.get(name, 0.0) + float(term.detach())
         self._count += 1
-        self.seconds = self._before + time.monotonic() - self._began
+        self._stepped = time.monotonic()
+        self.seconds = self._before + self._stepped - self._began
 
     def log(self, **figures: Any) -> dict[str, Any]:
         """Append a line to `log.jsonl`: means since the last line, and more figures."""
-        now = time.monotonic()
         line = {
             "step": self.step,
             "minutes": round(self.seconds / 60, 1),
             **{name: round(value / self._count, 5) for name, value in self._sums.items()},
-            "ms_per_step": round((now - self._logged) / self._count * 1000),
+            "ms_per_step": round((self._stepped - self._logged) / self._count * 1000),
             **figures,
         }
         with (self.folder / "log.jsonl").open("a", encoding="utf-8") as file:
             file.write(json.dumps(line) + "\n")
-        self._sums, self._count, self._logged = {}, 0, now
+        self._sums, self._count, self._logged = {}, 0, time.monotonic()
         return line
 
     def save(self, **facts: Any) -> None:

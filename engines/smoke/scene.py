@@ -253,11 +253,11 @@ class _Rays:
 
 
 def _through_air(away_m: Plane, height_m: Plane) -> Plane:
-    """Share of each colour that comes through the air: (..., 3); low air is thicker."""
+    """Return the transmittance of red, green and blue, (..., 3); low air is denser."""
     thick_km = away_m / np.float32(1000) * np.exp((300 - height_m) / np.float32(_AIR_HEIGHT_M))
     return cast("Plane", np.exp(-thick_km[..., None] * _LOST_PER_KM))
 
 
 def _tone(light: Plane) -> Plane:
-    """A camera's curve: bright parts are held back, white is reached later."""
+    """Apply a camera's tone curve, which compresses highlights."""
     return cast("Plane", 1.32 * light / (1 + 0.35 * light))
