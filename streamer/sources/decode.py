@@ -1,4 +1,7 @@
-"""Packets to frames: decodes as few as sampling permits, counts damage and goes on."""
+"""Decodes packets to frames, as few as `frame_sampler.FrameSampler` permits, and counts damage.
+
+The decision whether key frames suffice is made in `frame_sampler.py`; this module carries it out.
+"""
 
 from collections.abc import Iterator
 from typing import Final, NamedTuple
