@@ -4,6 +4,7 @@ Nothing is converted before it is requested, and never at a larger size than req
 Drawing happens on a `Canvas`: a private copy of the planes that becomes a new image.
 """
 
+import functools
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -74,7 +75,8 @@ class Image:
         self._planar: av.VideoFrame | None = None  # Guarded by _lock.
         self.height: Final = decoded.height
         self.width: Final = decoded.width
-        self.layout: Final = _layout(decoded.format.name)
+        name = decoded.format.name
+        self.layout: Final = _layout(name)
         """The decoded pixel format, or the planar one that holds the same samples. Formats without
         one (floats, Bayer) are converted to 8-bit 4:2:0."""
 
@@ -82,8 +84,7 @@ class Image:
             matrix=int(decoded.colorspace),
             primaries=int(decoded.color_primaries),
             transfer=int(decoded.color_trc),
-            full_range=decoded.color_range == ColorRange.JPEG
-            or decoded.format.name.startswith("yuvj"),
+            full_range=decoded.color_range == ColorRange.JPEG or name.startswith("yuvj"),
         )
 
     @classmethod
@@ -278,6 +279,7 @@ class Canvas:
         return Image(self._frame)
 
 
+@functools.cache
 def _layout(pixel_format: str) -> PixelLayout:
     # "yuvj420p" is an old name of full-range "yuv420p".
     layout = pixel_layout(planar_equivalent(pixel_format).replace("yuvj", "yuv"))
