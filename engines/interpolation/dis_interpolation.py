@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from engines.engine import Engine
-    from engines.interpolation.downscale import Layout
+    from engines.interpolation.downscale import DownscaleGeometry
     from engines.interpolation.warp_fields import Field, Reduced
 
 STRIDE = 16
@@ -39,13 +39,15 @@ class Finding:
         engine: Runs the fusion network.
         before: The earlier frame.
         after: The later frame.
-        layout: Of the planes that they were reduced from.
+        geometry: Of the planes that they were reduced from.
     """
 
-    def __init__(self, engine: Engine, before: Reduced, after: Reduced, layout: Layout) -> None:
-        self._engine, self._size = engine, layout.image_size
+    def __init__(
+        self, engine: Engine, before: Reduced, after: Reduced, geometry: DownscaleGeometry
+    ) -> None:
+        self._engine, self._size = engine, geometry.image_size
         self._before, self._after = before, after
-        self._search = flow.MotionSearch(before, after, fine=max(layout.shapes[0]) > SMALL_PX)
+        self._search = flow.MotionSearch(before, after, fine=max(geometry.shapes[0]) > SMALL_PX)
         self._offset = acceleration_offset(before, after, self._search.motion)
 
     def at(self, t: float) -> tuple[WarpFields, Field]:

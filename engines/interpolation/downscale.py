@@ -35,7 +35,7 @@ MOST_PLANES = 4
 
 
 @dataclass(frozen=True, slots=True)
-class Layout:
+class DownscaleGeometry:
     """Geometry of planes and their reduced frame."""
 
     shapes: tuple[tuple[int, int], ...]
@@ -64,9 +64,9 @@ class Layout:
         )
 
 
-def layout_of(
+def downscale_geometry(
     planes: Sequence[Plane], *, depth: int, rgb: bool, stride: int = 16, step: int | None = None
-) -> Layout:
+) -> DownscaleGeometry:
     """Check the planes of a frame and return how they are reduced.
 
     Args:
@@ -83,7 +83,9 @@ def layout_of(
     height, width = planes[0].shape
     step = step or _step(max(height, width))
     size = _round_up(-(-height // step), stride), _round_up(-(-width // step), stride)
-    return Layout(tuple((p.shape[0], p.shape[1]) for p in planes), depth, rgb, step, size)
+    return DownscaleGeometry(
+        tuple((p.shape[0], p.shape[1]) for p in planes), depth, rgb, step, size
+    )
 
 
 def _step(long: int) -> int:
@@ -133,10 +135,10 @@ def _round_up(side: int, stride: int) -> int:
     return max(SMALLEST, -(-side // stride) * stride)
 
 
-def reduced(planes: Sequence[Plane], layout: Layout) -> Reduced:
+def reduced(planes: Sequence[Plane], geometry: DownscaleGeometry) -> Reduced:
     """Return the reduced frame: (h, w, 3) luma and chroma, neutral without chroma planes."""
-    parts = [_reduced_plane(planes[i], i, layout) for i in range(min(3, len(planes)))]
-    if layout.rgb:
+    parts = [_reduced_plane(planes[i], i, geometry) for i in range(min(3, len(planes)))]
+    if geometry.rgb:
         green, blue, red = parts
         return np.ascontiguousarray(cv2.cvtColor(cv2.merge([red, green, blue]), _TO_YUV))
     if len(parts) < 3:  # noqa: PLR2004  luma alone
@@ -148,9 +150,9 @@ def reduced(planes: Sequence[Plane], layout: Layout) -> Reduced:
 _TO_YUV = cv2.COLOR_RGB2YUV
 
 
-def _reduced_plane(plane: Plane, number: int, layout: Layout) -> Reduced:
-    height, width = layout.size
-    down, across = layout.factors(number)
+def _reduced_plane(plane: Plane, number: int, geometry: DownscaleGeometry) -> Reduced:
+    height, width = geometry.size
+    down, across = geometry.factors(number)
     if down < 1 or across < 1:
         small = cv2.resize(plane, None, fx=1 / across, fy=1 / down, interpolation=cv2.INTER_LINEAR)
         down = across = 1
@@ -163,8 +165,8 @@ def _reduced_plane(plane: Plane, number: int, layout: Layout) -> Reduced:
         if (down, across) != (1, 1):
             new = (plane.shape[1] // int(across), plane.shape[0] // int(down))
             small = cv2.resize(plane, new, interpolation=cv2.INTER_AREA)
-    if layout.depth > 8:  # noqa: PLR2004
-        small = cv2.convertScaleAbs(small, alpha=1 / (1 << (layout.depth - 8)))
+    if geometry.depth > 8:  # noqa: PLR2004
+        small = cv2.convertScaleAbs(small, alpha=1 / (1 << (geometry.depth - 8)))
     small = small[:height, :width]
     if small.shape != (height, width):
         below, right = height - small.shape[0], width - small.shape[1]

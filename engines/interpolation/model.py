@@ -16,7 +16,7 @@ import numpy as np
 
 from engines.errors import DeviceUnavailable, InaccurateEngine, ModelMismatch
 from engines.interpolation import dis_interpolation
-from engines.interpolation.downscale import Layout, layout_of, reduced
+from engines.interpolation.downscale import DownscaleGeometry, downscale_geometry, reduced
 from engines.interpolation.static_overlay import put_back, standing
 from engines.interpolation.warp_blend import synthesise
 from engines.loading import load_validated_engine
@@ -52,16 +52,16 @@ class PairInterpolation:
 
     def __init__(
         self,
-        find: Callable[[Reduced, Reduced, Layout], Finding],
+        find: Callable[[Reduced, Reduced, DownscaleGeometry], Finding],
         before: Sequence[Plane],
         after: Sequence[Plane],
-        layout: Layout,
+        geometry: DownscaleGeometry,
     ) -> None:
-        self._before, self._after, self._layout = tuple(before), tuple(after), layout
+        self._before, self._after, self._geometry = tuple(before), tuple(after), geometry
         self._same = all(np.array_equal(a, b) for a, b in zip(before, after, strict=True))
         if not self._same:
-            self._finding = find(reduced(before, layout), reduced(after, layout), layout)
-            self._stands = standing(before[0], after[0], depth=layout.depth)
+            self._finding = find(reduced(before, geometry), reduced(after, geometry), geometry)
+            self._stands = standing(before[0], after[0], depth=geometry.depth)
 
     def at(self, t: float) -> list[Plane]:
         """Return the planes at a time between.
@@ -80,7 +80,7 @@ class PairInterpolation:
         fields, weights = self._finding.at(t)
         planes = []
         for number, (a, b) in enumerate(zip(self._before, self._after, strict=True)):
-            made = synthesise(a, b, fields, weights, self._layout.factors(number))
+            made = synthesise(a, b, fields, weights, self._geometry.factors(number))
             if self._stands is not None:
                 put_back(made, a, b, self._stands)
             planes.append(made)
@@ -132,7 +132,7 @@ class Interpolator:
         Raises:
             ModelMismatch: A shape, type or depth does not fit.
         """
-        layout = layout_of(before, depth=depth, rgb=rgb, stride=self._method.STRIDE)
+        geometry = downscale_geometry(before, depth=depth, rgb=rgb, stride=self._method.STRIDE)
         if [(p.shape, p.dtype) for p in after] != [(p.shape, p.dtype) for p in before]:
             raise ModelMismatch(
                 f"expected two frames of the same shapes and types, got "
@@ -140,7 +140,7 @@ class Interpolator:
                 f"{[(p.shape, p.dtype.name) for p in after]}"
             )
         find = functools.partial(self._method.Finding, self._engine)
-        return PairInterpolation(find, before, after, layout)
+        return PairInterpolation(find, before, after, geometry)
 
     def close(self) -> None:
         """Release the engine's memory."""
@@ -198,7 +198,7 @@ def validation_samples(method: ModuleType = dis_interpolation) -> Sequence[Array
     pairs = []
     for pair, t in ((pan, 0.5), (crossing, 0.25)):
         planes = [[np.ascontiguousarray(p[..., i]) for i in range(3)] for p in pair]
-        layout = layout_of(planes[0], depth=8, rgb=False, stride=method.STRIDE)
-        pairs.append((*(reduced(p, layout) for p in planes), t))
+        geometry = downscale_geometry(planes[0], depth=8, rgb=False, stride=method.STRIDE)
+        pairs.append((*(reduced(p, geometry) for p in planes), t))
     samples: Sequence[Arrays] = method.validation_samples(pairs)
     return samples

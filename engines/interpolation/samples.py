@@ -16,7 +16,7 @@ import numpy as np
 
 from engines.interpolation import flow
 from engines.interpolation.data import Clip, planes_of
-from engines.interpolation.downscale import layout_of, reduced
+from engines.interpolation.downscale import downscale_geometry, reduced
 from engines.interpolation.warp_blend import warp_all
 
 if TYPE_CHECKING:
@@ -130,12 +130,12 @@ class Sampler:
 def prepare(frames: Sequence[Plane], t: float) -> Sample:
     """Return a sample of three packed frames; guesses are made as for small frames."""
     planes = [[np.ascontiguousarray(p) for p in planes_of(frame)] for frame in frames]
-    layout = layout_of(planes[0], depth=8, rgb=False, step=2)
-    before, after = reduced(planes[0], layout), reduced(planes[2], layout)
+    geometry = downscale_geometry(planes[0], depth=8, rgb=False, step=2)
+    before, after = reduced(planes[0], geometry), reduced(planes[2], geometry)
     motion = flow.MotionSearch(before, after).at(t)
     fields = motion.warp_fields(t)
     guesses = [
-        np.stack(warp_all(a, b, fields, layout.factors(i)))
+        np.stack(warp_all(a, b, fields, geometry.factors(i)))
         for i, (a, b) in enumerate(zip(planes[0], planes[2], strict=True))
     ]
     small, inside = flow.warp_guesses(before, after, fields, before.shape[:2])

@@ -18,7 +18,7 @@ from torch.nn import functional
 
 from engines.interpolation import flow
 from engines.interpolation.data import planes_of
-from engines.interpolation.downscale import layout_of, reduced
+from engines.interpolation.downscale import downscale_geometry, reduced
 from engines.interpolation.flow_network.network import FlowNetwork, synthesise
 from engines.interpolation.losses import FRAME_WEIGHTS, frame_terms, stacked
 from engines.interpolation.warp_fields import grid
@@ -85,8 +85,8 @@ class FlowTask:
     def prepare(self, frames: Sequence[Any], t: float) -> FlowSample:
         """A sample with its taught motion."""
         planes = [[np.ascontiguousarray(p) for p in planes_of(frame)] for frame in frames]
-        layout = layout_of(planes[0], depth=8, rgb=False, step=2)
-        before, middle, after = (reduced(p, layout) for p in planes)
+        geometry = downscale_geometry(planes[0], depth=8, rgb=False, step=2)
+        before, middle, after = (reduced(p, geometry) for p in planes)
         ways, trusts = [], []
         for side in (before, after):
             one, other = (np.ascontiguousarray(p[..., 0]) for p in (middle, side))

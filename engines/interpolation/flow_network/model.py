@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from engines.engine import Engine
-    from engines.interpolation.downscale import Layout
+    from engines.interpolation.downscale import DownscaleGeometry
     from engines.interpolation.warp_fields import Affine, Field, Reduced
     from engines.spec import Precision
 
@@ -44,7 +44,9 @@ class Finding:
     It has learnt by itself what lies beyond an edge, and need not be told where that is.
     """
 
-    def __init__(self, engine: Engine, before: Reduced, after: Reduced, _layout: Layout) -> None:
+    def __init__(
+        self, engine: Engine, before: Reduced, after: Reduced, _geometry: DownscaleGeometry
+    ) -> None:
         self._engine = engine
         self._before, self._after = before, after
 
