@@ -23,12 +23,12 @@ def main() -> int:
     """Run the check; 0 if every section was done, 1 if one was not."""
     a = arguments()
     if a.section:
-        told = {
+        text = {
             name: tuple(value) if isinstance(value, list) else value
             for name, value in json.loads(a.options).items()
         }
         section = next(one for one in SECTIONS if one.name == a.section)
-        return run_here(section, Options(**told), a.into)
+        return run_here(section, Options(**text), a.into)
     options = Options(
         device=a.device,
         quick=a.quick,
@@ -58,9 +58,9 @@ def main() -> int:
 def _subject(results: dict[str, dict[str, object]], options: Options) -> str:
     """What was measured, for the head of the table."""
     rows = results.get("environment", {}).get("rows", [])
-    told = {row["what"]: row["figure"] for row in rows}  # type: ignore[union-attr,index]
+    text = {row["what"]: row["figure"] for row in rows}  # type: ignore[union-attr,index]
     quick = " Made with --quick: its figures say nothing about speed." if options.quick else ""
-    return f"Device {options.device}; {told.get('cards', '')}.{quick}"
+    return f"Device {options.device}; {text.get('cards', '')}.{quick}"
 
 
 def arguments() -> argparse.Namespace:

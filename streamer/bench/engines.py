@@ -1,4 +1,4 @@
-"""What a look costs: each shipped network, and what is done with its map."""
+"""Time of an inference: each shipped network, and the processing of its mask."""
 
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -19,11 +19,11 @@ from streamer.detect.scene import FrameDifference
 
 _NS = 1_000_000_000
 _MAP = (192, 320)
-"""(height, width) of a look's map."""
+"""(height, width) of a mask."""
 
 
 def measure() -> Mapping[str, float]:
-    """Milliseconds of a look at 640x384 with every core at work on looks.
+    """Measure the milliseconds of an inference at 640x384 with every core busy.
 
     `<network>_<precision>_ms` for each that this CPU has; `post_ms` for motion and regions of a
     map with a plume in it, and `post_share`, that over the cheapest f32 network's time.
@@ -52,7 +52,7 @@ def measure() -> Mapping[str, float]:
 
 
 def _plume() -> np.ndarray[tuple[int, ...], np.dtype[np.float32]]:
-    """A map as a network makes it: a soft plume of 1 % of the picture and grain everywhere."""
+    """A map as a network makes it: a soft plume of 1 % of the frame and grain everywhere."""
     rows, columns = np.mgrid[0 : _MAP[0], 0 : _MAP[1]].astype(np.float32)
     away = ((columns - 160) / 16) ** 2 + ((rows - 90) / 22) ** 2
     grain = np.random.default_rng(1).uniform(0, 0.05, away.shape)

@@ -229,7 +229,7 @@ def test_a_report_of_the_machine_says_what_to_pack_and_for_which_python(tmp_path
     environment = {"lacking": ["av", "ruamel_yaml"], "python": {"version": "3.12.3"}}
     report = tmp_path / "gpu.json"
     report.write_text(json.dumps({"sections": {"environment": {"figures": environment}}}))
-    assert kit.read_wish([], None, report, ["tests"]) == (
+    assert kit.read_options([], None, report, ["tests"]) == (
         ("3.12",),
         ("av", "ruamel-yaml", *needs.TESTS),
     )
@@ -238,11 +238,11 @@ def test_a_report_of_the_machine_says_what_to_pack_and_for_which_python(tmp_path
 def test_something_else_than_a_report_is_refused(tmp_path):
     (tmp_path / "gpu.json").write_text("{}")
     with pytest.raises(kit.KitError, match="no report of gpu_check"):
-        kit.read_wish([], None, tmp_path / "gpu.json", [])
+        kit.read_options([], None, tmp_path / "gpu.json", [])
 
 
 def test_left_alone_everything_is_packed_for_both_pythons():
-    pythons, packages = kit.read_wish([], None, None, [])
+    pythons, packages = kit.read_options([], None, None, [])
     assert pythons == ("3.11", "3.12")
     assert {"numpy", "av", "onnxruntime", "pycuda", "pytest", "onnx"} <= set(packages)
     assert not {"colorama", "openvino-telemetry", "ruff", "torch"} & set(packages)

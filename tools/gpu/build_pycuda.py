@@ -49,7 +49,7 @@ LDFLAGS = []
 
 
 class BuildError(Exception):
-    """PyCUDA could not be built; the message holds the end of what the compiler said."""
+    """PyCUDA could not be built; the message holds the end of what the compiler output."""
 
 
 def build(source: Path, headers: Sequence[Path], *, into: Path, python: str) -> Path:
@@ -85,7 +85,7 @@ def build(source: Path, headers: Sequence[Path], *, into: Path, python: str) -> 
     with zipfile.ZipFile(made) as archive:
         (driver,) = (name for name in archive.namelist() if "/_driver." in name)
         if _DRIVER.encode() not in archive.read(driver):
-            # Linkers leave out what they see no use for; nobody would then look for the driver.
+            # Linkers leave out what they see no use for; the driver would then not be loaded.
             made.unlink()
             raise BuildError(f"what was built does not ask for {_DRIVER}")
     return made
@@ -111,7 +111,7 @@ def _stand_in(folder: Path, compiler: str) -> list[str]:
 
 
 def _run(command: Sequence[str], folder: Path) -> None:
-    # What pip is told by the environment may name an index.
+    # PIP_ variables of the environment may name an index.
     environment = {name: value for name, value in os.environ.items() if name[:4] != "PIP_"}
     try:
         done = subprocess.run(

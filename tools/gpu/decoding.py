@@ -94,7 +94,7 @@ def _to_torch(frame: av.VideoFrame) -> object:
 
 
 def _copies(options: Options, results: ResultLog) -> None:
-    """Milliseconds that one picture's NV12 takes up from pinned memory, and back."""
+    """Milliseconds that one frame's NV12 takes up from pinned memory, and back."""
     from engines.backends import cuda
 
     gpu = cuda.gpu(options.index)

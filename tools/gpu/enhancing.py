@@ -15,7 +15,7 @@ from engines.lowlight.model import LowLightModel, open_lowlight_model
 from engines.registry import find
 from engines.yuv import Yuv
 from gpu import runtimes
-from gpu.material import RATE, darkened, pictures
+from gpu.material import RATE, darkened, frames
 from gpu.measuring import latency, throughput
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 GOAL = 300
 """Frames per second at 1080p on a data-center GPU."""
-_PICTURES = 12
+_FRAMES = 12
 
 
 def run(options: Options, results: ResultLog) -> None:
@@ -43,8 +43,8 @@ def run(options: Options, results: ResultLog) -> None:
 
 
 def _dark(options: Options) -> list[Yuv]:
-    night = darkened(pictures(options, 3 if options.quick else _PICTURES))
-    return [Yuv(planes[0], planes[1:]) for planes in (picture.planes() for picture in night)]
+    night = darkened(frames(options, 3 if options.quick else _FRAMES))
+    return [Yuv(planes[0], planes[1:]) for planes in (frame.planes() for frame in night)]
 
 
 def _on_device(options: Options, results: ResultLog, measure: Callable[..., None]) -> None:
@@ -101,10 +101,10 @@ class _Stream(threading.local):
         full_resolution: Callable[[], FullResolution],
     ) -> None:
         self._enhance = Enhancer(model, always=True, full_resolution=full_resolution())
-        self._pictures = itertools.cycle([*dark, *dark[-2:0:-1]])
+        self._frames = itertools.cycle([*dark, *dark[-2:0:-1]])
         self._number = 0
 
     def __call__(self) -> None:
         """Enhance the next frame."""
-        self._enhance(next(self._pictures), self._number / RATE)
+        self._enhance(next(self._frames), self._number / RATE)
         self._number += 1

@@ -20,12 +20,12 @@ if TYPE_CHECKING:
     from gpu.sections import Options, ResultLog
 
 _CARD = ("name", "driver_version", "memory.total", "compute_cap", "clocks.max.sm", "power.limit")
-"""What nvidia-smi is asked for, in its own words."""
+"""Fields that are queried from nvidia-smi."""
 _LONGEST_S = 30
 
 
 def run(options: Options, results: ResultLog) -> None:
-    """Look at everything; what is missing is a finding, not an error."""
+    """Examine everything; a missing part is a finding, not an error."""
     del options
     parts: dict[str, Callable[[], Any]] = {
         "python": _python,
@@ -40,10 +40,10 @@ def run(options: Options, results: ResultLog) -> None:
         "ffmpeg": _ffmpeg,
     }
     found: dict[str, Any] = {}
-    for name, look in parts.items():
+    for name, probe in parts.items():
         try:
-            found[name] = look()
-        except Exception as error:  # noqa: BLE001  a broken library is what is looked for
+            found[name] = probe()
+        except Exception as error:  # noqa: BLE001  a broken library is a finding
             found[name] = {"error": f"{type(error).__name__}: {error}"}
         results.add(name, found[name])
         results.row(name, _words(found[name]))
@@ -87,7 +87,7 @@ def _cpu() -> str:
     return names[0] if names else platform.machine()
 
 
-def _said(*command: str) -> str:
+def _output_of(*command: str) -> str:
     """What a program prints; its absence, in words."""
     if shutil.which(command[0]) is None:
         return f"{command[0]}: not found"
@@ -96,10 +96,10 @@ def _said(*command: str) -> str:
 
 
 def _cards() -> list[dict[str, str]] | str:
-    said = _said("nvidia-smi", f"--query-gpu={','.join(_CARD)}", "--format=csv,noheader")
-    rows = [line.split(", ") for line in said.splitlines()]
+    output = _output_of("nvidia-smi", f"--query-gpu={','.join(_CARD)}", "--format=csv,noheader")
+    rows = [line.split(", ") for line in output.splitlines()]
     if any(len(row) != len(_CARD) for row in rows):
-        return said
+        return output
     return [dict(zip(_CARD, row, strict=True)) for row in rows]
 
 
@@ -119,8 +119,10 @@ def _driver() -> dict[str, Any]:
 
 
 def _toolkit() -> str:
-    said = _said("nvcc", "--version").splitlines()
-    return next((line for line in said if "release" in line), said[0] if said else "nvcc: silent")
+    output = _output_of("nvcc", "--version").splitlines()
+    return next(
+        (line for line in output if "release" in line), output[0] if output else "nvcc: silent"
+    )
 
 
 def _module(name: str) -> Any:

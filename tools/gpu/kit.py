@@ -109,8 +109,8 @@ def _git(root: Path, *arguments: str) -> str:
             ["git", "-C", str(root), *arguments], capture_output=True, text=True, check=True
         ).stdout
     except (OSError, subprocess.CalledProcessError) as error:
-        said = getattr(error, "stderr", None) or error
-        raise KitError(f"cannot read the repository at {root}: {said}") from error
+        output = getattr(error, "stderr", None) or error
+        raise KitError(f"cannot read the repository at {root}: {output}") from error
 
 
 def make_clips(folder: Path) -> None:
@@ -176,7 +176,7 @@ def digest(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def read_wish(
+def read_options(
     pythons: Sequence[str], lacking: str | None, report: Path | None, add: Sequence[str]
 ) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Versions of Python and packages, from the command line and a report of `gpu_check`.
@@ -184,11 +184,11 @@ def read_wish(
     Raises:
         KitError: The report is none, or a word is no package's name.
     """
-    told: list[str] = []
+    names: list[str] = []
     if report is not None:
         try:
             environment = json.loads(report.read_text())["sections"]["environment"]["figures"]
-            told, machine = list(environment["lacking"]), environment["python"]["version"]
+            names, machine = list(environment["lacking"]), environment["python"]["version"]
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise KitError(f"{report} is no report of gpu_check: {error}") from error
         pythons = pythons or [".".join(machine.split(".")[:2])]
@@ -197,8 +197,8 @@ def read_wish(
         lacking = "program,tests,graphs,pycuda"
     for word in (*(lacking or "").split(","), *add):
         group = needs.program(versions[0]) if word == "program" else needs.GROUPS.get(word, (word,))
-        told.extend(filter(None, group))
-    return versions, tuple(dict.fromkeys(map(needs.normal, told)))
+        names.extend(filter(None, group))
+    return versions, tuple(dict.fromkeys(map(needs.normal, names)))
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -221,7 +221,7 @@ def main(arguments: list[str] | None = None) -> int:
     if not 0 < a.part_mb <= PART_MB:
         parser.error(f"--part-mb must be above 0 and at most {PART_MB}, got {a.part_mb}")
     try:
-        pythons, packages = read_wish(a.python, a.lacking, a.report, a.add)
+        pythons, packages = read_options(a.python, a.lacking, a.report, a.add)
         wanted = Wanted(pythons, packages, not a.no_clips, round(a.part_mb * 1e6))
         made = pack(wanted, a.out, wheelhouse=a.wheels)
     except (KitError, wheels.WheelError, subprocess.CalledProcessError) as error:

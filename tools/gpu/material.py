@@ -1,4 +1,4 @@
-"""What the sections look at: a clip of our own making, and pictures of it by day and by night."""
+"""Material of the sections: a synthetic clip, and its frames by day and by night."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from gpu.sections import Options
 
 RATE = 30
-"""Pictures a second of the clip, with a key frame each second."""
+"""Frames a second of the clip, with a key frame each second."""
 _LIGHT, _NOISE = 0.03, 2.5
 """Of the day's light, and deviation of a sensor's noise in bytes, as in `streamer bench night`."""
 
@@ -44,8 +44,8 @@ def watch_clip(options: Options) -> Path:
     return path
 
 
-def pictures(options: Options, count: int) -> list[Image]:
-    """The clip's first pictures."""
+def frames(options: Options, count: int) -> list[Image]:
+    """The clip's first frames."""
     with av.open(str(watch_clip(options))) as file:
         return [Image(frame) for frame in islice(file.decode(video=0), count)]
 
@@ -54,8 +54,8 @@ def darkened(day: Sequence[Image]) -> list[Image]:
     """The same at night: less linear light, then noise."""
     random = np.random.default_rng(1)
     dark = []
-    for picture in day:
-        light = ((picture.rgb() / np.float32(255)) ** 2.2 * _LIGHT) ** (1 / 2.2) * 255
+    for frame in day:
+        light = ((frame.rgb() / np.float32(255)) ** 2.2 * _LIGHT) ** (1 / 2.2) * 255
         light += random.normal(0, _NOISE, light.shape)
         dark.append(Image.from_rgb(np.clip(np.rint(light), 0, 255).astype(np.uint8)))
     return dark

@@ -28,8 +28,8 @@ def latency(
         began = time.perf_counter()
         call()
         taken.append(1e3 * (time.perf_counter() - began))
-    told = {f"p{p}_ms": round(percentile(taken, p / 100), 4) for p in (50, 95, 99)}
-    return {**told, "calls": len(taken)}
+    figures = {f"p{p}_ms": round(percentile(taken, p / 100), 4) for p in (50, 95, 99)}
+    return {**figures, "calls": len(taken)}
 
 
 def throughput(call: Callable[[], object], *, threads: int, seconds: float) -> float:
@@ -49,7 +49,7 @@ def throughput(call: Callable[[], object], *, threads: int, seconds: float) -> f
             while time.perf_counter() < ends[0]:
                 call()
                 counts[number] += 1
-        except Exception as error:  # noqa: BLE001  raised again where it was asked for
+        except Exception as error:  # noqa: BLE001  raised again in the caller
             failures.append(error)
 
     workers = [threading.Thread(target=work, args=(number,)) for number in range(threads)]

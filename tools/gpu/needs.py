@@ -31,7 +31,7 @@ GROUPS: Mapping[str, tuple[str, ...]] = {
     "pycuda": PYCUDA,
     "rtx": RTX,
 }
-"""What may be asked for by one word; `program` is all of `locks/run.txt`."""
+"""Groups that one word selects; `program` is all of `locks/run.txt`."""
 
 _LOCKED = re.compile(r"^([A-Za-z0-9._-]+)==([^\s;]+)\s*(?:;\s*(.*?))?\s*\\?$")
 _VERSION_RULE = re.compile(r"python_(?:full_)?version\s*(<|>=)\s*'([\d.]+)'")

@@ -146,7 +146,7 @@ def batches(entry: RegistryEntry, *, quick: bool) -> Sequence[int]:
 
 
 def batch_of(entry: RegistryEntry, size: int) -> dict[str, NDArray[Any]]:
-    """Return a batch of the network's samples of its usual size."""
+    """Return a batch of the network's samples, all of the size of the first."""
     import numpy as np
 
     samples = list(entry.samples())

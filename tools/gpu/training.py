@@ -47,8 +47,8 @@ def run(options: Options, results: ResultLog) -> None:
             began = time.perf_counter()
         network.train()
         with torch.autocast(device.type, dtype=torch.bfloat16):
-            said = network(prepare(image, background, flag))
-        loss, _ = loss_of(said, target, known, smoke)
+            output = network(prepare(image, background, flag))
+        loss, _ = loss_of(output, target, known, smoke)
         optimiser.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         optimiser.step()
@@ -69,7 +69,7 @@ def run(options: Options, results: ResultLog) -> None:
 
 
 def _batch(count: int, height: int, width: int) -> list[Tensor]:
-    """Grey noise, on half of the pictures a bright disc that is to be found."""
+    """Grey noise, on half of the frames a bright disc that is to be found."""
     import torch
 
     random = torch.Generator().manual_seed(2)

@@ -111,7 +111,7 @@ class Kit:
                     if not (member.isfile() or member.isdir()):
                         raise UnpackError(f"{name}: {member.name} is neither file nor folder")
                     _safe(member.name)
-                archive.extractall(target)  # noqa: S202  every member was looked at
+                archive.extractall(target)  # noqa: S202  every member was checked
             mark.write_text(digest)
 
     def install(self) -> list[str]:
