@@ -1,4 +1,4 @@
-"""EfficientNet-lite0's first stages with ImageNet weights, for networks and losses of every room.
+"""EfficientNet-lite0's first stages with ImageNet weights, for networks and losses of every task.
 
 Architecture: EfficientNet (Tan and Le, arXiv 1905.11946) without squeeze-and-excitation and with
 ReLU6, as its "lite" variant defines it. Training and export only.

@@ -1,4 +1,4 @@
-"""One training run, for every room: EMA of the weights, schedule, checkpoint, log and resume.
+"""One training run, for every task: EMA of the weights, schedule, checkpoint, log and resume.
 
 A run is deterministic up to rounding: sample n of seed s is always the same, so that a run that was
 killed resumes from its last checkpoint with the samples that it would have seen.
@@ -34,7 +34,7 @@ def code_digest(folder: Path, names: Iterable[str]) -> str:
     """Return the SHA-256 of source files by their syntax trees; layout and comments do not count.
 
     Args:
-        folder: The folder of the room.
+        folder: The folder of the task package.
         names: Files relative to it that decide what is learned.
     """
     digest = hashlib.sha256()

@@ -35,7 +35,7 @@ class TrainingTask(Protocol):
 
     @property
     def code(self) -> tuple[str, ...]:
-        """Files of this room whose digest goes into the checkpoint."""
+        """Files of this package whose digest goes into the checkpoint."""
         ...
 
     @property

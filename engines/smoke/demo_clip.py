@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from engines.smoke.compositing import Plane, Rgb, composite_density, from_linear, sky_light
 from engines.smoke.plume import PlumeSimulator, place
-from engines.smoke.scene import Landscape, Site
+from engines.smoke.synthetic_scene import Landscape, Site
 
 _GRID: Final = (144, 208)
 """Rows and columns of the plume's grid; enough for a plume of 200 pixels."""

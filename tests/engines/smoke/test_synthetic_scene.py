@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from engines.smoke.scene import Landscape
+from engines.smoke.synthetic_scene import Landscape
 
 
 @pytest.fixture(scope="module")
