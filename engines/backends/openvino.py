@@ -1,9 +1,8 @@
 """Runs networks on the CPU through OpenVINO: the default.
 
-A network whose inputs may have any size is compiled once for each size that comes: planned for
-dynamic sizes it takes 1.4 (f32) to 1.8 times (bf16) as long. One request for each stream; threads
-beyond that wait their turn, and on two cores two streams give 8 % more looks a second than one
-request on both.
+A network with dynamic sizes is compiled once for each size: compiled for dynamic sizes it takes 1.4
+(f32) to 1.8 times (bf16) as long. There is one request per stream, and further threads wait; on two
+cores two streams give 8 % more inferences per second than one request on both.
 """
 
 from __future__ import annotations
@@ -20,9 +19,8 @@ from engines.engine import EngineState
 from engines.errors import DeviceUnavailable, EngineError, ModelFileError
 from engines.spec import EngineSpec, TensorSpec
 
-# Importing OpenVINO reports that to its maker over the network, from a thread that stays. What
-# watches people's cameras calls nobody: a module that is None cannot be imported, and OpenVINO
-# then uses the stub it carries for that case.
+# Importing OpenVINO sends telemetry unless the package openvino_telemetry is missing. A module that
+# is None cannot be imported: OpenVINO then uses a stub that sends nothing.
 sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
 import openvino  # noqa: E402  after the line above
 

@@ -63,7 +63,7 @@ def build(
     edition: "Edition | None",
     gpus: str | None,
     precision: "Precision | None",
-    again: bool,
+    force: bool,
 ) -> None:
     """Compile each network for each GPU, unless there is a plan; write a record for each.
 
@@ -79,12 +79,12 @@ def build(
         for entry in entries:
             model, target = entry.model(), entry.target(capability, precision, driver=driver)
             key = key_of(model, found, target)
-            began, exists = time.monotonic(), not again and cache.get(key) is not None
+            began, exists = time.monotonic(), not force and cache.get(key) is not None
             if not exists:
                 _compile(entry, target, cache, found.edition)
             seconds = round(time.monotonic() - began, 3)
             record = {
-                "kind": "plan",
+                "kind": "engine_plan",
                 "name": entry.name,
                 "library": found.name,
                 "gpu": capability,
@@ -136,7 +136,7 @@ def described(entry: "PlanEntry") -> dict[str, Any]:
     """Return the record of a plan file."""
     key = entry.key
     return {
-        "kind": "plan",
+        "kind": "engine_plan",
         "name": entry.facts.get("name"),
         "library": key and f"{key.edition} {key.version}",
         "gpu": key and key.target.capability,
@@ -185,7 +185,7 @@ def prune(*, everything: bool) -> None:
     out, wanted = output.current(), {} if everything else _current_models()
     deleted = PlanCache().prune(lambda entry: not everything and _of_use(entry, wanted))
     for entry in deleted:
-        record = {**described(entry), "kind": "pruned plan"}
+        record = {**described(entry), "kind": "pruned_engine_plan"}
         why = entry.problem or ("--all" if everything else "outdated")
         out.result(record, f"deleted {entry.path} ({record['name'] or 'unknown'}: {why})")
     freed = sum(entry.size for entry in deleted) / _MEGABYTE
@@ -241,7 +241,7 @@ def bench(
             out.note(f"timing {entry.name} on {engine.backend}")
         for (entry, engine), taken in zip(opened, interleaved(calls).values(), strict=True):
             record = {
-                "kind": "engine time",
+                "kind": "engine_time",
                 "name": entry.name,
                 "backend": engine.backend,
                 "ms": round(taken, 4),

@@ -108,11 +108,11 @@ def build_plans(
     precision: Annotated[
         Literal["f32", "f16"] | None, typer.Option(help="f16 where it is accurate enough.")
     ] = None,
-    again: Annotated[bool, typer.Option("--again", help="Also what is there already.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Also build existing plans.")] = False,
 ) -> None:
     """Compile networks for NVIDIA GPUs; plans are validated when they first run."""
     entries = _entries(names, precision, "cuda")
-    engine_plans.build(entries, edition=target, gpus=gpu, precision=precision, again=again)
+    engine_plans.build(entries, edition=target, gpus=gpu, precision=precision, force=force)
 
 
 @app.command("prune")

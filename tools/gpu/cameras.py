@@ -86,9 +86,9 @@ def _search(
     options: Options, results: ResultLog, what: str, *, network: str, decoder: str | None
 ) -> None:
     if decoder is not None:
-        from streamer.core.hwaccel import hwaccel
+        from streamer.core.hwaccel import open_hwaccel
 
-        hwaccel(decoder)  # else every camera would be decoded on the CPU, with a warning
+        open_hwaccel(decoder)  # else every camera would be decoded on the CPU, with a warning
     steps = (1,) if options.quick else STEPS
     rounds: list[Round] = []
     for count in [step for step in steps if step <= options.cameras] or [options.cameras]:

@@ -32,9 +32,9 @@ def run(options: Options, results: ResultLog) -> None:
     results.attempt("processor", partial(_measure, options, results, "processor", path, _software))
     if not options.on_gpu:
         return
-    from streamer.core.hwaccel import hwaccel
+    from streamer.core.hwaccel import open_hwaccel
 
-    opened: Callable[[], HWAccel] = partial(hwaccel, options.device)
+    opened: Callable[[], HWAccel] = partial(open_hwaccel, options.device)
     results.attempt("nvdec", opened)
     if results.problems:
         return

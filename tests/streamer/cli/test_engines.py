@@ -52,7 +52,7 @@ def test_networks_are_listed_and_then_their_plans(records, store):
     assert status == Exit.OK
     assert [record["name"] for record in said[:-1]] == [entry.name for entry in REGISTRY]
     assert said[-1] == {
-        "kind": "plan",
+        "kind": "engine_plan",
         "name": "smoke-planar",
         "library": "tensorrt 1.0",
         "gpu": "sm89",
@@ -81,12 +81,12 @@ def test_a_damaged_plan_fails_the_check(records, store):
     path.write_bytes(path.read_bytes()[:-1])
     status, said = records("verify", "lowlight")
     assert status == Exit.DEVICE
-    assert [record["problem"] for record in said if record["kind"] == "plan"] == [
+    assert [record["problem"] for record in said if record["kind"] == "engine_plan"] == [
         "it was cut short"
     ]
 
 
-def test_pruning_keeps_what_may_be_asked_for_again(records, store, monkeypatch):
+def test_pruning_keeps_current_plans(records, store, monkeypatch):
     pytest.importorskip("onnx", reason="networks by planes are made with it")
     monkeypatch.setattr("engines.backends.tensorrt.library", missing)
     kept = {plan(store), plan(store, edition="rtx", version="9", driver=None)}
@@ -174,12 +174,12 @@ def rtx():
 
 
 @pytest.mark.compile
-def test_a_plan_is_built_once_and_again_where_it_is_asked_for(rtx, records, store):
+def test_a_plan_is_built_once_and_again_with_force(rtx, records, store):
     build = ("build", "smoke-fast-planar", "--target", "rtx", "--gpu", "sm89")
     status, (first,) = records(*build)
     assert status == Exit.OK
     assert (first["name"], first["gpu"], first["precision"]) == ("smoke-fast-planar", "sm89", "f16")
-    assert [records(*build)[1][0]["built"], records(*build, "--again")[1][0]["built"]] == [
+    assert [records(*build)[1][0]["built"], records(*build, "--force")[1][0]["built"]] == [
         False,
         True,
     ]
