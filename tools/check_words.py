@@ -71,7 +71,7 @@ ALLOWED: Final[dict[str, str]] = {
     "tests/streamer/store/test_store.py": "pictures.",
     "engines/NETWORKS.md": "lanes.",  # A data set.
     "engines/lowlight/evaluate.py": "lanes.",  # A folder of the development data.
-    "streamer/convert/chunk_sink.py": "picture",  # PyAV: PictureType, pict_type.
+    "streamer/convert/chunk_sink.py": "pictures.",  # PyAV: PictureType, pict_type.
     "tests/e2e/test_convert.py": "coded",  # ffprobe: coded_height.
 }
 """File, and the words of `WORDS` that may stand in it."""
