@@ -18,7 +18,7 @@ MODULES = sorted(
 THREADS = {
     "streamer/core/pipeline.py": "one thread a part",
     "streamer/app/supervisor.py": "one thread a camera, and what serves all cameras",
-    "streamer/sinks/publisher.py": "a process of its own: reads frames while it encodes",
+    "streamer/sinks/publish_process.py": "a process of its own: reads frames while it encodes",
     "streamer/notify/dispatcher.py": "one thread a channel: a dead receiver delays nobody else",
     "streamer/bench/link.py": "the two ends of the link it measures",
     "streamer/bench/cameras.py": "one thread a pipeline, started and stopped by hand",

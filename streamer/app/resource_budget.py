@@ -1,4 +1,4 @@
-"""The worst latency and memory that a configuration allows, computed without opening anything.
+"""The maximum latency and memory that a configuration allows, computed without opening anything.
 
 Latency follows from the links alone: a link delivers no frame older than the camera's
 `latency_budget_ms`, measured from its arrival. Memory is the sum of everything that is bounded:
@@ -70,7 +70,7 @@ _MODEL_BYTES: Final = 150_000_000
 
 @dataclass(frozen=True, slots=True)
 class SinkAge:
-    """Worst age of frames at one sink."""
+    """Maximum age of frames at one sink."""
 
     sink: str
     delivered_ms: int
@@ -82,7 +82,7 @@ class SinkAge:
 
 @dataclass(frozen=True, slots=True)
 class CameraBudget:
-    """Worst latency and memory of one camera."""
+    """Maximum latency and memory of one camera."""
 
     camera: str
     size: Size
@@ -101,7 +101,7 @@ class CameraBudget:
 
 @dataclass(frozen=True, slots=True)
 class Budget:
-    """Worst latency and memory of all cameras together."""
+    """Maximum latency and memory of all cameras together."""
 
     cameras: tuple[CameraBudget, ...]
     shared: Mapping[str, int]
@@ -151,7 +151,7 @@ def _camera_json(camera: CameraBudget) -> dict[str, Any]:
 
 
 def compute(config: "Config", *, sizes: Mapping[str, Size] | None = None) -> Budget:
-    """Return the worst ages and the worst memory of *config*.
+    """Return the maximum ages and the maximum memory of *config*.
 
     Args:
         config: The configuration.

@@ -1,4 +1,4 @@
-"""`streamer check`: validates a configuration and computes its worst latency and memory."""
+"""`streamer check`: validates a configuration and computes its maximum latency and memory."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -30,7 +30,7 @@ def check(
         bool, typer.Option("--effective", help="Print every setting with its effective value.")
     ] = False,
 ) -> None:
-    """Validate a configuration. Prints the worst latency and memory that it allows."""
+    """Validate a configuration. Prints the maximum latency and memory that it allows."""
     from streamer.app.resource_budget import compute
     from streamer.config import InvalidConfig
 
@@ -104,7 +104,7 @@ def _report(loaded: "Loaded", budget: "Budget") -> "RenderableType":
 def _ages(budget: "Budget") -> "RenderableType":
     from rich.table import Table
 
-    table = Table("camera", "output", title="worst age of a frame", title_justify="left")
+    table = Table("camera", "output", title="maximum age of a frame", title_justify="left")
     table.add_column("at delivery, ms", justify="right")
     table.add_column("when replaced, ms", justify="right")
     for camera in budget.cameras:
@@ -117,7 +117,7 @@ def _memory(budget: "Budget") -> "RenderableType":
     from rich.table import Table
 
     parts = list(dict.fromkeys(part for camera in budget.cameras for part in camera.memory))
-    table = Table(title="worst memory, MB", title_justify="left")
+    table = Table(title="maximum memory, MB", title_justify="left")
     table.add_column("camera", no_wrap=True)
     table.add_column("frame size", no_wrap=True)
     for part in (*parts, "sum"):

@@ -1,7 +1,7 @@
 """The publish sink: hands frames to a process of its own, which sends them to a media server.
 
 Opening a network output holds the interpreter's lock for seconds while the server is away; in this
-process every camera would stand still meanwhile. `publisher.py` is the other side of the pipe.
+process every camera would stand still meanwhile. `publish_process.py` is the other side of the pipe.
 """
 
 import contextlib
@@ -80,7 +80,7 @@ class PublishSink:
     def _hand_over(self, frames: Iterator[Frame]) -> bool:
         """Feed one publisher; returns whether *frames* ended, false if the publisher stalled."""
         publisher = subprocess.Popen(
-            [sys.executable, "-m", "streamer.sinks.publisher"], stdin=subprocess.PIPE
+            [sys.executable, "-m", "streamer.sinks.publish_process"], stdin=subprocess.PIPE
         )
         assert publisher.stdin is not None
         pipe = _BoundedPipe(publisher.stdin)

@@ -17,7 +17,7 @@ from urllib.parse import parse_qs, quote, unquote, urlencode, urlsplit
 
 from streamer.core.clock import CancelToken
 from streamer.core.errors import SinkError
-from streamer.health import metrics
+from streamer.health import prometheus
 from streamer.health.program_status import ProgramStatus
 from streamer.sinks.mjpeg import MjpegSink
 
@@ -147,7 +147,7 @@ class _Handler(BaseHTTPRequestHandler):
             body = json.dumps(web.status().as_json()).encode()
             self._send(HTTPStatus.OK, "application/json", body)
         elif url.path == "/metrics":
-            self._send(HTTPStatus.OK, metrics.CONTENT_TYPE, metrics.render(web.status()))
+            self._send(HTTPStatus.OK, prometheus.CONTENT_TYPE, prometheus.render(web.status()))
         else:
             self._camera(url.path)
 

@@ -43,7 +43,7 @@ def publishers():
         with contextlib.suppress(OSError, IndexError):
             parent = (folder / "stat").read_text().rpartition(")")[2].split()[1]
             arguments = (folder / "cmdline").read_bytes().decode()
-            if int(parent) == os.getpid() and "streamer.sinks.publisher" in arguments:
+            if int(parent) == os.getpid() and "streamer.sinks.publish_process" in arguments:
                 found[int(folder.name)] = arguments
     return found
 
@@ -216,7 +216,7 @@ def test_the_publisher_ends_by_itself_when_the_program_was_killed(sent):
         write_frame(pipe, shown(200, number))
     settled = json.dumps(asdict(settings(address()))).encode() + b"\n"
     ended = subprocess.run(
-        [sys.executable, "-m", "streamer.sinks.publisher"],
+        [sys.executable, "-m", "streamer.sinks.publish_process"],
         input=settled + pipe.getvalue()[:sent], capture_output=True, check=False, timeout=LIMIT_S,
     )  # fmt: skip
     assert (ended.returncode, ended.stdout) == (0, b"")
