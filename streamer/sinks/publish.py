@@ -1,7 +1,7 @@
 """The publish sink: hands frames to a process of its own, which sends them to a media server.
 
 Opening a network output holds the interpreter's lock for seconds while the server is away; in this
-process every camera would stand still meanwhile. `publish_process.py` is the other side of the pipe.
+process every camera would stand still meanwhile. `publish_process.py` is the other side.
 """
 
 import contextlib

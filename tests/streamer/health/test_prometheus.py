@@ -5,8 +5,8 @@ from dataclasses import replace
 from prometheus_client.parser import text_string_to_metric_families
 
 from streamer.core.frame import AlarmState
-from streamer.health.prometheus import render
 from streamer.health.program_status import EngineStatus
+from streamer.health.prometheus import render
 from streamer.health.reports import TaskPhase
 from streamer.notify import ChannelStatus
 from streamer.store import Backlog
