@@ -1,8 +1,8 @@
-"""Keeps memory that was freed in the process, for the next picture.
+"""Keeps freed memory in the process for the next frame.
 
-glibc gives large blocks back to the system as soon as they are freed. For work on picture after
-picture that means the same megabytes asked for again and again, and a page fault for every 4 KiB of
-them: over a thousand for one picture between two at 640x360, a quarter of all the time it takes.
+glibc returns large blocks to the system as soon as they are freed. For work on frame after frame
+the same megabytes are then allocated again and again, with a page fault for every 4 KiB: over a
+thousand for one interpolated frame at 640x360, a quarter of its time.
 """
 
 import ctypes
@@ -11,26 +11,28 @@ import sys
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
 KEPT_BYTES = 128 << 20
-"""Free memory at the end of a heap up to which nothing is given back. A thread may have a heap of
-its own: kept is what each of them once needed."""
+"""Free memory at the end of a heap below which nothing is returned. A thread may have a heap of
+its own."""
 LARGEST_BLOCK_BYTES = 32 << 20
-"""Blocks up to this are taken from a heap; more than a plane of 8K. glibc takes no larger value."""
+"""Blocks up to this are taken from a heap; more than a plane of 8K. It is glibc's maximum."""
 _log = logging.getLogger(__name__)
 
 
 def disable_malloc_trim() -> bool:
-    """Tell the C library's allocator; whether it listens. Once, when a program starts.
+    """Stop glibc from returning freed memory; return whether it did. Call it once per program.
 
-    For whole programs, not for libraries: it concerns everything in the process. Other C libraries
-    than glibc have no such rule, and need none. See mallopt(3).
+    It affects the whole process. Other C libraries need no such setting. See mallopt(3).
     """
     if not sys.platform.startswith("linux"):
         return False
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is None:
         return False
-    told = [mallopt(_M_TRIM_THRESHOLD, KEPT_BYTES), mallopt(_M_MMAP_THRESHOLD, LARGEST_BLOCK_BYTES)]
-    kept = all(told)
+    results = [
+        mallopt(_M_TRIM_THRESHOLD, KEPT_BYTES),
+        mallopt(_M_MMAP_THRESHOLD, LARGEST_BLOCK_BYTES),
+    ]
+    kept = all(results)
     if not kept:
-        _log.debug("the allocator gives freed memory back: pictures cost page faults")
+        _log.debug("the allocator gives freed memory back: every frame costs page faults")
     return kept

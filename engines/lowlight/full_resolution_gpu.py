@@ -41,11 +41,11 @@ TOLERANCES: Mapping[Precision, Tolerance] = {"f32": Tolerance(largest=1.0, mean=
 """How far from the reference it may be. Bytes whose value lies on a half round either way; what is
 remembered, in 64ths of a byte, is whole numbers and must be the same."""
 LIT = ("lit_y", "lit_u", "lit_v")
-"""Outputs: the picture done."""
+"""Outputs: the frame done."""
 STATE: Mapping[str, str] = {"next_y": "past_y", "next_uv": "past_uv", "next_left": "past_left"}
-"""Outputs, and the inputs that they are for the next picture."""
-SMALLEST, USUAL, LARGEST = (16, 16), (1080, 1920), (2160, 4096)
-"""(height, width) of the pictures that it is compiled for."""
+"""Outputs, and the inputs that they are for the next frame."""
+SMALLEST, TYPICAL, LARGEST = (16, 16), (1080, 1920), (2160, 4096)
+"""(height, width) of the frames that it is compiled for."""
 
 T = TypeVar("T")
 
@@ -67,23 +67,23 @@ class Numbers(NamedTuple, Generic[T]):
 
     @classmethod
     def of(cls, terms: Terms, adjustment: Adjustment) -> Numbers[float]:
-        """For one picture."""
+        """For one frame."""
         squares = (each**2 for each in (terms.flat, terms.flat_chroma, terms.lost))
         greys = (GREY + offset for offset in adjustment.balance)
         return Numbers(terms.unit, terms.newest, terms.blots_left, *squares, *greys)
 
 
 def profile() -> Profile:
-    """Return the smallest, usual and largest shape of each input."""
-    small, usual, large = (
+    """Return the smallest, typical and largest shape of each input."""
+    small, typical, large = (
         _shapes(size, levels=levels, grid=grid)
         for size, levels, grid in (
             (SMALLEST, 2, (1, 1)),
-            (USUAL, 4, (12, 20)),
+            (TYPICAL, 4, (12, 20)),
             (LARGEST, 8, (64, 64)),
         )
     )
-    return Profile({name: (small[name], usual[name], large[name]) for name in small})
+    return Profile({name: (small[name], typical[name], large[name]) for name in small})
 
 
 def _shapes(size: Shape, *, levels: int, grid: Shape) -> dict[str, Shape]:
@@ -103,13 +103,13 @@ def _shapes(size: Shape, *, levels: int, grid: Shape) -> dict[str, Shape]:
 
 
 def validation_samples() -> Sequence[Arrays]:
-    """Pictures to prove an engine with: a dim street, in the middle of a scene and at its start.
+    """Frames to prove an engine with: a dim street, in the middle of a scene and at its start.
 
     Small, of odd sizes, and as large as it is mostly used; and one of nothing but extremes.
     """
     rng = np.random.default_rng(7)
     samples = []
-    for height, width in (SMALLEST, (97, 131), (360, 640), USUAL):
+    for height, width in (SMALLEST, (97, 131), (360, 640), TYPICAL):
         half = ((height + 1) // 2, (width + 1) // 2)
         rows, columns = np.mgrid[0:height, 0:width].astype(np.float32)
         street = 24 + 14 * (rows > height / 2) + 8 * np.sin(columns / 7)
@@ -119,11 +119,11 @@ def validation_samples() -> Sequence[Arrays]:
         planes = Yuv(y, tuple(chroma))
         kept = [np.rint(plane * (1 << FRACTION_BITS)).astype(np.int16) for plane in past]
         left = rng.uniform(0.05, 1, half).astype(np.float32)
-        for pictures in (0, 9):
-            terms = Terms.of(Noise(2.5, 0.3), gain=3.0, frames=pictures + 1)
-            memory = Memory((kept[0], kept[1], kept[2]), left, pictures)
-            asked = inputs_of(planes, _lifting(), terms)
-            samples.append({**asked, **_state(memory)})
+        for frames in (0, 9):
+            terms = Terms.of(Noise(2.5, 0.3), gain=3.0, frames=frames + 1)
+            memory = Memory((kept[0], kept[1], kept[2]), left, frames)
+            inputs = inputs_of(planes, _lifting(), terms)
+            samples.append({**inputs, **_state(memory)})
     extremes = rng.integers(0, 2, (97, 131), np.uint8) * np.uint8(255)
     return [*samples, {**samples[3], "y": extremes}]
 
@@ -132,7 +132,7 @@ SETTINGS = PlanSettings(
     TOLERANCES,
     validation_samples,
     (profile(),),
-    (_shapes(USUAL, levels=4, grid=(12, 20)),),
+    (_shapes(TYPICAL, levels=4, grid=(12, 20)),),
 )
 """How plans are compiled and checked; other sizes are prepared when they first come."""
 

@@ -239,17 +239,16 @@ def test_onnx_runtime_does_not_take_the_cpu_for_a_gpu():
 def test_on_a_machine_without_a_gpu_each_way_says_why_it_cannot_run(tmp_path):
     arguments = (
         "--only",
-        "build",
-        "compare_with_reference",
+        "validate",
         "--engines",
-        "lowlight",
+        "lowlight-full-size",
         "--device",
         "cuda:7",
     )
     done, sections = checked(tmp_path, *arguments)
     assert done.returncode == 0, "nothing was broken"
     assert {one["status"] for one in sections.values()} == {"unavailable"}
-    problems = " ".join(sections["compare_with_reference"]["problems"])
+    problems = " ".join(sections["validate"]["problems"])
     for runtime in runtimes.wanted(Options(device="cuda")):
         assert f"by {runtime.name}: DeviceUnavailable" in problems
     assert "onnxruntime-cuda" in (tmp_path / "gpu.md").read_text()
@@ -260,7 +259,7 @@ def test_the_check_runs_end_to_end_on_the_cpu(tmp_path):
     arguments = (
         "--only",
         "environment",
-        "compare_with_reference",
+        "validate",
         "speed",
         "decode",
         "--engines",
@@ -271,13 +270,13 @@ def test_the_check_runs_end_to_end_on_the_cpu(tmp_path):
     )
     assert done.returncode == 0, done.stdout
     assert {name: one["status"] for name, one in sections.items()} == dict.fromkeys(
-        ("environment", "compare_with_reference", "speed", "decode"), "done"
+        ("environment", "validate", "speed", "decode"), "done"
     )
     found = sections["environment"]["figures"]
     assert found["python"]["version"].startswith("3.")
     assert "numpy" in found["packages"]
     assert "numpy" not in found["lacking"]
-    (proof,) = sections["compare_with_reference"]["figures"].values()
+    (proof,) = sections["validate"]["figures"].values()
     assert proof["passed"]
     (speed,) = sections["speed"]["figures"].values()
     assert speed["p50_ms"] <= speed["p95_ms"] <= speed["p99_ms"]
