@@ -11,7 +11,6 @@ from engines.backends.cpu import open_engine
 from engines.engine import read_device
 from engines.errors import DeviceUnavailable, EngineError
 from engines.interpolation import model as interpolation
-from engines.interpolation.flow_network import model as flow_network
 from engines.loading import find_gpu
 from engines.lowlight import full_resolution_gpu
 from engines.lowlight import model as lowlight
@@ -95,7 +94,7 @@ REGISTRY: tuple[RegistryEntry, ...] = (
         lowlight.validation_samples,
     ),
     RegistryEntry(
-        "lowlight-full-size",
+        "lowlight-full-resolution",
         "low-light enhancement at full resolution",
         full_resolution_gpu.SHIPPED,
         full_resolution_gpu.TOLERANCES,
@@ -125,17 +124,7 @@ FOR_GPUS: tuple[RegistryEntry, ...] = tuple(
     for layout in yuv_model.LAYOUTS
 )
 """The smoke networks as GPUs run them: made from the shipped files when they are needed."""
-EXPERIMENTAL: tuple[RegistryEntry, ...] = (
-    RegistryEntry(
-        "interpolation-whole",
-        "frame interpolation, experimental",
-        flow_network.SHIPPED,
-        flow_network.TOLERANCES,
-        partial(interpolation.validation_samples, flow_network),
-    ),
-)
-"""Networks that can be trained and evaluated, and that no part of the program opens."""
-ALL_MODELS = (*REGISTRY, *FOR_GPUS, *EXPERIMENTAL)
+ALL_MODELS = (*REGISTRY, *FOR_GPUS)
 COMPILED = tuple(entry for entry in ALL_MODELS if entry.gpu is not None)
 """The networks that the program runs on GPUs."""
 

@@ -1,4 +1,4 @@
-"""Interpolation by DIS optical flow and the fusion network: the default, on the CPU."""
+"""Motion by DIS optical flow, and blend weights by the fusion network, on the CPU."""
 
 from __future__ import annotations
 
@@ -17,8 +17,6 @@ if TYPE_CHECKING:
     from engines.interpolation.downscale import DownscaleGeometry
     from engines.interpolation.warp_fields import Field, Reduced
 
-STRIDE = 16
-"""Height and width of the reduced frames must be multiples of this."""
 SMALL_PX = 640
 """Frames with a longer side up to this are searched at half of the reduced size, at a third of the
 cost. Larger frames gain 0.05 dB at 854x480 from the finer search, and 0.3 to 0.4 dB where they are
@@ -33,7 +31,7 @@ OUTPUTS = {"weights": "float32"}
 
 
 class Finding:
-    """The motion between two reduced frames (h, w, 3).
+    """The motion between two reduced frames (h, w, 3); serves every intermediate time. Thread-safe.
 
     Args:
         engine: Runs the fusion network.
@@ -51,7 +49,7 @@ class Finding:
         self._offset = acceleration_offset(before, after, self._search.motion)
 
     def at(self, t: float) -> tuple[WarpFields, Field]:
-        """See `warp_fields.Finding`."""
+        """Return warp fields, and blend weights (4, h, w) of the four guesses with a margin."""
         # A camera that accelerates is behind the middle at half time, and on time at both ends.
         x, y = (4 * t * (1 - t) * value for value in self._offset)
         motion = self._search.at(t)

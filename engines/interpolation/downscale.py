@@ -1,7 +1,7 @@
 """Reduces planes to the frame in which motion is searched.
 
 Planes of any size, depth and subsampling become one (h, w, 3) uint8 array of luma and chroma; h and
-w are multiples of a stride. A point (x, y) of the reduced frame is the point
+w are multiples of `STRIDE`. A point (x, y) of the reduced frame is the point
 (k(x + 1/2) - 1/2, ...) of a plane that is k times as large.
 """
 
@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     Plane = NDArray[Any]
     Reduced = NDArray[np.uint8]
 
+STRIDE = 16
+"""Height and width of the reduced frame are multiples of this."""
 SMALLEST = 64
 """Least side of a reduced frame: the flow search needs a pyramid."""
 LARGEST_PX = 512
@@ -65,7 +67,7 @@ class DownscaleGeometry:
 
 
 def downscale_geometry(
-    planes: Sequence[Plane], *, depth: int, rgb: bool, stride: int = 16, step: int | None = None
+    planes: Sequence[Plane], *, depth: int, rgb: bool, step: int | None = None
 ) -> DownscaleGeometry:
     """Check the planes of a frame and return how they are reduced.
 
@@ -73,7 +75,6 @@ def downscale_geometry(
         planes: Of one frame.
         depth: Bits of a sample.
         rgb: The planes are green, blue, red.
-        stride: Height and width of the reduced frame are multiples of this.
         step: Reduction; chosen by size when left out.
 
     Raises:
@@ -82,7 +83,7 @@ def downscale_geometry(
     _check(planes, depth=depth, rgb=rgb)
     height, width = planes[0].shape
     step = step or _step(max(height, width))
-    size = _round_up(-(-height // step), stride), _round_up(-(-width // step), stride)
+    size = _round_up(-(-height // step)), _round_up(-(-width // step))
     return DownscaleGeometry(
         tuple((p.shape[0], p.shape[1]) for p in planes), depth, rgb, step, size
     )
@@ -131,8 +132,8 @@ def _check(planes: Sequence[Plane], *, depth: int, rgb: bool) -> None:
             raise ModelMismatch(f"a plane of {columns}x{rows} is larger than {width}x{height}")
 
 
-def _round_up(side: int, stride: int) -> int:
-    return max(SMALLEST, -(-side // stride) * stride)
+def _round_up(side: int) -> int:
+    return max(SMALLEST, -(-side // STRIDE) * STRIDE)
 
 
 def reduced(planes: Sequence[Plane], geometry: DownscaleGeometry) -> Reduced:

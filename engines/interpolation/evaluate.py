@@ -4,8 +4,6 @@ Every second frame is dropped and predicted from its neighbours. Everything runs
 images of a list are converted to such planes first, so that every method gets the same input. PSNR
 is over RGB, SSIM and GMSD (a perceptual distance) over luma; means are over clips first.
 
-Two of the methods are ours: the default (`ours`) and the experimental flow network (`flow`).
-
 * without `--triplets`: the held-out development clips of `split.txt`;
 * `--triplets`: a CSV of before,middle,after; paths relative to it; each folder counts as a clip.
 """
@@ -29,7 +27,6 @@ from engines.common.dataset import read_rgb
 from engines.common.metrics import bootstrap_ci, gmsd, psnr, ssim
 from engines.interpolation.baselines import Method, Rife, averaged_flow, blend
 from engines.interpolation.data import from_rgb, held_out, planes_of, planes_to_rgb
-from engines.interpolation.flow_network.model import open_flow_network
 from engines.interpolation.model import Interpolator, open_interpolator
 
 if TYPE_CHECKING:
@@ -40,7 +37,7 @@ if TYPE_CHECKING:
     Plane = NDArray[np.uint8]
     Rgb = NDArray[np.uint8]
 
-OURS, OURS_FLOW, RIFE = "ours", "flow", "rife"
+OURS, RIFE = "ours", "rife"
 LARGE, SMALL = "large motion (davis480p_val)", "clips"
 """Groups of the development clips."""
 EACH = 24
@@ -124,13 +121,11 @@ class RifeMethod:
 
 def methods_of(model: Interpolator, names: Sequence[str]) -> dict[str, Method]:
     """Return the requested methods that work on planes."""
-
-    def by(network: Interpolator) -> Method:
-        return lambda before, after: network.between(before, after).at(0.5)
-
-    available: dict[str, Method] = {OURS: by(model), "averaged_flow": averaged_flow, "blend": blend}
-    if OURS_FLOW in names:
-        available[OURS_FLOW] = by(open_flow_network())
+    available: dict[str, Method] = {
+        OURS: lambda before, after: model.between(before, after).at(0.5),
+        "averaged_flow": averaged_flow,
+        "blend": blend,
+    }
     return {name: available[name] for name in names if name in available}
 
 
@@ -306,7 +301,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    every = (OURS, OURS_FLOW, RIFE, "averaged_flow", "blend")
+    every = (OURS, RIFE, "averaged_flow", "blend")
     parser.add_argument("--model", type=Path, help="an ONNX file; default: the shipped one")
     parser.add_argument("--triplets", type=Path, help="a CSV with before, middle, after")
     parser.add_argument("--each", type=int, default=EACH, help="triplets per development clip")

@@ -7,7 +7,6 @@ network weighs the candidates, OpenCV warps and blends at full resolution.
 
 from __future__ import annotations
 
-import functools
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +15,7 @@ import numpy as np
 
 from engines.errors import DeviceUnavailable, InaccurateEngine, ModelMismatch
 from engines.interpolation import dis_interpolation
+from engines.interpolation.dis_interpolation import INPUTS, OUTPUTS, Finding
 from engines.interpolation.downscale import DownscaleGeometry, downscale_geometry, reduced
 from engines.interpolation.static_overlay import put_back, standing
 from engines.interpolation.warp_blend import synthesise
@@ -23,13 +23,11 @@ from engines.loading import load_validated_engine
 from engines.validation import Tolerance
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
-    from types import ModuleType
+    from collections.abc import Mapping, Sequence
 
     from numpy.typing import NDArray
 
     from engines.engine import Engine, EngineState
-    from engines.interpolation.warp_fields import Finding, Reduced
     from engines.spec import EngineSpec, Precision
 
     Plane = NDArray[Any]
@@ -52,7 +50,7 @@ class PairInterpolation:
 
     def __init__(
         self,
-        find: Callable[[Reduced, Reduced, DownscaleGeometry], Finding],
+        engine: Engine,
         before: Sequence[Plane],
         after: Sequence[Plane],
         geometry: DownscaleGeometry,
@@ -60,7 +58,8 @@ class PairInterpolation:
         self._before, self._after, self._geometry = tuple(before), tuple(after), geometry
         self._same = all(np.array_equal(a, b) for a, b in zip(before, after, strict=True))
         if not self._same:
-            self._finding = find(reduced(before, geometry), reduced(after, geometry), geometry)
+            first, second = reduced(before, geometry), reduced(after, geometry)
+            self._finding = Finding(engine, first, second, geometry)
             self._stands = standing(before[0], after[0], depth=geometry.depth)
 
     def at(self, t: float) -> list[Plane]:
@@ -91,14 +90,12 @@ class Interpolator:
     """Interpolates between frames. Safe to call from many threads at once.
 
     Args:
-        engine: Runs the network of the method; closed with this.
-        method: The module that finds motion and blending weights: `dis_interpolation`, or an
-            experimental one with the same names.
+        engine: Runs the fusion network; closed with this.
     """
 
-    def __init__(self, engine: Engine, method: ModuleType = dis_interpolation) -> None:
-        engine.spec.require(inputs=method.INPUTS, outputs=method.OUTPUTS)
-        self._engine, self._method = engine, method
+    def __init__(self, engine: Engine) -> None:
+        engine.spec.require(inputs=INPUTS, outputs=OUTPUTS)
+        self._engine = engine
         self.name: str = engine.spec.name
         self.digest: str = engine.spec.digest
 
@@ -132,15 +129,14 @@ class Interpolator:
         Raises:
             ModelMismatch: A shape, type or depth does not fit.
         """
-        geometry = downscale_geometry(before, depth=depth, rgb=rgb, stride=self._method.STRIDE)
+        geometry = downscale_geometry(before, depth=depth, rgb=rgb)
         if [(p.shape, p.dtype) for p in after] != [(p.shape, p.dtype) for p in before]:
             raise ModelMismatch(
                 f"expected two frames of the same shapes and types, got "
                 f"{[(p.shape, p.dtype.name) for p in before]} and "
                 f"{[(p.shape, p.dtype.name) for p in after]}"
             )
-        find = functools.partial(self._method.Finding, self._engine)
-        return PairInterpolation(find, before, after, geometry)
+        return PairInterpolation(self._engine, before, after, geometry)
 
     def close(self) -> None:
         """Release the engine's memory."""
@@ -183,10 +179,10 @@ def open_interpolator(
 
 
 def _check_network(spec: EngineSpec) -> None:
-    spec.require(inputs=dis_interpolation.INPUTS, outputs=dis_interpolation.OUTPUTS)
+    spec.require(inputs=INPUTS, outputs=OUTPUTS)
 
 
-def validation_samples(method: ModuleType = dis_interpolation) -> Sequence[Arrays]:
+def validation_samples() -> Sequence[Arrays]:
     """Return inputs for the accuracy check: a pan at 1920x1080, and one object crossing another."""
     rng = np.random.default_rng(5)
     noise = rng.integers(0, 256, (160, 280, 3), dtype=np.uint8)
@@ -198,7 +194,6 @@ def validation_samples(method: ModuleType = dis_interpolation) -> Sequence[Array
     pairs = []
     for pair, t in ((pan, 0.5), (crossing, 0.25)):
         planes = [[np.ascontiguousarray(p[..., i]) for i in range(3)] for p in pair]
-        geometry = downscale_geometry(planes[0], depth=8, rgb=False, stride=method.STRIDE)
+        geometry = downscale_geometry(planes[0], depth=8, rgb=False)
         pairs.append((*(reduced(p, geometry) for p in planes), t))
-    samples: Sequence[Arrays] = method.validation_samples(pairs)
-    return samples
+    return dis_interpolation.validation_samples(pairs)

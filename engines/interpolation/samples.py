@@ -64,15 +64,11 @@ class Sampler:
 
     def sample(self, number: int) -> Sample:
         """Return sample `number`."""
-        return prepare(*self.frames(number))
-
-    def frames(self, number: int) -> tuple[list[Plane], float]:
-        """Return three packed frames and the time of the middle one."""
         rng = np.random.default_rng((self._seed, number))
         while True:
             made = self._frames(rng)
             if made is not None:
-                return _varied(*made, rng)
+                return prepare(*_varied(*made, rng))
 
     def _frames(self, rng: Generator) -> tuple[list[Plane], float] | None:
         """Return three packed frames of SIDE and the time; None if they are useless."""

@@ -1,4 +1,4 @@
-"""Train the interpolation networks: `python -m engines.interpolation.train --network fusion`.
+"""Train the fusion network: `python -m engines.interpolation.train`.
 
 The learning rate falls over the given minutes, which are stored in the checkpoint like the steps.
 The averaged weights are evaluated and exported.
@@ -11,7 +11,7 @@ import json
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
 import cv2
 import torch
@@ -19,16 +19,17 @@ from torch.utils.data import DataLoader, Dataset
 
 from engines.common import training
 from engines.interpolation.data import digest_of, training_clips
-from engines.interpolation.flow_network.losses import FlowTask
-from engines.interpolation.losses import FusionTask
+from engines.interpolation.losses import WEIGHTS, collate, loss_terms
+from engines.interpolation.network import FusionNet
 from engines.interpolation.samples import Sampler
 
-if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
-
-    from engines.interpolation.losses import TrainingTask
-
-TASKS: Mapping[str, Callable[[], TrainingTask]] = {"fusion": FusionTask, "flow": FlowTask}
+FOLDER = Path("runs/interpolation/fusion")
+"""Default folder of the checkpoint."""
+CODE = (
+    "network.py", "data.py", "samples.py", "flow.py", "warp_fields.py", "downscale.py",
+    "warp_blend.py", "losses.py", "train.py", "../common/training.py",
+)  # fmt: skip
+"""Files whose digest goes into the checkpoint."""
 SAVE_INTERVAL_S = 60.0
 
 
@@ -36,7 +37,6 @@ SAVE_INTERVAL_S = 60.0
 class Recipe:
     """Parameters that decide the outcome of a training run."""
 
-    network: str = "fusion"
     minutes: float = 30.0
     batch: int = 12
     rate: float = 2e-3
@@ -46,8 +46,8 @@ class Recipe:
 class _Samples(Dataset[Any]):
     """Samples by number, from number `first` on."""
 
-    def __init__(self, task: TrainingTask, seed: int, first: int) -> None:
-        self._task, self._seed, self._first = task, seed, first
+    def __init__(self, seed: int, first: int) -> None:
+        self._seed, self._first = seed, first
         self._sampler: Sampler | None = None
 
     def __len__(self) -> int:
@@ -57,7 +57,7 @@ class _Samples(Dataset[Any]):
         if self._sampler is None:  # once per worker process
             cv2.setNumThreads(1)
             self._sampler = Sampler(training_clips(), self._seed)
-        return self._task.prepare(*self._sampler.frames(self._first + index))
+        return self._sampler.sample(self._first + index)
 
 
 class _InOrder:
@@ -70,17 +70,10 @@ class _InOrder:
             number += 1
 
 
-def code_digest(task: TrainingTask) -> str:
-    """Return the digest of the code that decides what is learned."""
-    names = (*task.code, "train.py", "../common/training.py")
-    return training.code_digest(Path(__file__).parent, names)
-
-
 def train(recipe: Recipe, folder: Path, *, workers: int, steps: int | None = None) -> int:
     """Train until the minutes are over, resuming from the folder's checkpoint; return the steps."""
     torch.manual_seed(recipe.seed)
-    task = TASKS[recipe.network]()
-    network = task.network()
+    network = FusionNet()
     run = training.TrainingRun(
         network,
         torch.optim.AdamW(network.parameters(), lr=recipe.rate, weight_decay=1e-3),
@@ -90,19 +83,20 @@ def train(recipe: Recipe, folder: Path, *, workers: int, steps: int | None = Non
         ),
         max_gradient_norm=3.0,
     )
-    facts = {"data": digest_of(training_clips()), "code": code_digest(task)}
+    code = training.code_digest(Path(__file__).parent, CODE)
+    facts = {"data": digest_of(training_clips()), "code": code}
     loader = DataLoader(
-        _Samples(task, recipe.seed, run.step * recipe.batch),
+        _Samples(recipe.seed, run.step * recipe.batch),
         batch_size=recipe.batch,
         sampler=cast("Any", _InOrder()),
         num_workers=workers,
-        collate_fn=task.collate,
+        collate_fn=collate,
         prefetch_factor=4 if workers else None,
     )
     saved = time.monotonic()
     for batch in loader:
-        terms = task.terms(network, batch)
-        loss = torch.stack([task.weights[name] * term for name, term in terms.items()]).sum()
+        terms = loss_terms(network, batch)
+        loss = torch.stack([WEIGHTS[name] * term for name, term in terms.items()]).sum()
         run.optimize(loss, terms)
         over = run.seconds >= 60 * recipe.minutes or (steps is not None and run.step >= steps)
         if not over and time.monotonic() - saved < SAVE_INTERVAL_S:
@@ -118,8 +112,7 @@ def train(recipe: Recipe, folder: Path, *, workers: int, steps: int | None = Non
 def main() -> None:
     """Read the command line and train."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--network", choices=list(TASKS), default="fusion")
-    parser.add_argument("--folder", type=Path, help="default: runs/interpolation/NETWORK")
+    parser.add_argument("--folder", type=Path, default=FOLDER, help=f"default: {FOLDER}")
     parser.add_argument("--minutes", type=float, default=30.0)
     parser.add_argument("--steps", type=int, help="stop after so many steps")
     parser.add_argument("--batch", type=int, default=12)
@@ -127,9 +120,8 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--workers", type=int, default=2, help="processes that make samples")
     a = parser.parse_args()
-    recipe = Recipe(a.network, a.minutes, a.batch, a.rate, a.seed)
-    folder = a.folder or Path("runs/interpolation") / a.network
-    train(recipe, folder, workers=a.workers, steps=a.steps)
+    recipe = Recipe(a.minutes, a.batch, a.rate, a.seed)
+    train(recipe, a.folder, workers=a.workers, steps=a.steps)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """Warp fields and blend weights of an intermediate time.
 
-They are computed on reduced frames, by `dis_interpolation.py` or `flow_network/model.py`, and
-applied at full resolution by `warp_blend.py`.
+They are computed on reduced frames, by `dis_interpolation.py`, and applied at full resolution by
+`warp_blend.py`.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol, cast
+from typing import TYPE_CHECKING, cast
 
 import cv2
 import numpy as np
@@ -44,14 +44,6 @@ class WarpFields:
     """By the optical flow: fields (h, w, 2) with a margin."""
     background: tuple[Affine, Affine] | None
     """By the background's motion: (2, 3), added to a pixel (x, y, 1). None: it does not move."""
-
-
-class Finding(Protocol):
-    """The motion between two reduced frames; serves every intermediate time. Thread-safe."""
-
-    def at(self, t: float) -> tuple[WarpFields, Field]:
-        """Return warp fields, and blend weights (4, h, w) of the four guesses with a margin."""
-        ...
 
 
 def with_margin(field: Field) -> Field:
