@@ -55,7 +55,7 @@ class OpenVinoEngine:
         except RuntimeError as error:
             raise ModelFileError(f"openvino cannot read {model.path}: {_plain(error)}") from error
         self._properties = {
-            # OpenVINO takes bf16 by itself where there is any; what runs here was asked for.
+            # OpenVINO chooses bf16 by itself where the CPU has it; the requested precision is set.
             "INFERENCE_PRECISION_HINT": precision,
             "PERFORMANCE_HINT": "THROUGHPUT",
             # Decoders need the same cores.

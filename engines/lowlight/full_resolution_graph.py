@@ -1,11 +1,12 @@
-"""Write the full-resolution part as one ONNX graph for GPUs; run it with `python -m`.
+"""Write the ONNX graph of the full-resolution part; run this module with `python -m`.
 
-What `denoise.py` and `curves.py` do by OpenCV, in operations that TensorRT compiles and ONNX
-Runtime runs, so that it is proven without a GPU. Only making it needs `onnx`; the file is shipped.
+The graph computes what `denoise.py` and `curves.py` compute with OpenCV, in operators that TensorRT
+compiles and that ONNX Runtime can check without a GPU. Only building it needs `onnx`; the file is
+shipped.
 
-All of it is f32. State and sums are whole numbers above 2048, which f16 cannot hold: a filter over
-time that moves by a twelfth would stand still before it arrives. Look-ups keep fractions of a byte
-because a curve makes ten steps of one.
+All tensors are f32. State and sums are integers above 2048, which f16 cannot represent: a temporal
+filter with a step of 1/12 would stop before it converges. Table lookups interpolate fractions of a
+byte, because a curve can map one input step to ten output steps.
 """
 
 from __future__ import annotations
@@ -25,13 +26,14 @@ if TYPE_CHECKING:
 
 OPSET = 17
 IR_VERSION = 8
-"""The oldest that knows the opset: runtimes refuse what is newer than they are."""
+"""The oldest version that has the opset: runtimes refuse files newer than themselves."""
 
 _BYTE = 255.0
 _FRACTION = float(1 << FRACTION_BITS)
 _HALVES = 5e-4
-"""Shares that end in a half go down, as in the table that OpenCV looks them up in: left to the last
-bit of f32, some would differ by compiler. No other share is within 2e-3 of a half."""
+"""Subtracted before rounding, so that shares ending in a half are rounded down, as in the table of
+`denoise.py`; otherwise the last bit of f32 decides, which depends on the compiler. No other share
+is within 2e-3 of a half."""
 _FULL, _HALF = ("height", "width"), ("half_height", "half_width")
 _TABLE = ("levels", 256)
 _INPUTS: dict[str, tuple[int, Sequence[str | int]]] = {
@@ -57,7 +59,7 @@ _OUTPUTS: dict[str, tuple[int, Sequence[str | int]]] = {
 
 
 class _Value:
-    """What a node gives; arithmetic makes further nodes."""
+    """Output of a node; arithmetic on it adds nodes."""
 
     def __init__(self, graph: _Graph, name: str) -> None:
         self._graph = graph
@@ -80,7 +82,7 @@ class _Value:
 
 
 class _Graph:
-    """Collects nodes. Calling it adds one; `part` says in which part of the work, for its name."""
+    """Collects nodes; a call adds one. `part` is the prefix of node names."""
 
     def __init__(self) -> None:
         self.part = ""
@@ -94,11 +96,11 @@ class _Graph:
         return _Value(self, name)
 
     def floats(self, *values: float) -> _Value:
-        """One constant number, or a row of them."""
+        """Return a constant float, or a vector of floats."""
         return self._constant(np.array(values if len(values) > 1 else values[0], np.float32))
 
     def whole(self, *values: int) -> _Value:
-        """A row of constant whole numbers: axes and sizes."""
+        """Return a constant vector of integers, for axes and sizes."""
         return self._constant(np.array(values, np.int64))
 
     def _constant(self, array: np.ndarray[Any, Any]) -> _Value:
@@ -108,20 +110,20 @@ class _Graph:
         return _Value(self, name)
 
     def take(self, name: str) -> _Value:
-        """An input of the graph."""
+        """Return an input of the graph."""
         return _Value(self, name)
 
     def planes(self, name: str, *, axes: Sequence[int]) -> _Value:
-        """An input in f32 with further axes, so that it is (1, channels, h, w)."""
+        """Return an input as f32 with additional axes: (1, channels, h, w)."""
         value = self.take(name)
         if _INPUTS[name][0] == TensorProto.UINT8:
             value = self("Cast", value, to=TensorProto.FLOAT)
         return self("Unsqueeze", value, self.whole(*axes))
 
     def give(self, value: _Value, name: str, *, axes: Sequence[int]) -> None:
-        """An output of the graph, without axes of one."""
+        """Add an output of the graph, without the given axes of size 1."""
         if _OUTPUTS[name][0] == TensorProto.UINT8:
-            # What a cast does beyond a byte is undefined; TensorRT knows bytes at the ends only.
+            # Casting values outside 0..255 is undefined. TensorRT supports uint8 only as input or output.
             value = self("Squeeze", self.byte(value), self.whole(*axes))
             last = helper.make_node("Cast", [value.name], [name], to=TensorProto.UINT8)
         else:
@@ -130,15 +132,15 @@ class _Graph:
         self.nodes.append(last)
 
     def byte(self, value: _Value) -> _Value:
-        """Rounded to the nearest, halves to the even one, and kept within a byte."""
+        """Round to the nearest integer, halves to even, and clip to 0..255."""
         return self("Clip", self("Round", value), 0.0, _BYTE)
 
     def channel(self, value: _Value, number: int) -> _Value:
-        """(1, 1, h, w) of (1, channels, h, w)."""
+        """Return one channel (1, 1, h, w) of (1, channels, h, w)."""
         return self("Slice", value, self.whole(number), self.whole(number + 1), self.whole(1))
 
     def mean(self, value: _Value, radius: int) -> _Value:
-        """Over a window, mirrored at the edges without repeating them, as OpenCV does."""
+        """Return the box mean; borders as OpenCV's BORDER_REFLECT_101."""
         side = 2 * radius + 1
         padded = self(
             "Pad", value, self.whole(0, 0, *[radius] * 2, 0, 0, *[radius] * 2), mode="reflect"
@@ -146,11 +148,11 @@ class _Graph:
         return self("AveragePool", padded, kernel_shape=[side, side])
 
     def halved(self, value: _Value) -> _Value:
-        """Means of 2x2; of an odd row or column alone where it has no neighbour."""
+        """Return the mean of 2x2 blocks; an odd last row or column is averaged alone."""
         return self("AveragePool", value, kernel_shape=[2, 2], strides=[2, 2], ceil_mode=1)
 
     def doubled(self, value: _Value, like: _Value) -> _Value:
-        """Twice the size by lines, without what sticks out over *like*."""
+        """Return the value enlarged twice (bilinear), cropped to the size of *like*."""
         larger = self(
             "Resize", value, _Value(self, ""), self.floats(1, 1, 2, 2), mode="linear",
         )  # fmt: skip
@@ -158,16 +160,16 @@ class _Graph:
         return self("Slice", larger, self.whole(0, 0), size, self.whole(2, 3))
 
     def stretched(self, value: _Value, like: _Value) -> _Value:
-        """As large as *like*, by lines."""
+        """Return the value resized (bilinear) to the size of *like*."""
         size = self("Concat", self.whole(1, 1), self("Shape", like, start=2), axis=0)
         empty = _Value(self, "")
         return self("Resize", value, empty, empty, size, mode="linear")
 
 
 def make() -> onnx.ModelProto:
-    """The graph: a picture, what is to be done to it and the past in; both done out.
+    """Return the graph: frame, parameters and state in; enhanced frame and next state out.
 
-    `device.py` says what its inputs hold. Planes may have any size from `device.SMALLEST` on.
+    `full_resolution_gpu.py` describes its inputs and the smallest size of the planes.
     """
     graph = _Graph()
     graph.part = "given"
@@ -191,7 +193,7 @@ def make() -> onnx.ModelProto:
 
 
 def _split(graph: _Graph) -> Numbers[_Value]:
-    """The row of numbers, one by one."""
+    """Return the elements of the input `numbers`."""
     row = graph.take("numbers")
     each = (graph("Gather", row, graph.whole(at), axis=0) for at in range(len(Numbers._fields)))
     return Numbers(*each)
@@ -200,10 +202,10 @@ def _split(graph: _Graph) -> Numbers[_Value]:
 def _over_time(
     graph: _Graph, new: _Value, past: _Value, numbers: Numbers[_Value]
 ) -> tuple[_Value, _Value]:
-    """`Denoiser._changes` and `_over_time`: what is kept, in 64ths of a byte, and the steps.
+    """Return the filtered plane in 64ths of a byte, and the steps.
 
-    The sums of what came and of what was kept are one sum of their difference: all are whole
-    numbers, so nothing is lost.
+    Corresponds to `Denoiser._changes` and `_over_time`. The window sums of the new and the filtered
+    plane are computed as one sum of their difference, which is exact for integers.
     """
     change = graph.mean(new - graph.byte(past * (1 / _FRACTION)), SIDE // 2) * float(SIDE**2)
     steps = graph.byte(graph("Abs", graph("Round", change)) * numbers.unit)
@@ -213,7 +215,7 @@ def _over_time(
 
 
 def _share(graph: _Graph, steps: _Value, numbers: Numbers[_Value]) -> _Value:
-    """`denoise._shares` at these steps: a formula costs less than a look-up."""
+    """Return `denoise._shares` of the steps; the formula costs less than a lookup."""
     beyond = (steps * (1 / UNIT) - STANDS) * (1 / (MOVES - STANDS))
     moving = graph("Clip", beyond, 0.0, 1.0)
     smooth = moving * moving * (3.0 - moving * 2.0)
@@ -221,7 +223,7 @@ def _share(graph: _Graph, steps: _Value, numbers: Numbers[_Value]) -> _Value:
 
 
 def _noise_left(graph: _Graph, steps: _Value, past: _Value, numbers: Numbers[_Value]) -> _Value:
-    """`Denoiser._noise_left`. In a scene's first picture all shares are 1, and all is left."""
+    """Return `Denoiser._noise_left`. In the first frame of a scene all shares are 1."""
     # OpenCV rounds halves up here.
     small = graph("Floor", graph.halved(steps) + 0.5)
     share = _share(graph, small, numbers)
@@ -232,7 +234,7 @@ def _noise_left(graph: _Graph, steps: _Value, past: _Value, numbers: Numbers[_Va
 def _over_space(
     graph: _Graph, y: _Value, uv: _Value, left: _Value, numbers: Numbers[_Value]
 ) -> tuple[_Value, _Value]:
-    """`denoise._over_space`: luma guides itself at half size, and chroma at a quarter."""
+    """Return `denoise._over_space`: guided filters with luma as guide, at half and quarter size."""
     guide = graph.halved(y)
     mean, spread = _moments(graph, guide)
     # Averaging 2x2 leaves a quarter of the variance.
@@ -247,18 +249,18 @@ def _over_space(
     slope = (shared - mean * coarse) / (graph("Max", spread, 0.0) + level + _LEAST)
     keep, base = _line(graph, slope, mean, coarse, like=uv)
     calm = keep * guide + base
-    # What the filter took away, put back where noise cannot have made it.
+    # Restore what the filter removed where it exceeds the noise.
     taken = uv - calm
     square = taken * taken
     return lit, calm + taken * (square / (square + left * numbers.lost))
 
 
 _LEAST = 1e-3
-"""Variance below which nothing is structure, as in `denoise._line`."""
+"""Variance below which a window counts as flat, as in `denoise._line`."""
 
 
 def _moments(graph: _Graph, guide: _Value) -> tuple[_Value, _Value]:
-    """Mean and variance in each window."""
+    """Return mean and variance of each window."""
     mean = graph.mean(guide, RADIUS)
     return mean, graph.mean(guide * guide, RADIUS) - mean * mean
 
@@ -266,27 +268,27 @@ def _moments(graph: _Graph, guide: _Value) -> tuple[_Value, _Value]:
 def _line(
     graph: _Graph, slope: _Value, mean: _Value, wanted: _Value, *, like: _Value
 ) -> tuple[_Value, _Value]:
-    """Slope and base of the lines from guide to *wanted*, averaged over windows, twice the size."""
+    """Return gain and offset of the guided filter, averaged over windows and enlarged twice."""
     averaged = (graph.mean(each, RADIUS) for each in (slope, wanted - slope * mean))
     keep, base = (graph.doubled(each, like) for each in averaged)
     return keep, base
 
 
 def _adjust(graph: _Graph, y: _Value, uv: _Value, numbers: Numbers[_Value]) -> None:
-    """`Adjustment.apply`: one look-up a plane, and chroma by its gain."""
+    """Add `Adjustment.apply`: one table lookup per luma pixel and one gain per chroma pixel."""
     exposure = graph.planes("exposure", axes=(0, 1))
     graph.part = "lit_y"
-    graph.give(_looked_up(graph, "luma_table", y, exposure), "lit_y", axes=(0, 1))
+    graph.give(_lookup(graph, "luma_table", y, exposure), "lit_y", axes=(0, 1))
     graph.part = "lit_uv"
-    looked = _looked_up(graph, "gain_table", graph.halved(y), exposure)
-    scaled = (uv - GREY) * (graph.byte(looked) * (1 / GAIN_UNIT))
+    gain = _lookup(graph, "gain_table", graph.halved(y), exposure)
+    scaled = (uv - GREY) * (graph.byte(gain) * (1 / GAIN_UNIT))
     for at, (name, grey) in enumerate((("lit_u", numbers.grey_u), ("lit_v", numbers.grey_v))):
         graph.part = name
         graph.give(graph.channel(scaled, at) + grey, name, axes=(0, 1))
 
 
-def _looked_up(graph: _Graph, table: str, plane: _Value, exposure: _Value) -> _Value:
-    """A table (levels, 256) between its columns at *plane* and between its rows at *exposure*."""
+def _lookup(graph: _Graph, table: str, plane: _Value, exposure: _Value) -> _Value:
+    """Return a table (levels, 256), interpolated at column *plane* and row *exposure*."""
     across = plane * (2 / _BYTE) - 1.0
     down = graph.stretched(exposure, plane) * 2.0 - 1.0
     axes = graph.whole(-1)
@@ -304,23 +306,23 @@ def _looked_up(graph: _Graph, table: str, plane: _Value, exposure: _Value) -> _V
 
 def _model(graph: _Graph) -> onnx.ModelProto:
     inputs, outputs = (
-        [helper.make_tensor_value_info(name, *told) for name, told in tensors.items()]
+        [helper.make_tensor_value_info(name, *info) for name, info in tensors.items()]
         for tensors in (_INPUTS, _OUTPUTS)
     )
     made = helper.make_model(
         helper.make_graph(
-            graph.nodes, "lowlight_full_size", inputs, outputs, list(graph.constants.values())
+            graph.nodes, "lowlight_full_resolution", inputs, outputs, list(graph.constants.values())
         ),
         opset_imports=[helper.make_opsetid("", OPSET)],
         ir_version=IR_VERSION,
     )
-    helper.set_model_props(made, {"name": "lowlight-full-size", "version": VERSION})
+    helper.set_model_props(made, {"name": "lowlight-full-resolution", "version": VERSION})
     onnx.checker.check_model(made, full_check=True)
     return made
 
 
 def main() -> None:
-    """Write the file that is shipped."""
+    """Write the shipped file."""
     content = make().SerializeToString(deterministic=True)
     SHIPPED.write_bytes(content)
     print(f"{SHIPPED}: {len(content) / 1e3:.1f} kB")  # noqa: T201  a command

@@ -75,7 +75,7 @@ class Time:
             self.now += seconds
 
 
-def told_of_waiting():
+def signalled_pause():
     waits = threading.Semaphore(0)
 
     def pause(condition, seconds):
@@ -124,8 +124,8 @@ def test_every_call_gets_its_own_rows_in_any_batch(calls, max_batch_size, max_qu
                 np.testing.assert_array_equal(got, given * 2)
     batcher.close()
     assert engine.most_at_once == 1
-    asked = {height for camera in calls for height, _ in camera}
-    assert all(shape[0] <= max_batch_size or shape[0] in asked for shape in engine.batches)
+    requested = {height for camera in calls for height, _ in camera}
+    assert all(shape[0] <= max_batch_size or shape[0] in requested for shape in engine.batches)
 
 
 def test_calls_that_come_together_run_together():
@@ -158,7 +158,7 @@ def test_a_lone_call_waits_for_the_deadline_and_no_longer():
 def test_who_comes_while_the_device_is_busy_shares_the_next_turn():
     begun, held = threading.Semaphore(0), threading.Semaphore(0)
     engine = Doubling(begun=begun, held=held)
-    waits, pause = told_of_waiting()
+    waits, pause = signalled_pause()
     batcher = Batcher(engine, max_batch_size=8, clients=4, max_queue_delay_s=0.0, pause=pause)
     with ThreadPoolExecutor(4) as pool:
         first = pool.submit(batcher.infer, rows([1]))
@@ -219,7 +219,7 @@ def test_an_output_without_the_batch_is_an_error_in_words():
 
 def test_closing_finishes_what_waits_and_refuses_what_comes():
     engine = Doubling()
-    waits, pause = told_of_waiting()
+    waits, pause = signalled_pause()
     batcher = Batcher(engine, max_batch_size=8, clients=9, max_queue_delay_s=HOURS_S, pause=pause)
     with ThreadPoolExecutor(1) as pool:
         waiting = pool.submit(batcher.infer, rows([1]))
@@ -259,6 +259,6 @@ def test_senseless_limits_are_refused(wrong):
         )
 
 
-def test_the_wait_follows_the_budget_and_the_pace_of_the_looks():
+def test_the_queue_delay_follows_the_budget_and_the_inference_interval():
     assert max_queue_delay_s(latency_budget_ms=2000, inference_interval_s=1) == pytest.approx(0.05)
     assert max_queue_delay_s(latency_budget_ms=250, inference_interval_s=0.2) == pytest.approx(0.01)

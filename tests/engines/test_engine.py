@@ -84,7 +84,7 @@ def test_without_the_libraries_of_gpus_auto_runs_on_the_cpu_and_nothing_is_misse
     assert done.returncode == 0
 
 
-def test_a_missing_file_is_said_to_be_missing(tmp_path):
+def test_a_missing_file_is_reported_as_missing(tmp_path):
     with pytest.raises(ModelFileError, match="no model file"):
         open_engine(tmp_path / "nowhere.onnx")
 

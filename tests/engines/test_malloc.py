@@ -1,4 +1,4 @@
-"""Freed memory stays for the next picture; in a process of its own, as it concerns all of one."""
+"""Freed memory stays for the next frame; checked in a process of its own, which it affects."""
 
 import subprocess
 import sys
@@ -13,28 +13,28 @@ from engines import malloc
 kept = len(sys.argv) > 1 and malloc.disable_malloc_trim()
 faults = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_minflt
 
-def pictures():
-    # A plane of 4K, and one that is freed last, as work on pictures has them.
+def process_frame():
+    # A plane of 4K, and one that is freed last, as processing a frame has them.
     fields = [np.ones(8 << 20, np.uint8) for _ in range(3)]
     del fields
 
-pictures()
+process_frame()
 before = faults()
 for _ in range(20):
-    pictures()
+    process_frame()
 print(int(kept), faults() - before)
 """
 
 
 def faults(*arguments: str) -> tuple[bool, int]:
-    told = subprocess.run(
+    output = subprocess.run(
         [sys.executable, "-c", PROGRAM, *arguments], check=True, capture_output=True, text=True
     ).stdout.split()
-    return told[0] == "1", int(told[1])
+    return output[0] == "1", int(output[1])
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="glibc's rule")
-def test_pictures_cost_no_page_faults_once_freed_memory_is_kept():
+def test_frames_cause_no_page_faults_once_freed_memory_is_kept():
     kept, few = faults("keep")
     if not kept:
         pytest.skip("this C library has no mallopt")

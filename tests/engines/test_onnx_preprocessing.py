@@ -67,22 +67,22 @@ def scalers():
 
 
 def scaled(scalers, decoded, size, windows=None):
-    """RGB of one picture, or of a window in each of several that are alike in size."""
-    pictures = decoded if isinstance(decoded, list) else [decoded]
-    names = ["chroma"] if pictures[0].chroma_order == "nv12" else ["chroma_u", "chroma_v"]
-    windows = windows or [each.full_window for each in pictures]
+    """RGB of one frame, or of a window in each of several frames of the same size."""
+    frames = decoded if isinstance(decoded, list) else [decoded]
+    names = ["chroma"] if frames[0].chroma_order == "nv12" else ["chroma_u", "chroma_v"]
+    windows = windows or [each.full_window for each in frames]
     inputs = {
         "size": np.array(size),
-        "luma": np.stack([each.y for each in pictures]),
+        "luma": np.stack([each.y for each in frames]),
         "window": np.array(windows, np.float32),
-        "siting": np.array([each.siting for each in pictures], np.float32),
-        "color": np.stack([each.rgb_matrix for each in pictures]),
+        "siting": np.array([each.siting for each in frames], np.float32),
+        "color": np.stack([each.rgb_matrix for each in frames]),
         **{
-            name: np.stack([each.chroma[number] for each in pictures])
+            name: np.stack([each.chroma[number] for each in frames])
             for number, name in enumerate(names)
         },
     }
-    rgb = scalers[pictures[0].chroma_order].run(None, inputs)[0]
+    rgb = scalers[frames[0].chroma_order].run(None, inputs)[0]
     return rgb if isinstance(decoded, list) else rgb[0]
 
 
@@ -95,7 +95,7 @@ def smooth(height, width, seed, spread=1.0):
     return np.clip(plane, 0, 255).astype(np.uint8)
 
 
-def picture(height, width, tags, *, layout="planar"):
+def image_and_planes(height, width, tags, *, layout="planar"):
     half = -(-height // 2), -(-width // 2)
     planes = (smooth(height, width, 1), smooth(*half, 2, 0.4), smooth(*half, 3, 0.4))
     shown = Image.from_planes(planes, tags)
@@ -123,16 +123,16 @@ CASES = [
 
 
 @pytest.mark.parametrize(("size", "layout", "matrix", "full"), CASES)
-def test_a_picture_is_what_swscale_makes_of_it(scalers, size, layout, matrix, full):
-    shown, decoded = picture(*size, ColorTags(matrix, matrix, matrix, full), layout=layout)
+def test_an_image_matches_swscale(scalers, size, layout, matrix, full):
+    shown, decoded = image_and_planes(*size, ColorTags(matrix, matrix, matrix, full), layout=layout)
     got = scaled(scalers, decoded, (384, 640))
     assert_alike(got, shown.rgb((384, 640)), FULL if full else LIMITED)
     assert (got == np.round(got)).all()
 
 
 @pytest.mark.parametrize("full", [False, True])
-def test_a_picture_is_within_rounding_of_area_averages_and_the_standards_matrix(scalers, full):
-    _, decoded = picture(1080, 1920, ColorTags(1, 1, 1, full))
+def test_an_image_is_within_rounding_of_area_averages_and_the_standards_matrix(scalers, full):
+    _, decoded = image_and_planes(1080, 1920, ColorTags(1, 1, 1, full))
     planes = [decoded.y, *decoded.chroma]
     luma, u, v = (
         cv2.resize(plane.astype(np.float64), wanted, interpolation=cv2.INTER_AREA)
@@ -152,7 +152,7 @@ BOXES = [(0.3, 0.2, 0.8, 0.7), (0, 0, 0.17, 0.18), (0.61, 0.5, 1, 1), (0.1, 0.1,
 @pytest.mark.parametrize("size", [(1080, 1920), (481, 641)], ids=str)
 @pytest.mark.parametrize("box", BOXES)
 def test_a_window_is_what_swscale_makes_of_the_part_cut_out(scalers, size, box):
-    shown, decoded = picture(*size, ColorTags(1, 1, 1, full_range=True))
+    shown, decoded = image_and_planes(*size, ColorTags(1, 1, 1, full_range=True))
     window = even_window(box, size)
     want = shown.rgb_crop(window, (192, 320))
     assert_alike(scaled(scalers, [decoded], (192, 320), [window])[0], want, FULL)
@@ -161,7 +161,7 @@ def test_a_window_is_what_swscale_makes_of_the_part_cut_out(scalers, size, box):
 
 
 def test_where_nothing_is_scaled_luma_is_untouched_and_chroma_smoother(scalers):
-    shown, decoded = picture(384, 640, ColorTags(1, 1, 1, full_range=True))
+    shown, decoded = image_and_planes(384, 640, ColorTags(1, 1, 1, full_range=True))
     assert_alike(scaled(scalers, decoded, (384, 640)), shown.rgb(), (8, 1.4))
     grey = replace(decoded, chroma=(np.full((192, 320), 128, np.uint8),) * 2)
     got = scaled(scalers, grey, (384, 640))
@@ -177,9 +177,9 @@ def test_chroma_that_lies_left_is_taken_from_there(scalers):
     assert apart[:, 30:50, 2].mean() == pytest.approx(0.25 * 1.8556, abs=0.1)
 
 
-def test_pictures_of_one_batch_do_not_see_each_other(scalers):
+def test_frames_of_one_batch_do_not_affect_each_other(scalers):
     tags = [ColorTags(1), ColorTags(6, full_range=True), ColorTags(9)]
-    several = [picture(99, 131, tag)[1] for tag in tags]
+    several = [image_and_planes(99, 131, tag)[1] for tag in tags]
     windows = [(0, 0, 131, 99), (10, 20, 64, 48), (100, 60, 31, 39)]
     together = scaled(scalers, several, (64, 96), windows)
     for decoded, window, got in zip(several, windows, together, strict=True):
@@ -197,7 +197,7 @@ def test_a_plume_of_a_few_pixels_does_not_fall_between_the_samples(scalers):
 
 
 def test_nv12_of_a_decoder_is_read_as_it_lies(scalers):
-    shown, _ = picture(240, 322, ColorTags(1, 1, 1, full_range=True))
+    shown, _ = image_and_planes(240, 322, ColorTags(1, 1, 1, full_range=True))
     frame = shown.video_frame().reformat(format="nv12", src_color_range=2, dst_color_range=2)
     height, width = 240, 322
     luma, both = (
@@ -243,5 +243,5 @@ def test_masks_come_back_as_bytes_and_statistics(behind):
 
 def test_a_network_that_cannot_be_fed_is_refused_in_words():
     network = read_model_file(SHIPPED["smoke-fast"])
-    with pytest.raises(ModelFileError, match="it has no input picture"):
-        merge("x", GraphBuilder(), network, GraphBuilder("b"), feeds={"picture": "rgb"}, outputs={})
+    with pytest.raises(ModelFileError, match="it has no input image"):
+        merge("x", GraphBuilder(), network, GraphBuilder("b"), feeds={"image": "rgb"}, outputs={})

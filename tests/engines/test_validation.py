@@ -123,54 +123,54 @@ def test_nowhere_to_remember_is_no_obstacle(path, tmp_path, monkeypatch):
     assert validate_cached(open_engine(path), path, SAMPLES, STRICT).passed
 
 
-PICTURES = [{"x": np.full((1, 2, 3), n, np.uint8), "f": np.array([n], np.float32)} for n in (5, 7)]
+SAMPLES = [{"x": np.full((1, 2, 3), n, np.uint8), "f": np.array([n], np.float32)} for n in (5, 7)]
 
 
 def ends(*shapes):
-    """Inputs at the ends of a profile from the first to the last of the shapes of a picture."""
+    """Boundary inputs of a profile from the smallest to the largest shape of a frame."""
     least, most = shapes[0], shapes[-1]
     flags = (least[:1], least[:1], most[:1])
-    return boundary_inputs(PICTURES, [Profile({"x": (least, least, most), "f": flags})])
+    return boundary_inputs(SAMPLES, [Profile({"x": (least, least, most), "f": flags})])
 
 
-def test_the_largest_batch_is_made_of_different_pictures():
+def test_the_largest_batch_is_made_of_different_frames():
     (most,) = ends((1, 2, 3), (3, 2, 3))
     assert most["x"].shape == (3, 2, 3)
-    first, second, third = (set(picture.flat) for picture in most["x"])
+    first, second, third = (set(frame.flat) for frame in most["x"])
     assert first == third != second
     assert most["f"].tolist() == [first.pop(), second.pop(), third.pop()]
 
 
-def test_the_smallest_and_the_largest_pictures_hold_the_values_of_the_usual_ones():
+def test_the_smallest_and_the_largest_frames_hold_the_values_of_the_samples():
     least, most = ends((1, 1, 1), (1, 4, 9))
     assert (least["x"].shape, most["x"].shape) == ((1, 1, 1), (1, 4, 9))
     assert set(least["x"].flat) | set(most["x"].flat) <= {5, 7}
 
 
-def test_sizes_that_the_usual_inputs_have_are_not_made_again():
+def test_sizes_that_the_samples_have_are_not_made_again():
     assert ends((1, 2, 3), (1, 2, 3)) == []
 
 
-def test_a_picture_is_enlarged_by_repeating():
+def test_a_frame_is_enlarged_by_repeating():
     samples = [{"x": np.arange(6).reshape(2, 3)}]
     (made,) = boundary_inputs(samples, [Profile({"x": ((2, 3), (2, 3), (4, 3))})])
     assert made["x"].tolist() == [[0, 1, 2], [0, 1, 2], [3, 4, 5], [3, 4, 5]]
 
 
 class Batched(Skewed):
-    """An engine that takes several at once; it confuses them if it is told to."""
+    """An engine with a batch dimension; it permutes the results if requested."""
 
     def __init__(self, engine, order):
         super().__init__(engine, 0.0)
         self._order = order
 
     def infer(self, inputs):
-        said = [self._engine.infer({"x": row[None]})["y"] for row in inputs["x"]]
-        return {"y": np.concatenate(said)[self._order]}
+        outputs = [self._engine.infer({"x": row[None]})["y"] for row in inputs["x"]]
+        return {"y": np.concatenate(outputs)[self._order]}
 
 
 @pytest.mark.parametrize(("order", "passed"), [([0, 1], True), ([1, 0], False)])
-def test_a_batch_is_compared_with_one_picture_after_the_other(path, order, passed):
+def test_a_batch_is_compared_with_single_frames(path, order, passed):
     together = [{"x": np.array([[0.5] * 8, [2.0] * 8], np.float32)}]
     assert (
         compare_with_reference(Batched(open_engine(path), order), path, together, STRICT).passed

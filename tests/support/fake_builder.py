@@ -15,7 +15,7 @@ from engines.backends.tensorrt import ErrorLog, Library
 
 @dataclass
 class Says:
-    """What the compiler is to say, and what it was told."""
+    """What the compiler is to say, and what it was recorded."""
 
     plan: bytes | None = b"plan"
     error: str = ""
@@ -26,7 +26,7 @@ class Says:
     fits: tuple[bytes, ...] = (b"", b"known times")
     """Timing caches that belong to this version."""
     output: type = np.float32
-    told: dict = field(default_factory=dict)
+    recorded: dict = field(default_factory=dict)
 
 
 class ILogger:
@@ -130,11 +130,11 @@ class Builder:
         self._logger = logger
 
     def create_network(self, flags):
-        self.says.told["flags"] = flags
+        self.says.recorded["flags"] = flags
         return Network(self.says)
 
     def create_builder_config(self):
-        return self.says.told.setdefault("config", Config(self.says))
+        return self.says.recorded.setdefault("config", Config(self.says))
 
     def create_optimization_profile(self):
         return Profile()

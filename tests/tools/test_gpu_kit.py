@@ -88,7 +88,7 @@ def test_what_was_packed_comes_out_again(packed, tmp_path):
     assert_whole(into)
     assert f'PYTHONPATH="{into}/site:{into}/streamer' in (into / "environment").read_text()
     facts = json.loads((packed / "kit.json").read_text())
-    assert facts["revision"].endswith("+"), "what is not committed is told"
+    assert facts["revision"].endswith("+"), "uncommitted changes are marked"
 
 
 @pytest.mark.parametrize("version", ["3.10", "3.12"])
@@ -126,13 +126,13 @@ def test_a_missing_part_is_named_and_the_rest_is_kept_until_it_comes(packed, tmp
 
 def test_a_damaged_part_is_named_and_can_be_brought_again(packed, tmp_path):
     into, path = tmp_path / "into", parts(packed)[1]
-    sound = path.read_bytes()
-    path.write_bytes(sound[:50] + bytes([sound[50] ^ 1]) + sound[51:])
+    intact = path.read_bytes()
+    path.write_bytes(intact[:50] + bytes([intact[50] ^ 1]) + intact[51:])
     done = unpacked(packed, into)
     assert done.returncode == unpack.INCOMPLETE
     assert "part-001: damaged, bring it again" in done.stdout
     assert not (into / "site").exists()
-    path.write_bytes(sound)
+    path.write_bytes(intact)
     assert unpacked(packed, into).returncode == 0
     assert_whole(into)
 

@@ -1,4 +1,4 @@
-"""Times calls: one after the other for latency, from several threads for throughput."""
+"""Times calls: sequential ones for latency, from several threads for throughput."""
 
 from __future__ import annotations
 
@@ -9,18 +9,19 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+_WARM_UP = 3
+"""Calls that are not timed."""
+
 
 def percentile(values: Sequence[float], share: float) -> float:
-    """The smallest value that at least this share of them does not exceed."""
+    """Return the smallest of the values that at least this share of them does not exceed."""
     ordered = sorted(values)
     return ordered[max(0, -(-len(ordered) * round(share * 100) // 100) - 1)]
 
 
-def latency(
-    call: Callable[[], object], *, seconds: float, warm: int = 3, least: int = 20
-) -> dict[str, float]:
-    """Milliseconds of a call, one after the other: p50, p95, p99 and how many were timed."""
-    for _ in range(warm):
+def latency(call: Callable[[], object], *, seconds: float, least: int = 20) -> dict[str, float]:
+    """Return p50, p95, p99 of sequential calls in milliseconds, and the number of calls."""
+    for _ in range(_WARM_UP):
         call()
     taken: list[float] = []
     ends = time.perf_counter() + seconds
@@ -33,7 +34,7 @@ def latency(
 
 
 def throughput(call: Callable[[], object], *, threads: int, seconds: float) -> float:
-    """Calls a second from so many threads at once.
+    """Return calls per second from so many threads at once.
 
     Raises:
         Exception: What a call raised, in any of them.
@@ -67,7 +68,7 @@ def throughput(call: Callable[[], object], *, threads: int, seconds: float) -> f
 
 
 def loop_rate(run: Callable[[int], None], *, seconds: float) -> float:
-    """Rounds a second of a bare loop: `run(n)` does n and waits for the last."""
+    """Return rounds per second of a bare loop; `run(n)` does n rounds and waits for the last."""
     run(2)
     count = 2
     while True:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
-from engines.errors import DeviceUnavailable, EngineError
+from engines.errors import EngineError
 from engines.registry import COMPILED, REGISTRY, find
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from engines.engine import Engine
     from engines.registry import RegistryEntry
     from engines.spec import Edition, Precision
-    from gpu.sections import Options, ResultLog
+    from gpu.sections import Options
 
 Inputs: TypeAlias = "Mapping[str, NDArray[Any]]"
 
@@ -117,21 +117,6 @@ def entries(options: Options) -> list[RegistryEntry]:
     """
     named = [find(name) for name in options.engines]
     return named or [*(COMPILED if options.on_gpu else REGISTRY)]
-
-
-def best(options: Options, entry: RegistryEntry, results: ResultLog) -> tuple[Runtime, Runner]:
-    """Return the first runtime that opens a network; log why others do not.
-
-    Raises:
-        DeviceUnavailable: None does.
-    """
-    for runtime in wanted(options):
-        for precision in runtime.precisions_of(entry)[:1]:
-            try:
-                return runtime, runtime.open(entry, precision, options.index)
-            except Exception as error:  # noqa: BLE001  of any library: the next may work
-                results.problem(f"{entry.name} by {runtime.name}", error)
-    raise DeviceUnavailable(f"no runtime runs {entry.name} on {options.device}")
 
 
 def batches(entry: RegistryEntry, *, quick: bool) -> Sequence[int]:

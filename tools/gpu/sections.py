@@ -89,8 +89,6 @@ SECTIONS: tuple[Section, ...] = (
     Section("speed", "gpu.speed", 600, "throughput and latency by network, batch and runtime"),
     Section("decode", "gpu.decoding", 200, "1080p on the CPU and by NVDEC"),
     Section("cameras", "gpu.cameras", 600, "cameras watched at 5 inferences per second"),
-    Section("enhance", "gpu.enhancing", 200, "low-light enhancement, 1080p"),
-    Section("train", "gpu.training", 200, "a few steps of the smoke network's training"),
 )
 
 

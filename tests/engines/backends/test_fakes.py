@@ -53,8 +53,8 @@ def test_a_fake_method_takes_its_arguments_by_the_real_names(library, name):
         names = [each for each in inspect.signature(code).parameters if each != "self"]
         if method.startswith("_") or names == ["given"]:  # one of two overloads
             continue
-        said = getattr(library.module, name).__dict__[method].__doc__
-        assert all(f"{each}:" in said for each in names), (method, names)
+        signatures = getattr(library.module, name).__dict__[method].__doc__
+        assert all(f"{each}:" in signatures for each in names), (method, names)
 
 
 def test_fake_choices_are_real_ones(library):

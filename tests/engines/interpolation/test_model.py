@@ -20,7 +20,7 @@ def model():
     model.close()
 
 
-def test_it_says_what_it_is(model):
+def test_it_has_its_name_digest_and_backend(model):
     assert model.name == "interpolation"
     assert len(model.digest) == 64
     assert model.backend.endswith(" cpu f32")
@@ -70,7 +70,7 @@ def test_red_green_and_blue_work_like_luma(model):
     )
 
 
-def test_between_equal_pictures_is_that_picture(model):
+def test_between_equal_frames_that_frame_is_returned(model):
     before, _, _ = pan(120, 160)
     made = model.between(before, [plane.copy() for plane in before]).at(0.4)
     for plane, want in zip(made, before, strict=True):
@@ -78,7 +78,7 @@ def test_between_equal_pictures_is_that_picture(model):
         assert not np.shares_memory(plane, want)
 
 
-def test_the_pictures_given_are_left_alone(model):
+def test_the_input_frames_are_not_changed(model):
     before, _, after = pan(120, 160)
     kept = [plane.copy() for plane in (*before, *after)]
     model.between(before, after).at(0.5)
@@ -97,7 +97,7 @@ def test_planes_with_a_stride_give_the_same(model):
         np.testing.assert_array_equal(plane, want)
 
 
-def test_a_logo_stays_sharp_over_a_moving_picture(model):
+def test_a_logo_stays_sharp_over_a_moving_scene(model):
     before, wanted, after = pan(360, 640, (6, 14))
     ink = np.zeros((360, 640), np.uint8)
     cv2.putText(ink, "LIVE 12:34:56", (40, 320), cv2.FONT_HERSHEY_SIMPLEX, 1.2, 255, 2)
@@ -109,14 +109,14 @@ def test_a_logo_stays_sharp_over_a_moving_picture(model):
     assert letters.mean() < 3
 
 
-def test_one_side_of_a_cut_is_never_out_of_range(model):
+def test_frames_of_two_scenes_are_interpolated_without_error(model):
     before, _, _ = pan(120, 160)
     after = [texture(*plane.shape, seed=9) for plane in before]
     made = model.between(before, after).at(0.5)
     assert [plane.shape for plane in made] == [plane.shape for plane in before]
 
 
-def test_threads_get_what_one_gets_alone(model):
+def test_threads_get_the_same_results_as_one_thread(model):
     pairs = [pan(120, 160, (step, 2 * step)) for step in range(1, 7)]
     alone = [model.between(before, after).at(0.5) for before, _, after in pairs]
     with ThreadPoolExecutor(4) as pool:
@@ -126,7 +126,7 @@ def test_threads_get_what_one_gets_alone(model):
             np.testing.assert_array_equal(plane, other)
 
 
-def test_one_finding_serves_many_times_at_once(model):
+def test_one_pair_serves_several_times_at_once(model):
     before, _, after = pan(120, 160)
     between = model.between(before, after)
     with ThreadPoolExecutor(4) as pool:
@@ -139,7 +139,7 @@ GREY = np.zeros((64, 64), np.uint8)
 
 
 @pytest.mark.parametrize(
-    ("planes", "options", "says"),
+    ("planes", "options", "message"),
     [
         ([], {}, "1 to 4 planes"),
         ([GREY] * 5, {}, "1 to 4 planes"),
@@ -154,12 +154,12 @@ GREY = np.zeros((64, 64), np.uint8)
         ([GREY[:32, :32], GREY, GREY], {}, "larger"),
     ],
 )
-def test_what_does_not_fit_is_refused_in_words(model, planes, options, says):
-    with pytest.raises(ModelMismatch, match=says):
+def test_unsupported_planes_are_refused_with_a_message(model, planes, options, message):
+    with pytest.raises(ModelMismatch, match=message):
         model.between(planes, planes, **options)
 
 
-def test_two_sizes_do_not_lie_beside_each_other(model):
+def test_frames_of_two_sizes_are_refused(model):
     with pytest.raises(ModelMismatch, match="same shapes"):
         model.between([GREY], [GREY[:32]])
 
@@ -175,7 +175,7 @@ def test_another_network_is_refused():
         open_interpolator(next(iter(SMOKE.values())), prove=False)
 
 
-def test_after_closing_nothing_is_made():
+def test_a_closed_interpolator_raises():
     model = open_interpolator(precision="f32", prove=False)
     model.close()
     before, _, after = pan(64, 64)
@@ -184,17 +184,17 @@ def test_after_closing_nothing_is_made():
 
 
 class _Broken:
-    """An engine that says no numbers."""
+    """An engine whose outputs are NaN."""
 
     def __init__(self, engine):
         self._engine, self.spec, self.backend = engine, engine.spec, engine.backend
 
     def infer(self, inputs):
-        said = self._engine.infer(inputs)
-        return {name: np.full_like(array, np.nan) for name, array in said.items()}
+        outputs = self._engine.infer(inputs)
+        return {name: np.full_like(array, np.nan) for name, array in outputs.items()}
 
 
-def test_a_network_that_says_no_numbers_still_leaves_a_picture():
+def test_a_network_that_returns_nan_leaves_the_optical_flow():
     engine = open_engine(SHIPPED)
     before, wanted, after = pan(180, 320)
     model = Interpolator(_Broken(engine))

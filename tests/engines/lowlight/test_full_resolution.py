@@ -1,4 +1,4 @@
-"""The full-size part is a piece of its own, and on the CPU it is what it always was."""
+"""The full-resolution part is separate from the network, and unchanged on the CPU."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""The full-size part for GPUs means what the CPU's means, and gives way to it where it must."""
+"""The full-resolution part on GPUs matches the CPU's, and falls back to it on failure."""
 
 import itertools
 import subprocess
@@ -53,7 +53,7 @@ def reference():
 
 
 class Beside:
-    """Both pieces on the same pictures; notes how far they are apart."""
+    """Both implementations on the same frames; records how far they differ."""
 
     def __init__(self, engine):
         self._pieces = (OnCpu(), full_resolution_gpu.OnDevice(engine, failed=pytest.fail))
@@ -73,7 +73,7 @@ class Beside:
 
     @property
     def largest(self):
-        """Bytes, of any plane of any picture."""
+        """Largest difference in bytes, of any plane of any frame."""
         return max(int(plane.max()) for planes in self.apart for plane in planes)
 
     @property
@@ -87,11 +87,11 @@ class Beside:
         return max(float(plane.mean()) for planes in self.apart for plane in planes)
 
 
-def beside(engine, pictures, *, model=None):
+def beside(engine, frames, *, model=None):
     both = Beside(engine)
     enhancer = Enhancer(model or Model(0.4), always=True, full_resolution=both)
-    for number, picture in enumerate(pictures):
-        enhancer(picture, number / RATE)
+    for number, frame in enumerate(frames):
+        enhancer(frame, number / RATE)
     return both
 
 
@@ -99,10 +99,10 @@ def moving(size, count=12, *, full_range=False):
     """A dark street, noisy in all planes, that moves at times."""
     for number in range(count):
         rng = np.random.default_rng(number)
-        picture = planes(street(0.1, noise=2.5, seed=number, size=size, shift=2 * (number // 3)))
-        grain = (rng.normal(0, 2, plane.shape) for plane in picture.chroma)
+        frame = planes(street(0.1, noise=2.5, seed=number, size=size, shift=2 * (number // 3)))
+        grain = (rng.normal(0, 2, plane.shape) for plane in frame.chroma)
         chroma = tuple(np.rint(124 + each).astype(np.uint8) for each in grain)
-        yield replace(picture, chroma=chroma, full_range=full_range)
+        yield replace(frame, chroma=chroma, full_range=full_range)
 
 
 @pytest.mark.parametrize("full_range", [False, True])
@@ -116,8 +116,8 @@ def test_it_says_what_the_cpu_says_but_for_halves(reference, size, full_range):
 def test_balance_and_blots_are_heeded(reference):
     both = Beside(reference)
     done = replace(lifting(0.5, levels=4), balance=(7.0, -9.0))
-    for picture in moving((144, 256), 14):
-        both(picture, done, Noise(2.5, 0.9), gain=3.0)
+    for frame in moving((144, 256), 14):
+        both(frame, done, Noise(2.5, 0.9), gain=3.0)
     assert both.largest <= 1
     assert both.share < 2e-3
 
@@ -160,21 +160,21 @@ def test_at_odd_sizes_as_much_noise_is_left_as_the_cpu_leaves_at_even_ones(refer
     assert odd == pytest.approx(even, rel=0.1)
 
 
-@pytest.mark.parametrize("pictures", range(1, LONGEST + 1))
-def test_every_share_is_that_of_the_cpus_table(reference, pictures):
+@pytest.mark.parametrize("count", range(1, LONGEST + 1))
+def test_every_share_equals_that_of_the_cpus_table(reference, count):
     # Flat blocks, each so many bytes from a black past, where a byte of change is one step.
     change = np.arange(256, dtype=np.uint8)
     y = np.tile(change.repeat(16), (16, 1))
-    terms = full_resolution_gpu.Terms.of(Noise(0, 0), gain=1, frames=pictures)._replace(unit=1 / 25)
-    picture = Yuv(y, (np.zeros((8, 2048), np.uint8),) * 2, full_range=True)
-    given = full_resolution_gpu.inputs_of(picture, lifting(0.5), terms)
+    terms = full_resolution_gpu.Terms.of(Noise(0, 0), gain=1, frames=count)._replace(unit=1 / 25)
+    frame = Yuv(y, (np.zeros((8, 2048), np.uint8),) * 2, full_range=True)
+    given = full_resolution_gpu.inputs_of(frame, lifting(0.5), terms)
     past = {
         "past_y": np.zeros(y.shape, np.float32),
         "past_uv": np.zeros((2, 8, 2048), np.float32),
         "past_left": np.ones((8, 2048), np.float32),
     }
     kept = reference.infer({**given, **past})["next_y"][8, 8::16]
-    share = np.rint(256 * _shares(pictures))
+    share = np.rint(256 * _shares(count))
     np.testing.assert_array_equal(kept, np.rint(64.0 * change * share / 256))
 
 
@@ -183,11 +183,11 @@ def test_what_the_cpu_remembers_is_gone_on_with_when_a_plan_is_ready():
     engine.state = EngineState("cpu", building=0.5)
     both = Beside(engine)
     enhancer = Enhancer(Model(), full_resolution=both)
-    for number, picture in enumerate(moving((144, 256))):
+    for number, frame in enumerate(moving((144, 256))):
         if number == 5:
             assert engine.calls == 0
             engine.state = EngineState("cuda:0")
-        enhancer(picture, number / RATE)
+        enhancer(frame, number / RATE)
     assert engine.calls == 7
     assert both.largest <= 1
 
@@ -216,14 +216,14 @@ def test_what_is_smaller_than_it_was_compiled_for_is_done_by_the_cpu(reference, 
 
 
 def test_a_size_that_changes_begins_anew(reference):
-    pictures = [*moving((144, 256), 3), *moving((96, 160), 3)]
-    assert beside(reference, pictures).largest <= 1
+    frames = [*moving((144, 256), 3), *moving((96, 160), 3)]
+    assert beside(reference, frames).largest <= 1
 
 
-def opened(monkeypatch, full_size):
+def opened(monkeypatch, full_resolution):
     """The model, on a machine whose GPU runs this engine."""
-    monkeypatch.setattr(model, "find_gpu", lambda device: full_size and "a GPU")
-    monkeypatch.setattr(model, "load_on_gpu", lambda file, runtime, settings: full_size)
+    monkeypatch.setattr(model, "find_gpu", lambda device: full_resolution and "a GPU")
+    monkeypatch.setattr(model, "load_on_gpu", lambda file, runtime, settings: full_resolution)
     return open_lowlight_model(device="auto", prove=False)
 
 
@@ -291,9 +291,9 @@ def test_darkened_clips_are_the_same_and_flicker_no_more(reference, network, dat
 @pytest.mark.data
 def test_single_dark_photos_are_the_same(reference, network, data):
     paths = sorted((data / "lowlight").glob("*/*.*"))
-    pictures = [p for p in paths if p.suffix.lower() in {".jpg", ".png", ".bmp"}]
-    assert pictures
-    for path in itertools.islice(pictures, 0, None, max(1, len(pictures) // 8)):
+    images = [p for p in paths if p.suffix.lower() in {".jpg", ".png", ".bmp"}]
+    assert images
+    for path in itertools.islice(images, 0, None, max(1, len(images) // 8)):
         both = beside(reference, [rgb_to_i420(read_rgb(path))], model=network)
         assert both.mean < 0.25, path
 

@@ -36,10 +36,10 @@ def gate(machine, monkeypatch):
     library = Library("rtx", module.__version__, module, ErrorLog(module))
     monkeypatch.setattr(tensorrt, "library", lambda edition=None: library)
 
-    def compilation(*asked, **settings):
+    def compilation(*arguments, **settings):
         made = Compiler(library)  # of its own: two networks are built at once
         made.between = lambda: opened.wait(60)
-        return made(*asked, **settings)
+        return made(*arguments, **settings)
 
     monkeypatch.setattr(provider, "Compilation", compilation)
     large = full_resolution_gpu._shapes((97, 131), levels=4, grid=(12, 20))
@@ -69,8 +69,8 @@ def night(count=6):
     return [planes(street(0.1, noise=2.5, seed=at, size=SIZE)) for at in range(count)]
 
 
-def shown(enhancer, pictures, *, start=0):
-    return [enhancer(each, (start + at) / 25) for at, each in enumerate(pictures)]
+def shown(enhancer, frames, *, start=0):
+    return [enhancer(each, (start + at) / 25) for at, each in enumerate(frames)]
 
 
 def apart(one, other):
@@ -94,7 +94,7 @@ def test_a_stream_is_done_by_the_gpu_as_by_the_cpu_and_everything_is_given_back(
     assert not any(machine.live.values()), machine.live
 
 
-def test_a_device_lost_in_mid_stream_is_seen_and_pictures_go_on(machine, gate):
+def test_a_device_lost_in_mid_stream_is_reported_and_frames_go_on(machine, gate):
     lowlight = open_lowlight_model(device="cuda", prove=False)
     ready(lowlight)
     stream = lowlight.enhancer()
@@ -108,7 +108,7 @@ def test_a_device_lost_in_mid_stream_is_seen_and_pictures_go_on(machine, gate):
     lowlight.close()
 
 
-def test_while_plans_are_built_pictures_are_done_by_the_cpu(machine, gate):
+def test_while_plans_are_built_the_cpu_enhances_frames(machine, gate):
     gate.clear()
     lowlight = open_lowlight_model(device="auto", prove=False)
     stream = lowlight.enhancer()

@@ -40,8 +40,8 @@ def test_the_network_is_strongly_typed_and_what_is_fp32_is_not_tf32():
     says = Says()
     plan = build(MODEL, fake(says), TARGET)
     assert plan.content == b"plan"
-    assert says.told["flags"] == 1 << 1
-    assert BuilderFlag.TF32 not in says.told["config"].flags
+    assert says.recorded["flags"] == 1 << 1
+    assert BuilderFlag.TF32 not in says.recorded["config"].flags
 
 
 def test_kernel_times_are_kept_for_the_next_build(timing):
@@ -77,7 +77,7 @@ NO_ROOM = "Could not find any implementation for node /warp/GridSample due to li
 
 
 @pytest.mark.parametrize(
-    ("said", "kind", "words"),
+    ("error", "kind", "words"),
     [
         (
             NO_KERNEL.format("{ForeignNode[/a/Conv.../b/Add]}"),
@@ -92,9 +92,9 @@ NO_ROOM = "Could not find any implementation for node /warp/GridSample due to li
         ("", EngineError, "it gave no reason"),
     ],
 )
-def test_what_a_failed_build_says_becomes_an_error_that_names_it(said, kind, words):
+def test_the_message_of_a_failed_build_becomes_an_error_of_its_kind(error, kind, words):
     with pytest.raises(kind, match=words):
-        build(MODEL, fake(Says(plan=None, error=said)), TARGET)
+        build(MODEL, fake(Says(plan=None, error=error)), TARGET)
 
 
 def test_a_file_that_the_parser_does_not_understand_is_no_model():

@@ -1,6 +1,6 @@
 """Every network compiles for every kind of GPU, on a machine that has none of them.
 
-Deserialising a plan needs a driver, so these tests look at what the compiler was given and says.
+Deserialising a plan needs a driver, so these tests check the compiler's inputs and messages.
 """
 
 import itertools
@@ -173,7 +173,7 @@ def begun(progress):
 
 
 def test_a_silent_build_is_heard_of_and_can_be_left(store, monkeypatch, tmp_path):
-    """A step of TensorRT may take a minute, in which the program may be asked to end."""
+    """A step of TensorRT may take a minute, during which the program may be stopped."""
     silent = tmp_path / "silent"
     silent.write_text("#!/bin/sh\nexec sleep 60\n")
     silent.chmod(0o755)
@@ -216,7 +216,7 @@ def test_a_build_whose_program_is_gone_ends_too(rtx, store):
     assert not list(store.folder.glob("*.plan"))
 
 
-def test_a_compiler_that_dies_is_told_of_with_its_last_words(store, monkeypatch):
+def test_a_compiler_that_crashes_is_reported_with_its_last_output(store, monkeypatch):
     monkeypatch.setattr(sys, "executable", "/bin/false")
     with (
         Compilation(CONVOLUTION, TARGET, store) as made,

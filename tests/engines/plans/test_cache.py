@@ -123,7 +123,7 @@ def test_a_build_that_dies_while_it_writes_leaves_no_plan(store, monkeypatch):
     assert list(store.folder.iterdir()) == []
 
 
-def test_a_folder_that_cannot_be_written_is_said(tmp_path):
+def test_a_folder_that_cannot_be_written_is_reported(tmp_path):
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(PlanUnfit, match="cannot store the plan"):
         PlanCache(tmp_path / "file").put(Plan(b"plan", KEY))

@@ -65,7 +65,7 @@ class Gpu:
 
 
 class Provider:
-    """Provides what it was given, when it is told to."""
+    """Provides a given engine when it is released."""
 
     where = "cuda:0 Fake GPU"
 

@@ -36,8 +36,8 @@ def test_a_mixed_network_runs_and_keeps_the_types_of_what_goes_in_and_out(entry)
         spec.inputs + spec.outputs, engine.spec.inputs + engine.spec.outputs, strict=True
     ):
         assert (before.name, before.dtype) == (after.name, after.dtype)
-    said = engine.infer(entry.samples()[0])
-    assert all(values.dtype == np.float32 for values in said.values())
+    outputs = engine.infer(entry.samples()[0])
+    assert all(values.dtype == np.float32 for values in outputs.values())
 
 
 @pytest.mark.parametrize("entry", MIXED, ids=lambda entry: entry.name)
@@ -171,7 +171,7 @@ def test_another_way_of_casting_counts_as_another_recipe():
     assert hashlib.sha256(content).hexdigest()[:12] == known[RECIPE]
 
 
-def test_fp16_is_told_from_fp32_by_what_it_says():
+def test_fp16_and_fp32_engines_have_different_outputs():
     """The imitation of fp16 rounds: otherwise its small differences would prove nothing."""
     entry = find("smoke-fast")
     sample = entry.samples()[0]

@@ -1,4 +1,4 @@
-"""What TensorRT is given computes what the file does, with any number of pictures at once."""
+"""The graph for TensorRT computes the same as the file, at any batch size."""
 
 import numpy as np
 import pytest
@@ -33,7 +33,7 @@ BATCH = Profile({"image": _IMAGES, "background": _IMAGES, "has_background": ((1,
 
 
 @pytest.mark.parametrize("entry", BATCHED, ids=lambda entry: entry.name)
-def test_pictures_of_a_batch_do_not_touch_each_other(entry):
+def test_frames_of_a_batch_do_not_affect_each_other(entry):
     engine = opened(prepared(entry.model().content, [BATCH]))
     samples = entry.samples()
     together = engine.infer(

@@ -1,8 +1,8 @@
-"""Smoke by planes, in ONNX Runtime: what the shipped networks say, picture by picture.
+"""The smoke networks on YUV planes, run by ONNX Runtime, match the networks on RGB images.
 
-How far a mask may be from the CPU's. The pictures differ by rounding (see `test_planes.py`), and
-the networks answer to that: on a clip at 320x240, noise of one level changes single places of the
-mask by 0.24, and all by 0.011 on average. So masks are held to what such noise does to the picture.
+The RGB images differ by rounding (see `test_onnx_preprocessing.py`), to which the networks are
+sensitive: on a clip at 320x240, noise of one level changes single pixels of the mask by 0.24, and
+all by 0.011 on average. The tolerances of the masks allow for such noise.
 """
 
 from concurrent.futures import ThreadPoolExecutor
@@ -61,7 +61,7 @@ def by_rgb():
     with_cpu.close()
 
 
-def picture(height, width, *, full=False, seed=1):
+def image_and_planes(height, width, *, full=False, seed=1):
     """Sky, ground and a plume, and the same as decoded planes."""
     half = -(-height // 2), -(-width // 2)
     rows, columns = np.mgrid[0:height, 0:width]
@@ -88,7 +88,7 @@ def noise_of_one_level(model, image, background=None):
 def test_the_mask_is_that_of_the_cpu_within_what_noise_of_one_level_does(
     by_planes, by_rgb, size, full
 ):
-    shown, decoded = picture(*size, full=full)
+    shown, decoded = image_and_planes(*size, full=full)
     image = shown.rgb(by_rgb.input_size)
     background = np.roll(image, 40, axis=1)
     for normal in (None, background):
@@ -103,8 +103,8 @@ def test_the_mask_is_that_of_the_cpu_within_what_noise_of_one_level_does(
         assert np.abs(seen.image.astype(int) - image).max() <= 7
 
 
-def test_of_the_very_picture_it_saw_the_network_says_the_same(by_planes, by_rgb):
-    _, decoded = picture(301, 403)
+def test_the_same_input_image_gives_the_same_result(by_planes, by_rgb):
+    _, decoded = image_and_planes(301, 403)
     (seen,) = by_planes.predict([Request(decoded, decoded.full_window, SIZE)], level=0.1)
     want = by_rgb.predict(seen.image)
     assert np.abs(seen.mask - want.mask).max() <= 0.5 / 255 + 1e-4
@@ -115,11 +115,11 @@ def test_of_the_very_picture_it_saw_the_network_says_the_same(by_planes, by_rgb)
 
 
 @pytest.mark.parametrize("name", SHIPPED)
-def test_each_picture_of_a_batch_gets_just_what_it_gets_alone(name):
+def test_each_frame_of_a_batch_gets_the_same_result_as_alone(name):
     model = SmokeYuvModel({"planar": open_reference(graph(name))})
     views = []
     for seed in range(5):
-        _, decoded = picture(120, 200, seed=seed, full=bool(seed % 2))
+        _, decoded = image_and_planes(120, 200, seed=seed, full=bool(seed % 2))
         normal = smooth(*SIZE, seed)[..., None].repeat(3, 2) if seed % 3 else None
         window = decoded.full_window if seed % 2 else (20, 10, 100, 80)
         views.append(Request(decoded, window, SIZE, normal))
@@ -131,8 +131,8 @@ def test_each_picture_of_a_batch_gets_just_what_it_gets_alone(name):
         assert seen.image_score == pytest.approx(alone.image_score, abs=1e-5)
 
 
-def test_a_second_look_is_another_window(by_planes, by_rgb):
-    shown, decoded = picture(1080, 1920)
+def test_zoom_verification_infers_another_window(by_planes, by_rgb):
+    shown, decoded = image_and_planes(1080, 1920)
     for box in [(0.3, 0.4, 0.3 + 320 / 1920, 0.4 + 192 / 1080), (0.25, 0.3, 0.6, 0.7)]:
         part, window = decoded.crop(even_window(box, decoded.size), WINDOW)
         assert part.y.size < decoded.y.size / 3
@@ -145,7 +145,7 @@ def test_a_second_look_is_another_window(by_planes, by_rgb):
 
 
 def test_both_layouts_and_either_alone_say_the_same(engines, by_planes):
-    _, decoded = picture(100, 150)
+    _, decoded = image_and_planes(100, 150)
     decoded = replace(decoded, siting=LEFT)
     pairs = [decoded, decoded.interleaved()]
     views = [Request(each, each.full_window, SIZE) for each in pairs]
@@ -158,8 +158,8 @@ def test_both_layouts_and_either_alone_say_the_same(engines, by_planes):
         assert np.abs(seen.mask - both[0].mask).max() <= 1.001 / 255
 
 
-def test_lifted_pictures_count_by_the_level_of_dark_ones(by_planes, by_rgb):
-    _, decoded = picture(120, 200)
+def test_enhanced_frames_use_the_threshold_of_dark_frames(by_planes, by_rgb):
+    _, decoded = image_and_planes(120, 200)
     view = Request(decoded, decoded.full_window, SIZE)
     (plain,) = by_planes.predict([view], level=0.1)
     (lifted,) = by_planes.predict([view], level=0.1, dark=True)
@@ -169,7 +169,7 @@ def test_lifted_pictures_count_by_the_level_of_dark_ones(by_planes, by_rgb):
 
 
 def test_what_does_not_fit_is_refused_in_words(by_planes):
-    _, decoded = picture(64, 64)
+    _, decoded = image_and_planes(64, 64)
     with pytest.raises(ModelMismatch, match="multiples of 32, got 60x64"):
         by_planes.predict([Request(decoded, decoded.full_window, (60, 64))], level=0.1)
     view = Request(decoded, decoded.full_window, (64, 64), np.zeros((32, 64, 3), np.uint8))
@@ -208,7 +208,7 @@ def test_equal_arguments_give_equal_bytes_and_the_file_says_what_it_was_made_fro
     assert len(first.metadata["made_from"]) == 64
 
 
-def test_in_f16_pictures_differ_by_a_level_and_masks_by_the_tolerance(by_planes):
+def test_in_f16_images_differ_by_a_level_and_masks_by_the_tolerance(by_planes):
     from engines.plans.mixed_precision import to_mixed_fp16
     from engines.plans.onnx_passes import prepared
 
@@ -271,7 +271,7 @@ def test_every_crop_of_zoom_verification_fits_a_prepared_canvas():
 @pytest.mark.parametrize("size", [(719, 1279), (1080, 1920), (1081, 640), (360, 640)])
 def test_planes_are_padded_to_a_canvas_which_changes_nothing(by_planes, size):
     """Frames of other sizes share the shapes that a plan was prepared for."""
-    _, decoded = picture(*size)
+    _, decoded = image_and_planes(*size)
     engine = by_planes._engines["planar"]
     ran = []
 
@@ -320,7 +320,7 @@ WANTED = {"clients": {"planar": 1, "nv12": 3}, "device": "cuda", "max_queue_dela
 def test_each_layout_has_its_engine_and_everything_is_closed(runtime):
     closed, _ = runtime
     opened = open_smoke_by_planes("smoke-fast", **WANTED)
-    _, decoded = picture(64, 96)
+    _, decoded = image_and_planes(64, 96)
     requests = [
         Request(each, each.full_window, (64, 96)) for each in (decoded, decoded.interleaved())
     ]
@@ -333,7 +333,7 @@ def test_each_layout_has_its_engine_and_everything_is_closed(runtime):
 def test_a_batch_waits_only_for_the_cameras_of_its_own_layout(runtime):
     opened = open_smoke_by_planes("smoke-fast", **WANTED | {"max_queue_delay_s": 3600.0})
     assert {name: each._clients for name, each in opened._engines.items()} == WANTED["clients"]
-    _, decoded = picture(64, 96)
+    _, decoded = image_and_planes(64, 96)
     (alone,) = opened.predict([Request(decoded, decoded.full_window, (64, 96))], level=0.1)
     assert alone.mask.shape == (32, 48)
     opened.close()
@@ -369,7 +369,7 @@ def test_simultaneous_cameras_share_a_batch_and_get_their_own_results():
     )
     views = []
     for seed in range(cameras):
-        _, decoded = picture(120, 200, seed=seed)
+        _, decoded = image_and_planes(120, 200, seed=seed)
         views.append([Request(decoded, decoded.full_window, SIZE)])
     with ThreadPoolExecutor(cameras) as pool:
         together = list(pool.map(lambda view: batched.predict(view, level=0.1)[0], views))

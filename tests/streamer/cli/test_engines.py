@@ -34,8 +34,8 @@ def records(capsys):
 
 def test_the_networks_that_gpus_run_are_among_those_that_are_compiled():
     names = {entry.name for entry in _entries(None, None, "cuda")}
-    assert {"smoke-planar", "smoke-nv12", "lowlight-full-size"} <= names
-    assert "lowlight-full-size" not in {e.name for e in _entries(None, "f16", "cuda")}
+    assert {"smoke-planar", "smoke-nv12", "lowlight-full-resolution"} <= names
+    assert "lowlight-full-resolution" not in {e.name for e in _entries(None, "f16", "cuda")}
 
 
 def plan(store, name="smoke-planar", *, edition="tensorrt", version="1.0", digest=None, driver=580):
@@ -90,7 +90,9 @@ def test_pruning_keeps_current_plans(records, store, monkeypatch):
     pytest.importorskip("onnx", reason="networks by planes are made with it")
     monkeypatch.setattr("engines.backends.tensorrt.library", missing)
     kept = {plan(store), plan(store, edition="rtx", version="9", driver=None)}
-    outdated = {plan(store, name, digest="0" * 64) for name in ("lowlight-full-size", "smoke-nv12")}
+    outdated = {
+        plan(store, name, digest="0" * 64) for name in ("lowlight-full-resolution", "smoke-nv12")
+    }
     damaged = plan(store, "smoke-fast-planar")
     damaged.write_bytes(b"")
     status, said = records("prune")
