@@ -101,12 +101,12 @@ class Batcher:
 
     @property
     def backend(self) -> str:
-        """Of the engine behind this."""
+        """Backend of the engine that runs the batches."""
         return self._engine.backend
 
     @property
     def state(self) -> EngineState:
-        """Of the engine behind this."""
+        """State of the engine that runs the batches."""
         return self._engine.state
 
     def infer(self, inputs: Arrays) -> Arrays:
@@ -151,7 +151,7 @@ class Batcher:
         self._engine.close()
 
     def _join(self, inputs: Arrays, rows: int) -> tuple[_Batch, int, bool]:
-        """The batch of a call, its first row there, and whether the call runs the batch."""
+        """Return the batch of a call, its first row in it, and whether the call runs the batch."""
         key = tuple(inputs[tensor.name].shape[1:] for tensor in self.spec.inputs)
         batch = self._open.get(key)
         if batch is not None and batch.rows + rows > self._max_batch_size:
@@ -173,7 +173,7 @@ class Batcher:
         return batch, first_row, leads
 
     def _complete(self, batch: _Batch) -> None:
-        """Let no other call join the batch."""
+        """Close the batch to further calls."""
         self._open.pop(batch.key, None)
         batch.complete = True
         batch.changed.notify_all()
@@ -257,7 +257,7 @@ def _joined(calls: list[tuple[Arrays, int]]) -> Arrays:
 
 
 def _copy_of(error: BaseException) -> BaseException:
-    """The same error for another thread: a traceback belongs to one."""
+    """Return a copy of an error for another thread: a traceback belongs to one thread."""
     if isinstance(error, EngineError):
         copy: BaseException = type(error)(*error.args)
     else:

@@ -7,11 +7,11 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 
 CALLS = 4
-"""Of each thread in a round."""
+"""Calls per thread and round."""
 
 
 def interleaved(calls: Mapping[str, Callable[[], object]], *, rounds: int = 10) -> dict[str, float]:
-    """Milliseconds a call takes when every core is at work on such calls: the median of rounds.
+    """Return the median milliseconds per call while every core runs such calls.
 
     Each round asks every call in turn, from as many threads as there are cores. The first round
     warms up and is not counted.

@@ -47,7 +47,7 @@ def load_validated_engine(
     samples: Callable[[], Sequence[Inputs]],
     tolerances: Mapping[Precision, Tolerance],
     check: Callable[[EngineSpec], object] = lambda _: None,
-    prove: bool = True,
+    validate: bool = True,
 ) -> Engine:
     """Compile a model for the CPU and compare it with the reference.
 
@@ -57,7 +57,7 @@ def load_validated_engine(
         samples: Inputs for the accuracy check.
         tolerances: Allowed difference from the reference for each precision that is supported.
         check: Raises if it is a network for another task.
-        prove: Compare it with the reference, once for each machine.
+        validate: Compare it with the reference, once for each machine.
 
     Raises:
         ModelFileError: The file is missing, damaged or not ONNX.
@@ -72,7 +72,7 @@ def load_validated_engine(
     engine = open_engine(file, precision=chosen)
     try:
         check(engine.spec)
-        if prove:
+        if validate:
             validate_cached(engine, file, samples(), tolerances[chosen])
     except BaseException:
         engine.close()

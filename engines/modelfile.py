@@ -73,7 +73,7 @@ def read_model_file(path: Path) -> ModelFile:
 
 
 def _fields(message: bytes) -> Iterator[tuple[int, bytes | int]]:
-    """Number and value of each field of a protobuf message."""
+    """Yield number and value of each field of a protobuf message."""
     at = 0
     while at < len(message):
         tag, at = _varint(message, at)

@@ -145,7 +145,7 @@ def rgb_from_planes(graph: GraphBuilder, layout: ChromaOrder, *, rows: str, colu
 
 
 def _halved(graph: GraphBuilder, whole: _Spans, shift: str) -> _Spans:
-    """The window in planes of half the size; a last odd pixel has its own chroma."""
+    """Return the window in planes of half the size; a last odd pixel has its own chroma."""
     two = graph.constant(2.0)
 
     def half(name: str) -> str:
@@ -165,7 +165,7 @@ def _scaled(graph: GraphBuilder, plane: str, window: _Spans, rows: str, columns:
 
 
 def _product(graph: GraphBuilder, plane: str, weights: tuple[str, str]) -> str:
-    """(n, H, W) to (n, rows, columns). Rows first: fewer products, and whole rows of memory."""
+    """Scale (n, H, W) to (n, rows, columns); rows first, with fewer products on whole rows."""
     down, across = weights
     return graph("MatMul", graph("MatMul", down, plane), across)
 
@@ -173,7 +173,7 @@ def _product(graph: GraphBuilder, plane: str, weights: tuple[str, str]) -> str:
 def _weights(
     graph: GraphBuilder, plane: str, window: _Spans, rows: str, columns: str, *, across: int
 ) -> tuple[str, str]:
-    """Matrices (n, rows, H) and (n, W, columns) that scale a window of a plane (n, H, W).
+    """Return matrices (n, rows, H) and (n, W, columns) that scale a window of a plane (n, H, W).
 
     Args:
         graph: The graph.
@@ -198,7 +198,7 @@ def _filters(
     repeats: int = 1,
     shift: str = "",
 ) -> str:
-    """Weights (n, count, length) of *length* pixels in *count* output pixels over a window.
+    """Return weights (n, count, length) of *length* pixels in *count* pixels of a window.
 
     A weight is the overlap of a pixel with a box around the position of an output pixel, as wide as
     the distance between two positions and at least one pixel. For smaller outputs that is area
@@ -230,13 +230,13 @@ def _filters(
 
 
 def _counted(graph: GraphBuilder, count: str) -> str:
-    """0, 1, 2 ... count - 1, (count,) f32."""
+    """Return 0, 1, 2 ... count - 1, (count,) f32."""
     numbers = graph("Range", graph.constant(0), count, graph.constant(1))
     return graph.cast(numbers, FLOAT)
 
 
 def _colored(graph: GraphBuilder, planes: Sequence[str], color: str) -> str:
-    """Planes (n, h, w) and coefficients (n, 3, 4) to (n, h, w, 3), whole numbers 0 to 255."""
+    """Convert planes (n, h, w) by coefficients (n, 3, 4) to (n, h, w, 3), integers 0 to 255."""
     columns = [
         graph(
             "Unsqueeze",
@@ -253,7 +253,7 @@ def _colored(graph: GraphBuilder, planes: Sequence[str], color: str) -> str:
 
 
 def _byte(graph: GraphBuilder, numbers: str) -> str:
-    """The nearest integers from 0 to 255, as f32."""
+    """Return the nearest integers from 0 to 255, as f32."""
     rounded = graph("Round", numbers)
     return graph("Min", graph("Max", rounded, graph.constant(0.0)), graph.constant(255.0))
 
@@ -292,7 +292,7 @@ def mask_stats(graph: GraphBuilder, probability: str, exceeds: str) -> str:
 
 
 def _edge(graph: GraphBuilder, exceeds: str, axis: int, *, far: bool) -> str:
-    """Begin or end of the bounding box along an axis, (n,), a share; 0 for an empty box."""
+    """Return begin or end of the bounding box along an axis, (n,), 0 to 1; 0 if it is empty."""
     along = graph("ReduceMax", exceeds, axes=[3 - axis], keepdims=0)
     side = graph.side(exceeds, axis)
     length = graph.cast(side, FLOAT)
@@ -363,7 +363,7 @@ def merge(
 
 
 def _fed(nodes: Sequence[Any], feeds: Mapping[str, str]) -> list[Any]:
-    """Nodes of a network whose byte inputs are replaced by f32 tensors.
+    """Return the nodes of a network whose byte inputs are replaced by f32 tensors.
 
     Their casts are removed: TensorRT supports bytes for inputs and outputs only.
     """

@@ -36,9 +36,9 @@ class RegistryEntry:
     """One shipped network."""
 
     name: str
-    """As in its metadata."""
+    """Name, as in the metadata of the file."""
     task: str
-    """What it is for, in a few words."""
+    """Purpose, in a few words."""
     path: Path
     """Its ONNX file."""
     tolerances: Mapping[Precision, Tolerance]
@@ -46,7 +46,7 @@ class RegistryEntry:
     samples: Callable[[], Sequence[Inputs]]
     """Inputs for the accuracy check."""
     gpu: PlanSettings | None = None
-    """How it is compiled for GPUs; None for networks that run on the CPU only."""
+    """Settings of its plans; None for networks that run on the CPU only."""
     build_graph: Callable[[], ModelFile] | None = None
     """Makes the network if it is not just the file: a graph around it, for GPUs."""
 

@@ -57,9 +57,9 @@ class EngineSpec:
     name: str
     """Name in the model's metadata, else that of its file."""
     inputs: tuple[TensorSpec, ...]
-    """In the order of the file."""
+    """Inputs in the order of the file."""
     outputs: tuple[TensorSpec, ...]
-    """In the order of the file."""
+    """Outputs in the order of the file."""
     digest: str
     """SHA-256 of the model file, hexadecimal."""
     metadata: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))

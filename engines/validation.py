@@ -38,9 +38,9 @@ class Tolerance:
     """Allowed difference from the reference, in units of the outputs."""
 
     largest: float
-    """Of any element of any output on any sample."""
+    """Largest difference of any element of any output on any sample."""
     mean: float
-    """Of the mean over each output on each sample."""
+    """Largest mean difference of an output on a sample."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,7 +181,7 @@ def _resized(sample: Inputs, shapes: Mapping[str, Shape]) -> Inputs:
 
 
 def _expected(reference: Engine, sample: Inputs) -> Mapping[str, NDArray[Any]]:
-    """The reference's outputs; row by row if the file has a fixed batch of one."""
+    """Return the reference's outputs; row by row if the file has a fixed batch of one."""
     fixed = all(tensor.shape[:1] == (1,) for tensor in reference.spec.inputs)
     batch = max(array.shape[0] for array in sample.values())
     if not fixed or batch == 1:
@@ -213,7 +213,7 @@ def cpu_name() -> str:
 
 
 def _key(engine: Engine, samples: Sequence[Inputs], tolerance: Tolerance) -> str:
-    """Everything that a check on the CPU depends on, as one digest."""
+    """Return the digest of everything that a check on the CPU depends on."""
     facts = [
         engine.spec.digest, engine.backend, cpu_name(), asdict(tolerance), digest_of(samples)
     ]  # fmt: skip

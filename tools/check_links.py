@@ -9,7 +9,7 @@ LINK = re.compile(r"\[[^\]]*\]\(([^)#\s]+)(?:#[^)]*)?\)")
 
 
 def broken_links(root: Path) -> list[str]:
-    """`FILE:LINE: TARGET` for each link that leads nowhere."""
+    """Yield `FILE:LINE: TARGET` for each broken link."""
     listed = subprocess.run(
         ["git", "ls-files", "*.md"], cwd=root, capture_output=True, text=True, check=True
     )

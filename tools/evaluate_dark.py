@@ -67,7 +67,7 @@ class Outcome:
     by_threshold: dict[float, list[ImageResult]]
     """At each candidate threshold and at the threshold for the day."""
     shipped: list[ImageResult]
-    """As the program runs the network in the dark."""
+    """Results with the threshold that the program uses in the dark."""
 
 
 def evaluate(

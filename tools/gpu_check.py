@@ -1,7 +1,7 @@
-"""Prove and measure the program on the GPU of this machine: one command, no network.
+"""Validate and measure the program on the GPU of this machine, without network.
 
-Sections run one after the other, each in a process of its own; `gpu.json` and `gpu.md` say what
-came of them. See tools/README.md.
+Sections run one after the other, each in its own process; `gpu.json` and `gpu.md` have the results.
+See tools/README.md.
 """
 
 import argparse
@@ -56,7 +56,7 @@ def main() -> int:
 
 
 def _subject(results: dict[str, dict[str, object]], options: Options) -> str:
-    """What was measured, for the head of the table."""
+    """Return the heading of the table: what was measured."""
     rows = results.get("environment", {}).get("rows", [])
     text = {row["what"]: row["figure"] for row in rows}  # type: ignore[union-attr,index]
     quick = " Made with --quick: its figures say nothing about speed." if options.quick else ""

@@ -1,4 +1,4 @@
-"""Pack what a GPU machine without network lacks: see `gpu/kit.py`."""
+"""Pack what a GPU machine without network needs: see `gpu/kit.py`."""
 
 import sys
 from pathlib import Path

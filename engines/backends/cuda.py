@@ -82,7 +82,7 @@ class Gpu:
 
     @property
     def driver_major(self) -> int:
-        """580 of 580.65.06: plans depend on it."""
+        """Major version (580 of 580.65.06), on which plans depend."""
         return int(self.driver.split(".")[0])
 
     @contextlib.contextmanager
@@ -112,7 +112,7 @@ class Gpu:
             self._pycuda.Context.pop()
 
     def release(self, free: Callable[[], object]) -> None:
-        """Free something within `current`; what a lost device held is gone with it."""
+        """Free something within `current`; ignored on a lost device, whose memory is gone."""
         with contextlib.suppress(DeviceLost), self.current("freeing memory"):
             free()
 
@@ -205,7 +205,7 @@ class PinnedArray:
 
     @property
     def array(self) -> NDArray[np.generic]:
-        """The array. Do not keep it: the memory is reused once it is freed."""
+        """Return the array. Do not keep it: the memory is reused once it is freed."""
         assert self._array is not None, "the memory was freed"
         return self._array
 
@@ -281,7 +281,7 @@ def count() -> int:
 
 
 def _initialize() -> tuple[Any, int]:
-    """PyCUDA's driver module and the number of GPUs.
+    """Return PyCUDA's driver module and the number of GPUs.
 
     Raises:
         DeviceUnavailable: PyCUDA is not installed, or there is no driver, or no GPU.
@@ -303,12 +303,12 @@ def _initialize() -> tuple[Any, int]:
 
 
 def _open_driver() -> Any:
-    """The driver's own library, for the two calls that PyCUDA does not have."""
+    """Return the driver's own library, for the two calls that PyCUDA lacks."""
     return ctypes.CDLL("libcuda.so.1")
 
 
 def _driver_version() -> str:
-    """Version of the kernel module, as in "580.65.06"; empty if not published (WSL, Jetson)."""
+    """Return the kernel module's version, such as "580.65.06"; empty if unknown (WSL, Jetson)."""
     try:
         text = _DRIVER_FILE.read_text(encoding="utf-8", errors="replace")
     except OSError:

@@ -147,7 +147,7 @@ class ExecutionStream:
         self._stream.copy(buffer, self._device[tensor.name], buffer.size)
 
     def _largest(self) -> dict[str, int]:
-        """Bytes of each tensor at the largest shapes of the profiles."""
+        """Return the bytes of each tensor at the largest shapes of the profiles."""
         sizes = dict.fromkeys(self._tensors, 0)
         for number, profile in enumerate(self._plan.profiles):
             largest = {name: shapes[-1] for name, shapes in profile.shapes.items()}
@@ -158,7 +158,7 @@ class ExecutionStream:
         return sizes
 
     def _context(self, profile: int, shapes: Shapes) -> Any:
-        """A context for inputs of these shapes, with the shared activation memory."""
+        """Return a context for inputs of these shapes, with the shared activation memory."""
         context = self._plan.context()
         if self._activations.size:
             context.set_device_memory(self._activations.address, self._activations.size)
@@ -171,7 +171,7 @@ class ExecutionStream:
         return context
 
     def _view(self, name: str, shape: Shape) -> NDArray[Any]:
-        """Pinned memory of a tensor as an array of a shape; it grows with the prepared shapes."""
+        """Return the pinned memory of a tensor as an array; it grows with the prepared shapes."""
         dtype = self._tensors[name].dtype
         size = math.prod(shape) * dtype.itemsize
         if name not in self._host or self._host[name].array.nbytes < size:

@@ -98,7 +98,7 @@ class OpenVinoEngine:
             self._compiled.clear()
 
     def _requests(self, sizes: Sizes) -> Requests:
-        """The free requests for inputs of these sizes, compiled now if they are new.
+        """Return the free requests for inputs of these sizes; compile new sizes first.
 
         Compiling holds the lock: 0.2 s once, and two cameras of a new size compile it once.
         """
@@ -134,6 +134,6 @@ def _tensor(port: Any) -> TensorSpec:
 
 
 def _plain(error: BaseException) -> str:
-    """The last line of an OpenVINO error: the ones before name its own source files."""
+    """Return the last line of an OpenVINO error; earlier ones name its source files."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return lines[-1] if lines else type(error).__name__

@@ -40,7 +40,7 @@ class Library:
     edition: Edition
     """Which of the two."""
     version: str
-    """As in "10.14.1"; plans run on this version only."""
+    """Version, such as "10.14.1"; plans run on this version only."""
     module: Any
     """The Python module: Builder, OnnxParser, Runtime and so on."""
     errors: ErrorLog
@@ -48,7 +48,7 @@ class Library:
 
     @property
     def name(self) -> str:
-        """As in "tensorrt-rtx 1.7.1.116"."""
+        """Edition and version, such as "tensorrt-rtx 1.7.1.116"."""
         return f"tensorrt{'-rtx' if self.edition == 'rtx' else ''} {self.version}"
 
 
@@ -103,7 +103,7 @@ def library(edition: Edition | None = None) -> Library:
 
 @functools.cache
 def _load(edition: Edition) -> Library | str:
-    """The library, or why it cannot be used: one answer per process, as for an import."""
+    """Return the library, or why it cannot be used; cached for the process, as an import is."""
     try:
         if edition == "rtx":
             import tensorrt_rtx_bindings as module
@@ -197,7 +197,7 @@ class LoadedPlan:
             _log.info("%s: kernels are not cached: %s", self.spec.name, error)
 
     def _runtime_config(self) -> Any:
-        """Settings of TensorRT for RTX: own activation memory, CUDA graphs, cached kernels."""
+        """Return settings of TensorRT for RTX: own activation memory, CUDA graphs, kernel cache."""
         module, config = self.library.module, self.engine.create_runtime_config()
         strategy = module.ExecutionContextAllocationStrategy.USER_MANAGED
         config.set_execution_context_allocation_strategy(strategy)
@@ -212,7 +212,7 @@ class LoadedPlan:
         return config
 
     def _compared(self, spec: EngineSpec) -> EngineSpec:
-        """The plan's inputs and outputs, which must be those of the network."""
+        """Return the plan's inputs and outputs after comparing them with the network's."""
         mode = self.library.module.TensorIOMode
         names = [self.engine.get_tensor_name(at) for at in range(self.engine.num_io_tensors)]
         found = {}

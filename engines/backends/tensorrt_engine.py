@@ -181,7 +181,7 @@ class TensorRtEngine:
                 self.abandoned.popleft().free()
 
     def _padded(self, shapes: Shapes) -> tuple[int, dict[str, Shape]]:
-        """The profile, and the shapes with the batch padded to one of `BATCH_SIZES`."""
+        """Return the profile, and the shapes with the batch padded to one of `BATCH_SIZES`."""
         rows = {shape[0] if shape else 0 for shape in shapes.values()}
         candidates = [dict(shapes)]
         if len(rows) == 1 and all(t.shape[:1] == (None,) for t in self.spec.inputs):

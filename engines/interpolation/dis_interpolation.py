@@ -30,7 +30,7 @@ INPUTS = {
 OUTPUTS = {"weights": "float32"}
 
 
-class Finding:
+class PairMotion:
     """The motion between two reduced frames (h, w, 3); serves every intermediate time. Thread-safe.
 
     Args:

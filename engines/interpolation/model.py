@@ -15,7 +15,7 @@ import numpy as np
 
 from engines.errors import DeviceUnavailable, InaccurateEngine, ModelMismatch
 from engines.interpolation import dis_interpolation
-from engines.interpolation.dis_interpolation import INPUTS, OUTPUTS, Finding
+from engines.interpolation.dis_interpolation import INPUTS, OUTPUTS, PairMotion
 from engines.interpolation.downscale import DownscaleGeometry, downscale_geometry, reduced
 from engines.interpolation.static_overlay import put_back, standing
 from engines.interpolation.warp_blend import synthesise
@@ -59,7 +59,7 @@ class PairInterpolation:
         self._same = all(np.array_equal(a, b) for a, b in zip(before, after, strict=True))
         if not self._same:
             first, second = reduced(before, geometry), reduced(after, geometry)
-            self._finding = Finding(engine, first, second, geometry)
+            self._motion = PairMotion(engine, first, second, geometry)
             self._stands = standing(before[0], after[0], depth=geometry.depth)
 
     def at(self, t: float) -> list[Plane]:
@@ -76,7 +76,7 @@ class PairInterpolation:
             raise ModelMismatch(f"expected a time between 0 and 1, got {t}")
         if self._same:
             return [plane.copy() for plane in self._before]
-        fields, weights = self._finding.at(t)
+        fields, weights = self._motion.at(t)
         planes = []
         for number, (a, b) in enumerate(zip(self._before, self._after, strict=True)):
             made = synthesise(a, b, fields, weights, self._geometry.factors(number))
@@ -144,7 +144,7 @@ class Interpolator:
 
 
 def open_interpolator(
-    path: Path | None = None, *, precision: Precision | None = None, prove: bool = True
+    path: Path | None = None, *, precision: Precision | None = None, validate: bool = True
 ) -> Interpolator:
     """Open the shipped fusion network, or another with the same inputs and outputs, on the CPU.
 
@@ -152,7 +152,7 @@ def open_interpolator(
         path: An ONNX file; None opens the shipped network.
         precision: Inference precision; None is bf16 where the CPU has it and the accuracy check
             passes, else f32.
-        prove: Compare the engine with the reference first, once for each machine.
+        validate: Compare the engine with the reference first, once for each machine.
 
     Raises:
         EngineError: The file cannot be used, or the engine differs from the reference.
@@ -166,7 +166,7 @@ def open_interpolator(
                 samples=validation_samples,
                 tolerances=TOLERANCES,
                 check=_check_network,
-                prove=prove,
+                validate=validate,
             )
         )
 

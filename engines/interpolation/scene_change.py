@@ -54,7 +54,7 @@ class Difference:
     """Pixel-wise difference of two frames."""
 
     mean: float
-    """In bytes."""
+    """Mean difference in bytes."""
     worst: float
     """Mean of the worst block, in bytes."""
     shift_px: float

@@ -41,7 +41,7 @@ FRAMES = 16
 
 def measure(sizes: Sequence[tuple[int, int]], *, rounds: int) -> dict[str, Any]:
     """Return ms per intermediate frame, by size and method, and the ratios to ours."""
-    model = open_interpolator(prove=False)
+    model = open_interpolator(validate=False)
     BASELINES_FOLDER.mkdir(parents=True, exist_ok=True)
     result: dict[str, Any] = {"engine": model.backend, "cores": len(os.sched_getaffinity(0))}
     for width, height in sizes:

@@ -47,7 +47,7 @@ CHROMA_FLAT = 0.75
 CHROMA_LOST = 4.0
 """Colours that differ by this many deviations from the guided prediction are half kept."""
 RADIUS = 1
-"""Of the guided filter's windows, at half size for luma and at quarter size for chroma."""
+"""Radius of the guided filter's windows, at half size for luma and at quarter size for chroma."""
 
 QUIET = 0.15
 """Fraction of a frame that is assumed to have no texture."""

@@ -70,12 +70,12 @@ class _Scene:
     """State of the scene that is being enhanced."""
 
     histogram: NDArray[np.float32]
-    """Of the last frame's full-range luma."""
+    """Histogram of the last frame's full-range luma."""
     noise: Noise
     target: Adjustment
     """Latest accepted output of the network."""
     current: Adjustment
-    """What is applied: moves towards the target."""
+    """Adjustment that is applied; moves towards the target."""
     inferred_s: float
     """Time of the last inference."""
     frame_s: float

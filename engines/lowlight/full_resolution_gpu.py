@@ -34,18 +34,18 @@ if TYPE_CHECKING:
     from engines.stateful import Arrays, StatefulSession
 
 SHIPPED = Path(__file__).with_name("full_resolution.onnx")
-"""What `graph.py` wrote."""
+"""Written by `full_resolution_graph.py`."""
 VERSION = "1"
-"""Of the graph; counts up whenever it computes something else."""
+"""Version of the graph; incremented whenever its results change."""
 TOLERANCES: Mapping[Precision, Tolerance] = {"f32": Tolerance(largest=1.0, mean=0.002)}
-"""How far from the reference it may be. Bytes whose value lies on a half round either way; what is
-remembered, in 64ths of a byte, is whole numbers and must be the same."""
+"""Allowed difference from the reference, in bytes. A value at a half may round either way; the
+state, integers in 64ths of a byte, must be equal."""
 LIT = ("lit_y", "lit_u", "lit_v")
-"""Outputs: the frame done."""
+"""Outputs: the enhanced planes."""
 STATE: Mapping[str, str] = {"next_y": "past_y", "next_uv": "past_uv", "next_left": "past_left"}
-"""Outputs, and the inputs that they are for the next frame."""
+"""Each state output, and the input that it becomes for the next frame."""
 SMALLEST, TYPICAL, LARGEST = (16, 16), (1080, 1920), (2160, 4096)
-"""(height, width) of the frames that it is compiled for."""
+"""(height, width) of the frames that the graph is compiled for."""
 
 T = TypeVar("T")
 
@@ -54,7 +54,7 @@ class Numbers(NamedTuple, Generic[T]):
     """The input `numbers`, in this order."""
 
     unit: T
-    """As in `Terms`, as are the next two."""
+    """See `Terms`, as for the next two."""
     newest: T
     blots_left: T
     flat: T
@@ -62,12 +62,12 @@ class Numbers(NamedTuple, Generic[T]):
     flat_chroma: T
     lost: T
     grey_u: T
-    """What grey becomes, in bytes: 128 and the balance."""
+    """Output value of neutral chroma, in bytes: 128 plus the white balance."""
     grey_v: T
 
     @classmethod
     def of(cls, terms: Terms, adjustment: Adjustment) -> Numbers[float]:
-        """For one frame."""
+        """Return the numbers for one frame."""
         squares = (each**2 for each in (terms.flat, terms.flat_chroma, terms.lost))
         greys = (GREY + offset for offset in adjustment.balance)
         return Numbers(terms.unit, terms.newest, terms.blots_left, *squares, *greys)
@@ -103,9 +103,9 @@ def _shapes(size: Shape, *, levels: int, grid: Shape) -> dict[str, Shape]:
 
 
 def validation_samples() -> Sequence[Arrays]:
-    """Frames to prove an engine with: a dim street, in the middle of a scene and at its start.
+    """Return inputs for the accuracy check: a dim street, at the start and middle of a scene.
 
-    Small, of odd sizes, and as large as it is mostly used; and one of nothing but extremes.
+    The sizes are the smallest, an odd one and typical ones; one frame has extreme values only.
     """
     rng = np.random.default_rng(7)
     samples = []
@@ -134,7 +134,7 @@ SETTINGS = PlanSettings(
     (profile(),),
     (_shapes(TYPICAL, levels=4, grid=(12, 20)),),
 )
-"""How plans are compiled and checked; other sizes are prepared when they first come."""
+"""How plans are compiled and checked; other sizes are prepared at their first frame."""
 
 
 def _bytes(plane: NDArray[np.floating[Any]]) -> Plane:
@@ -142,7 +142,7 @@ def _bytes(plane: NDArray[np.floating[Any]]) -> Plane:
 
 
 def _lifting() -> Adjustment:
-    """Four powers, and a map from the first to the last."""
+    """Return four power curves, and an exposure map from the first to the last."""
     at = (np.arange(256) / 255).astype(np.float32)
     curves = np.stack([at ** np.float32(power) for power in (1.0, 0.6, 0.36, 0.2)])
     gains = np.stack([np.full(256, gain, np.float32) for gain in (1.0, 1.5, 2.5, 4.0)])
@@ -151,7 +151,7 @@ def _lifting() -> Adjustment:
 
 
 def inputs_of(planes: Yuv, adjustment: Adjustment, terms: Terms) -> Arrays:
-    """All inputs but the past."""
+    """Return all inputs except the state."""
     luma, gain = tables_of(adjustment, full_range=planes.full_range)
     return {
         "y": planes.y,
@@ -165,7 +165,7 @@ def inputs_of(planes: Yuv, adjustment: Adjustment, terms: Terms) -> Arrays:
 
 
 def _state(memory: Memory) -> Arrays:
-    """A denoiser's memory as inputs."""
+    """Return the state inputs of a denoiser's memory."""
     y, *uv = memory.average
     return {
         "past_y": y.astype(np.float32),
@@ -207,9 +207,10 @@ class OnDevice:
         return self._cpu(planes, adjustment, noise, gain=gain)
 
     def _is_ready(self, planes: Yuv, adjustment: Adjustment) -> bool:
-        """Whether the GPU runs this frame at once. The engine is the CPU's until its plan is ready.
+        """Whether the GPU can run this frame without delay.
 
-        The graph on the CPU is slower than OpenCV, and is never used.
+        Until the plan is ready, the engine would run the graph on the CPU, which is slower than
+        OpenCV and therefore never used.
         """
         size = planes.y.shape
         fits = all(
@@ -242,7 +243,7 @@ class OnDevice:
 
 
 def _memory(spare: OnCpu, planes: Yuv) -> Memory:
-    """What the CPU remembers of this scene, else that nothing has been."""
+    """Return the CPU's state of this scene, or an empty one."""
     memory = None if spare.denoiser is None else spare.denoiser.memory()
     if memory is not None and memory.average[1].shape == planes.u.shape:
         return memory

@@ -123,7 +123,7 @@ class _Graph:
     def give(self, value: _Value, name: str, *, axes: Sequence[int]) -> None:
         """Add an output of the graph, without the given axes of size 1."""
         if _OUTPUTS[name][0] == TensorProto.UINT8:
-            # Casting values outside 0..255 is undefined. TensorRT supports uint8 only as input or output.
+            # Casting values outside 0..255 is undefined. TensorRT has uint8 only as in- and output.
             value = self("Squeeze", self.byte(value), self.whole(*axes))
             last = helper.make_node("Cast", [value.name], [name], to=TensorProto.UINT8)
         else:

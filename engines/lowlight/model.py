@@ -125,7 +125,7 @@ class LowLightModel:
 
 
 def open_lowlight_model(
-    path: Path | None = None, *, device: Device = "auto", prove: bool = True
+    path: Path | None = None, *, device: Device = "auto", validate: bool = True
 ) -> LowLightModel:
     """Open the shipped low-light network, or another with the same inputs and outputs.
 
@@ -141,7 +141,7 @@ def open_lowlight_model(
         samples=validation_samples,
         tolerances=TOLERANCES,
         check=_require,
-        prove=prove,
+        validate=validate,
     )
     if runtime is None:
         return LowLightModel(engine)

@@ -42,7 +42,7 @@ def measure() -> dict[str, Any]:
     rng = np.random.default_rng(1)
     day = rng.integers(0, 256, (SIZE[0] // 8, SIZE[1] // 8, 3)).repeat(8, 0).repeat(8, 1)
     frames = [darken(day.astype(np.uint8), rng) for _ in range(4)]
-    model = open_lowlight_model(device="cpu", prove=False)
+    model = open_lowlight_model(device="cpu", validate=False)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "zero-dce.onnx"
         example = torch.zeros(1, 3, *SIZE)

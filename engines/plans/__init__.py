@@ -1,1 +1,1 @@
-"""Plans: networks compiled for NVIDIA GPUs, made, kept, proven and changed over to."""
+"""Plans: networks compiled for NVIDIA GPUs; building, caching, validation, fallback."""

@@ -152,7 +152,7 @@ class Compilation:
             )
 
     def _lines(self) -> Iterator[bytes | None]:
-        """Lines of standard output; None if nothing comes for `HEARTBEAT_S`."""
+        """Yield lines of standard output; None if nothing comes for `HEARTBEAT_S`."""
         assert self._process.stdout is not None
         source, rest = self._process.stdout.fileno(), b""
         while True:

@@ -117,7 +117,7 @@ def build(
 
 
 def _graph(model: ModelFile, target: Target) -> tuple[bytes, dict[str, str]]:
-    """The network for the compiler, and the type of each input and output: those of the file."""
+    """Return the network for the compiler, and the types of inputs and outputs as in the file."""
     try:
         from onnx import helper
 
@@ -138,7 +138,7 @@ def _graph(model: ModelFile, target: Target) -> tuple[bytes, dict[str, str]]:
 
 
 def _network(model: ModelFile, library: Library, builder: Any, graph: bytes) -> Any:
-    """The parsed network."""
+    """Return the parsed network."""
     module = library.module
     # TensorRT 11 has no other networks and accepts the flag.
     typed = 1 << int(module.NetworkDefinitionCreationFlag.STRONGLY_TYPED)
@@ -162,7 +162,7 @@ def _network(model: ModelFile, library: Library, builder: Any, graph: bytes) -> 
 
 
 def _config(library: Library, builder: Any, target: Target) -> tuple[Any, list[dict[str, Any]]]:
-    """The builder's settings, and the profiles as the builder read them."""
+    """Return the builder's settings, and the profiles as the builder parsed them."""
     module = library.module
     config = builder.create_builder_config()
     # f32 must have 24 bits; TensorFloat-32 has 11, as f16.
@@ -185,7 +185,7 @@ def _config(library: Library, builder: Any, target: Target) -> tuple[Any, list[d
 
 
 def _aim(library: Library, config: Any, capability: str) -> None:
-    """Compile for that GPU, whether it is in this machine or not."""
+    """Set the GPU to compile for, which need not be in this machine."""
     known = library.module.ComputeCapability
     chosen = getattr(known, capability.upper(), None)
     if not re.fullmatch(r"sm\d+", capability) or chosen is None:
@@ -201,7 +201,7 @@ def _aim(library: Library, config: Any, capability: str) -> None:
 
 
 def _timing_cache(library: Library, config: Any, path: Path | None) -> bool:
-    """Use the kernel times of earlier builds; whether the library has such a cache."""
+    """Use the kernel times of earlier builds; return whether the library has such a cache."""
     if library.edition == "rtx" or path is None:
         return False
     try:
@@ -230,7 +230,7 @@ def _refusal(model: ModelFile, library: Library) -> EngineError:
 
 
 def _facts(module: Any, network: Any) -> dict[str, Any]:
-    """Inputs and outputs of the compiler's network: name, shape (-1 is any length) and type."""
+    """Return name, shape (-1 is any length) and type of the compiler's inputs and outputs."""
 
     def described(tensor: Any) -> tuple[str, tuple[int, ...], str]:
         kind = module.nptype(tensor.dtype)

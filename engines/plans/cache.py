@@ -45,7 +45,7 @@ class PlanKey:
     edition: Edition
     """TensorRT, or TensorRT for RTX."""
     version: str
-    """Of the library: plans run on that version only."""
+    """Version of the library; plans run on that version only."""
     target: Target
     """GPU, driver, precision and shapes."""
     recipe: str = RECIPE
@@ -85,13 +85,13 @@ class PlanEntry:
 
     path: Path
     size: int
-    """Of the file, in bytes."""
+    """Size of the file in bytes."""
     key: PlanKey | None
     """None if the file cannot be read."""
     facts: Mapping[str, Any] = field(default_factory=dict)
     """See `Plan.facts`; and `made`, Unix time in seconds."""
-    proofs: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
-    """Accuracy of this plan by identity (GPU, driver, samples); see `PlanCache.note_proof`."""
+    reports: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    """Accuracy of this plan by identity (GPU, driver, samples); see `PlanCache.note_report`."""
     problem: str = ""
     """What is wrong with the file; empty if it is intact."""
 
@@ -142,22 +142,22 @@ class PlanCache:
             raise PlanUnfit(f"cannot store the plan {path}: {error.strerror}") from error
         return path
 
-    def note_proof(self, plan: StoredPlan, identity: str, report: AccuracyReport) -> None:
+    def note_report(self, plan: StoredPlan, identity: str, report: AccuracyReport) -> None:
         """Record the accuracy of a plan, passed or not.
 
         Args:
             plan: The plan that was measured.
-            identity: What else the measurement depends on; see `PlanProvider.proof_identity`.
+            identity: What else the measurement depends on; see `PlanProvider.report_identity`.
             report: Its difference from the reference.
         """
-        proofs = {**self.proofs(plan), identity: _figures(report)}
-        document = {"sha256": hashlib.sha256(plan.content).hexdigest(), "proofs": proofs}
+        reports = {**self.reports(plan), identity: _figures(report)}
+        document = {"sha256": hashlib.sha256(plan.content).hexdigest(), "proofs": reports}
         with contextlib.suppress(OSError):  # the next start measures again
-            write_atomically(_proofs_path(plan.entry.path), json.dumps(document).encode())
+            write_atomically(_reports_path(plan.entry.path), json.dumps(document).encode())
 
-    def proofs(self, plan: StoredPlan) -> Mapping[str, Mapping[str, Any]]:
+    def reports(self, plan: StoredPlan) -> Mapping[str, Mapping[str, Any]]:
         """Return the recorded accuracy of this very plan, by identity."""
-        return _proofs(plan.entry.path, hashlib.sha256(plan.content).hexdigest())
+        return _reports(plan.entry.path, hashlib.sha256(plan.content).hexdigest())
 
     def kernels(self, plan: StoredPlan) -> Path:
         """Return the file of the kernels that TensorRT for RTX compiles for a plan."""
@@ -240,7 +240,7 @@ def read_target(facts: Mapping[str, Any]) -> Target:
 
 
 def _head(path: Path) -> tuple[PlanEntry, dict[str, Any]]:
-    """A file's entry and header; `offset` of the header is where the plan begins."""
+    """Return a file's entry and header; `offset` of the header is where the plan begins."""
     try:
         with path.open("rb") as file:
             size = os.fstat(file.fileno()).st_size
@@ -257,11 +257,11 @@ def _head(path: Path) -> tuple[PlanEntry, dict[str, Any]]:
         raise PlanUnfit("its header is damaged") from error
     if not complete:
         raise PlanUnfit("it was cut short")
-    return PlanEntry(path, size, key, facts, _proofs(path, head["sha256"])), head
+    return PlanEntry(path, size, key, facts, _reports(path, head["sha256"])), head
 
 
 def _read(path: Path) -> tuple[PlanEntry, bytes]:
-    """A file's entry and plan, compared with its digest."""
+    """Return a file's entry and plan, whose digest was checked."""
     entry, head = _head(path)
     try:
         content = path.read_bytes()[head["offset"] :]
@@ -281,14 +281,14 @@ def _figures(report: AccuracyReport) -> dict[str, Any]:
     return {"largest": report.largest, "mean": report.mean, "passed": report.passed}
 
 
-def _proofs_path(path: Path) -> Path:
+def _reports_path(path: Path) -> Path:
     return path.with_suffix(".proofs.json")
 
 
-def _proofs(path: Path, digest: str) -> Mapping[str, Mapping[str, Any]]:
-    """Accuracy of the plan with that digest, not of an earlier plan with the same key."""
+def _reports(path: Path, digest: str) -> Mapping[str, Mapping[str, Any]]:
+    """Return the reports on the plan with that digest, not on an earlier one of the same key."""
     try:
-        known = json.loads(_proofs_path(path).read_text(encoding="utf-8"))
+        known = json.loads(_reports_path(path).read_text(encoding="utf-8"))
         return dict(known["proofs"]) if known["sha256"] == digest else {}
     except (OSError, ValueError, TypeError, KeyError):
         return {}

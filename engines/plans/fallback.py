@@ -53,7 +53,7 @@ LONGEST_PAUSE_S = 3600.0
 _BUILDS = threading.Lock()
 """One plan is built at a time: the compiler times kernels, and accuracy checks take every core."""
 _POLL_S = 0.2
-"""How soon a thread that waits for its turn sees that the engine is closed. Arbitrary."""
+"""Interval at which a waiting thread checks whether the engine is closed. Arbitrary."""
 MAX_REFUSED = 64
 """Shapes that are remembered to run on the CPU. Arbitrary; cameras have a few sizes."""
 
@@ -94,7 +94,7 @@ class Provider(Protocol):
     """Source of engines on a GPU; see `engines.plans.provider.PlanProvider`."""
 
     where: str
-    """As in "cuda:0 NVIDIA L4"."""
+    """Name, such as "cuda:0 NVIDIA L4"."""
 
     def ready(self) -> GpuEngine | None:
         """Return an engine from a stored plan that passed its check."""
@@ -148,7 +148,7 @@ class FallbackEngine:
 
     @property
     def backend(self) -> str:
-        """Of the engine that the next call goes to."""
+        """Backend of the engine that the next call runs on."""
         with self._work:
             return (self._gpu or self._cpu).backend
 
@@ -263,7 +263,7 @@ class FallbackEngine:
             _log.warning("%s: %s", self.spec.name, refusal.reason)
 
     def _run(self) -> None:
-        """The thread: get the engine on the GPU, then prepare shapes until this is closed."""
+        """Run the thread: get the engine on the GPU, then prepare shapes until this is closed."""
         gpu = self._built()
         while gpu is not None:
             with self._work:
@@ -280,7 +280,7 @@ class FallbackEngine:
                     self._unprepared.remove(shapes)
 
     def _built(self) -> GpuEngine | None:
-        """The engine on the GPU, in use; None if there will be none."""
+        """Return the engine on the GPU, in use; None if there will be none."""
         pause_s = FIRST_PAUSE_S
         while not self._stop.is_set():
             try:

@@ -144,7 +144,7 @@ class _Casting:
         return F16
 
     def _as(self, name: str, kind: int) -> str:
-        """The name of a tensor in a type; adds the cast when it is first needed."""
+        """Return the name of a tensor in a type; add the cast at its first use."""
         if not self._is_float(name):
             if name in self._constants:
                 self._initializers.setdefault(

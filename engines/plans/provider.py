@@ -109,7 +109,7 @@ class PlanProvider:
         try:
             if not self._passed(stored):
                 report = self._measured(engine, stop)
-                self._cache.note_proof(stored, self.proof_identity(), report)
+                self._cache.note_report(stored, self.report_identity(), report)
                 report.require()
             self._warm(engine)
         except BaseException:
@@ -136,7 +136,7 @@ class PlanProvider:
             raise PlanUnfit(f"{self._model.name}: the plan that was just built cannot be loaded")
         return stored, engine
 
-    def proof_identity(self) -> str:
+    def report_identity(self) -> str:
         """Return everything that the accuracy of a plan depends on beside the plan itself."""
         digest = digest_of(self._settings.samples())
         return f"{self._gpu.name}, driver {self._gpu.driver}, samples {digest[:16]}"
@@ -155,7 +155,7 @@ class PlanProvider:
                 progress(now.progress)
 
     def _loaded(self, stored: StoredPlan) -> TensorRtEngine | None:
-        """The engine of a plan; None if it cannot be loaded here."""
+        """Return the engine of a plan; None if it cannot be loaded here."""
         try:
             return TensorRtEngine(
                 stored.content,
@@ -169,13 +169,13 @@ class PlanProvider:
             return None
 
     def _warm(self, engine: TensorRtEngine) -> None:
-        """Prepare the shapes that will come, so that no live camera waits for a compiler."""
+        """Prepare the expected shapes, so that no live camera waits for a compiler."""
         for shapes in self._settings.warm_shapes:
             engine.prepare(shapes)
 
     def _passed(self, stored: StoredPlan) -> bool:
         """Whether this very plan passed here, by the tolerance of today."""
-        figures = self._cache.proofs(stored).get(self.proof_identity())
+        figures = self._cache.reports(stored).get(self.report_identity())
         return figures is not None and bool(
             figures["largest"] <= self._tolerance.largest
             and figures["mean"] <= self._tolerance.mean

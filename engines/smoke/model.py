@@ -163,7 +163,7 @@ def open_smoke_model(
     model: str | Path = "smoke",
     *,
     precision: Precision | None = None,
-    prove: bool = True,
+    validate: bool = True,
 ) -> SmokeModel:
     """Open a shipped smoke network, or another with the same inputs and outputs, on the CPU.
 
@@ -173,7 +173,7 @@ def open_smoke_model(
         model: A name in `SHIPPED`, or the path of an ONNX file.
         precision: None for f32, which gives the same results on every CPU; bf16 is about twice as
             fast on CPUs that have it.
-        prove: Compare it with the reference first, once for each machine; see `engines.validation`.
+        validate: Compare it with the reference first, once per machine; see `engines.validation`.
 
     Raises:
         ModelFileError: The file is missing, damaged or not ONNX.
@@ -187,7 +187,7 @@ def open_smoke_model(
         samples=validation_samples,
         tolerances=TOLERANCES,
         check=_check_network,
-        prove=prove,
+        validate=validate,
     )
     return SmokeModel(engine)
 

@@ -28,7 +28,7 @@ def measure() -> dict[str, Any]:
         facts = {"name": PLAIN, "threshold": "0.5", "low_threshold": "0.3"}
         export(NETWORKS[PLAIN](), path, metadata=facts)
         models: dict[str, SmokeModel] = {
-            name: open_smoke_model(model, prove=False)
+            name: open_smoke_model(model, validate=False)
             for name, model in {**SHIPPED, PLAIN: path}.items()
         }
     taken = interleaved({name: partial(model, image) for name, model in models.items()})

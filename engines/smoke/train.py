@@ -63,13 +63,13 @@ class Recipe:
     batch: int = 12
     """Samples per step."""
     height: int = 320
-    """Of a sample: plumes and their surroundings at about the scale of inference."""
+    """Height of a sample: plumes and their surroundings at about the scale of inference."""
     width: int = 512
-    """Of a sample."""
+    """Width of a sample."""
     rate: float = 3e-3
     """Peak learning rate; a pretrained encoder gets a third of it."""
     seed: int = 1
-    """Of weights and samples."""
+    """Seed of weights and samples."""
     kinds: tuple[str, ...] = KINDS
     """Kinds of samples; see `synthesis.SampleMaker`."""
 

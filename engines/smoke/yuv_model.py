@@ -47,7 +47,7 @@ if TYPE_CHECKING:
     from engines.validation import Inputs
 
 LAYOUTS: tuple[ChromaOrder, ...] = ("planar", "nv12")
-"""Of software decoders, and of hardware decoders."""
+"""Chroma layouts of software decoders and of hardware decoders."""
 TOLERANCES: Mapping[Precision, Tolerance] = {
     # Those of the network (`model.TOLERANCES`) in bytes, and one byte for rounding. In f16 the
     # scaling products have 11 bits, which changes some pixels of the scaled image by one.
@@ -132,7 +132,7 @@ def settings(layout: ChromaOrder) -> PlanSettings:
 
 
 def _shapes(layout: ChromaOrder, planes: Shape, size: Shape) -> dict[str, Shape]:
-    """Shape of each input for luma planes (rows of the batch, height, width)."""
+    """Return the shape of each input for luma planes (rows of the batch, height, width)."""
     rows, height, width = planes
     half = (rows, -(-height // 2), -(-width // 2), *((2,) if layout == "nv12" else ()))
     return {
@@ -213,12 +213,12 @@ class SmokeYuvModel:
 
     @property
     def backend(self) -> str:
-        """What runs it, with version, device and precision."""
+        """Library, version, device and precision."""
         return next(iter(self._engines.values())).backend
 
     @property
     def state(self) -> EngineState:
-        """What it runs on at this moment: the worst of its engines."""
+        """Worst state among its engines."""
         states = [engine.state for engine in self._engines.values()]
         return next((state for state in states if state.device == "cpu"), states[0])
 
@@ -282,7 +282,7 @@ _IDENTITY = ((0.0, 0.5, 1.0), (0.0, 0.5, 1.0))
 
 
 def _canvas(size: Shape, scaled: Shape) -> Shape:
-    """The smallest canvas that holds planes of a size; the size itself if none does."""
+    """Return the smallest canvas that holds planes of a size; the size itself if none does."""
     canvases = CROP_CANVASES if scaled == WINDOW else FRAME_CANVASES
     fitting = (each for each in canvases if size[0] <= each[0] and size[1] <= each[1])
     return next(fitting, size)
@@ -291,7 +291,7 @@ def _canvas(size: Shape, scaled: Shape) -> Shape:
 def _arrays(
     group: Sequence[tuple[Yuv, Request]], level: float, canvas: Shape
 ) -> dict[str, NDArray[Any]]:
-    """Inputs of the network, one row per request."""
+    """Return the inputs of the network, one row per request."""
     planes = [each for each, _ in group]
     requests = [request for _, request in group]
     half = tuple(-(-side // 2) for side in canvas)
@@ -314,7 +314,7 @@ def _arrays(
 
 
 def _padded(planes: Sequence[NDArray[Any]], canvas: Shape) -> NDArray[np.uint8]:
-    """Planes (height, width[, 2]) as one array of canvases; a single one that fits is a view."""
+    """Return planes (height, width[, 2]) as one array of canvases; a single fit is a view."""
     if len(planes) == 1 and planes[0].shape[:2] == canvas:
         return planes[0][None]
     padded = np.zeros((len(planes), *canvas, *planes[0].shape[2:]), np.uint8)
@@ -430,7 +430,7 @@ def samples(layout: ChromaOrder = "planar") -> Sequence[Inputs]:
 
 
 def _as_decoded(image: NDArray[np.uint8], *, full_range: bool) -> Yuv:
-    """Planes of a 1080p camera with three times the width of an image, BT.709."""
+    """Return planes of a 1080p camera with three times the width of an image, BT.709."""
     color = yuv_to_rgb_matrix(1, full_range=full_range).astype(np.float64)
     yuv = (image.astype(np.float64) - color[:, 3]) @ np.linalg.inv(color[:, :3]).T
     large = np.clip(np.rint(yuv), 0, 255).astype(np.uint8).repeat(3, axis=0).repeat(3, axis=1)

@@ -97,7 +97,7 @@ def open_models(config: Config) -> Iterator[Models]:
 def _on_gpu(
     config: Config, precision: Precision | None, cameras: Sequence[CameraSettings]
 ) -> SmokeYuvModel | None:
-    """The smoke network on a GPU, in the layouts that the cameras' decoders produce."""
+    """Open the smoke network on a GPU, in the layouts that the cameras' decoders produce."""
     clients: Counter[ChromaOrder] = Counter(
         "planar" if camera.source.hwaccel is None else "nv12" for camera in cameras
     )
@@ -118,7 +118,7 @@ def _on_gpu(
 
 
 def _lowlight(config: Config, cameras: Sequence[CameraSettings]) -> LowLightModel | None:
-    """The low-light network, if a camera needs it.
+    """Open the low-light network, if a camera needs it.
 
     Where only detection would use it, its failure is logged and detection runs without it.
     """

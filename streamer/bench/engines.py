@@ -64,7 +64,7 @@ def _models() -> list[tuple[str, SmokeModel]]:
     for name in SHIPPED:
         for precision in TOLERANCES:
             try:
-                model = open_smoke_model(name, precision=precision, prove=False)
+                model = open_smoke_model(name, precision=precision, validate=False)
             except DeviceUnavailable:
                 continue
             found.append((f"{name}_{precision}", model))

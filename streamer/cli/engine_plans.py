@@ -143,7 +143,7 @@ def described(entry: "PlanEntry") -> dict[str, Any]:
         "driver": key and key.target.driver,
         "precision": key and key.target.precision,
         "bytes": entry.size,
-        "validated_on": sorted(name for name, each in entry.proofs.items() if each.get("passed")),
+        "validated_on": sorted(name for name, each in entry.reports.items() if each.get("passed")),
         "problem": entry.problem or None,
         "path": str(entry.path),
     }

@@ -1,4 +1,4 @@
-"""`streamer engines`: which networks and plans there are, and whether they work on this machine."""
+"""`streamer engines`: networks and their plans, and whether they work on this machine."""
 
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -83,9 +83,9 @@ def verify_engines(
     failed = not engine_plans.check(names or [])
     for entry in _entries(names, precision, device):
         out.note(f"comparing {entry.name} with the reference")
-        proof = verify(entry, device=device, precision=precision)
-        failed = failed or not proof.passed
-        out.result(_proof_record(entry.name, proof), _proof_line(entry.name, proof))
+        report = verify(entry, device=device, precision=precision)
+        failed = failed or not report.passed
+        out.result(_report_record(entry.name, report), _report_line(entry.name, report))
     if failed:
         raise typer.Exit(Exit.DEVICE)
 
@@ -133,7 +133,7 @@ def bench_engines(
 
 
 def _entries(names: list[str] | None, precision: str | None, device: str) -> "list[RegistryEntry]":
-    """The networks of these names; without names, those that support precision and device."""
+    """Return the named networks; without names, those that support precision and device."""
     from engines.registry import COMPILED, REGISTRY, find
 
     if names:
@@ -142,27 +142,27 @@ def _entries(names: list[str] | None, precision: str | None, device: str) -> "li
     return [entry for entry in known if precision is None or precision in entry.tolerances]
 
 
-def _proof_record(name: str, proof: "AccuracyReport") -> dict[str, Any]:
+def _report_record(name: str, report: "AccuracyReport") -> dict[str, Any]:
     return {
         "kind": "proof",
         "name": name,
-        "passed": proof.passed,
-        "backend": proof.backend,
-        "reference": proof.reference,
+        "passed": report.passed,
+        "backend": report.backend,
+        "reference": report.reference,
         # NaN is not valid JSON.
-        "largest": proof.largest if proof.largest == proof.largest else None,
-        "mean": proof.mean if proof.mean == proof.mean else None,
-        "largest_allowed": proof.tolerance.largest,
-        "mean_allowed": proof.tolerance.mean,
-        "digest": proof.digest,
-        "cpu": proof.cpu,
+        "largest": report.largest if report.largest == report.largest else None,
+        "mean": report.mean if report.mean == report.mean else None,
+        "largest_allowed": report.tolerance.largest,
+        "mean_allowed": report.tolerance.mean,
+        "digest": report.digest,
+        "cpu": report.cpu,
     }
 
 
-def _proof_line(name: str, proof: "AccuracyReport") -> str:
-    alarm_status = "agrees with" if proof.passed else "DIFFERS from"
+def _report_line(name: str, report: "AccuracyReport") -> str:
+    outcome = "agrees with" if report.passed else "DIFFERS from"
     return (
-        f"{name}: {proof.backend} {alarm_status} {proof.reference}: largest difference"
-        f" {proof.largest:.5f} (allowed {proof.tolerance.largest}), mean {proof.mean:.6f}"
-        f" (allowed {proof.tolerance.mean})"
+        f"{name}: {report.backend} {outcome} {report.reference}: largest difference"
+        f" {report.largest:.5f} (allowed {report.tolerance.largest}), mean {report.mean:.6f}"
+        f" (allowed {report.tolerance.mean})"
     )

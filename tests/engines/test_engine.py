@@ -75,7 +75,7 @@ def test_without_the_libraries_of_gpus_auto_runs_on_the_cpu_and_nothing_is_misse
         "    sys.modules[name] = None\n"
         "import streamer.app.supervisor, streamer.app\n"
         "from engines.smoke.model import open_smoke_model\n"
-        "model = open_smoke_model('smoke-fast', prove=False)\n"
+        "model = open_smoke_model('smoke-fast', validate=False)\n"
         "assert model.state.device == 'cpu', model.state\n"
         "assert threading.active_count() == 1\n"
         "model.close()\n"

@@ -24,8 +24,8 @@ def test_every_shipped_network_is_small_and_named(entry):
 def test_every_shipped_network_is_within_its_tolerance(entry, precision, cpu_precisions):
     if precision not in cpu_precisions:
         pytest.skip(f"this CPU has no {precision}")
-    proof = verify(entry, device="cpu", precision=precision)
-    assert proof.passed, proof
+    report = verify(entry, device="cpu", precision=precision)
+    assert report.passed, report
 
 
 def test_an_unknown_name_lists_the_known_ones():

@@ -46,11 +46,11 @@ def path(tmp_path, monkeypatch):
 
 
 def test_a_faithful_engine_passes_and_is_described(path):
-    proof = compare_with_reference(open_engine(path), path, SAMPLES, STRICT)
-    assert proof.passed
-    assert proof.backend.startswith("openvino ")
-    assert proof.reference.startswith("onnxruntime ")
-    assert proof.cpu
+    report = compare_with_reference(open_engine(path), path, SAMPLES, STRICT)
+    assert report.passed
+    assert report.backend.startswith("openvino ")
+    assert report.reference.startswith("onnxruntime ")
+    assert report.cpu
 
 
 @pytest.mark.parametrize("by", [0.01, -0.01, np.nan, np.inf])

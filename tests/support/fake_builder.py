@@ -15,7 +15,7 @@ from engines.backends.tensorrt import ErrorLog, Library
 
 @dataclass
 class Says:
-    """What the compiler is to say, and what it was recorded."""
+    """Messages that the compiler is to report, and recorded calls."""
 
     plan: bytes | None = b"plan"
     error: str = ""

@@ -281,8 +281,8 @@ def test_the_check_runs_end_to_end_on_the_cpu(tmp_path):
     assert found["python"]["version"].startswith("3.")
     assert "numpy" in found["packages"]
     assert "numpy" not in found["lacking"]
-    (proof,) = sections["validate"]["figures"].values()
-    assert proof["passed"]
+    (accuracy,) = sections["validate"]["figures"].values()
+    assert accuracy["passed"]
     (speed,) = sections["speed"]["figures"].values()
     assert speed["p50_ms"] <= speed["p95_ms"] <= speed["p99_ms"]
     assert speed["frames_per_s"] > 0

@@ -1,1 +1,1 @@
-"""What `tools/gpu_check` and `tools/gpu_kit` are made of."""
+"""The parts of `tools/gpu_check` and `tools/gpu_kit`."""

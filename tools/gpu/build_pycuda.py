@@ -1,15 +1,15 @@
-"""Builds PyCUDA without a CUDA toolkit: from its source, CUDA's headers and a driver's stand-in.
+"""Builds PyCUDA without a CUDA toolkit: from its source, CUDA's headers and a stub of the driver.
 
-PyCUDA comes as source alone. It needs the driver's interface (`cuda.h`), which is in the packages
-`nvidia-cuda-runtime-cu12` and `nvidia-cuda-profiler-api-cu12`, and a `libcuda` to link to, which
-only a driver brings; a library of that name serves whose functions do nothing, one for every name
-in the headers.
+PyCUDA is published as source only. It needs the driver's headers (`cuda.h`), which the packages
+`nvidia-cuda-runtime-cu12` and `nvidia-cuda-profiler-api-cu12` contain, and a `libcuda` to link to,
+which only a driver installs. A stub library with an empty function for every name in the headers
+replaces it.
 
-Headers of CUDA 12 on purpose: newer ones name newer functions, and a driver that lacks one
-of them could not load the module at all, while a driver keeps every function it ever had.
+The headers are those of CUDA 12: newer headers declare newer functions, and a driver without one
+of them could not load the module. A driver keeps all functions of its predecessors.
 
-Python 3.10 and its standard library, a C++ compiler, and in the Python that it is built for numpy
-and setuptools. Also for use where a kit is unpacked: `python build_pycuda.py SOURCE HEADERS...`.
+Needs Python 3.10, its standard library and a C++ compiler; the target Python needs numpy and
+setuptools. Also runs where a kit is unpacked: `python build_pycuda.py SOURCE HEADERS...`.
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 LONGEST_S = 1500
-"""Of the build: four minutes on a busy core."""
+"""Time limit of the build, which takes four minutes on a busy core."""
 _DRIVER = "libcuda.so.1"
-"""What a driver installs, and what PyCUDA has to ask the loader for."""
+"""Library that a driver installs, and that PyCUDA must be linked to."""
 
 # Without cuRAND and OpenGL: the program uses memory, streams, events and graphs.
 _SETTINGS = """\
@@ -92,7 +92,7 @@ def build(source: Path, headers: Sequence[Path], *, into: Path, python: str) -> 
 
 
 def _stand_in(folder: Path, compiler: str) -> list[str]:
-    """Make `libcuda.so` from the headers under `cuda/`; the headers' folders come back.
+    """Make a stub `libcuda.so` from the headers under `cuda/`; return the headers' folders.
 
     Raises:
         BuildError: There is no `cuda.h`, or the compiler failed.

@@ -1,7 +1,7 @@
-"""The section `cameras`: how many 1080p30 cameras the program watches at 5 inferences per second.
+"""The section `cameras`: the number of 1080p30 cameras at 5 inferences per second.
 
-Real pipelines and networks, built as by `streamer watch`, each playing the clip in real time.
-Cameras are added until inferences come late, are dropped or are missing.
+The pipelines and networks are those of `streamer watch`; each camera plays the clip in real time.
+Cameras are added until inferences are late, dropped or missing.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ BUDGET_MS = 250
 GOAL = 50
 """Cameras on a data-center GPU."""
 _READY_S = 120.0
-"""In which a stored plan must be loaded and in use."""
+"""Time limit for loading a stored plan and using it."""
 _ENOUGH = 0.97
 """Share of the inferences that must be done; a few are cut off at the ends of the measurement."""
 
@@ -128,7 +128,7 @@ def _round(options: Options, network: str, count: int, decoder: str | None) -> R
 
 @contextmanager
 def _ready_models(config: Config) -> Iterator[Models]:
-    """The program's networks, once they run on the device of the configuration.
+    """Yield the program's networks once they run on the device of the configuration.
 
     Raises:
         DeviceUnavailable: They do not run there.

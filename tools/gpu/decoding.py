@@ -1,7 +1,7 @@
-"""The section `decode`: by the processor, by NVDEC down to memory, and by NVDEC kept on the device.
+"""The section `decode`: on the CPU, by NVDEC with download, and by NVDEC without download.
 
-From these follows whether it pays to keep frames on the device: what bringing them down and up
-again costs, beside what decoding costs.
+The figures show whether keeping frames on the device would pay: the cost of downloading and
+uploading them again, compared with the cost of decoding.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ if TYPE_CHECKING:
     from gpu.sections import Options, ResultLog
 
 STREAMS = (1, 8, 24)
-"""Decoded at once: a card has several decoders, and each camera one of its own."""
+"""Streams decoded at once: a card has several decoders, and each camera its own session."""
 
 
 def run(options: Options, results: ResultLog) -> None:
-    """Measure."""
+    """Measure decoding by each method, and copying of a frame."""
     path = watch_clip(options)
     results.attempt("processor", partial(_measure, options, results, "processor", path, _software))
     if not options.on_gpu:
@@ -87,14 +87,14 @@ def _hardware(
 
 
 def _to_torch(frame: av.VideoFrame) -> object:
-    """The planes as a network would take them, without a copy (DLPack)."""
+    """Return the planes as tensors without a copy (DLPack)."""
     import torch.utils.dlpack
 
     return [torch.utils.dlpack.from_dlpack(plane) for plane in frame.planes]
 
 
 def _copies(options: Options, results: ResultLog) -> None:
-    """Milliseconds that one frame's NV12 takes up from pinned memory, and back."""
+    """Measure the milliseconds to upload one NV12 frame from pinned memory, and to download it."""
     from engines.backends import cuda
 
     gpu = cuda.gpu(options.index)

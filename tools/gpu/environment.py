@@ -25,7 +25,7 @@ _LONGEST_S = 30
 
 
 def run(options: Options, results: ResultLog) -> None:
-    """Examine everything; a missing part is a finding, not an error."""
+    """Record all parts; a missing one is a finding, not an error."""
     del options
     parts: dict[str, Callable[[], Any]] = {
         "python": _python,
@@ -88,7 +88,7 @@ def _cpu() -> str:
 
 
 def _output_of(*command: str) -> str:
-    """What a program prints; its absence, in words."""
+    """Return the output of a program, or that it was not found."""
     if shutil.which(command[0]) is None:
         return f"{command[0]}: not found"
     done = subprocess.run(command, capture_output=True, text=True, timeout=_LONGEST_S, check=False)
@@ -104,7 +104,7 @@ def _cards() -> list[dict[str, str]] | str:
 
 
 def _driver() -> dict[str, Any]:
-    """As the driver's own library says, whether nvidia-smi is there or not."""
+    """Return what the driver's library reports, which works without nvidia-smi."""
     try:
         library = ctypes.CDLL("libcuda.so.1")
     except OSError as error:
@@ -126,7 +126,7 @@ def _toolkit() -> str:
 
 
 def _module(name: str) -> Any:
-    """A module, or None where it is not installed; a broken one raises."""
+    """Return a module, or None if it is not installed; a broken one raises."""
     try:
         return importlib.import_module(name)
     except ModuleNotFoundError:

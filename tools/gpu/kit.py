@@ -1,8 +1,7 @@
-"""Packs what a GPU machine without network lacks, into parts that `unpack.py` puts together there.
+"""Packs what a GPU machine without network needs, into parts that `unpack.py` joins there.
 
-What goes in: the repository as it is in the working tree (the models are in it), wheels for the
-wanted versions of Python, PyCUDA built for them or its source with CUDA's headers, and clips of
-our own making.
+A kit has the repository as it is in the working tree (with the models), wheels for the requested
+versions of Python, PyCUDA built for them or its source with CUDA's headers, and a synthetic clip.
 """
 
 from __future__ import annotations
@@ -25,14 +24,14 @@ if TYPE_CHECKING:
 
 ROOT = needs.ROOT
 PART_MB = 60
-"""Of a part, 10**6 bytes, at most: what many ways into such machines take at once."""
+"""Maximum size of a part, in 10**6 bytes: a common limit of transfers to such machines."""
 _BLOCK = 1 << 20
 CLIPS = (("watch.mp4", ("--height", "1080", "--fps", "30", "--seconds", "20")),)
-"""What the cameras of the check show: 1080p30 with a key frame each second."""
+"""Clips that the cameras of the check play: 1080p30 with a key frame each second."""
 
 
 class KitError(Exception):
-    """The kit cannot be packed, in words."""
+    """The kit cannot be packed; the message says why."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +49,7 @@ class Wanted:
 def pack(
     wanted: Wanted, out: Path, *, wheelhouse: Path | None = None, root: Path = ROOT
 ) -> dict[str, Any]:
-    """Write a kit; its list of files and parts comes back.
+    """Write a kit; return its list of files and parts.
 
     Args:
         wanted: What to pack.
@@ -82,7 +81,7 @@ def pack(
 
 
 def archive_repository(path: Path, root: Path = ROOT) -> str:
-    """Pack what git would commit, changes included; the revision comes back, "+" if changed.
+    """Pack what git would commit, changes included; return the revision, with "+" if changed.
 
     Raises:
         KitError: It is no git repository.
@@ -97,7 +96,7 @@ def archive_repository(path: Path, root: Path = ROOT) -> str:
 
 
 def _plain(member: tarfile.TarInfo) -> tarfile.TarInfo:
-    """Without the packing machine's users and times: the same tree makes the same archive."""
+    """Remove users and times, so that the same tree makes the same archive."""
     member.uid = member.gid = member.mtime = 0
     member.uname = member.gname = ""
     return member
@@ -114,19 +113,19 @@ def _git(root: Path, *arguments: str) -> str:
 
 
 def make_clips(folder: Path) -> None:
-    """Draw the clips that the check's cameras show."""
+    """Make the clips that the cameras of the check play."""
     folder.mkdir()
     for name, arguments in CLIPS:
         command = [sys.executable, str(ROOT / "tools" / "make_clip.py"), str(folder / name)]
         subprocess.run([*command, *arguments], check=True, stdout=subprocess.DEVNULL, cwd=ROOT)
         for beside in folder.glob("*.npz"):
-            beside.unlink()  # The truth of each pixel: nobody asks for it there.
+            beside.unlink()  # The ground truth is not needed there.
 
 
 def write_parts(
     folder: Path, out: Path, facts: dict[str, Any], *, part_bytes: int
 ) -> dict[str, Any]:
-    """Cut the files of a folder into parts, and write the list of both beside them."""
+    """Write the files of a folder as parts of one byte stream, with a list of files and parts."""
     out.mkdir(parents=True, exist_ok=True)
     for old in out.glob("part-*"):
         old.unlink()
@@ -157,7 +156,7 @@ def write_parts(
 
 
 def _cut(paths: Sequence[Path], part_bytes: int) -> Iterator[bytes]:
-    """The files' bytes one after the other, in pieces of `part_bytes` and a last one."""
+    """Yield the files' bytes in pieces of `part_bytes`; the last one may be smaller."""
     waiting = bytearray()
     for path in paths:
         with path.open("rb") as file:
@@ -171,7 +170,7 @@ def _cut(paths: Sequence[Path], part_bytes: int) -> Iterator[bytes]:
 
 
 def digest(path: Path) -> str:
-    """SHA-256, hexadecimal."""
+    """Return the SHA-256 of a file, hexadecimal."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
@@ -179,10 +178,10 @@ def digest(path: Path) -> str:
 def read_options(
     pythons: Sequence[str], lacking: str | None, report: Path | None, add: Sequence[str]
 ) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Versions of Python and packages, from the command line and a report of `gpu_check`.
+    """Return versions of Python and packages, from the command line and a report of `gpu_check`.
 
     Raises:
-        KitError: The report is none, or a word is no package's name.
+        KitError: The file is no report of `gpu_check`.
     """
     names: list[str] = []
     if report is not None:
@@ -202,7 +201,7 @@ def read_options(
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Pack."""
+    """Run the command `gpu_kit`; return its exit status."""
     parser = argparse.ArgumentParser(
         prog="gpu_kit", description="Pack what a GPU machine without network lacks."
     )

@@ -1,4 +1,4 @@
-"""Which packages the check needs, as `locks/` has them. Standard library alone: it runs first."""
+"""Lists the packages that the check needs, from `locks/`. Uses the standard library only."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).resolve().parents[2]
 
 TESTS = ("pytest", "iniconfig", "pluggy", "hypothesis", "sortedcontainers")
-"""To run the tests marked `gpu`."""
+"""For the tests marked `gpu`."""
 GRAPHS = ("onnx", "ml-dtypes")
-"""To make networks fit for TensorRT, and to read weights out of them."""
+"""For converting networks for TensorRT."""
 PYCUDA = ("pycuda", "pytools", "platformdirs", "siphash24", "mako", "markupsafe")
-"""Device memory for TensorRT; the first comes as source and is built."""
+"""For device memory; the first is published as source and built."""
 RTX = ("tensorrt-rtx-cu13-libs", "tensorrt-rtx-cu13-bindings")
 """TensorRT for RTX; the other edition comes from NVIDIA's own index."""
 UNWANTED = frozenset({"openvino-telemetry"})
-"""Locked, since OpenVINO asks for it, and never imported."""
+"""A dependency of OpenVINO that is never imported."""
 GROUPS: Mapping[str, tuple[str, ...]] = {
     "tests": TESTS,
     "graphs": GRAPHS,
@@ -40,31 +40,31 @@ _BOUND = re.compile(r"(>=|<)\s*([\d.]+)")
 
 @dataclass(frozen=True, slots=True)
 class Locked:
-    """A package at the version that is tested."""
+    """A package at the tested version."""
 
     name: str
     version: str
     hashes: tuple[str, ...] = ()
-    """Of its files, "sha256:...", any of them."""
+    """Digests "sha256:..." of its files, of which one must match."""
 
     @property
     def requirement(self) -> str:
-        """As pip reads it."""
+        """Line of a requirements file."""
         return " ".join([f"{self.name}=={self.version}", *(f"--hash={h}" for h in self.hashes)])
 
 
 def normal(name: str) -> str:
-    """A package's name as the index compares it (PEP 503)."""
+    """Return a package's name as the index compares it (PEP 503)."""
     return re.sub(r"[-_.]+", "-", name).lower()
 
 
 def numbers(text: str) -> tuple[int, ...]:
-    """The numbers of a version: of 3.11.2rc1 they are (3, 11, 2)."""
+    """Return the numbers of a version: (3, 11, 2) of 3.11.2rc1."""
     return tuple(map(int, re.findall(r"\d+", re.split(r"[a-z+]", text)[0])))
 
 
 def read_lock(path: Path, python: str) -> dict[str, Locked]:
-    """What a lock names for Linux and a version of Python, as in "3.12"; empty without the file."""
+    """Return a lock's packages for Linux and a version of Python; empty if there is no file."""
     found: dict[str, Locked] = {}
     lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
     last: Locked | None = None
@@ -93,7 +93,7 @@ def _holds(marker: str, python: str) -> bool:
 
 
 def locked(python: str, root: Path = ROOT) -> dict[str, Locked]:
-    """Every locked package, by name, for a version of Python."""
+    """Return every locked package, by name, for a version of Python."""
     found: dict[str, Locked] = {}
     for path in sorted((root / "locks").glob("*.txt"), reverse=True):
         if path.stem != "train":
@@ -102,12 +102,12 @@ def locked(python: str, root: Path = ROOT) -> dict[str, Locked]:
 
 
 def program(python: str, root: Path = ROOT) -> tuple[str, ...]:
-    """What the program itself needs."""
+    """Return the packages that the program needs."""
     return tuple(n for n in read_lock(root / "locks" / "run.txt", python) if n not in UNWANTED)
 
 
 def bounds(root: Path = ROOT) -> dict[str, str]:
-    """The versions that `pyproject.toml` allows of what it names, as in ">=18,<19"."""
+    """Return the versions that `pyproject.toml` allows, such as ">=18,<19", by package."""
     project = tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     found = {}
     for line in project["dependencies"]:
@@ -126,7 +126,7 @@ def allowed(installed: str, bound: str) -> bool:
 
 
 def installed(name: str) -> str | None:
-    """The version that is installed here."""
+    """Return the installed version, or None."""
     try:
         return version(name)
     except PackageNotFoundError:
@@ -134,7 +134,7 @@ def installed(name: str) -> str | None:
 
 
 def lacking(wanted: Iterable[str], root: Path = ROOT) -> list[str]:
-    """Those of `wanted` that are not installed here, or in a version that will not do."""
+    """Return those of `wanted` that are missing or have an unsupported version."""
     rules = bounds(root)
     missing = []
     for name in wanted:
@@ -145,6 +145,6 @@ def lacking(wanted: Iterable[str], root: Path = ROOT) -> list[str]:
 
 
 def wanted_here() -> tuple[str, ...]:
-    """All that the check can make use of on this machine."""
+    """Return all packages that the check can use on this machine."""
     here = f"{sys.version_info.major}.{sys.version_info.minor}"
     return (*program(here), *TESTS, *GRAPHS, *PYCUDA, *RTX)

@@ -1,4 +1,4 @@
-"""Writes what the check found: one JSON for programs, one Markdown table for people."""
+"""Writes the results of the check: JSON for programs, a Markdown table for readers."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _MARKS = {True: "yes", False: "**no**", None: ""}
 def write(
     folder: Path, results: Mapping[str, Mapping[str, Any]], facts: Mapping[str, Any]
 ) -> tuple[Path, Path]:
-    """Write `gpu.json` and `gpu.md`; both paths come back."""
+    """Write `gpu.json` and `gpu.md`; return both paths."""
     folder.mkdir(parents=True, exist_ok=True)
     data, table = folder / "gpu.json", folder / "gpu.md"
     whole = {"format": FORMAT, **facts, "sections": results}
@@ -26,7 +26,7 @@ def write(
 
 
 def markdown(results: Mapping[str, Mapping[str, Any]], facts: Mapping[str, Any]) -> str:
-    """The table."""
+    """Return the table of all sections."""
     lines = [f"# GPU check, {facts.get('began_utc', '')}", "", facts.get("subject", ""), ""]
     lines += ["| section | what | figure | goal | reached |", "| --- | --- | --- | --- | --- |"]
     for name, record in results.items():

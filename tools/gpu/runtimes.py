@@ -47,7 +47,7 @@ class Runtime:
     """One library on one kind of device."""
 
     name: str
-    """As in the report."""
+    """Name in the report."""
     cuda: bool
     precisions: tuple[Precision, ...]
     """Best first."""

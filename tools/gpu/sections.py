@@ -29,7 +29,7 @@ _QUOTED = 1500
 
 
 class Unavailable(Exception):  # noqa: N818  states a fact
-    """This machine does not have what a section measures; the message says why."""
+    """This machine cannot run a section; the message says why."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,13 +41,13 @@ class Options:
     quick: bool = False
     """Small and short: tests the tool only."""
     seconds: float = 3.0
-    """Of each single measurement."""
+    """Duration of each single measurement."""
     engines: tuple[str, ...] = ()
     """Names in the registry; empty for all."""
     runtimes: tuple[str, ...] = ()
     """Names in `runtimes.RUNTIMES`; empty for all."""
     tests: tuple[str, ...] = ("tests",)
-    """What pytest collects."""
+    """Paths that pytest collects."""
     clips: str = ""
     """Folder of the kit's clips; empty: a clip is made."""
     cameras: int = 256
@@ -65,7 +65,7 @@ class Options:
 
     @property
     def index(self) -> int:
-        """Of the GPU."""
+        """Index of the GPU."""
         return int(self.device.partition(":")[2] or 0)
 
 
@@ -75,11 +75,11 @@ class Section:
 
     name: str
     module: str
-    """Has `run(options: Options, results: ResultLog) -> None`."""
+    """Module with `run(options: Options, results: ResultLog) -> None`."""
     limit_s: float
-    """Longest it may take."""
+    """Time limit."""
     about: str
-    """In a few words."""
+    """Description, in a few words."""
 
 
 SECTIONS: tuple[Section, ...] = (
@@ -102,7 +102,7 @@ class ResultLog:
     rows: list[dict[str, Any]] = field(default_factory=list)
     """For the table: `what`, `figure`, and `goal` with `reached` if there is one."""
     problems: list[str] = field(default_factory=list)
-    """What could not be measured, and why; the section goes on."""
+    """Measurements that failed, with the reason; the section continues."""
 
     def add(self, name: str, figures: Any) -> None:
         """Add figures under a name."""
@@ -118,7 +118,7 @@ class ResultLog:
         self._save()
 
     def problem(self, what: str, error: BaseException | str) -> None:
-        """Add what went wrong with a part of the section."""
+        """Add a failed measurement of the section."""
         text = error if isinstance(error, str) else f"{type(error).__name__}: {error}"
         self.problems.append(f"{what}: {text}")
         self._save()

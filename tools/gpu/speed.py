@@ -23,7 +23,7 @@ DECODED_PER_S = 500
 
 
 def run(options: Options, results: ResultLog) -> None:
-    """Measure.
+    """Measure each network in each runtime.
 
     Raises:
         Unavailable: No runtime runs any network.
@@ -74,7 +74,7 @@ def _measure(
 
 
 def _goal(runtime: Runtime, share: float) -> dict[str, Any]:
-    """Only the program's own runtime is compared with the goal."""
+    """Return goal and result; only the program's own runtimes are compared with the goal."""
     if not runtime.name.startswith("tensorrt"):
         return {}
     return {"goal": f"{OF_BARE:.2f} of the bare loop", "reached": share >= OF_BARE}

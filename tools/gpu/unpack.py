@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
 """Unpacks a kit that tools/gpu_kit packed: parts to files, wheels to a folder for Python.
 
-Needs Python 3.10 and its standard library, no pip and no network. May be run as often as parts
-arrive: what is there is unpacked, what is missing or damaged is named, and parts that are done may
-be deleted. A run that is killed goes on where it was.
+Needs Python 3.10 and its standard library, no pip and no network. May be run whenever parts arrive:
+available parts are unpacked, missing or damaged ones are named, and unpacked parts may be deleted.
+A run that was killed is resumed by the next one.
 
-    python3 unpack --into FOLDER        exit 0: all is there; 3: parts are missing; 1: an error
+    python3 unpack --into FOLDER        exit 0: complete; 3: parts are missing; 1: an error
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _BLOCK = 1 << 20
 
 
 class UnpackError(Exception):
-    """The kit cannot be unpacked, in words."""
+    """The kit cannot be unpacked; the message says why."""
 
 
 class Kit:
@@ -49,7 +49,7 @@ class Kit:
         self.done: dict[str, str] = _read(self._state)
 
     def take_parts(self) -> list[str]:
-        """Unpack the parts that are here; what is wrong with the others comes back, a line each."""
+        """Unpack the available parts; return a line for each missing or damaged one."""
         problems = []
         for part in self.parts:
             if self.done.get(part["name"]) == part["sha256"]:
@@ -81,7 +81,7 @@ class Kit:
         return self.into / "unfinished" / str(number)
 
     def finish(self) -> None:
-        """Check every file and put it in its place.
+        """Check every file and move it to its place.
 
         Raises:
             UnpackError: One is not what was packed; its parts count as not unpacked any more.
@@ -115,7 +115,7 @@ class Kit:
             mark.write_text(digest)
 
     def install(self) -> list[str]:
-        """Unpack the wheels that fit this Python into `site`; what no wheel fits comes back."""
+        """Unpack the wheels that fit this Python into `site`; return the packages without one."""
         site = self.into / "site"
         site.mkdir(exist_ok=True)
         mark = site / ".wheels.json"
@@ -156,7 +156,7 @@ def fits(wheel: str, version: tuple[int, int] | None = None) -> bool:
 
 
 def extract(wheel: Path, site: Path) -> None:
-    """Lay out a wheel's modules as pip would (PEP 427); scripts and headers are left out."""
+    """Unpack a wheel's modules as pip would (PEP 427); scripts and headers are left out."""
     with zipfile.ZipFile(wheel) as archive:
         for entry in archive.infolist():
             parts = _safe(entry.filename).parts
@@ -225,7 +225,7 @@ def _say_how(kit: Kit, lacking: list[str]) -> None:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Unpack what is here."""
+    """Run the command `unpack`; return its exit status."""
     here = Path(__file__).resolve().parent
     parser = argparse.ArgumentParser(description="Unpack a kit; see the top of this file.")
     parser.add_argument("--kit", type=Path, default=here, help="folder of kit.json and the parts")

@@ -1,4 +1,4 @@
-"""Gets the wheels of a kit: from a folder or the package index, and PyCUDA by building it."""
+"""Collects the wheels of a kit from a folder or the package index, and builds PyCUDA."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
 HEADERS = ("nvidia-cuda-runtime-cu12==12.4.127", "nvidia-cuda-profiler-api-cu12==12.9.79")
-"""What PyCUDA is built against; see `build_pycuda`."""
+"""Headers that PyCUDA is built against; see `build_pycuda`."""
 _MACHINE = platform.machine()
 # pip matches these one by one; a machine with glibc 2.28 or newer runs them all.
 _PLATFORMS = (
@@ -28,13 +28,13 @@ _PIP = (sys.executable, "-m", "pip", "--disable-pip-version-check", "--quiet")
 
 
 class WheelError(Exception):
-    """A package cannot be had as a wheel; the message names it."""
+    """A package has no wheel; the message names it."""
 
 
 def gather(
     packages: Sequence[str], pythons: Sequence[str], into: Path, *, wheelhouse: Path | None = None
 ) -> list[str]:
-    """Collect a wheel of each package for each Python; what is not packed and why comes back.
+    """Collect a wheel of each package for each Python; return what is not packed, and why.
 
     Args:
         packages: Names. Those in the locks come in the version and with the digest written there.
@@ -73,7 +73,7 @@ def _at_hand(name: str, python: str, wheelhouse: Path) -> Path:
 
 
 def _download(packages: Iterable[str], python: str, into: Path) -> None:
-    """By the digests of the locks where they name a package; else its newest version."""
+    """Download packages with the digests of the locks, others in their newest version."""
     known = needs.locked(python)
     checked = [known[n].requirement for n in packages if n in known and known[n].hashes]
     others = [known[n].requirement if n in known else n for n in packages]
@@ -99,7 +99,7 @@ def _pip_download(what: Sequence[str], python: str, into: Path) -> None:
 
 
 def _pycuda(pythons: Sequence[str], into: Path, wheelhouse: Path | None) -> list[str]:
-    """A wheel for each Python that is here; for others what it takes to build it there."""
+    """Build a wheel for each installed Python; for others collect what a build needs."""
     if wheelhouse is not None:
         for python in pythons:
             shutil.copy(_at_hand("pycuda", python, wheelhouse), into)
@@ -136,7 +136,7 @@ def _source(into: Path) -> Path:
 
 
 def _builder(python: str, folder: Path) -> Path:
-    """A virtual environment of that Python with what building needs.
+    """Make a virtual environment of that Python with the build tools; return its interpreter.
 
     Raises:
         BuildError: That Python is not here.
@@ -155,12 +155,12 @@ def _builder(python: str, folder: Path) -> Path:
 
 
 def find_python(version: str) -> str | None:
-    """An interpreter of that version that runs: this one, one on PATH, or one of pyenv's."""
+    """Return a working interpreter of that version: this one, one on PATH, or one of pyenv."""
     if version == f"{sys.version_info.major}.{sys.version_info.minor}":
         return sys.executable
     pyenv = map(str, sorted(Path.home().glob(f".pyenv/versions/{version}.*/bin/python")))
     for candidate in (shutil.which(f"python{version}"), *pyenv):
-        # pyenv puts programs on PATH that only say that they are switched off.
+        # pyenv's programs on PATH fail for versions that are not activated.
         if (
             candidate
             and not subprocess.run([candidate, "-V"], capture_output=True, check=False).returncode

@@ -15,7 +15,7 @@ from tests.engines.interpolation.scenes import error, pan, texture
 
 @pytest.fixture(scope="module")
 def model():
-    model = open_interpolator(precision="f32", prove=False)
+    model = open_interpolator(precision="f32", validate=False)
     yield model
     model.close()
 
@@ -172,11 +172,11 @@ def test_a_time_that_is_not_between_is_refused(model, t):
 
 def test_another_network_is_refused():
     with pytest.raises(ModelMismatch):
-        open_interpolator(next(iter(SMOKE.values())), prove=False)
+        open_interpolator(next(iter(SMOKE.values())), validate=False)
 
 
 def test_a_closed_interpolator_raises():
-    model = open_interpolator(precision="f32", prove=False)
+    model = open_interpolator(precision="f32", validate=False)
     model.close()
     before, _, after = pan(64, 64)
     with pytest.raises(EngineError, match="closed"):

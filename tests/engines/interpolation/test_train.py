@@ -123,7 +123,7 @@ def test_an_exported_network_opens_and_interpolates(tmp_path):
     path = tmp_path / "small.onnx"
     difference = export.export(FusionNet(), path, metadata={"name": "small"})
     assert difference < export.ALLOWED
-    model = open_interpolator(path, precision="f32", prove=False)
+    model = open_interpolator(path, precision="f32", validate=False)
     before, wanted, after = pan(128, 192)
     assert model.name == "small"
     made = model.between(before, after).at(0.5)[0]

@@ -33,7 +33,7 @@ def still_field(height, width):
 
 def test_what_comes_into_the_frame_is_taken_from_the_one_that_shows_it():
     before, wanted, after = pan(180, 320, step=(0, 16))
-    with closing(open_interpolator(precision="f32", prove=False)) as model:
+    with closing(open_interpolator(precision="f32", validate=False)) as model:
         made = model.between(before, after).at(0.5)[0].astype(float)
     for edge in (slice(0, 6), slice(-6, None)):
         assert np.abs(made - wanted[0])[20:-20, edge].mean() < 6

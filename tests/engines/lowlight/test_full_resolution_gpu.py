@@ -224,7 +224,7 @@ def opened(monkeypatch, full_resolution):
     """The model, on a machine whose GPU runs this engine."""
     monkeypatch.setattr(model, "find_gpu", lambda device: full_resolution and "a GPU")
     monkeypatch.setattr(model, "load_on_gpu", lambda file, runtime, settings: full_resolution)
-    return open_lowlight_model(device="auto", prove=False)
+    return open_lowlight_model(device="auto", validate=False)
 
 
 @pytest.mark.parametrize("device", ["cuda:0", "cpu"])
@@ -265,7 +265,7 @@ def test_a_gpu_that_fails_is_reported_in_the_log(monkeypatch, caplog):
 
 @pytest.fixture(scope="module")
 def network():
-    return open_lowlight_model(device="cpu", prove=False)
+    return open_lowlight_model(device="cpu", validate=False)
 
 
 @pytest.mark.data

@@ -82,10 +82,10 @@ def apart(one, other):
 
 
 def test_a_stream_is_done_by_the_gpu_as_by_the_cpu_and_everything_is_given_back(machine, gate):
-    lowlight = open_lowlight_model(device="cuda", prove=False)
+    lowlight = open_lowlight_model(device="cuda", validate=False)
     ready(lowlight)
     assert lowlight.state == EngineState("cuda:0")
-    on_cpu = open_lowlight_model(device="cpu", prove=False)
+    on_cpu = open_lowlight_model(device="cpu", validate=False)
     machine.copied.clear()
     lit = shown(lowlight.enhancer(), night())
     assert machine.copied
@@ -95,7 +95,7 @@ def test_a_stream_is_done_by_the_gpu_as_by_the_cpu_and_everything_is_given_back(
 
 
 def test_a_device_lost_in_mid_stream_is_reported_and_frames_go_on(machine, gate):
-    lowlight = open_lowlight_model(device="cuda", prove=False)
+    lowlight = open_lowlight_model(device="cuda", validate=False)
     ready(lowlight)
     stream = lowlight.enhancer()
     before = shown(stream, night())
@@ -110,7 +110,7 @@ def test_a_device_lost_in_mid_stream_is_reported_and_frames_go_on(machine, gate)
 
 def test_while_plans_are_built_the_cpu_enhances_frames(machine, gate):
     gate.clear()
-    lowlight = open_lowlight_model(device="auto", prove=False)
+    lowlight = open_lowlight_model(device="auto", validate=False)
     stream = lowlight.enhancer()
     lit = shown(stream, night(3))
     assert lowlight.state.building is not None
@@ -118,6 +118,6 @@ def test_while_plans_are_built_the_cpu_enhances_frames(machine, gate):
     ready(lowlight)
     assert lowlight.state == EngineState("cuda:0")
     lit += shown(stream, night()[3:], start=3)
-    on_cpu = open_lowlight_model(device="cpu", prove=False)
+    on_cpu = open_lowlight_model(device="cpu", validate=False)
     assert apart(lit, shown(on_cpu.enhancer(), night())) <= 1
     lowlight.close()

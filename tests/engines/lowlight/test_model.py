@@ -16,7 +16,7 @@ from tests.engines.lowlight.scenes import planes, street
 
 @pytest.fixture(scope="module")
 def model():
-    model = open_lowlight_model(device="cpu", prove=False)
+    model = open_lowlight_model(device="cpu", validate=False)
     yield model
     model.close()
 

@@ -196,7 +196,7 @@ def test_the_exported_network_computes_what_pytorch_computes(tmp_path):
     network = LowLightNetwork().eval()
     path = tmp_path / "lowlight.onnx"
     assert export(network, path, metadata={"name": "lowlight", "version": "0"}) < 1e-3
-    model = open_lowlight_model(path, device="cpu", prove=False)
+    model = open_lowlight_model(path, device="cpu", validate=False)
     sample = validation_samples()[1]
     output = model(sample["thumbnail"][0], float(sample["noise"][0]))
     with torch.no_grad():

@@ -131,15 +131,15 @@ def test_a_folder_that_cannot_be_written_is_reported(tmp_path):
 
 def test_the_accuracy_of_a_plan_is_recorded_by_identity_and_does_not_outlive_the_plan(store):
     store.put(Plan(b"plan", KEY))
-    store.note_proof(store.get(KEY), "L4, driver 580", REPORT)
-    store.note_proof(store.get(KEY), "L4, driver 590", replace(REPORT, largest=2))
-    proofs = store.proofs(store.get(KEY))
-    assert {name: each["passed"] for name, each in proofs.items()} == {
+    store.note_report(store.get(KEY), "L4, driver 580", REPORT)
+    store.note_report(store.get(KEY), "L4, driver 590", replace(REPORT, largest=2))
+    reports = store.reports(store.get(KEY))
+    assert {name: each["passed"] for name, each in reports.items()} == {
         "L4, driver 580": True, "L4, driver 590": False,
     }  # fmt: skip
-    assert store.entries()[0].proofs == proofs
+    assert store.entries()[0].reports == reports
     store.put(Plan(b"another plan", KEY))
-    assert not store.proofs(store.get(KEY))
+    assert not store.reports(store.get(KEY))
 
 
 def test_pruning_takes_what_is_damaged_unwanted_or_left_over(store):
@@ -147,7 +147,7 @@ def test_pruning_takes_what_is_damaged_unwanted_or_left_over(store):
     unwanted = store.put(Plan(b"plan", OTHERS["driver"]))
     damaged = store.put(Plan(b"plan", OTHERS["model"]))
     damaged.write_bytes(b"")
-    store.note_proof(store.get(OTHERS["driver"]), "L4", REPORT)
+    store.note_report(store.get(OTHERS["driver"]), "L4", REPORT)
     store.kernels(store.get(OTHERS["driver"])).write_bytes(b"kernels")
     left, at_work = store.folder / "old.part", store.folder / "new.part"
     left.touch()

@@ -16,7 +16,7 @@ from tests.support.onnx_bytes import metadata, one_node
 def model():
     with pytest.MonkeyPatch.context() as patch:
         patch.delenv("STREAMER_CACHE", raising=False)
-        model = open_smoke_model(prove=False)
+        model = open_smoke_model(validate=False)
         yield model
         model.close()
 
@@ -132,7 +132,7 @@ def test_a_file_without_an_operating_point_does_not_fit(tmp_path):
     path = tmp_path / "smoke.onnx"
     path.write_bytes(SHIPPED["smoke"].read_bytes() + metadata("threshold", "high"))
     with pytest.raises(ModelMismatch, match="threshold"):
-        open_smoke_model(path, prove=False)
+        open_smoke_model(path, validate=False)
 
 
 def test_a_damaged_copy_is_a_damaged_file(tmp_path):
@@ -153,7 +153,7 @@ def test_input_size_is_the_class_default():
 
 @pytest.mark.parametrize("name", SHIPPED)
 def test_every_shipped_network_opens_by_its_name_and_explains_itself(name):
-    model = open_smoke_model(name, prove=False)
+    model = open_smoke_model(name, validate=False)
     try:
         output = model.predict(random_image())
         assert model.name == name

@@ -165,7 +165,7 @@ def test_the_exported_network_computes_what_pytorch_computes(exported):
     np.testing.assert_allclose(got["mask"], want.numpy(), atol=0.02)
     np.testing.assert_allclose(got["image_score"], image_score.numpy(), atol=0.02)
     np.testing.assert_allclose(got["cam"], cam.numpy(), atol=0.02)
-    model = open_smoke_model(path, prove=False)
+    model = open_smoke_model(path, validate=False)
     assert model.threshold == 0.4
     np.testing.assert_allclose(model(image[0], background[0]), want.numpy()[0], atol=0.02)
 

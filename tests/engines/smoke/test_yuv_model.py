@@ -56,7 +56,7 @@ def by_planes(engines):
 
 @pytest.fixture(scope="module")
 def by_rgb():
-    with_cpu = open_smoke_model("smoke", prove=False)
+    with_cpu = open_smoke_model("smoke", validate=False)
     yield with_cpu
     with_cpu.close()
 

@@ -127,7 +127,7 @@ def test_the_network_is_given_day_as_it_is():
 
 
 def test_the_shipped_network_enhances_a_street():
-    model = open_lowlight_model(device="cpu", prove=False)
+    model = open_lowlight_model(device="cpu", validate=False)
     night = frames(*[scene(0.08)] * 3)
     after = list(Enhance(LowLightFilter(Enhancer(model)))(iter(night)))
     assert after[-1].image.luma().mean() > 2 * night[-1].image.luma().mean()
@@ -205,7 +205,7 @@ def test_rgb_is_enhanced_as_yuv_444():
 
 @pytest.mark.parametrize("pixel_format", ["yuv420p10le", "yuv422p", "gray"])
 def test_the_shipped_network_enhances_every_format(pixel_format):
-    model = open_lowlight_model(device="cpu", prove=False)
+    model = open_lowlight_model(device="cpu", validate=False)
     dark = night(pixel_format)
     after = list(Enhance(LowLightFilter(Enhancer(model)))(iter(dark)))
     assert after[-1].image.luma().mean() > 1.5 * dark[-1].image.luma().mean()
