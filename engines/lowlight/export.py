@@ -3,23 +3,18 @@
 from __future__ import annotations
 
 import argparse
-import warnings
 from pathlib import Path
 
-import numpy as np
-import onnx
 import torch
 
-from engines.backends.cpu import open_reference
-from engines.errors import InaccurateEngine
-from engines.lowlight.model import SHIPPED, LowLightModel, validation_samples
+from engines.common.onnx_export import export_checked, export_line, training_facts
+from engines.lowlight.model import SHIPPED, validation_samples
 from engines.lowlight.network import DeployedNetwork, LowLightNetwork
 
 VERSION = "1"
 """Version of the shipped weights; incremented with each release of them."""
 MAX_DIFFERENCE = 1e-3
-"""Between PyTorch and ONNX Runtime, both fp32."""
-OPSET = 17
+"""Largest difference between PyTorch and ONNX Runtime, both fp32."""
 OUTPUTS = ("curves", "gains", "exposure", "balance")
 
 
@@ -29,47 +24,20 @@ def export(network: LowLightNetwork, path: Path, *, metadata: dict[str, str]) ->
     Raises:
         InaccurateEngine: The difference exceeds the tolerance; no file is left.
     """
-    deployed = DeployedNetwork(network).eval()
-    thumbnail = torch.zeros((1, *LowLightModel.thumbnail_size, 3), dtype=torch.uint8)
-    part = path.with_suffix(".part")
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # the older exporter: nothing here needs the newer one
-        torch.onnx.export(
-            deployed,
-            (thumbnail, torch.ones(1)),
-            str(part),
-            input_names=["thumbnail", "noise"],
-            output_names=list(OUTPUTS),
-            dynamic_axes={
-                "thumbnail": {1: "height", 2: "width"},
-                "exposure": {1: "rows", 2: "columns"},
-            },
-            opset_version=OPSET,
-            dynamo=False,
-        )
-    model = onnx.load(str(part))
-    onnx.helper.set_model_props(model, metadata)
-    onnx.checker.check_model(model)
-    onnx.save(model, str(part))
-    apart = difference(deployed, part)
-    if not apart <= MAX_DIFFERENCE:
-        part.unlink()
-        raise InaccurateEngine(f"the exported network differs from PyTorch by {apart:.5f}")
-    part.replace(path)
-    return apart
-
-
-def difference(deployed: DeployedNetwork, path: Path) -> float:
-    """Return the largest difference of PyTorch and the file, both fp32, on validation samples."""
-    engine = open_reference(path)
-    largest = 0.0
-    for sample in validation_samples():
-        with torch.no_grad():
-            want = deployed(*(torch.from_numpy(sample[name]) for name in ("thumbnail", "noise")))
-        got = engine.infer(sample)
-        for name, values in zip(OUTPUTS, want, strict=True):
-            largest = max(largest, float(np.abs(values.numpy() - got[name]).max()))
-    return largest
+    samples = validation_samples()
+    return export_checked(
+        DeployedNetwork(network),
+        path,
+        example=samples[0],
+        outputs=OUTPUTS,
+        dynamic_axes={
+            "thumbnail": {1: "height", 2: "width"},
+            "exposure": {1: "rows", 2: "columns"},
+        },
+        metadata=metadata,
+        samples=samples,
+        allowed=MAX_DIFFERENCE,
+    )
 
 
 def main() -> None:
@@ -81,16 +49,9 @@ def main() -> None:
     state = torch.load(a.checkpoint, weights_only=True)
     network = LowLightNetwork()
     network.load_state_dict(state["average"])
-    metadata = {
-        "name": "lowlight",
-        "version": VERSION,
-        "steps": str(state["step"]),
-        "training_code": state["code"],
-        "training_data": state["data"],
-    }
-    apart = export(network, a.output, metadata=metadata)
-    size = a.output.stat().st_size / 1e6
-    print(f"{a.output}: {size:.2f} MB, {state['step']} steps, difference from PyTorch {apart:.1e}")
+    metadata = {"name": "lowlight", "version": VERSION, **training_facts(state)}
+    difference = export(network, a.output, metadata=metadata)
+    print(export_line(a.output, state["step"], difference))
 
 
 if __name__ == "__main__":
