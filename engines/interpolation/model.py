@@ -195,5 +195,6 @@ def validation_samples() -> Sequence[Arrays]:
     for pair, t in ((pan, 0.5), (crossing, 0.25)):
         planes = [[np.ascontiguousarray(p[..., i]) for i in range(3)] for p in pair]
         geometry = downscale_geometry(planes[0], depth=8, rgb=False)
-        pairs.append((*(reduced(p, geometry) for p in planes), t))
+        before, after = (reduced(p, geometry) for p in planes)
+        pairs.append((before, after, t))
     return dis_interpolation.validation_samples(pairs)
