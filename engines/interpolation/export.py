@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import torch
 
-from engines.common.onnx_export import export_checked, export_line, training_facts
+from engines.common.export import export_checked, export_line, training_facts
 from engines.interpolation.dis_interpolation import OUTPUTS
 from engines.interpolation.model import SHIPPED, validation_samples
 from engines.interpolation.network import DeployedFusionNet, FusionNet

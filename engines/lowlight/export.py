@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from engines.common.onnx_export import export_checked, export_line, training_facts
+from engines.common.export import export_checked, export_line, training_facts
 from engines.lowlight.model import SHIPPED, validation_samples
 from engines.lowlight.network import DeployedNetwork, LowLightNetwork
 

@@ -10,7 +10,7 @@ import onnx
 import torch
 from torch import nn
 
-from engines.common.onnx_export import export_checked, export_line, training_facts
+from engines.common.export import export_checked, export_line, training_facts
 from engines.smoke.model import SHIPPED, validation_samples
 from engines.smoke.network import DeployedNetwork
 from engines.smoke.train import read_network
