@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
 
     from streamer.store import EventStore, RecordedEvent
-    from streamer.store.sqlite import SqliteEventStore
 
 app = typer.Typer(help="List, show and export alarm events and their evidence.")
 
@@ -131,15 +130,15 @@ def export_events(
     out.result(record, f"{target}: {len(events)} events, {files} evidence files")
 
 
-def open_store(files: list[Path] | None, folder: Path | None) -> "SqliteEventStore":
+def open_store(files: list[Path] | None, folder: Path | None) -> "EventStore":
     """Open the event store of the configuration or folder.
 
     Raises:
         StorageError: It does not exist or cannot be read.
     """
-    from streamer.store.sqlite import SqliteEventStore
+    from streamer.store import EventStore
 
-    return SqliteEventStore(data_settings(files, folder).events_file, create=False)
+    return EventStore(data_settings(files, folder).events_file, create=False)
 
 
 def moment(text: str | None) -> datetime | None:

@@ -15,7 +15,8 @@ import structlog
 from streamer.alarm.event import Event
 from streamer.core.clock import CancelToken
 from streamer.core.errors import StorageError
-from streamer.store import DeliveryLock, Outbox
+from streamer.core.process_lock import ProcessLock
+from streamer.store import Outbox
 
 from .channel import Channel
 from .delivery_worker import ChannelStatus, DeliveryWorker, OnConfirmed, Outcome
@@ -130,7 +131,7 @@ class Dispatcher:
         finally:
             lock.release()
 
-    def _acquire(self, lock: DeliveryLock, worker: DeliveryWorker, cancel: CancelToken) -> bool:
+    def _acquire(self, lock: ProcessLock, worker: DeliveryWorker, cancel: CancelToken) -> bool:
         """Wait for the lock of the channel; return whether it was acquired before the stop."""
         while True:
             seen = self._wakeup.count

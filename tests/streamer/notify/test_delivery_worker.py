@@ -8,8 +8,7 @@ import pytest
 from streamer.core.errors import StorageError
 from streamer.notify import RetryPolicy
 from streamer.notify.delivery_worker import DeliveryWorker, Outcome
-from streamer.store import DeliveryState
-from streamer.store.sqlite import SqliteEventStore
+from streamer.store import DeliveryState, EventStore
 from tests.support.deliveries import START, HandClock, ScriptedChannel, event, failed
 
 
@@ -20,7 +19,7 @@ def clock():
 
 @pytest.fixture
 def store(tmp_path, clock):
-    with SqliteEventStore(tmp_path / "events.db", clock=clock) as opened:
+    with EventStore(tmp_path / "events.db", clock=clock) as opened:
         yield opened
 
 
