@@ -84,99 +84,46 @@ _ALL: Final = frozenset({".mp4", ".mkv", ".mov"})
 _WEB: Final = frozenset({".webm", ".mkv", ".mp4"})
 
 
-def _nvenc(name: str, codec: str) -> EncoderSpec:
-    return EncoderSpec(
-        name=name,
-        codec=f"{codec}_nvenc",
-        format=codec,
-        containers=_ALL if codec != "av1" else _WEB,
-        qualities={
-            "draft": {"preset": "p2", "rc": "vbr", "cq": "28"},
-            "good": {"preset": "p5", "rc": "vbr", "cq": "21"},
-            "best": {"preset": "p7", "rc": "vbr", "cq": "17", "tune": "hq"},
-        },
-        crf_option="cq",
+def _qualities(draft: str, good: str, best: str) -> dict[Quality, dict[str, str]]:
+    """Return the options for each quality, each given as words `name=value`."""
+    options = ([one.split("=") for one in text.split()] for text in (draft, good, best))
+    return {"draft": dict(next(options)), "good": dict(next(options)), "best": dict(next(options))}
+
+
+def _nvenc(codec: str, name: str, containers: frozenset[str]) -> EncoderSpec:
+    qualities = _qualities(
+        "preset=p2 rc=vbr cq=28", "preset=p5 rc=vbr cq=21", "preset=p7 rc=vbr cq=17 tune=hq"
     )
+    return EncoderSpec(name, f"{codec}_nvenc", codec, containers, qualities, crf_option="cq")
 
 
-_FFV1: Final = {"level": "3", "slicecrc": "1"}
+_X264: Final = _qualities("preset=veryfast crf=23", "preset=medium crf=18", "preset=slow crf=15")
+_X265: Final = _qualities("preset=superfast crf=25", "preset=medium crf=19", "preset=slow crf=16")
+_SVT_AV1: Final = _qualities("preset=10 crf=35", "preset=7 crf=26", "preset=4 crf=20")
+_VP9: Final = _qualities(
+    "deadline=realtime cpu-used=6 crf=34 row-mt=1",
+    "deadline=good cpu-used=3 crf=26 row-mt=1",
+    "deadline=good cpu-used=1 crf=20 row-mt=1",
+)
+_FFV1: Final = _qualities(*["level=3 slicecrc=1"] * 3)
+_PRORES: Final = _qualities("profile=lt", "profile=standard", "profile=hq")
 
 ENCODERS: Final[Mapping[str, EncoderSpec]] = {
     spec.name: spec
     for spec in (
-        EncoderSpec(
-            "x264",
-            "libx264",
-            "h264",
-            _ALL,
-            {
-                "draft": {"preset": "veryfast", "crf": "23"},
-                "good": {"preset": "medium", "crf": "18"},
-                "best": {"preset": "slow", "crf": "15"},
-            },
-        ),
-        EncoderSpec(
-            "x265",
-            "libx265",
-            "hevc",
-            _ALL,
-            {
-                "draft": {"preset": "superfast", "crf": "25"},
-                "good": {"preset": "medium", "crf": "19"},
-                "best": {"preset": "slow", "crf": "16"},
-            },
-        ),
-        EncoderSpec(
-            "svt-av1",
-            "libsvtav1",
-            "av1",
-            _WEB,
-            {
-                "draft": {"preset": "10", "crf": "35"},
-                "good": {"preset": "7", "crf": "26"},
-                "best": {"preset": "4", "crf": "20"},
-            },
-        ),
-        EncoderSpec(
-            "vp9",
-            "libvpx-vp9",
-            "vp9",
-            _WEB,
-            {
-                "draft": {"deadline": "realtime", "cpu-used": "6", "crf": "34", "row-mt": "1"},
-                "good": {"deadline": "good", "cpu-used": "3", "crf": "26", "row-mt": "1"},
-                "best": {"deadline": "good", "cpu-used": "1", "crf": "20", "row-mt": "1"},
-            },
-            preset_option="cpu-used",
-        ),
-        EncoderSpec(
-            "ffv1",
-            "ffv1",
-            "ffv1",
-            frozenset({".mkv"}),
-            {"draft": _FFV1, "good": _FFV1, "best": _FFV1},
-            preset_option=None,
-            crf_option=None,
-            lossless=True,
-        ),
-        EncoderSpec(
-            "prores",
-            "prores_ks",
-            "prores",
-            frozenset({".mov", ".mkv"}),
-            {
-                "draft": {"profile": "lt"},
-                "good": {"profile": "standard"},
-                "best": {"profile": "hq"},
-            },
-            preset_option=None,
-            crf_option=None,
-        ),
-        _nvenc("nvenc-h264", "h264"),
-        _nvenc("nvenc-hevc", "hevc"),
-        _nvenc("nvenc-av1", "av1"),
+        EncoderSpec("x264", "libx264", "h264", _ALL, _X264),
+        EncoderSpec("x265", "libx265", "hevc", _ALL, _X265),
+        EncoderSpec("svt-av1", "libsvtav1", "av1", _WEB, _SVT_AV1),
+        EncoderSpec("vp9", "libvpx-vp9", "vp9", _WEB, _VP9, preset_option="cpu-used"),
+        EncoderSpec("ffv1", "ffv1", "ffv1", frozenset({".mkv"}), _FFV1,
+                    preset_option=None, crf_option=None, lossless=True),
+        EncoderSpec("prores", "prores_ks", "prores", frozenset({".mov", ".mkv"}), _PRORES,
+                    preset_option=None, crf_option=None),
+        _nvenc("h264", "nvenc-h264", _ALL),
+        _nvenc("hevc", "nvenc-hevc", _ALL),
+        _nvenc("av1", "nvenc-av1", _WEB),
     )
-}
+}  # fmt: skip
 """All encoders by name."""
 
 
@@ -227,57 +174,38 @@ def encoder_options(
         chosen["profile"] = "4444xq" if quality == "best" else "4444"
     if spec.codec == "libx265":
         chosen["a53cc"] = "1"  # Write closed captions, as x264 does by default.
-        chosen["x265-params"] = _x265_params(hdr)
-    elif spec.codec == "libx264" and hdr is not None:
-        chosen["x264-params"] = _x264_params(hdr)
-    elif spec.codec == "libsvtav1":
+    if spec.codec == "libsvtav1":
         os.environ.setdefault("SVT_LOG", "1")  # Errors only: it logs to standard error.
-        chosen["svtav1-params"] = _svtav1_params(hdr)
+    if spec.codec in _HDR_OPTIONS:
+        option, display, light = _HDR_OPTIONS[spec.codec]
+        params = ["log-level=error"] if spec.codec == "libx265" else []
+        if hdr is not None and hdr.mastering_display is not None:
+            params += ["hdr10=1", "repeat-headers=1"] if spec.codec == "libx265" else []
+            params.append(f"{display}={_master_display(spec.codec, hdr.mastering_display)}")
+        if hdr is not None and hdr.content_light_level is not None:
+            params.append(f"{light}={hdr.content_light_level[0]},{hdr.content_light_level[1]}")
+        chosen[option] = ":".join(params)
     return {name: value for name, value in chosen.items() if value}
 
 
-def _x265_params(hdr: HdrMetadata | None) -> str:
-    params = ["log-level=error"]
-    if hdr is not None and hdr.mastering_display is not None:
-        params += [
-            "hdr10=1",
-            "repeat-headers=1",
-            f"master-display={_master_display(hdr.mastering_display)}",
-        ]
-    if hdr is not None and hdr.content_light_level is not None:
-        params.append(f"max-cll={hdr.content_light_level[0]},{hdr.content_light_level[1]}")
-    return ":".join(params)
+_HDR_OPTIONS: Final = {
+    "libx264": ("x264-params", "mastering-display", "cll"),
+    "libx265": ("x265-params", "master-display", "max-cll"),
+    "libsvtav1": ("svtav1-params", "mastering-display", "content-light"),
+}
+"""FFmpeg option of the encoder's own parameters, and its names of the HDR10 metadata."""
 
 
-def _x264_params(hdr: HdrMetadata) -> str:
-    params = []
-    if hdr.mastering_display is not None:
-        params.append(f"mastering-display={_master_display(hdr.mastering_display)}")
-    if hdr.content_light_level is not None:
-        params.append(f"cll={hdr.content_light_level[0]},{hdr.content_light_level[1]}")
-    return ":".join(params)
-
-
-def _master_display(mastering: tuple[Fraction, ...]) -> str:
-    """Format primaries, white point and luminance in x265's and x264's units."""
-    x = [round(value * _COORDINATE) for value in mastering[:8]]
-    low, high = (round(value * _LUMINANCE) for value in mastering[8:])
-    return f"G({x[2]},{x[3]})B({x[4]},{x[5]})R({x[0]},{x[1]})WP({x[6]},{x[7]})L({high},{low})"
-
-
-def _svtav1_params(hdr: HdrMetadata | None) -> str:
-    params = []
-    if hdr is not None and hdr.mastering_display is not None:
-        x = [f"{float(value):.5f}" for value in hdr.mastering_display]
-        params.append(
-            f"mastering-display=G({x[2]},{x[3]})B({x[4]},{x[5]})R({x[0]},{x[1]})"
-            f"WP({x[6]},{x[7]})L({x[9]},{x[8]})"
-        )
-    if hdr is not None and hdr.content_light_level is not None:
-        params.append(f"content-light={hdr.content_light_level[0]},{hdr.content_light_level[1]}")
-    return ":".join(params)
+def _master_display(codec: str, mastering: tuple[Fraction, ...]) -> str:
+    """Format primaries, white point and luminance: whole units, for SVT-AV1 decimal fractions."""
+    if codec == "libsvtav1":
+        x = [f"{float(value):.5f}" for value in mastering]
+    else:
+        units = [_COORDINATE] * 8 + [_LUMINANCE] * 2
+        x = [str(round(value * unit)) for value, unit in zip(mastering, units, strict=True)]
+    return f"G({x[2]},{x[3]})B({x[4]},{x[5]})R({x[0]},{x[1]})WP({x[6]},{x[7]})L({x[9]},{x[8]})"
 
 
 def writes_hdr_metadata(spec: EncoderSpec) -> bool:
     """Whether this encoder can write HDR10 metadata."""
-    return spec.codec in ("libx264", "libx265", "libsvtav1")
+    return spec.codec in _HDR_OPTIONS
