@@ -2,7 +2,7 @@
 
 **States**: idle, pending (a track exists), alarm (an event was raised and not yet cleared).
 
-**Hysteresis**: outside of idle, a region needs only `AlarmPolicy.active_threshold`, a share
+**Hysteresis**: outside of idle, a region needs only `AlarmSettings.active_threshold`, a share
 (`hysteresis_ratio`) of the threshold, so that a plume that thins for a moment is not lost; and an
 alarm is cleared only after `clear_after_s` without smoke.
 
@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
+from streamer.config.alarm import AlarmSettings
 from streamer.core.frame import AlarmState, AlarmStatus, Detection
 
 from .event import Event, EventKind
@@ -23,77 +24,6 @@ from .tracks import Track, Tracker
 _NS: Final = 1_000_000_000
 _HISTORY: Final = 3
 """Confirm windows for which track points are stored: growth is measured over all of them."""
-
-
-@dataclass(frozen=True, slots=True)
-class AlarmPolicy:
-    """When detections become an alarm. Times in seconds, areas as shares of the frame."""
-
-    hysteresis_ratio: float = 0.8
-    """Outside of idle, the detection threshold is this share of itself; see
-    `active_threshold`."""
-
-    min_area: float = 0.0002
-    """Smaller regions are ignored. 0.0002 is 7x7 pixels of a 640x384 map."""
-
-    confirm_window_s: float = 6.0
-    """A track must exist for this long before it raises."""
-
-    confirm_ratio: float = 0.6
-    """Share of the inferences in that window that must show the track."""
-
-    min_hits: int = 3
-    """Number of inferences that must show the track. If the window has fewer, it is extended into
-    the past."""
-
-    min_score: float = 0.55
-    """Score that a track needs to raise when the network compared with a background."""
-
-    min_score_without_background: float = 0.75
-    """The same without a background: a network is wrong far more often about a single frame."""
-
-    max_drift: float = 0.15
-    """A track whose ground point moved this far within the window does not raise: clouds drift."""
-
-    track_timeout_s: float = 10.0
-    """A track without a detection for this long, and not in the last inference, has ended."""
-
-    clear_after_s: float = 60.0
-    """The alarm is cleared after this long without any detection."""
-
-    cooldown_s: float = 600.0
-    """For this long after a delivered alarm was cleared, smoke continues that alarm."""
-
-    update_every_s: float = 30.0
-    """Shortest time between two events of an alarm."""
-
-    update_growth: float = 1.0
-    """Growth since the last event that causes an update; 1 means twice the area."""
-
-    def __post_init__(self) -> None:
-        for name in (
-            "hysteresis_ratio",
-            "confirm_ratio",
-            "min_score",
-            "min_score_without_background",
-        ):
-            if not 0 < getattr(self, name) <= 1:
-                raise ValueError(f"{name} must be above 0 and at most 1, got {getattr(self, name)}")
-        for name in (
-            "confirm_window_s",
-            "track_timeout_s",
-            "clear_after_s",
-            "cooldown_s",
-            "update_every_s",
-        ):
-            if getattr(self, name) < 0:
-                raise ValueError(f"{name} must not be negative, got {getattr(self, name)}")
-        if self.min_hits < 1:
-            raise ValueError(f"min_hits must be at least 1, got {self.min_hits}")
-
-    def active_threshold(self, threshold: float) -> float:
-        """Return the detection threshold outside of idle: hysteresis."""
-        return threshold * self.hysteresis_ratio
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,11 +63,11 @@ class Alarm:
         policy: When to raise, update and clear.
     """
 
-    def __init__(self, camera: str, policy: AlarmPolicy | None = None) -> None:
+    def __init__(self, camera: str, policy: AlarmSettings | None = None) -> None:
         self.camera = camera
         """Name of the camera."""
 
-        self.policy = policy or AlarmPolicy()
+        self.policy = policy or AlarmSettings()
         self._window_ns = round(self.policy.confirm_window_s * _NS)
         self._tracker = Tracker(
             window_ns=max(_HISTORY * self._window_ns, 20 * _NS),

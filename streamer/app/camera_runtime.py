@@ -37,7 +37,7 @@ from streamer.stages.overlay import Overlay
 from streamer.store import EventStore
 
 from .camera_spec import CameraSpec
-from .detector_builder import alarm_policy, build_detector, detection_stage
+from .detector_builder import build_detector, detection_stage
 from .models import Models
 from .output_builder import build_outputs
 from .source_builder import build_source, ending
@@ -319,7 +319,7 @@ class CameraRuntime:
 
     def _open_alarm(self, clips: ClipWriter | None) -> Alarm:
         """The camera's alarm; one that an earlier run left active goes on."""
-        alarm = Alarm(self.name, alarm_policy(self.spec.settings))
+        alarm = Alarm(self.name, self.spec.settings.alarm)
         if self._context.store is not None:
             for recorded in self._context.store.open_alarms():
                 if recorded.event.camera == self.name:

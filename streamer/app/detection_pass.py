@@ -28,7 +28,7 @@ from streamer.stages.apply_detections import ApplyDetections
 from streamer.stages.detect import result_hold_ns
 from streamer.stages.overlay import Overlay
 
-from .detector_builder import alarm_policy, build_detector, detection_stage, inference_interval_ns
+from .detector_builder import build_detector, detection_stage, inference_interval_ns
 from .models import Models, open_models
 
 _CAMERA: Final = "recording"
@@ -151,7 +151,7 @@ class DetectionPass:
         """Yield the frames with a fresh inference. All work is done in the calling thread."""
         settings = self._setup.settings
         interval_ns = inference_interval_ns(settings)
-        alarm = Alarm(_CAMERA, alarm_policy(settings))
+        alarm = Alarm(_CAMERA, settings.alarm)
 
         def record(event: Event, _: Frame) -> None:
             alarm.mark_delivered(event.alarm_id)  # There is nobody to notify.

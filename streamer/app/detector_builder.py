@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Final
 
 from streamer.alarm.event import Event
-from streamer.alarm.policy import Alarm, AlarmPolicy
+from streamer.alarm.policy import Alarm
 from streamer.config import CameraSettings
 from streamer.core.clock import Clock
 from streamer.core.frame import Frame
@@ -89,11 +89,6 @@ def detection_stage(
     return run
 
 
-def alarm_policy(settings: CameraSettings) -> AlarmPolicy:
-    """Return the policy of *settings*; the keys are its fields."""
-    return AlarmPolicy(**settings.alarm.model_dump(exclude={"threshold", "low_threshold"}))
-
-
 def inference_interval_ns(settings: CameraSettings) -> int:
     """Return the media time between two sampled frames."""
     return round(_NS / settings.detect.fps)
@@ -105,7 +100,7 @@ def _thresholds(settings: CameraSettings, models: Models) -> Thresholds:
     idle = models.smoke.threshold if high is None else high
     return Thresholds(
         idle=idle,
-        active=alarm_policy(settings).active_threshold(idle),
+        active=settings.alarm.active_threshold(idle),
         low=models.smoke.low_threshold if low is None else low,
     )
 

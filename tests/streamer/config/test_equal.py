@@ -6,10 +6,8 @@ from typing import Any
 
 import pytest
 
-from streamer.alarm.policy import AlarmPolicy
 from streamer.app.resource_budget import _BACKGROUND_SLOTS
 from streamer.config.camera import (
-    AlarmSettings,
     BackgroundSettings,
     ReconnectSettings,
     SourceDefaults,
@@ -34,7 +32,6 @@ def of_call(function: Any) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("settings", "part", "ours"),
     [
-        (AlarmSettings(), of_class(AlarmPolicy), {"threshold", "low_threshold"}),
         (BackgroundSettings(), of_call(Background), {"enabled"}),
         (ReconnectSettings(), dataclasses.asdict(RECONNECT), {"rejected_s"}),
         (RetrySettings(), dataclasses.asdict(DELIVERY_BACKOFF), {"give_up_after_days"}),
@@ -55,10 +52,6 @@ def test_a_rejected_source_waits_for_the_same_time() -> None:
 
 def test_deliveries_are_given_up_after_the_same_time() -> None:
     assert of_class(RetryPolicy)["give_up_after"].days == RetrySettings().give_up_after_days
-
-
-def test_every_setting_of_the_alarm_can_be_configured() -> None:
-    assert of_class(AlarmPolicy).keys() <= AlarmSettings.model_fields.keys()
 
 
 def test_the_budget_knows_the_frames_of_the_background() -> None:

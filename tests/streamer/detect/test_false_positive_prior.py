@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from streamer.alarm.policy import Alarm, AlarmPolicy, Observation
+from streamer.alarm.policy import Alarm, Observation
 from streamer.core.frame import AlarmState
 from streamer.detect.false_positive_prior import BINS, FalsePositivePrior
 from streamer.detect.regions import find_regions
@@ -248,7 +248,7 @@ def test_maps_of_any_size_are_accepted(shape):
 
 def first_alarm_s(prior, show, *, seconds, start_s=0):
     """Return when the alarm raises, and the alarm; learns as the detector does."""
-    alarm = Alarm("here", AlarmPolicy())
+    alarm = Alarm("here")
     for second in range(start_s, start_s + seconds):
         probability = show(second - start_s)
         reduced = prior.suppress(probability, NOON)
