@@ -319,24 +319,14 @@ def probe_camera(camera: "CameraSettings") -> "ProbeReport | None":
         SourceError: It cannot be opened or decoded.
     """
     from streamer.core.clock import CancelToken
-    from streamer.sources.address import SourceKind, kind_of
-    from streamer.sources.options import VideoOptions
+    from streamer.sources.address import SourceKind
     from streamer.sources.probe import probe
 
-    source = camera.source
-    address = source.address.get_secret_value()
-    if source.kind in ("images", "pattern") or kind_of(address) in (
-        SourceKind.FOLDER,
-        SourceKind.PATTERN,
-    ):
+    from .camera_spec import CameraSpec
+    from .source_builder import video_options
+
+    spec = CameraSpec(name="", settings=camera)
+    if spec.kind in (SourceKind.FOLDER, SourceKind.PATTERN):
         return None
-    options = VideoOptions(
-        transport=source.transport,
-        user=source.user,
-        password=source.password.get_secret_value() if source.password else None,
-        timeout_s=source.timeout_s,
-        frame_rate=source.frame_rate,
-        tls_verify=source.tls_verify,
-        ca_file=str(source.ca_file) if source.ca_file else None,
-    )
-    return probe(address, options=options, cancel=CancelToken(), fps=(camera.detect.fps,))
+    options = video_options(camera.source)
+    return probe(spec.address, options=options, cancel=CancelToken(), fps=(camera.detect.fps,))

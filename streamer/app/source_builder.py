@@ -5,12 +5,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final, TypeVar
 
+from streamer.config.camera import SourceSettings
 from streamer.core.backoff import Backoff
 from streamer.core.clock import Clock
 from streamer.core.frame import Frame
 from streamer.core.packet import PacketTap
 from streamer.core.pipeline import Source
 from streamer.sources.address import SourceKind
+from streamer.sources.constant_rate import ConstantRate
 from streamer.sources.images import ImageFolderSource
 from streamer.sources.options import VideoOptions
 from streamer.sources.pattern import PatternSource
@@ -57,12 +59,7 @@ def build_source(
     reconnecting = ReconnectingSource(
         attempt,
         clock=clock,
-        backoff=replace(
-            RECONNECT,
-            initial_s=wait.initial_s,
-            factor=wait.factor,
-            max_delay_s=wait.max_delay_s,
-        ),
+        backoff=replace(RECONNECT, **wait.model_dump(exclude={"rejected_s"})),
         rejected=Backoff.constant(wait.rejected_s, jitter=REJECTED.jitter),
     )
     return CameraSource(reconnecting, video, lambda: reconnecting.state)
@@ -82,51 +79,43 @@ def ending(
     return run
 
 
-def _attempt(spec: CameraSpec, clock: Clock, tap: PacketTap | None, *, every_frame: bool) -> Source:
-    """A source whose call is one connection attempt, or one pass through a file."""
-    settings = spec.settings.source
-    password = settings.password.get_secret_value() if settings.password else None
-    # A live stream comes at its own speed; the pattern and a folder of images come as fast as read.
-    unpaced = not spec.live or spec.kind in (SourceKind.PATTERN, SourceKind.FOLDER)
-    realtime = settings.realtime and unpaced and not spec.replay
-    match spec.kind:
-        case SourceKind.PATTERN:
-            return PatternSource(
-                clock=clock, realtime=realtime, inference_interval_ns=spec.inference_interval_ns
-            )
-        case SourceKind.FOLDER:
-            rate = settings.frame_rate or spec.settings.detect.fps
-            return ImageFolderSource(
-                Path(spec.address),
-                clock=clock,
-                rate=rate,
-                realtime=realtime,
-                loop=settings.loop,
-                inference_interval_ns=spec.inference_interval_ns,
-            )
-        case SourceKind.SNAPSHOT:
-            return SnapshotSource(
-                spec.address,
-                clock=clock,
-                interval_ns=round(settings.poll_s * _NS),
-                user=settings.user,
-                password=password,
-                timeout_s=settings.timeout_s,
-                tls_verify=settings.tls_verify,
-                inference_interval_ns=spec.inference_interval_ns,
-            )
-    options = VideoOptions(
+def video_options(settings: SourceSettings) -> VideoOptions:
+    """Return how *settings* fetch and decode a stream, at any speed and inference rate."""
+    return VideoOptions(
         transport=settings.transport,
         user=settings.user,
-        password=password,
+        password=settings.password.get_secret_value() if settings.password else None,
         timeout_s=settings.timeout_s,
         tls_verify=settings.tls_verify,
         ca_file=None if settings.ca_file is None else str(settings.ca_file),
-        realtime=realtime,
         loop=settings.loop,
         frame_rate=settings.frame_rate,
-        inference_interval_ns=spec.inference_interval_ns,
-        every_frame=every_frame,
         hwaccel=settings.hwaccel,
     )
+
+
+def _attempt(spec: CameraSpec, clock: Clock, tap: PacketTap | None, *, every_frame: bool) -> Source:
+    """A source whose call is one connection attempt, or one pass through a file."""
+    settings, interval_ns = spec.settings.source, spec.inference_interval_ns
+    # A live stream comes at its own speed; the pattern and a folder of images come as fast as read.
+    unpaced = not spec.live or spec.kind in (SourceKind.PATTERN, SourceKind.FOLDER)
+    realtime = settings.realtime and unpaced and not spec.replay
+    options = replace(
+        video_options(settings),
+        realtime=realtime,
+        inference_interval_ns=interval_ns,
+        every_frame=every_frame,
+    )
+    match spec.kind:
+        case SourceKind.PATTERN:
+            return PatternSource(clock=clock, realtime=realtime, inference_interval_ns=interval_ns)
+        case SourceKind.FOLDER:
+            rate = settings.frame_rate or spec.settings.detect.fps
+            frames = ConstantRate(
+                clock, rate=rate, realtime=realtime, inference_interval_ns=interval_ns
+            )
+            return ImageFolderSource(Path(spec.address), frames, loop=settings.loop)
+        case SourceKind.SNAPSHOT:
+            poll_ns = round(settings.poll_s * _NS)
+            return SnapshotSource(spec.address, clock=clock, interval_ns=poll_ns, options=options)
     return VideoSource(spec.address, clock=clock, live=spec.live, options=options, tap=tap)

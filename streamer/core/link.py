@@ -44,7 +44,6 @@ class LinkStatistics:
     """Counts since the link was made: received = delivered + dropped + discarded + depth."""
 
     name: str
-    capacity: int
     depth: int
     received: int
     delivered: int
@@ -206,7 +205,6 @@ class Link(Generic[TimedT]):
         with self._lock:
             return LinkStatistics(
                 name=self.name,
-                capacity=self._capacity,
                 depth=len(self._items),
                 received=self._received,
                 delivered=self._delivered,

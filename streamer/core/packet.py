@@ -3,8 +3,8 @@
 A packet owns its bytes and times, so it may outlive the connection that it came from.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +37,5 @@ class EncodedPacket:
     """When the demuxer delivered it, by `Clock.arrival_of`."""
 
 
-class PacketTap(Protocol):
-    """Receives every packet on the source's thread before it is decoded. Must not block."""
-
-    def __call__(self, packet: EncodedPacket, /) -> None: ...  # noqa: D102  described by the class
+PacketTap = Callable[[EncodedPacket], None]
+"""Receives every packet on the source's thread before it is decoded. Must not block."""

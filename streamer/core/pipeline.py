@@ -7,7 +7,6 @@ decides what happens after a failure.
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
-from typing import Protocol
 
 from .clock import CancelToken, Clock, SystemClock
 from .errors import Cancelled, ConsumerClosed
@@ -17,50 +16,27 @@ from .link import Link, LinkStatistics, Overflow
 Frames = Iterator[Frame]
 
 
-class Source(Protocol):
-    """Yields the frames of one stream, in order of `pts_ns`.
+Source = Callable[[CancelToken], Frames]
+"""Opens a stream and yields its frames in order of `pts_ns`, until it ends or the token is set.
 
-    It selects which frames are sampled for inference (`Frame.sampled`). It knows nothing of queues
-    and other cameras. A call is one attempt; a source around it repeats attempts.
-    """
+It selects which frames are sampled for inference (`Frame.sampled`). It knows nothing of queues
+and other cameras. A call is one attempt; a source around it repeats attempts. It raises
+`SourceError` if the stream cannot be opened or broke off, and `Cancelled` if the token was set
+while it waited."""
 
-    def __call__(self, cancel: CancelToken, /) -> Frames:
-        """Open the stream and yield frames until it ends or *cancel* is set.
+Stage = Callable[[Frames], Frames]
+"""Yields the frames to pass on, in order of `pts_ns`: fewer, as many, or more.
 
-        Raises:
-            SourceError: The stream cannot be opened, or it broke off.
-            Cancelled: *cancel* was set while the source waited.
-        """
-        ...
+It does no I/O, starts no thread and reads no clock of its own. `list(stage(iter(frames)))`
+tests it."""
 
+Sink = Callable[[Frames], None]
+"""Consumes frames, e.g. writes a file, and returns when the output is finished. Returning early is
+allowed. It does not know of other sinks."""
 
-class Stage(Protocol):
-    """A function from frames to frames: fewer, as many, or more.
-
-    It does no I/O, starts no thread and reads no clock of its own. `list(stage(iter(frames)))`
-    tests it.
-    """
-
-    def __call__(self, frames: Frames, /) -> Frames:
-        """Yield the frames to pass on, in order of `pts_ns`."""
-        ...
-
-
-class Sink(Protocol):
-    """Consumes frames, e.g. writes a file. It does not know of other sinks."""
-
-    def __call__(self, frames: Frames, /) -> None:
-        """Consume *frames* and return when the output is finished. Returning early is allowed."""
-        ...
-
-
-class Worker(Protocol):
-    """Runs beside the frames, e.g. a recorder that reads the packet ring."""
-
-    def __call__(self, cancel: CancelToken, /) -> None:
-        """Run until the input ends; return soon, or raise `Cancelled`, once *cancel* is set."""
-        ...
-
+Worker = Callable[[CancelToken], None]
+"""Runs beside the frames, e.g. a recorder that reads the packet ring, until the input ends. It
+returns soon, or raises `Cancelled`, once the token is set."""
 
 LinkFactory = Callable[[str], Link[Frame]]
 

@@ -3,16 +3,13 @@
 Deliveries added by this process are sent at once, those of other processes within seconds.
 """
 
-import random
 import threading
 import time
-from collections.abc import Callable, Sequence
-from datetime import datetime
+from collections.abc import Sequence
 from typing import Final
 
 import structlog
 
-from streamer.alarm.event import Event
 from streamer.core.clock import CancelToken
 from streamer.core.errors import StorageError
 from streamer.core.process_lock import ProcessLock
@@ -32,10 +29,6 @@ _FINAL_ATTEMPTS_S: Final = 5.0
 while the program ends still reaches its receiver. The first failure ends it. Arbitrary."""
 
 
-def _ignore(_event: Event, _channel: str, _when: datetime) -> None:
-    """Do nothing about a confirmation."""
-
-
 class Dispatcher:
     """Delivers what the outbox holds for *channels*, until it is stopped.
 
@@ -45,7 +38,6 @@ class Dispatcher:
         retry: Decides whether and when a failed delivery is tried again.
         on_confirmed: Called with the event, the name of the channel and the wall time of each
             confirmation, in the thread of the channel, after it is on disk.
-        rng: Returns a random number from 0 to 1, for the jitter.
     """
 
     def __init__(
@@ -54,21 +46,14 @@ class Dispatcher:
         channels: Sequence[Channel],
         *,
         retry: RetryPolicy | None = None,
-        on_confirmed: OnConfirmed = _ignore,
-        rng: Callable[[], float] = random.random,
+        on_confirmed: OnConfirmed = lambda *_: None,
     ) -> None:
         names = [channel.name for channel in channels]
         if len(set(names)) < len(names):
             raise ValueError(f"channel names must be unique, got {names}")
         self._outbox = outbox
         self._workers = [
-            DeliveryWorker(
-                channel,
-                self._outbox,
-                retry=retry or RetryPolicy(),
-                on_confirmed=on_confirmed,
-                rng=rng,
-            )
+            DeliveryWorker(channel, outbox, retry=retry or RetryPolicy(), on_confirmed=on_confirmed)
             for channel in channels
         ]
         self._wakeup = _Wakeup()

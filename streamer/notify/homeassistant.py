@@ -40,7 +40,7 @@ class Topics:
         return f"{self.base}/{_level(camera)}/status"
 
 
-def discovery(topics: Topics, camera: str, *, prefix: str = "homeassistant") -> dict[str, str]:
+def discovery(topics: Topics, camera: str) -> dict[str, str]:
     """Return retained messages by topic that make *camera* a device with its alarm and status."""
     device = _identifier(f"{topics.base}/{camera}")
     common: dict[str, Any] = {
@@ -76,8 +76,8 @@ def discovery(topics: Topics, camera: str, *, prefix: str = "homeassistant") -> 
         "qos": 1,
     }
     return {
-        f"{prefix}/binary_sensor/{device}/alarm/config": json.dumps(alarm),
-        f"{prefix}/sensor/{device}/status/config": json.dumps(status),
+        f"homeassistant/binary_sensor/{device}/alarm/config": json.dumps(alarm),
+        f"homeassistant/sensor/{device}/status/config": json.dumps(status),
     }
 
 

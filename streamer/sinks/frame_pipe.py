@@ -3,9 +3,10 @@
 The planes are 8-bit 4:2:0: Y, U, V, each row by row without padding.
 """
 
+import io
 import struct
 from dataclasses import astuple, dataclass
-from typing import IO, Final, Protocol
+from typing import IO, Final
 
 import numpy as np
 
@@ -25,21 +26,13 @@ class SentImage:
     """By the monotonic clock of this machine, which all processes share."""
 
 
-class Writer(Protocol):
-    """A byte sink that has written everything when `write` returns."""
-
-    def write(self, data: bytes | memoryview, /) -> int: ...  # noqa: D102  described by the class
-    def flush(self) -> None: ...  # noqa: D102  as above
-
-
-def write_frame(pipe: Writer, frame: Frame) -> None:
-    """Send a frame; blocks while the pipe is full."""
+def write_frame(pipe: "io.RawIOBase | IO[bytes]", frame: Frame) -> None:
+    """Send a frame; blocks while the pipe is full. Its `write` must write everything."""
     image = frame.image.as_format("yuv420p")
     height, width = image.size
     color = astuple(image.color)
     pipe.write(_HEADER.pack(frame.arrived_ns, height, width, *color))
-    for plane in image.planes():
-        pipe.write(np.ascontiguousarray(plane).data)
+    pipe.writelines(np.ascontiguousarray(plane).data for plane in image.planes())
     pipe.flush()
 
 

@@ -7,7 +7,6 @@ too old, a NO SIGNAL card takes its place: an old frame is never shown as live. 
 
 import threading
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from datetime import UTC
 
 from streamer.core.clock import Clock
@@ -16,14 +15,6 @@ from streamer.core.frame import Frame
 from streamer.core.image import Image
 from streamer.core.jpeg import PREVIEW_QUALITY, encode_jpeg
 from streamer.core.link import LatestValue
-
-
-@dataclass(slots=True)
-class _Encoded:
-    """The newest encoded frame; guarded by the sink's lock."""
-
-    version: int = 0
-    jpeg: bytes = b""
 
 
 class MjpegSink:
@@ -46,7 +37,7 @@ class MjpegSink:
         self._newest: LatestValue[Frame] = LatestValue()
         self._began_ns = clock.monotonic_ns()
         self._lock = threading.Lock()
-        self._encoded = _Encoded()  # Guarded by _lock.
+        self._encoded = 0, b""  # Version and JPEG of the newest encoded frame. Guarded by _lock.
 
     def __call__(self, frames: Iterator[Frame]) -> None:
         """Hold the newest frame for the viewers."""
@@ -74,19 +65,16 @@ class MjpegSink:
         if found is None:
             return newer_than, _encode(self._card(None))
         version, frame = found
-        if self._is_stale(frame):
+        if self._clock.monotonic_ns() - frame.arrived_ns > self._stale_ns:
             return version, _encode(self._card(frame))
         with self._lock:
-            if self._encoded.version != version:
-                self._encoded = _Encoded(version, _encode(frame.image))
-            return version, self._encoded.jpeg
+            if self._encoded[0] != version:
+                self._encoded = version, _encode(frame.image)
+            return self._encoded
 
     def close(self) -> None:
         """Wake all viewers for the last time."""
         self._newest.close()
-
-    def _is_stale(self, frame: Frame) -> bool:
-        return self._clock.monotonic_ns() - frame.arrived_ns > self._stale_ns
 
     def _card(self, last: Frame | None) -> Image:
         since_ns = self._began_ns if last is None else last.arrived_ns

@@ -3,7 +3,6 @@
 import io
 import re
 from collections.abc import Iterator
-from fractions import Fraction
 from pathlib import Path
 from typing import Final
 
@@ -11,17 +10,16 @@ import av
 import av.error
 import structlog
 
-from streamer.core.clock import CancelToken, Clock
+from streamer.core.clock import CancelToken
 from streamer.core.errors import SourceError, SourceFault
 from streamer.core.frame import Frame
 from streamer.core.image import Image
 
+from .constant_rate import ConstantRate
 from .ffmpeg_errors import FaultContext, source_error, translate
-from .frame_sampler import FrameSampler
 
 _log = structlog.get_logger(__name__)
 
-_NS: Final = 1_000_000_000
 _SUFFIXES: Final = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".ppm", ".pgm"}
 
 
@@ -59,33 +57,14 @@ class ImageFolderSource:
 
     Args:
         folder: Subfolders are ignored.
-        clock: Gives each frame its arrival time.
-        rate: Frames per second of media time.
-        realtime: Yield each frame at its time; `False` yields them as fast as they can be read.
+        frames: Numbers and times the frames.
         loop: Start again at the end; media time continues.
-        inference_interval_ns: Media time from one frame sampled for inference to the next; `None`
-            samples every frame. All frames are yielded.
     """
 
-    def __init__(
-        self,
-        folder: Path,
-        *,
-        clock: Clock,
-        rate: float = 1,
-        realtime: bool = False,
-        loop: bool = False,
-        inference_interval_ns: int | None = None,
-    ) -> None:
-        if rate <= 0:
-            raise ValueError(f"rate must be above 0, got {rate}")
+    def __init__(self, folder: Path, frames: ConstantRate, *, loop: bool = False) -> None:
         self._folder = folder
-        self._clock = clock
-        self._rate = Fraction(rate).limit_denominator(1001)
-        self._realtime = realtime
+        self._frames = frames
         self._loop = loop
-        self._sampler = FrameSampler(inference_interval_ns)
-        self._number = 0
         self.damaged = 0
         """Files that could not be decoded."""
 
@@ -99,16 +78,16 @@ class ImageFolderSource:
             SourceRejected: The folder does not exist, or contains no image.
             Cancelled: *cancel* was set while the source waited for the time of a frame.
         """
-        start_ns = self._clock.monotonic_ns() - self._media_ns()
+        self._frames.begin()
         while not cancel.is_set():
-            before = self._number
+            before = self._frames.number
             for path in self._paths():
                 if cancel.is_set():
                     return
                 image = self._read(path)
                 if image is not None:
-                    yield self._frame(image, start_ns, cancel)
-            if self._number == before:
+                    yield self._frames.frame(image, cancel)
+            if self._frames.number == before:
                 raise source_error(SourceFault.NO_VIDEO, address=str(self._folder), live=False)
             if not self._loop:
                 return
@@ -133,26 +112,6 @@ class ImageFolderSource:
             self.damaged += 1
             _log.warning("image skipped", path=str(path), message=str(error))
             return None
-
-    def _frame(self, image: Image, start_ns: int, cancel: CancelToken) -> Frame:
-        pts_ns = self._media_ns()
-        if self._realtime:
-            ahead_ns = start_ns + pts_ns - self._clock.monotonic_ns()
-            if ahead_ns > 0:
-                cancel.sleep(ahead_ns / _NS)
-        self._clock.advance_to(pts_ns)
-        frame = Frame(
-            image,
-            pts_ns,
-            self._clock.arrival_of(pts_ns),
-            self._number,
-            sampled=self._sampler.selects(pts_ns),
-        )
-        self._number += 1
-        return frame
-
-    def _media_ns(self) -> int:
-        return self._number * _NS * self._rate.denominator // self._rate.numerator
 
 
 def _by_number(path: Path) -> tuple[list[tuple[int, str]], str]:

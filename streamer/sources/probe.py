@@ -85,7 +85,6 @@ def probe(
     options: VideoOptions,
     cancel: CancelToken,
     fps: tuple[float, ...] = (0.2, 0.5, 1, 2, 5),
-    limit_s: float = _LIMIT_S,
 ) -> ProbeReport:
     """Open *address*, read it for a few seconds and measure.
 
@@ -94,7 +93,6 @@ def probe(
         options: Transport, credentials, timeout, frame rate and TLS; other options are ignored.
         cancel: Ends the measurement early; the report then covers what was read.
         fps: Inference rates to plan for.
-        limit_s: Longest time after the first frame.
 
     Raises:
         SourceError: The address delivers no frames; with the fault and what to do about it.
@@ -127,7 +125,7 @@ def probe(
                 pixel_format = frame.image.video_frame().format.name
                 size = frame.image.size
             elapsed_s = time.monotonic() - began - first_frame_ms / 1000
-            if elapsed_s > limit_s or _is_enough(packets, live=kind.live):
+            if elapsed_s > _LIMIT_S or _is_enough(packets, live=kind.live):
                 break
     except SourceError:
         if first_frame_ms is None:  # A later failure has delivered enough.
@@ -170,25 +168,17 @@ class _PacketInfo(NamedTuple):
 
 
 def _probe_snapshot(address: str, options: VideoOptions, cancel: CancelToken) -> ProbeReport:
-    source = SnapshotSource(
-        address,
-        clock=SystemClock(),
-        user=options.user,
-        password=options.password,
-        timeout_s=options.timeout_s,
-        tls_verify=options.tls_verify,
-    )
+    source = SnapshotSource(address, clock=SystemClock(), options=options)
     began = time.monotonic()
     frame = next(source(cancel))
     first_frame_ms = (time.monotonic() - began) * 1000
-    decoded = frame.image.video_frame()
     return ProbeReport(
         address=redact(address),
         kind=SourceKind.SNAPSHOT,
         codec="mjpeg",
         width=frame.image.width,
         height=frame.image.height,
-        pixel_format=decoded.format.name,
+        pixel_format=frame.image.video_frame().format.name,
         first_frame_ms=first_frame_ms,
     )
 

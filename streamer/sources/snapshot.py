@@ -15,6 +15,7 @@ from .address import resolve_credentials
 from .ffmpeg_errors import FaultContext, source_error
 from .frame_sampler import FrameSampler
 from .images import decode_image
+from .options import VideoOptions
 
 _NS: Final = 1_000_000_000
 _LARGEST_BYTES: Final = 64 << 20
@@ -36,12 +37,8 @@ class SnapshotSource:
         address: http or https; may contain user and password.
         clock: Measures the arrival of each frame.
         interval_ns: Time from request to request. A slower response delays the next request.
-        user: User name, unless the address contains it. Basic and Digest are supported.
-        password: Plain password, unless the address contains it.
-        timeout_s: Timeout of a request, which also bounds shutdown.
-        tls_verify: Whether to verify the certificate of an https address.
-        inference_interval_ns: Media time from one frame sampled for inference to the next; `None`
-            samples every frame. All frames are yielded.
+        options: Credentials (Basic and Digest are supported), timeout, TLS and inference interval;
+            other options are ignored. All frames are yielded.
     """
 
     def __init__(
@@ -50,22 +47,20 @@ class SnapshotSource:
         *,
         clock: Clock,
         interval_ns: int = _NS,
-        user: str | None = None,
-        password: str | None = None,
-        timeout_s: float = 10.0,
-        tls_verify: bool = True,
-        inference_interval_ns: int | None = None,
+        options: VideoOptions,
     ) -> None:
         if interval_ns <= 0:
             raise ValueError(f"interval_ns must be above 0, got {interval_ns}")
         self._address = address
-        self._url, user, password = resolve_credentials(address, user=user, password=password)
+        self._url, user, password = resolve_credentials(
+            address, user=options.user, password=options.password
+        )
         self._auth = _Auth(user or "", password or "") if user or password else None
         self._clock = clock
         self._interval_ns = interval_ns
-        self._timeout_s = timeout_s
-        self._tls_verify = tls_verify
-        self._sampler = FrameSampler(inference_interval_ns)
+        self._timeout_s = options.timeout_s
+        self._tls_verify = options.tls_verify
+        self._sampler = FrameSampler(options.inference_interval_ns)
         self._number = 0
         self._last_ns = -1
         self._start_ns: int | None = None  # Arrival of the first frame.

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import replace
-from datetime import UTC, tzinfo
+from datetime import UTC
 from typing import Final
 
 from streamer.core.clock import Clock
@@ -27,7 +27,6 @@ class Overlay:
         camera: Name to show.
         clock: Gives wall time and age.
         live: Whether to show the age of a frame, which has no meaning for a file.
-        zone: Of the times shown.
         interpolated: Whether the output has interpolated frames. Then every frame is marked as
             INTERPOLATED: a word on every second frame would flicker.
     """
@@ -38,13 +37,11 @@ class Overlay:
         *,
         clock: Clock,
         live: bool = False,
-        zone: tzinfo = UTC,
         interpolated: bool = False,
     ) -> None:
         self._camera = camera
         self._clock = clock
         self._live = live
-        self._zone = zone
         self._interpolated = interpolated
 
     def __call__(self, frames: Iterator[Frame]) -> Iterator[Frame]:
@@ -76,8 +73,8 @@ class Overlay:
         margin = painter.text_height // 2
         right = painter.text(self._camera, (margin, margin), WHITE)
         painter.text(state.value.upper(), (right, margin), _COLORS[state])
-        utc = self._clock.utc_at(frame.arrived_ns).astimezone(self._zone)
-        text = utc.strftime("%Y-%m-%d %H:%M:%S ") + (utc.tzname() or "")
+        utc = self._clock.utc_at(frame.arrived_ns).astimezone(UTC)
+        text = utc.strftime("%Y-%m-%d %H:%M:%S UTC")
         if self._live:
             age_ms = (self._clock.monotonic_ns() - frame.arrived_ns) / 1e6
             text += f"  {age_ms:.0f} ms old"

@@ -132,7 +132,7 @@ def link(name, **counts) -> LinkStatistics:
     zero = {"depth": 0, "received": 0, "delivered": 0, "dropped_full": 0, "dropped_late": 0,
             "discarded": 0}  # fmt: skip
     age = LatencyQuantiles(1, 5.0, 8.0, 9.99, 12.0)
-    return LinkStatistics(name=name, capacity=2, age=age, **{**zero, **counts})
+    return LinkStatistics(name=name, age=age, **{**zero, **counts})
 
 
 def test_drops_are_counted_by_reason_over_all_links():

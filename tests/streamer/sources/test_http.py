@@ -90,8 +90,11 @@ def test_a_page_that_is_no_video_is_damaged_and_a_missing_one_not_found(camera):
     assert until_failure(stream(camera.url + "/none"))[1].fault is SourceFault.NOT_FOUND
 
 
-def snapshots(url, *, clock=None, **settings):
-    return SnapshotSource(url, clock=clock or SystemClock(), timeout_s=1.0, **settings)
+def snapshots(url, *, clock=None, interval_ns=1_000_000_000, **options):
+    options = VideoOptions(**{"timeout_s": 1.0, **options})
+    return SnapshotSource(
+        url, clock=clock or SystemClock(), interval_ns=interval_ns, options=options
+    )
 
 
 def test_snapshots_are_polled_at_their_interval(camera):
@@ -165,9 +168,7 @@ def test_a_snapshot_camera_that_is_not_there_is_named_without_its_password(camer
 
 def test_a_snapshot_camera_that_says_nothing_is_stalled(camera):
     camera.bodies["/snap.jpg"] = pieces(b"", silent_after=0)
-    _, error = until_failure(
-        SnapshotSource(camera.url + "/snap.jpg", clock=SystemClock(), timeout_s=0.3)
-    )
+    _, error = until_failure(snapshots(camera.url + "/snap.jpg", timeout_s=0.3))
     assert error.fault is SourceFault.STALLED
 
 

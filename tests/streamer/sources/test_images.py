@@ -8,6 +8,7 @@ import pytest
 
 from streamer.core.clock import CancelToken, MediaClock, SystemClock
 from streamer.core.errors import Cancelled, SourceFault, SourceRejected
+from streamer.sources.constant_rate import ConstantRate
 from streamer.sources.frame_sampler import DecodeMode
 from streamer.sources.images import ImageFolderSource
 from streamer.sources.options import VideoOptions
@@ -20,21 +21,23 @@ MS = 1_000_000
 
 
 def pattern(**settings):
-    return PatternSource(
-        **{"clock": SystemClock(), "width": 320, "height": 180, "realtime": False, **settings}
-    )
+    return PatternSource(**{"clock": SystemClock(), "realtime": False, **settings})
+
+
+def first(count, source, cancel=None):
+    return list(islice(source(cancel or CancelToken()), count))
 
 
 def test_the_pattern_is_the_same_on_every_run_and_moves():
-    first = [frame.image.rgb() for frame in pattern(frames=3)(CancelToken())]
-    again = [frame.image.rgb() for frame in pattern(frames=3)(CancelToken())]
-    assert all(np.array_equal(a, b) for a, b in zip(first, again, strict=True))
-    assert not np.array_equal(first[0], first[1])
+    images = [frame.image.rgb() for frame in first(3, pattern())]
+    again = [frame.image.rgb() for frame in first(3, pattern())]
+    assert all(np.array_equal(a, b) for a, b in zip(images, again, strict=True))
+    assert not np.array_equal(images[0], images[1])
 
 
 def test_the_pattern_goes_on_where_it_was():
-    source = pattern(frames=2, rate=25)
-    frames = [*source(CancelToken()), *source(CancelToken())]
+    source = pattern()
+    frames = [*first(2, source), *first(2, source)]
     assert [(frame.number, frame.pts_ns // MS) for frame in frames] == [
         (0, 0), (1, 40), (2, 80), (3, 120)
     ]  # fmt: skip
@@ -43,13 +46,13 @@ def test_the_pattern_goes_on_where_it_was():
 def test_a_pattern_in_real_time_keeps_its_rate():
     clock = StepClock()
     cancel = StepStop(clock)
-    frames = list(pattern(clock=clock, frames=51, rate=25, realtime=True)(cancel))
+    frames = first(51, pattern(clock=clock, realtime=True), cancel)
     assert sum(cancel.pauses) == pytest.approx(2.0)
     assert all(frame.arrived_ns == frame.pts_ns for frame in frames)
 
 
 def test_a_pattern_marks_the_frames_that_are_sampled():
-    frames = pattern(frames=100, inference_interval_ns=1000 * MS)(CancelToken())
+    frames = first(100, pattern(inference_interval_ns=1000 * MS))
     assert [frame.number for frame in frames if frame.sampled] == [0, 25, 50, 75]
 
 
@@ -67,10 +70,9 @@ def test_a_pattern_without_end_ends_with_a_stop():
     assert list(frames) == []
 
 
-@pytest.mark.parametrize("wrong", [{"width": 63}, {"height": 46}, {"rate": 0}])
-def test_an_impossible_pattern_is_refused(wrong):
-    with pytest.raises(ValueError, match="must be"):
-        pattern(**wrong)
+def test_a_rate_of_zero_is_refused():
+    with pytest.raises(ValueError, match="must be above 0"):
+        ConstantRate(SystemClock(), rate=0, realtime=False, inference_interval_ns=None)
 
 
 @pytest.fixture
@@ -82,7 +84,11 @@ def folder(tmp_path):
 
 
 def images(folder, **settings):
-    return ImageFolderSource(folder, **{"clock": SystemClock(), **settings})
+    loop = settings.pop("loop", False)
+    rate = {"rate": 1, "realtime": False, "inference_interval_ns": None, **settings}
+    return ImageFolderSource(
+        folder, ConstantRate(rate.pop("clock", SystemClock()), **rate), loop=loop
+    )
 
 
 def test_a_folder_gives_its_images_in_the_order_of_their_numbers(folder):
