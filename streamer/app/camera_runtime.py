@@ -70,10 +70,6 @@ class CameraRuntime:
     """One camera: `run` until it ends or fails, `finish` or `stop` it, read its `report`.
 
     `run` may be called again after a failure. All methods may be called from any thread.
-
-    Args:
-        spec: What the camera is made of.
-        context: What it shares with the other cameras.
     """
 
     def __init__(self, spec: CameraSpec, context: AppContext) -> None:

@@ -143,13 +143,7 @@ def convert(
 ) -> ConversionResult:
     """Convert a recording, verify that nothing was lost, and only then publish the output.
 
-    Args:
-        planned: What to do.
-        networks: The open networks.
-        jobs: Chunks converted in parallel.
-        report: Called with the progress of the conversion.
-        on_detection: Called with the progress of the detection pass that precedes an overlay.
-        on_verification: Called when verification starts.
+    *on_detection* gets the progress of the detection pass that precedes an overlay.
 
     Raises:
         StreamerError: The conversion failed; the next run resumes it.

@@ -77,13 +77,7 @@ class DetectionProgress:
 
 
 class DetectionPass:
-    """Detects smoke in a whole recording once, then draws the detections on its output frames.
-
-    Args:
-        planned: The conversion.
-        setup: Networks and settings.
-        report: Called after each inference.
-    """
+    """Detects smoke in a whole recording once, then draws the detections on its output frames."""
 
     def __init__(
         self, planned: Plan, setup: DetectorSetup, *, report: Callable[[DetectionProgress], None]

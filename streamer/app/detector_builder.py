@@ -32,12 +32,7 @@ def build_detector(
 ) -> Detector:
     """Return the detector that *settings* describe.
 
-    Args:
-        settings: Of the camera.
-        models: The networks.
-        clock: Gives the wall time of a frame.
-        prior_file: Where the false-positive prior is loaded from and saved to; by default it starts
-            empty and is not saved.
+    Without *prior_file* the false-positive prior starts empty and is not saved.
     """
     thresholds = _thresholds(settings, models)
     background = _background(settings)

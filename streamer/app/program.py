@@ -42,12 +42,7 @@ _DAY_S: Final = 86_400
 class Program:
     """Cameras and background services under one supervisor, and their status.
 
-    Args:
-        config: The configuration; the parts receive values of it.
-        context: What the cameras share.
-        store: The open event store.
-        channels: Notification channels, not entered yet.
-        redact: Removes secrets from errors that the status shows.
+    *channels* are not entered yet; *redact* removes secrets from errors that the status shows.
     """
 
     def __init__(

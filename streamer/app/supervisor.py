@@ -31,12 +31,7 @@ _GRACE_S: Final = 10.0
 
 
 class Supervisor:
-    """Runs cameras until they end or are stopped.
-
-    Args:
-        clock: Gives the times of the reports.
-        redact: Removes secrets from error messages and tracebacks.
-    """
+    """Runs cameras until they end or are stopped; *redact* removes secrets from error reports."""
 
     def __init__(self, *, clock: Clock | None = None, redact: Callable[[str], str] = str) -> None:
         self._clock = clock or SystemClock()

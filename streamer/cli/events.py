@@ -1,13 +1,11 @@
 """`streamer events`: list, show and export stored events and their evidence."""
 
 import errno
-import functools
 import itertools
 import json
 import os
 import re
 import zipfile
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Annotated, Any, Literal, cast
@@ -159,14 +157,11 @@ def _of_alarm(store: "EventStore", some_id: str) -> "list[RecordedEvent]":
     """Return all events of the alarm that has this id or an event with this id."""
     found = store.event(some_id)
     alarm_id = found.event.alarm_id if found else some_id
-    events = list(iter(functools.partial(_next, store, alarm_id, itertools.count()), None))
+    stored = (store.event(f"{alarm_id}-{sequence}") for sequence in itertools.count())
+    events = list(iter(lambda: next(stored), None))
     if not events:
         raise typer.BadParameter(f"there is no event or alarm {some_id!r}")
     return events
-
-
-def _next(store: "EventStore", alarm_id: str, sequence: Iterator[int]) -> "RecordedEvent | None":
-    return store.event(f"{alarm_id}-{next(sequence)}")
 
 
 def _files(folder: Path | None) -> list[Path]:

@@ -56,21 +56,14 @@ _CODES: Final[tuple[tuple[type[BaseException], Exit], ...]] = (
 def exit_code(error: BaseException) -> Exit:
     """Return the exit code of *error*; of a group, the most specific one."""
     if isinstance(error, BaseExceptionGroup):
-        return max((exit_code(inner) for inner in error.exceptions), key=_specificity)
-    if _is_engine_error(error):
-        return Exit.DEVICE
-    return next((code for kind, code in _CODES if isinstance(error, kind)), Exit.FAILED)
-
-
-def _specificity(code: Exit) -> int:
-    """`FAILED` ranks lowest: it is often only a consequence of the other error."""
-    return 0 if code is Exit.FAILED else int(code)
-
-
-def _is_engine_error(error: BaseException) -> bool:
+        codes = [exit_code(inner) for inner in error.exceptions]
+        # `FAILED` ranks lowest: it is often only a consequence of the other error.
+        return max(codes, key=lambda code: 0 if code is Exit.FAILED else int(code))
     from engines.errors import EngineError
 
-    return isinstance(error, EngineError)
+    if isinstance(error, EngineError):
+        return Exit.DEVICE
+    return next((code for kind, code in _CODES if isinstance(error, kind)), Exit.FAILED)
 
 
 def one_line(error: BaseException) -> str:

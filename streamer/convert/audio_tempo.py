@@ -41,14 +41,7 @@ def add_stream(output: OutputContainer, source: Any, info: StreamInfo, muxer: st
 
 
 def packets(path: Path, info: StreamInfo, stream: Any, *, speed: Fraction) -> Iterator[Any]:
-    """Yield the packets of the stretched audio.
-
-    Args:
-        path: The recording.
-        info: Its audio stream.
-        stream: The output stream; its container has been started.
-        speed: Playback speed.
-    """
+    """Yield the packets of the stretched audio; the container of *stream* has been started."""
     rate = stream.codec_context.sample_rate
     pts = round((info.begin or Fraction(0)) / speed * rate)
     with open_recording(path) as recording:

@@ -74,12 +74,7 @@ class EncodeSettings:
 
 
 class ChunkEncoder:
-    """Encodes the frames of a chunk into the journal. For one call, in one thread.
-
-    Args:
-        settings: Settings of the encoder.
-        writer: Receives the packets.
-    """
+    """Encodes the frames of a chunk into the journal. For one call, in one thread."""
 
     def __init__(self, settings: EncodeSettings, writer: ChunkWriter) -> None:
         self._settings = settings

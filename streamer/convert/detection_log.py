@@ -45,9 +45,6 @@ class _Entry:
 class DetectionLogWriter:
     """Writes the inferences of one pass in order of time; without `finish` they are discarded.
 
-    Args:
-        folder: Journal folder of the conversion.
-
     Raises:
         StorageError: From any method except `close`: the file cannot be written.
     """

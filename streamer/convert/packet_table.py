@@ -46,11 +46,7 @@ class PacketTable:
 
 
 class PacketTableBuilder:
-    """Collects the packets of one stream into a `PacketTable`.
-
-    Args:
-        hashed: Whether to hash payloads.
-    """
+    """Collects the packets of one stream into a `PacketTable`."""
 
     def __init__(self, *, hashed: bool) -> None:
         self._hashed = hashed

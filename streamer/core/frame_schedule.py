@@ -79,13 +79,10 @@ class FrameSchedule:
             number += 1
 
     def time_base(self, source: Fraction) -> Fraction:
-        """Return the time base (seconds per tick) of the output.
+        """Return the time base (seconds per tick) of the output, from that of the recording.
 
         Every frame's time is a whole number of ticks unless that needs more than 500 million ticks
         per second.
-
-        Args:
-            source: Time base of the recording.
         """
         tick = source / self.factor / self.speed
         denominator = tick.denominator
@@ -100,11 +97,7 @@ class FrameSchedule:
         return round(Fraction(pts_ns, NS) / self.speed / time_base)
 
     def output_rate(self, source: Fraction) -> Fraction:
-        """Return the nominal frame rate of the output.
-
-        Args:
-            source: Nominal frame rate of the recording.
-        """
+        """Return the nominal frame rate of the output, from that of the recording."""
         return (self.rate or source * self.factor) * self.speed
 
 

@@ -66,11 +66,7 @@ def all_parts(url: str) -> set[str]:
 
 
 class Redactor:
-    """Removes known secrets from texts. Secrets shorter than four characters are left.
-
-    Args:
-        secrets: Texts that must not be printed.
-    """
+    """Removes known secrets from texts. Secrets shorter than four characters are left."""
 
     def __init__(self, secrets: Iterable[str]) -> None:
         # The longest first, so that none is removed only in part.

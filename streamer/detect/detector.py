@@ -131,11 +131,7 @@ class Detector:
         )
 
     def flush(self, *, alarm_state: AlarmState) -> None:
-        """Learn from the last frame and save the prior; call it at the end of the stream.
-
-        Args:
-            alarm_state: State of the alarm after the last frame.
-        """
+        """Learn from the last frame and save the prior; call it at the end of the stream."""
         self._learn(alarm_state)
         if self._save_prior is not None:
             self._save_prior()

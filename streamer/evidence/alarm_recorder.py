@@ -48,11 +48,7 @@ class AlarmRecorder:
         self._on_event = on_event
 
     def record(self, event: Event, frame: Frame) -> None:
-        """Write the evidence of *event*, store it, and request its clip.
-
-        Args:
-            event: The event.
-            frame: The frame that decided it.
+        """Write the evidence of *event*, which *frame* decided, store it, and request its clip.
 
         Raises:
             StorageError: The event itself could not be stored.

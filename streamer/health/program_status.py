@@ -220,21 +220,7 @@ def program_status(
     outbox_error: str = "",
     disk: DiskStatus | None = None,
 ) -> ProgramStatus:
-    """Build the snapshot of this moment.
-
-    Args:
-        clock: Gives the present and converts times.
-        version: Of the program.
-        started_ns: When the program started.
-        cameras: Reports of the cameras.
-        tasks: What the supervisor knows of them, by name.
-        services: What it knows of the background services.
-        engines: What runs the networks.
-        channels: What the delivery workers know of their channels.
-        backlog: What waits for each channel; `None` where the outbox cannot be read.
-        outbox_error: Why it cannot.
-        disk: Free space.
-    """
+    """Build the snapshot of this moment; *backlog* is `None` where the outbox cannot be read."""
     status = ProgramStatus(
         version=version,
         utc=clock.utc_at(clock.monotonic_ns()),

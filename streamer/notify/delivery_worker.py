@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import partial
+from typing import Any
 
 import structlog
 
@@ -85,10 +86,7 @@ class DeliveryWorker:
         self.status = ChannelStatus(channel.name)
 
     def step(self, *, untried_only: bool = False) -> Outcome:
-        """Make one attempt at the most urgent delivery, if one is due.
-
-        Args:
-            untried_only: Only deliveries that were never tried.
+        """Make one attempt at the most urgent (untried) delivery, if one is due.
 
         Raises:
             StorageError: The outbox cannot be used. The next call records an outcome that could not
@@ -118,6 +116,10 @@ class DeliveryWorker:
             return partial(self._record_confirmation, delivery)
         return partial(self._record_failure, delivery, failure)
 
+    def _log(self, delivery: Delivery) -> Any:
+        event_id, attempts = delivery.recorded.event.id, delivery.attempts
+        return _log.bind(channel=self.channel.name, event_id=event_id, attempts=attempts)
+
     def _record_confirmation(self, delivery: Delivery) -> Outcome:
         when = self._outbox.confirm(delivery.number)
         self._unrecorded = None
@@ -125,12 +127,7 @@ class DeliveryWorker:
             self.status, last_error=None, confirmed=self.status.confirmed + 1, last_confirmed=when
         )
         event = delivery.recorded.event
-        _log.info(
-            "delivered",
-            channel=self.channel.name,
-            event_id=event.id,
-            attempts=delivery.attempts,
-        )
+        self._log(delivery).info("delivered")
         self._on_confirmed(event, self.channel.name, when)
         if self._outage:
             self._outage = False
@@ -140,26 +137,17 @@ class DeliveryWorker:
     def _record_failure(self, delivery: Delivery, failure: DeliveryFailed) -> Outcome:
         message = str(failure)
         delay = self._retry.next_delay(delivery, failure, rng=self._rng)
-        event_id = delivery.recorded.event.id
+        log = self._log(delivery)
         if delay is None:
             self._outbox.dead_letter(delivery.number, error=message)
-            _log.error(
+            log.error(
                 "delivery given up: `streamer deliveries pending` shows the dead letter",
-                channel=self.channel.name,
-                event_id=event_id,
-                attempts=delivery.attempts,
                 error=message,
             )
         else:
             self._outbox.reschedule(delivery.number, after=delay, error=message)
-            _log.warning(
-                "delivery failed",
-                channel=self.channel.name,
-                event_id=event_id,
-                attempts=delivery.attempts,
-                retry_in_s=round(delay.total_seconds(), 1),
-                error=message,
-            )
+            retry_in_s = round(delay.total_seconds(), 1)
+            log.warning("delivery failed", retry_in_s=retry_in_s, error=message)
         self._unrecorded = None
         # After an outage the first success makes waiting deliveries due at once, unless the
         # receiver requested a delay.

@@ -20,7 +20,6 @@ from typing import Any, Final, Self
 import paho.mqtt.client as mqtt
 from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
 from paho.mqtt.packettypes import PacketTypes
-from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 from paho.mqtt.subscribeoptions import SubscribeOptions
 
@@ -153,11 +152,8 @@ class MqttChannel:
         """Connect in the background, replacing the connection if there is one."""
         if self._connection is not None:
             self._connection.end()
-        client = mqtt.Client(
-            CallbackAPIVersion.VERSION2,
-            client_id=self._client_id,
-            protocol=MQTTProtocolVersion.MQTTv5,
-        )
+        version, protocol = CallbackAPIVersion.VERSION2, MQTTProtocolVersion.MQTTv5
+        client = mqtt.Client(version, client_id=self._client_id, protocol=protocol)
         client.username_pw_set(self._user, self._password)
         if self._tls is not None:
             client.tls_set_context(self._tls)
@@ -297,12 +293,7 @@ class _Connection:
                 _shut_down(opened)
 
     def _on_connect(
-        self,
-        client: mqtt.Client,
-        _data: Any,
-        _flags: mqtt.ConnectFlags,
-        code: ReasonCode,
-        _properties: Properties | None,
+        self, client: mqtt.Client, _data: Any, _flags: Any, code: ReasonCode, *_more: Any
     ) -> None:
         if code.is_failure:
             self._set_state(online=False, error=_CONNECT_ERRORS.get(code.value, str(code).lower()))
@@ -318,24 +309,10 @@ class _Connection:
         reason = network_reason(sys.exc_info()[1])
         self._set_state(online=False, error=reason or "cannot be reached")
 
-    def _on_disconnect(
-        self,
-        _client: mqtt.Client,
-        _data: Any,
-        _flags: mqtt.DisconnectFlags,
-        _code: ReasonCode,
-        _properties: Properties | None,
-    ) -> None:
+    def _on_disconnect(self, *_: object) -> None:
         self._set_state(online=False, error="the connection was lost")
 
-    def _on_publish(
-        self,
-        _client: mqtt.Client,
-        _data: Any,
-        number: int,
-        code: ReasonCode,
-        _properties: Properties | None,
-    ) -> None:
+    def _on_publish(self, _: Any, _data: Any, number: int, code: ReasonCode, *_more: Any) -> None:
         if code.is_failure:
             with self._changed:
                 self._refused[number] = str(code).lower()

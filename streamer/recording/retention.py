@@ -200,10 +200,7 @@ class Retention:
         self._measure_free = measure_free
 
     def enforce(self, now: datetime) -> RetentionReport:
-        """Apply the limits once.
-
-        Args:
-            now: The wall time, aware.
+        """Apply the limits once; *now* is the wall time, aware.
 
         Raises:
             OSError: The free space cannot be measured.

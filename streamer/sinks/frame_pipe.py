@@ -3,15 +3,17 @@
 The planes are 8-bit 4:2:0: Y, U, V, each row by row without padding.
 """
 
-import io
 import struct
 from dataclasses import astuple, dataclass
-from typing import IO, Final
+from typing import IO, TYPE_CHECKING, Final
 
 import numpy as np
 
 from streamer.core.frame import Frame
 from streamer.core.image import Canvas, ColorTags, Image
+
+if TYPE_CHECKING:
+    import io
 
 _HEADER: Final = struct.Struct("<qIIBBB?")
 """arrived_ns, height, width, matrix, primaries, transfer, full range."""

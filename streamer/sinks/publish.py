@@ -56,11 +56,7 @@ class PublishSettings:
 
 
 class PublishSink:
-    """Publishes to RTSP, RTMP or SRT. The publisher reconnects to a server that is away.
-
-    Args:
-        settings: Address and encoding.
-    """
+    """Publishes to RTSP, RTMP or SRT. The publisher reconnects to a server that is away."""
 
     def __init__(self, settings: PublishSettings) -> None:
         self._settings = settings

@@ -35,11 +35,7 @@ class FrameStatistics:
 
 
 class StatusSink:
-    """Counts frames and remembers the newest one's figures. It outlives restarts of the pipeline.
-
-    Args:
-        clock: Measures ages.
-    """
+    """Counts frames and remembers the newest one's figures. It outlives pipeline restarts."""
 
     def __init__(self, *, clock: Clock) -> None:
         self._clock = clock

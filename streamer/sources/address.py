@@ -119,10 +119,7 @@ def resolve_credentials(
 def with_credentials(address: str, *, user: str | None, password: str | None) -> str:
     """Return the URL with user and password percent-encoded before the host, as FFmpeg reads it.
 
-    Args:
-        address: May contain credentials.
-        user: See `resolve_credentials`.
-        password: See `resolve_credentials`.
+    Arguments as in `resolve_credentials`.
     """
     found = _URL.match(address)
     if not found:

@@ -26,10 +26,6 @@ _SUFFIXES: Final = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", "
 def decode_image(data: bytes, *, context: FaultContext) -> Image:
     """Decode a JPEG, PNG, WebP, ... image.
 
-    Args:
-        data: The file's content.
-        context: For the error.
-
     Raises:
         SourceError: *data* is no image, or it is damaged.
     """

@@ -44,13 +44,7 @@ class PacketCopier:
     def copy(
         self, packet: "Packet[VideoStream]", timestamps: NormalizedTimestamps, *, arrived_ns: int
     ) -> EncodedPacket:
-        """Return the packet with its bytes copied.
-
-        Args:
-            packet: As demuxed.
-            timestamps: Its times on the continuous media time.
-            arrived_ns: When it was read.
-        """
+        """Return the packet with its bytes copied."""
         payload = bytes(packet)
         if packet.has_sidedata("new_extradata"):
             self._change(bytes(packet.get_sidedata("new_extradata")), payload)

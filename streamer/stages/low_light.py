@@ -16,12 +16,9 @@ _BYTE: Final = 8
 
 
 class LowLightFilter:
-    """Returns the image of a frame, enhanced if it is dark. Has the state of one stream.
+    """Returns the image of a frame, enhanced if it is dark. It and *enhancer* serve one stream.
 
     Works on planes of any depth and subsampling; alpha stays as it is. RGB becomes YUV 4:4:4.
-
-    Args:
-        enhancer: Of this stream alone.
     """
 
     def __init__(self, enhancer: Enhancer) -> None:

@@ -44,11 +44,7 @@ Parameters = Mapping[str, Any]
 
 
 class Database:
-    """An open SQLite file.
-
-    Args:
-        path: The file.
-        create: Whether to make a missing file and its folder.
+    """An open SQLite file; with *create* a missing one is made with its folder.
 
     Raises:
         StorageError: It cannot be used; the message says what to do.

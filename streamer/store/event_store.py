@@ -115,15 +115,7 @@ class EventStore:
         limit: int | None = None,
         newest_first: bool = False,
     ) -> Iterator[RecordedEvent]:
-        """Yield events in the order of recording.
-
-        Args:
-            camera: Only events of this camera.
-            kind: Only events of this kind.
-            since: Only events of this wall time or later, aware.
-            limit: At most this many.
-            newest_first: Reverse the order.
-        """
+        """Yield events in the order of recording; *since* is a wall time, aware."""
         values: dict[str, Any] = {
             "camera": camera,
             "kind": None if kind is None else kind.value,

@@ -119,13 +119,9 @@ class Outbox:
             ).rowcount
 
     def claim(self, channel: str, *, untried_only: bool = False) -> Delivery | None:
-        """Begin an attempt at the most urgent delivery that is due. Needs the lock.
+        """Begin an attempt at the most urgent (untried) delivery that is due. Needs the lock.
 
         The events of an alarm keep their order; among alarms, untried deliveries come first.
-
-        Args:
-            channel: Whose deliveries.
-            untried_only: Only deliveries that were never tried.
         """
         values = {
             "channel": channel,

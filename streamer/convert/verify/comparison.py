@@ -9,7 +9,7 @@ from typing import Final
 
 import av
 
-from streamer.convert.media_info import MediaInfo, StreamInfo
+from streamer.convert.media_info import MediaInfo, StreamInfo, VideoInfo
 
 from .containers import MUXERS, NAMES, Family, container_family
 from .report import Expectation
@@ -70,6 +70,14 @@ class Comparison:
 
     extra: tuple[StreamInfo, ...]
     """Streams of the output that the source lacks."""
+
+    @property
+    def videos(self) -> tuple[VideoInfo, VideoInfo]:
+        """The main videos of both recordings, which have one."""
+        before, after = self.source.media.video, self.output.media.video
+        assert before is not None
+        assert after is not None
+        return before, after
 
 
 def match_streams(

@@ -76,14 +76,12 @@ def check_frame_content(
     comparison: Comparison, matched: MatchedFrames, *, thorough: bool
 ) -> tuple[list[Check], bool]:
     """Return the checks, and whether all frames were decoded."""
-    before, after = comparison.source.media, comparison.output.media
-    assert before.video is not None
-    assert after.video is not None
-    if before.encrypted or not before.video.pixel_format:
+    before, after = comparison.videos
+    if comparison.source.media.encrypted or not before.pixel_format:
         reason = "the frames of the source cannot be decoded"
         names = ("frame content", "scene changes", "side data")
         return [check(name, [], reason) for name in names], False
-    segments = choose_segments(before.video, after.video, thorough=thorough)
+    segments = choose_segments(before, after, thorough=thorough)
     findings = _Findings()
     for first, last in segments.ranges:
         _compare_segment(comparison, matched, findings, first, last)
@@ -206,8 +204,7 @@ class _Segment:
         self._due = max(self._due, number + 1)
 
     def _gop(self, number: int) -> int:
-        video = self._comparison.source.media.video
-        assert video is not None
+        video, _ = self._comparison.videos
         return int(np.searchsorted(video.key_times, video.times[number], side="right"))
 
     def _is_reliable(self, number: int) -> bool:
@@ -327,9 +324,7 @@ def _side_data(comparison: Comparison, findings: _Findings) -> Check:
 
 
 def _loss_is_allowed(comparison: Comparison, kind: SideDataType) -> bool:
-    before, after = comparison.source.media.video, comparison.output.media.video
-    assert before is not None
-    assert after is not None
+    before, after = comparison.videos
     if (
         kind == SideDataType.DOVI_METADATA
         and before.color.transfer not in allowed_differences.BASE_LAYER_TRANSFERS

@@ -66,9 +66,8 @@ def _added_frames(matched: MatchedFrames) -> Check:
 
 
 def _timestamp_order(comparison: Comparison) -> Check:
-    assert comparison.output.media.video is not None
-    packets = comparison.output.media.video.stream.packets
-    base = comparison.output.media.video.time_base
+    _, video = comparison.videos
+    packets, base = video.stream.packets, video.time_base
     faults = []
     pts = np.sort(packets.pts[(packets.pts != UNKNOWN) & ~packets.discard])
     faults += [
@@ -94,17 +93,14 @@ def _timestamp_order(comparison: Comparison) -> Check:
 
 def _start(comparison: Comparison) -> Check:
     """Check the first frame. A common shift passes where a container cannot begin below zero."""
-    before, after = comparison.source.media, comparison.output.media
-    assert before.video is not None
-    assert after.video is not None
-    begins = f"the first frame is shown at {in_seconds(after.video.begin)}"
+    before, after = comparison.videos
+    begins = f"the first frame is shown at {in_seconds(after.begin)}"
     if comparison.shift == 0:
         return check("start", [], begins)
-    earliest = min(
-        begin for one in before.streams if (begin := _first(comparison, one)) is not None
-    )
+    streams = comparison.source.media.streams
+    earliest = min(begin for one in streams if (begin := _first(comparison, one)) is not None)
     required = -earliest / comparison.expected.options.speed
-    tolerance = time_tolerance(before.video, after.video, shift=comparison.shift)
+    tolerance = time_tolerance(before, after, shift=comparison.shift)
     direction = "later" if comparison.shift > 0 else "earlier"
     moved = f"everything is {in_seconds(abs(comparison.shift))} {direction}"
     resolution = allowed_differences.OFFSET_RESOLUTION.get(comparison.output.family, Fraction(0))
@@ -116,7 +112,7 @@ def _start(comparison: Comparison) -> Check:
         return check(
             "start", [], f"{begins}; {moved}, as {comparison.output.container} begins at zero"
         )
-    return check("start", [f"{begins} and not at {in_seconds(before.video.begin)}; {moved}"], "")
+    return check("start", [f"{begins} and not at {in_seconds(before.begin)}; {moved}"], "")
 
 
 def _first(comparison: Comparison, stream: StreamInfo) -> Fraction | None:
@@ -129,9 +125,7 @@ def _first(comparison: Comparison, stream: StreamInfo) -> Fraction | None:
 
 
 def _duration(comparison: Comparison) -> Check:
-    before, after = comparison.source.media.video, comparison.output.media.video
-    assert before is not None
-    assert after is not None
+    before, after = comparison.videos
     expected = (before.end - before.begin) / comparison.expected.options.speed
     actual = after.end - after.begin
     difference = actual - expected

@@ -118,14 +118,7 @@ class Report:
 
 
 def check(name: str, faults: list[str], fine: str, *, most: int = 4) -> Check:
-    """Return the check called *name*.
-
-    Args:
-        name: One of `CHECK_NAMES`.
-        faults: What is wrong; the check passes if there is nothing.
-        fine: Detail of a passed check.
-        most: Faults that the detail lists.
-    """
+    """Return the check called *name*, which passes without *faults*; it lists at most *most*."""
     assert name in CHECK_NAMES, name
     if not faults:
         return Check(name, ok=True, detail=fine)

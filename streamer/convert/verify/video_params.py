@@ -18,9 +18,7 @@ _RGB_MATRIX: Final = 0
 
 def check_video_params(comparison: Comparison) -> list[Check]:
     """Return all checks of the main video that need at most one decoded frame."""
-    before, after = comparison.source.media.video, comparison.output.media.video
-    assert before is not None
-    assert after is not None
+    before, after = comparison.videos
     return [
         _codec(comparison, after),
         _resolution(before, after),
