@@ -17,7 +17,6 @@ from streamer.core.pipeline import (
     LinkFactory,
     Pipeline,
     Sink,
-    Source,
     Stage,
     Worker,
     file_links,
@@ -194,10 +193,25 @@ class CameraRuntime:
         """The alarm and the pipeline of the next run."""
         spec = self.spec
         overlay = Overlay(spec.name, clock=self._context.clock, live=spec.realtime)
-        evidence = self._evidence_writer(overlay)
-        clips = None if evidence is None else self._clip_writer(evidence)
-        recorder = self._alarm_recorder(evidence, clips)
+        evidence = clips = None
+        if spec.evidence_folder is not None:
+            evidence = EvidenceWriter(
+                spec.evidence_folder, provenance=self._context.provenance, draw=overlay.draw
+            )
+            clip, clock = spec.settings.clip, self._context.clock
+            span = ClipSpan(round(clip.pre_roll_s * _NS), round(clip.post_roll_s * _NS))
+            clips = ClipWriter(evidence, ring=self._ring, span=span, clock=clock)
+        recorder = AlarmRecorder(
+            evidence=evidence,
+            clips=clips,
+            store=self._context.store,
+            channels=spec.channels,
+            on_event=self._on_event,
+        )
         alarm = self._open_alarm(clips)
+        source = self._source.source
+        if self._ring is not None:
+            source = ending(source, self._ring.end_readers)
         sinks: dict[str, Sink] = {"status": self._statistics}
         sinks |= build_outputs(spec, live_view=self.live_view)
         workers: dict[str, Worker] = {}
@@ -207,7 +221,7 @@ class CameraRuntime:
             workers["recorder"] = self._recorder
         return alarm, Pipeline(
             spec.name,
-            self._camera_source(),
+            source,
             self._stages(alarm, recorder, clips, overlay),
             sinks,
             make_link=self._link_factory(),
@@ -241,10 +255,6 @@ class CameraRuntime:
         if self._shown:
             stages["overlay"] = overlay
         return stages
-
-    def _camera_source(self) -> Source:
-        source, ring = self._source.source, self._ring
-        return source if ring is None else ending(source, ring.end_readers)
 
     def _link_factory(self) -> LinkFactory:
         clock = self._context.clock
@@ -282,35 +292,6 @@ class CameraRuntime:
             self.spec.recordings_folder,
             segment_s=self.spec.settings.record.segment_s,
             clock=self._context.clock,
-        )
-
-    def _evidence_writer(self, overlay: Overlay) -> EvidenceWriter | None:
-        folder = self.spec.evidence_folder
-        if folder is None:
-            return None
-        return EvidenceWriter(folder, provenance=self._context.provenance, draw=overlay.draw)
-
-    def _clip_writer(self, evidence: EvidenceWriter) -> ClipWriter:
-        clip = self.spec.settings.clip
-        return ClipWriter(
-            evidence,
-            ring=self._ring,
-            span=ClipSpan(
-                pre_roll_ns=round(clip.pre_roll_s * _NS),
-                post_roll_ns=round(clip.post_roll_s * _NS),
-            ),
-            clock=self._context.clock,
-        )
-
-    def _alarm_recorder(
-        self, evidence: EvidenceWriter | None, clips: ClipWriter | None
-    ) -> AlarmRecorder:
-        return AlarmRecorder(
-            evidence=evidence,
-            clips=clips,
-            store=self._context.store,
-            channels=self.spec.channels,
-            on_event=self._on_event,
         )
 
     def _open_alarm(self, clips: ClipWriter | None) -> Alarm:

@@ -7,7 +7,7 @@ links, packet ring, decoder, background, encoders. Measured figures are constant
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
@@ -141,10 +141,7 @@ def _camera_json(camera: CameraBudget) -> dict[str, Any]:
         "width": camera.size[1],
         "height": camera.size[0],
         "size_assumed": camera.assumed,
-        "sinks": [
-            {"sink": age.sink, "delivered_ms": age.delivered_ms, "shown_ms": age.shown_ms}
-            for age in camera.ages
-        ],
+        "sinks": [asdict(age) for age in camera.ages],
         "bytes": camera.bytes,
         "memory": dict(camera.memory),
     }

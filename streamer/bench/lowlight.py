@@ -3,9 +3,9 @@
 import statistics
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import replace
 from itertools import islice, pairwise
-from pathlib import Path
 from typing import Any, Final
 
 import av
@@ -38,8 +38,7 @@ def measure() -> Mapping[str, Any]:
 
     Live is a dark camera whose frames are enhanced and encoded as they arrive.
     """
-    model = open_lowlight_model()
-    try:
+    with closing(open_lowlight_model()) as model:
         day = {height: _images(height) for height in (1080, 720)}
         dark = {height: _darkened(images) for height, images in day.items()}
         figures: dict[str, Any] = {
@@ -48,8 +47,6 @@ def measure() -> Mapping[str, Any]:
         }
         figures["day_ms"] = round(1e3 * _seconds(model, day[1080]), 3)
         return figures | _live(model, dark[720])
-    finally:
-        model.close()
 
 
 def _images(height: int) -> list[Image]:
@@ -97,16 +94,19 @@ def _live(model: LowLightModel, images: Sequence[Image]) -> dict[str, Any]:
             stop.sleep(max(0.0, (started_ns + frame.pts_ns - clock.monotonic_ns()) / 1e9))
             yield replace(frame, arrived_ns=clock.monotonic_ns())
 
-    def encode(frames: Iterator[Frame]) -> None:
-        VideoFileSink(Path(folder()) / "night.mp4", preset="ultrafast")(
-            _measured(frames, latencies, clock)
-        )
+    def measured(frames: Iterator[Frame]) -> Iterator[Frame]:
+        """Record the latency of each frame when the encoder is finished with it."""
+        for frame in frames:
+            yield frame
+            latencies.add(clock.monotonic_ns() - frame.arrived_ns)
+
+    sink = VideoFileSink(folder() / "night.mp4", preset="ultrafast")
 
     pipeline = Pipeline(
         "night",
         camera,
         {"enhance": Enhance(LowLightFilter(model.enhancer()))},
-        {"encode": encode},
+        {"encode": lambda frames: sink(measured(frames))},
         make_link=live_links(latency_budget_ns=_BUDGET_MS * 1_000_000, clock=clock),
     )
     pipeline.run()
@@ -116,12 +116,3 @@ def _live(model: LowLightModel, images: Sequence[Image]) -> dict[str, Any]:
         "live_dropped": dropped,
         "live_frames": _FPS * _LIVE_S,
     }
-
-
-def _measured(
-    frames: Iterator[Frame], latencies: LatencyHistogram, clock: SystemClock
-) -> Iterator[Frame]:
-    """Record the latency of each frame when the encoder is finished with it."""
-    for frame in frames:
-        yield frame
-        latencies.add(clock.monotonic_ns() - frame.arrived_ns)

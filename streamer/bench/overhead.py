@@ -7,7 +7,9 @@ bare loop alternate, so that noise from other processes affects both; each pair 
 import statistics
 import time
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import av
@@ -29,18 +31,16 @@ _ROUNDS = 10
 def measure() -> Mapping[str, float]:
     """Return `overhead_ratio`: CPU time per frame, pipeline over bare loop, 720p."""
     path = clip(height=720, seconds=8)
-    model = open_smoke_model()
-    try:
+    with closing(open_smoke_model()) as model:
         # The first pair warms caches and clocks up.
         pairs = [
             _pair(path, model, pipeline_first=number % 2 == 0) for number in range(_ROUNDS + 1)
         ][1:]
-    finally:
-        model.close()
+    ratios = [pipeline / bare for pipeline, bare in pairs]
     return {
-        "overhead_ratio": round(statistics.median(pipeline / bare for pipeline, bare in pairs), 3),
-        "overhead_ratio_min": round(min(pipeline / bare for pipeline, bare in pairs), 3),
-        "overhead_ratio_max": round(max(pipeline / bare for pipeline, bare in pairs), 3),
+        "overhead_ratio": round(statistics.median(ratios), 3),
+        "overhead_ratio_min": round(min(ratios), 3),
+        "overhead_ratio_max": round(max(ratios), 3),
         "pipeline_cpu_ms": round(statistics.median(pipeline for pipeline, _ in pairs), 2),
         "bare_cpu_ms": round(statistics.median(bare for _, bare in pairs), 2),
     }
@@ -48,11 +48,9 @@ def measure() -> Mapping[str, float]:
 
 def _pair(path: Path, model: SmokeModel, *, pipeline_first: bool) -> tuple[float, float]:
     """Return the CPU time of pipeline and bare loop. The order alternates: the machine drifts."""
-    if pipeline_first:
-        pipeline = _cpu_ms(lambda: _pipeline(path, model))
-        return pipeline, _cpu_ms(lambda: _bare(path, model))
-    bare = _cpu_ms(lambda: _bare(path, model))
-    return _cpu_ms(lambda: _pipeline(path, model)), bare
+    order = (_pipeline, _bare) if pipeline_first else (_bare, _pipeline)
+    used = {work: _cpu_ms(partial(work, path, model)) for work in order}
+    return used[_pipeline], used[_bare]
 
 
 def _cpu_ms(work: Callable[[], int]) -> float:

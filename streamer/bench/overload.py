@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Iterator, Mapping
+from contextlib import closing
 from typing import Final
 
 import numpy as np
@@ -24,11 +25,8 @@ _SIZE: Final = (360, 640)
 
 def measure() -> Mapping[str, float]:
     """Return `p99_age_ms` at the sink, `budget_ms`, drops by reason and the growth of memory."""
-    model = open_smoke_model()
-    try:
+    with closing(open_smoke_model()) as model:
         return _measure(model)
-    finally:
-        model.close()
 
 
 def _measure(model: SmokeModel) -> Mapping[str, float]:
@@ -43,15 +41,15 @@ def _measure(model: SmokeModel) -> Mapping[str, float]:
     pipeline = Pipeline(
         "bench",
         lambda cancel: _camera(cancel, interval_s),
-        {
-            "detect": detect_stage(model),
-            "overlay": Overlay("bench", clock=SystemClock()),
-        },
+        {"detect": detect_stage(model), "overlay": Overlay("bench", clock=SystemClock())},
         {"sink": watch_memory},
         make_link=live_links(latency_budget_ns=_BUDGET_MS * 1_000_000),
     )
     pipeline.run()
     links = pipeline.statistics()
+    full, late = (
+        sum(getattr(link, f"dropped_{why}") for link in links) for why in ("full", "late")
+    )
     warm = memory[len(memory) // 5 :]
     return {
         "p99_age_ms": round(links[-1].age.p99_ms, 1),
@@ -59,11 +57,9 @@ def _measure(model: SmokeModel) -> Mapping[str, float]:
         "budget_ms": _BUDGET_MS,
         "frames": _FRAMES,
         "shown": links[-1].delivered,
-        "dropped_full": sum(link.dropped_full for link in links),
-        "dropped_late": sum(link.dropped_late for link in links),
-        "uncounted": _FRAMES
-        - links[-1].delivered
-        - sum(link.dropped_full + link.dropped_late for link in links),
+        "dropped_full": full,
+        "dropped_late": late,
+        "uncounted": _FRAMES - links[-1].delivered - full - late,
         "memory_growth_mb": round(max(warm) - warm[0], 1),
     }
 

@@ -72,10 +72,7 @@ def _measure(url: str, camera: "subprocess.Popen[str]") -> Mapping[str, Any]:
     pipeline = Pipeline(
         "bench",
         VideoSource(url, clock=clock, live=True, options=VideoOptions(transport="tcp")),
-        {
-            "detect": detect_stage(model),
-            "overlay": Overlay("bench", clock=clock, live=True),
-        },
+        {"detect": detect_stage(model), "overlay": Overlay("bench", clock=clock, live=True)},
         {"out": out},
         make_link=live_links(latency_budget_ns=_BUDGET_MS * 1_000_000),
     )
@@ -93,11 +90,7 @@ def _measure(url: str, camera: "subprocess.Popen[str]") -> Mapping[str, Any]:
     ages = np.array(_ages_ms(sent, shown))
     links = pipeline.statistics()
     return {
-        "rtsp_ms": {
-            "p50": round(float(np.percentile(ages, 50)), 1),
-            "p95": round(float(np.percentile(ages, 95)), 1),
-            "p99": round(float(np.percentile(ages, 99)), 1),
-        },
+        "rtsp_ms": {f"p{one}": round(float(np.percentile(ages, one)), 1) for one in (50, 95, 99)},
         "budget_ms": _BUDGET_MS,
         "shown": len(ages),
         "dropped": sum(link.dropped_full + link.dropped_late for link in links),

@@ -1,7 +1,6 @@
 """`streamer convert`: interpolates, slows down, enhances or annotates recordings losslessly."""
 
 import os
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -72,40 +71,32 @@ def convert(
     given = {name: value for name, value in options.items() if value is not None}
     settings, engine, warnings = load_conversion(config or (), given)
     warn_of_old_names(warnings)
-    planned = tasks(inputs, output, container=_suffix(container))
-    mode = _Mode(preview, overwrite=overwrite, dry_run=dry_run)
+    suffix = None if container is None else f".{container.lower().removeprefix('.')}"
+    planned = tasks(inputs, output, container=suffix)
     with open_networks(settings, device=device or engine.device) as networks:
-        worst = _Run(settings, networks, mode).convert_all(planned)
+        run = _Run(settings, networks, preview=preview, overwrite=overwrite, dry_run=dry_run)
+        worst = run.convert_all(planned)
     if worst is not Exit.OK:
         raise typer.Exit(int(worst))
-
-
-def _suffix(container: str | None) -> str | None:
-    return None if container is None else f".{container.lower().removeprefix('.')}"
-
-
-def _default_jobs() -> int:
-    """Return the chunks to convert in parallel: decoding, stages and encoding use two cores."""
-    return max(1, len(os.sched_getaffinity(0)) // 2)
-
-
-@dataclass(frozen=True, slots=True)
-class _Mode:
-    """What a run does besides converting, or instead."""
-
-    preview: Path | None
-    overwrite: bool
-    dry_run: bool
 
 
 class _Run:
     """All conversions of one call."""
 
-    def __init__(self, options: "ConvertOptions", networks: "Networks", mode: _Mode) -> None:
+    def __init__(
+        self,
+        options: "ConvertOptions",
+        networks: "Networks",
+        *,
+        preview: Path | None,
+        overwrite: bool,
+        dry_run: bool,
+    ) -> None:
         self._options = options
         self._networks = networks
-        self._jobs = options.jobs or _default_jobs()
-        self._mode = mode
+        # Decoding, stages and encoding of a chunk use two cores.
+        self._jobs = options.jobs or max(1, len(os.sched_getaffinity(0)) // 2)
+        self._preview, self._overwrite, self._dry_run = preview, overwrite, dry_run
         self._out = outputs.current()
 
     def convert_all(self, planned: "list[Task]") -> Exit:
@@ -113,7 +104,7 @@ class _Run:
         counts = dict.fromkeys(("converted", "skipped", "incomplete", "failed"), 0)
         worst = Exit.OK
         for task in planned:
-            if task.is_done and not self._mode.overwrite and not self._mode.dry_run:
+            if task.is_done and not self._overwrite and not self._dry_run:
                 counts["skipped"] += 1
                 self._out.result(
                     {"kind": "skipped", "input": str(task.source), "output": str(task.output)},
@@ -133,7 +124,7 @@ class _Run:
             names = {Exit.OK: "converted", Exit.INCOMPLETE: "incomplete"}
             counts[names.get(outcome, "failed")] += 1
             worst = max(worst, outcome)
-        if len(planned) > 1 and not self._mode.dry_run:
+        if len(planned) > 1 and not self._dry_run:
             text = ", ".join(f"{number} {name}" for name, number in counts.items() if number)
             self._out.result({"kind": "summary", **counts}, text or "nothing to do")
         return worst
@@ -144,10 +135,10 @@ class _Run:
         planned = conversion.make_plan(task.source, task.output, self._options)
         for note in planned.notes:
             self._out.note(f"{task.source.name}: {note}")
-        if self._mode.preview is not None:
-            conversion.preview(planned, self._networks, self._mode.preview)
-            self._out.note(f"{self._mode.preview}: frames before and after the conversion")
-        if self._mode.dry_run:
+        if self._preview is not None:
+            conversion.preview(planned, self._networks, self._preview)
+            self._out.note(f"{self._preview}: frames before and after the conversion")
+        if self._dry_run:
             seconds = conversion.estimate_duration(
                 planned, self._networks, self._jobs, _ESTIMATE_FRAMES
             )

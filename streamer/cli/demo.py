@@ -36,6 +36,11 @@ def demo(
     evidence = Path(tempfile.mkdtemp(prefix="evidence-", dir=out))
     config = _with_fast_background(from_source(str(clip), name="demo").config)
     events: list[Event] = []
+
+    def note(event: "Event") -> None:
+        events.append(event)
+        show_event(event)
+
     with open_models(config) as models:
         say.note(f"watching it with {models.smoke.name} on {models.backend}")
         replay(
@@ -43,7 +48,7 @@ def demo(
             config,
             "demo",
             models=models,
-            on_event=lambda event: _note(events, event),
+            on_event=note,
             evidence=evidence,
             overlay=overlay,
             every_frame=True,
@@ -74,11 +79,6 @@ def _with_fast_background(config: "Config") -> "Config":
     return config.model_copy(
         update={"cameras": {"demo": demo.model_copy(update={"detect": detect})}}
     )
-
-
-def _note(events: "list[Event]", event: "Event") -> None:
-    events.append(event)
-    show_event(event)
 
 
 def _checked(events: "list[Event]", onset_s: float, evidence: Path, overlay: Path) -> Path:

@@ -93,13 +93,9 @@ def _default(info: FieldInfo) -> Any:
     if isinstance(extra, dict) and "written" in extra:
         return extra["written"]
     if info.is_required():
-        return info.examples[0] if info.examples else _only_choice(info)
+        return info.examples[0] if info.examples else get_args(field_kind(info).is_a)[0]
     default = info.get_default(call_default_factory=True, validated_data={})
     return None if default is PydanticUndefined else default
-
-
-def _only_choice(info: FieldInfo) -> Any:
-    return get_args(field_kind(info).is_a)[0]
 
 
 def _example_camera(indent: str) -> Iterator[str]:

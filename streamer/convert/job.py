@@ -15,7 +15,7 @@ from streamer.core.errors import Cancelled, StorageError
 from streamer.core.frame import Frame
 from streamer.core.pipeline import Pipeline, Stage, file_links
 
-from .chunk_sink import ChunkEncoder, EncodeSettings
+from .chunk_sink import ChunkEncoder
 from .chunk_source import ChunkSource
 from .chunks import Chunk, nanoseconds
 from .journal import ChunkCounts, ChunkWriter, FinishedChunk, Journal, fingerprint
@@ -275,21 +275,18 @@ class _StartedChunk:
 
 def _description(plan: Plan, engines: Mapping[str, str]) -> dict[str, Any]:
     """Return everything the output depends on, as JSON data."""
+    encoding = plan.encoding
+    settings = {one.name: str(getattr(encoding, one.name)) for one in fields(encoding)}
+    options = str(sorted(encoding.options.items()))
     return {
         "version": __version__,
         "input": fingerprint(plan.media.path),
         "options": plan.options.model_dump(mode="json", exclude={"jobs"}),
-        "encoding": _encoding_description(plan.encoding),
+        # The encoder by name, since a set has no fixed text.
+        "encoding": {**settings, "spec": encoding.spec.codec, "options": options},
         "chunks": [[chunk.begin_ns, chunk.end_ns] for chunk in plan.chunks],
         "engines": dict(engines),
     }
-
-
-def _encoding_description(encoding: EncodeSettings) -> dict[str, str]:
-    """Return the settings as text; the encoder by name, since a set has no fixed text."""
-    settings = {one.name: str(getattr(encoding, one.name)) for one in fields(encoding)}
-    options = str(sorted(encoding.options.items()))
-    return {**settings, "spec": encoding.spec.codec, "options": options}
 
 
 def _check_joinable(chunks: Sequence[FinishedChunk]) -> None:

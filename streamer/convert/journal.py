@@ -110,11 +110,8 @@ class ChunkWriter:
         self._path = folder / f"{number:05}.packets"
         self._number = number
         self._packets: list[PacketEntry] = []
-        self._file: BinaryIO = self._open()
-
-    def _open(self) -> BinaryIO:
         try:
-            return self._path.open("wb")
+            self._file: BinaryIO = self._path.open("wb")
         except OSError as error:
             raise storage_error(self._path, error) from error
 

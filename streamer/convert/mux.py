@@ -129,7 +129,9 @@ class Muxer:
             output.mux(self._cover_packets(targets))
             video = self._video_packets(chunks, targets[self._video.stream.index])
             others = self._copied_packets(recording, targets)
-            for packet in _by_decoding_time(video, others, *self._stretched_packets(targets)):
+            for packet in heapq.merge(
+                video, others, *self._stretched_packets(targets), key=_seconds
+            ):
                 output.mux(packet)
 
     def _options(self, muxer: str) -> dict[str, str]:
@@ -223,10 +225,9 @@ class Muxer:
     ) -> "Iterator[Packet[Any]]":
         all_packets = [one for chunk in chunks for one in chunk.packets]
         dts = iter(decoding_times(all_packets))
-        durations = _durations(
-            sorted(one.pts for one in all_packets),
-            round(self._video.end * self._scale / self._encoding.time_base),
-        )
+        times = sorted(one.pts for one in all_packets)
+        ends = [*times[1:], round(self._video.end * self._scale / self._encoding.time_base)]
+        durations = {pts: max(1, end - pts) for pts, end in zip(times, ends, strict=True)}
         for chunk in chunks:
             for encoded, payload in chunk.payloads():
                 packet = Packet(payload)
@@ -328,16 +329,6 @@ def decoding_times(packets: Sequence[PacketEntry]) -> list[int]:
     step = (pts[-1] - pts[0]) // max(1, len(pts) - 1) if len(pts) > 1 else 1
     early = [pts[0] - max(1, step) * (delay - number) for number in range(delay)] if pts else []
     return [*early, *pts][: len(packets)]
-
-
-def _durations(pts: Sequence[int], end: int) -> dict[int, int]:
-    ends = [*pts[1:], end]
-    return {begin: max(1, after - begin) for begin, after in zip(pts, ends, strict=True)}
-
-
-def _by_decoding_time(*streams: "Iterator[Packet[Any]]") -> "Iterator[Packet[Any]]":
-    """Merge the packets of several streams by decoding time."""
-    return heapq.merge(*streams, key=_seconds)
 
 
 def _seconds(packet: "Packet[Any]") -> Fraction:

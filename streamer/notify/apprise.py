@@ -68,26 +68,19 @@ class AppriseChannel:
         Raises:
             DeliveryFailed: The service did not accept it.
         """
+        image = notification.image
+        # Every second attempt is without the image, which may be what the service refuses.
+        attached = notification.attempt % 2 and image is not None and image.is_file()
         with _Warnings() as warned:
             sent = self._apprise.notify(
                 title=notification.title,
                 body=notification.text,
                 body_format=apprise.NotifyFormat.TEXT,
                 notify_type=_KINDS[notification.event.kind],
-                attach=self._attachment(notification),
+                attach=str(image) if attached and image is not None else None,
             )
         if not sent:
             raise DeliveryFailed(self._redact(warned.text) or "the service did not accept it")
-
-    def _attachment(self, notification: Notification) -> str | None:
-        # Every second attempt is without the image, which may be what the service refuses.
-        if (
-            notification.attempt % 2
-            and notification.image is not None
-            and notification.image.is_file()
-        ):
-            return str(notification.image)
-        return None
 
     def __enter__(self) -> Self:
         return self

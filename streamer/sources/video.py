@@ -152,10 +152,10 @@ class VideoSource:
                 return
             if not self._options.loop:
                 if self._live:
-                    raise source_error(SourceFault.ENDED, address=self._address, live=True)
+                    raise self._error(SourceFault.ENDED)
                 return
             if self._packets == before:  # An empty file must not be read for ever.
-                raise source_error(SourceFault.NO_VIDEO, address=self._address, live=False)
+                raise self._error(SourceFault.NO_VIDEO)
 
     def _attempt(self, cancel: CancelToken) -> Iterator[Frame]:
         opened = open_video(self._address, self._options, live=self._live, hwaccel=self._hardware())
@@ -194,7 +194,10 @@ class VideoSource:
         self._damaged = damaged_before + decoder.damaged
         self._decoded = decoded_before + decoder.decoded
         if not decoder.decoded and not cancel.is_set():
-            raise self._no_frame_error(packets=decoder.packets_without_frame)
+            if decoder.packets_without_frame:
+                detail = "damaged: none of its frames can be decoded"
+                raise self._error(SourceFault.DAMAGED, detail)
+            raise self._error(SourceFault.NO_VIDEO)
 
     def _normalized(
         self, opened: OpenedStream, cancel: CancelToken
@@ -232,12 +235,8 @@ class VideoSource:
         whose audio continues without video.
         """
         packets = opened.container.demux()
-        context = FaultContext(
-            address=self._address,
-            live=self._live,
-            opening=False,
-            timeout_s=self._options.timeout_s,
-        )
+        timeout_s = self._options.timeout_s
+        context = FaultContext(self._address, self._live, opening=False, timeout_s=timeout_s)
         began_ns = self._clock.monotonic_ns()
         while not cancel.is_set():
             try:
@@ -252,13 +251,9 @@ class VideoSource:
                 began_ns = self._clock.monotonic_ns()
             elif self._live:
                 silent_s = (self._clock.monotonic_ns() - began_ns) / _NS
-                if silent_s > self._options.timeout_s:
-                    raise source_error(
-                        SourceFault.STALLED,
-                        address=self._address,
-                        live=True,
-                        detail=f"stalled: audio but no video for {silent_s:.1f} s",
-                    )
+                if silent_s > timeout_s:
+                    detail = f"stalled: audio but no video for {silent_s:.1f} s"
+                    raise self._error(SourceFault.STALLED, detail)
 
     def _hardware(self) -> HWAccel | None:
         """Return the hardware decoder, or `None` to decode on the CPU if it is unavailable."""
@@ -300,23 +295,11 @@ class VideoSource:
     def _check_progress(self, frame_ns: int, *, failing: bool) -> None:
         without_ns = self._clock.monotonic_ns() - frame_ns
         if without_ns > (_FAILING_NS if failing else _NO_FRAME_NS):
-            raise source_error(
-                SourceFault.DAMAGED,
-                address=self._address,
-                live=True,
-                detail=f"damaged: no frame could be decoded for {without_ns / _NS:.0f} s",
-            )
+            detail = f"damaged: no frame could be decoded for {without_ns / _NS:.0f} s"
+            raise self._error(SourceFault.DAMAGED, detail)
 
-    def _no_frame_error(self, *, packets: int) -> SourceError:
-        """Return the error for an end without a single frame."""
-        if not packets:
-            return source_error(SourceFault.NO_VIDEO, address=self._address, live=self._live)
-        return source_error(
-            SourceFault.DAMAGED,
-            address=self._address,
-            live=self._live,
-            detail="damaged: none of its frames can be decoded",
-        )
+    def _error(self, fault: SourceFault, detail: str | None = None) -> SourceError:
+        return source_error(fault, address=self._address, live=self._live, detail=detail)
 
     def _frame(self, decoded: DecodedFrame) -> Frame:
         image = Image(decoded.frame)

@@ -1,6 +1,6 @@
 """Checks of metadata: languages, titles, dispositions, tags, chapters, attachments, cover art."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime
 from fractions import Fraction
 from typing import Final
@@ -20,8 +20,8 @@ _MILLISECOND: Final = Fraction(1, 1000)
 def check_metadata(comparison: Comparison) -> list[Check]:
     """Return all checks of metadata."""
     return [
-        _languages(comparison),
-        _titles(comparison),
+        _preserved("languages", comparison, _language),
+        _preserved("titles", comparison, _title),
         _dispositions(comparison),
         _tags(comparison),
         _chapters(comparison),
@@ -38,17 +38,9 @@ def _all_pairs(comparison: Comparison) -> Iterator[StreamPair]:
     yield from comparison.pairs
 
 
-def _languages(comparison: Comparison) -> Check:
-    faults, count = [], 0
-    for pair in _all_pairs(comparison):
-        before, after = (
-            allowed_differences.normalized_language(one.tags.get("language"))
-            for one in (pair.source, pair.output)
-        )
-        count += before != "und"
-        if before not in ("und", after):
-            faults.append(f"{pair.source}: {before} became {after}")
-    return check("languages", faults, f"{count} streams have one")
+def _language(stream: StreamInfo) -> str | None:
+    code = allowed_differences.normalized_language(stream.tags.get("language"))
+    return None if code == "und" else code
 
 
 def _title(stream: StreamInfo) -> str | None:
@@ -56,14 +48,17 @@ def _title(stream: StreamInfo) -> str | None:
     return tags.get("title") or tags.get("name")
 
 
-def _titles(comparison: Comparison) -> Check:
+def _preserved(
+    name: str, comparison: Comparison, value_of: Callable[[StreamInfo], str | None]
+) -> Check:
+    """Check that each stream that has such a value still has it."""
     faults, count = [], 0
     for pair in _all_pairs(comparison):
-        before, after = _title(pair.source), _title(pair.output)
+        before, after = value_of(pair.source), value_of(pair.output)
         count += before is not None
         if before is not None and before != after:
             faults.append(f"{pair.source}: {before!r} became {after!r}")
-    return check("titles", faults, f"{count} streams have one")
+    return check(name, faults, f"{count} streams have one")
 
 
 def _dispositions(comparison: Comparison) -> Check:
@@ -97,19 +92,10 @@ def _lower(tags: Mapping[str, str]) -> dict[str, str]:
 
 def _tags(comparison: Comparison) -> Check:
     after = comparison.output
-    faults = [
-        f"{name} = {value!r} {became}"
-        for name, value, became in _lost(
-            "recording", comparison.source.media.tags, after.media.tags, comparison
-        )
-    ]
+    faults = list(_lost("recording", comparison.source.media.tags, after.media.tags, comparison))
     for pair in _all_pairs(comparison):
-        faults += [
-            f"{pair.source}: {name} = {value!r} {became}"
-            for name, value, became in _lost(
-                "stream", pair.source.tags, pair.output.tags, comparison
-            )
-        ]
+        lost = _lost("stream", pair.source.tags, pair.output.tags, comparison)
+        faults += [f"{pair.source}: {fault}" for fault in lost]
     count = len(comparison.source.media.tags)
     return check(
         "tags", faults, f"of the recording's {count} tags none is lost that the container can store"
@@ -121,15 +107,15 @@ def _lost(
     before: Mapping[str, str],
     after: Mapping[str, str],
     comparison: Comparison,
-) -> Iterator[tuple[str, str, str]]:
+) -> Iterator[str]:
     remaining = _lower(after)
     for name, value in _lower(before).items():
         if allowed_differences.find_allowed(owner, name, comparison.output.family) is not None:
             continue
         if name not in remaining:
-            yield name, value, "is missing"
+            yield f"{name} = {value!r} is missing"
         elif not _same_value(name, value, remaining[name]):
-            yield name, value, f"became {remaining[name]!r}"
+            yield f"{name} = {value!r} became {remaining[name]!r}"
 
 
 def _same_value(name: str, one: str, other: str) -> bool:
