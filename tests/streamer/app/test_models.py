@@ -72,10 +72,10 @@ def test_the_status_says_what_each_network_runs_on_now(tmp_path, monkeypatch, sm
 
 
 @pytest.mark.parametrize(
-    ("written", "asked"), [("auto", None), ("f16", None), ("bf16", "bf16"), ("f32", "f32")]
+    ("written", "requested"), [("auto", None), ("f16", None), ("bf16", "bf16"), ("f32", "f32")]
 )
 def test_without_a_gpu_the_precision_is_one_of_the_cpu(
-    tmp_path, monkeypatch, smoke, written, asked
+    tmp_path, monkeypatch, smoke, written, requested
 ):
     seen = []
     monkeypatch.setattr(
@@ -83,7 +83,7 @@ def test_without_a_gpu_the_precision_is_one_of_the_cpu(
     )
     engine = f"precision: {written}"
     with open_models(config(tmp_path, "detect: {low_light: false}", engine)):
-        assert seen == [{"precision": asked}]
+        assert seen == [{"precision": requested}]
 
 
 def test_a_gpu_that_cannot_be_used_is_reported(tmp_path, monkeypatch, smoke):

@@ -48,10 +48,10 @@ def plan(store, name="smoke-planar", *, edition="tensorrt", version="1.0", diges
 
 def test_networks_are_listed_and_then_their_plans(records, store):
     path = plan(store)
-    status, said = records("list")
+    status, reported = records("list")
     assert status == Exit.OK
-    assert [record["name"] for record in said[:-1]] == [entry.name for entry in REGISTRY]
-    assert said[-1] == {
+    assert [record["name"] for record in reported[:-1]] == [entry.name for entry in REGISTRY]
+    assert reported[-1] == {
         "kind": "engine_plan",
         "name": "smoke-planar",
         "library": "tensorrt 1.0",
@@ -79,9 +79,9 @@ def test_a_damaged_plan_fails_the_check(records, store):
     path = plan(store)
     assert records("verify", "lowlight")[0] == Exit.OK
     path.write_bytes(path.read_bytes()[:-1])
-    status, said = records("verify", "lowlight")
+    status, reported = records("verify", "lowlight")
     assert status == Exit.DEVICE
-    assert [record["problem"] for record in said if record["kind"] == "engine_plan"] == [
+    assert [record["problem"] for record in reported if record["kind"] == "engine_plan"] == [
         "it was cut short"
     ]
 
@@ -95,9 +95,9 @@ def test_pruning_keeps_current_plans(records, store, monkeypatch):
     }
     damaged = plan(store, "smoke-fast-planar")
     damaged.write_bytes(b"")
-    status, said = records("prune")
+    status, reported = records("prune")
     assert status == Exit.OK
-    assert {record["path"] for record in said} == {str(path) for path in outdated | {damaged}}
+    assert {record["path"] for record in reported} == {str(path) for path in outdated | {damaged}}
     assert set(store.folder.glob("*.plan")) == kept
 
 
@@ -197,10 +197,10 @@ def test_a_card_that_tensorrt_for_rtx_does_not_know_is_one_line(rtx, capsys, sto
 
 
 def test_an_engine_is_timed_on_the_device_that_is_asked_for(records):
-    status, (said,) = records("bench", "lowlight", "--device", "cpu")
+    status, (reported,) = records("bench", "lowlight", "--device", "cpu")
     assert status == Exit.OK
-    assert said["ms"] > 0
-    assert "cpu f32" in said["backend"]
+    assert reported["ms"] > 0
+    assert "cpu f32" in reported["backend"]
     assert records("bench", "lowlight", "--device", "gpu")[0] == Exit.DEVICE
 
 
