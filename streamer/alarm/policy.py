@@ -41,8 +41,6 @@ class Observation:
 
 @dataclass(slots=True)
 class _ActiveAlarm:
-    """An alarm that was raised."""
-
     alarm_id: str
     sequence: int
     """Of its newest event."""

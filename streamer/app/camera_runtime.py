@@ -190,7 +190,6 @@ class CameraRuntime:
         return state.message if detailed and state.message else state.fault.value
 
     def _build(self) -> tuple[Alarm, Pipeline]:
-        """The alarm and the pipeline of the next run."""
         spec = self.spec
         overlay = Overlay(spec.name, clock=self._context.clock, live=spec.realtime)
         evidence = clips = None

@@ -110,7 +110,6 @@ def _segmenter(settings: CameraSettings, models: Models, thresholds: Thresholds)
 
 
 def _preprocess(settings: CameraSettings, models: Models) -> LowLightFilter | None:
-    """Return what makes dark frames brighter for the network."""
     if models.lowlight is None or not settings.detect.low_light:
         return None
     return LowLightFilter(models.lowlight.enhancer())

@@ -104,12 +104,8 @@ def _decoders() -> Iterator[Finding]:
     ffmpeg = ".".join(map(str, av.library_versions["libavcodec"]))
     missing = [name for name in _DECODERS if name not in av.codecs_available]
     if missing:
-        yield Finding(
-            "decoders",
-            "fail",
-            f"libavcodec {ffmpeg} without {', '.join(missing)}",
-            "install av from its wheel: pip install --force-reinstall --only-binary :all: av",
-        )
+        fix = "install av from its wheel: pip install --force-reinstall --only-binary :all: av"
+        yield Finding("decoders", "fail", f"libavcodec {ffmpeg} without {', '.join(missing)}", fix)
     else:
         yield Finding("decoders", "ok", f"libavcodec {ffmpeg} with {', '.join(_DECODERS)}")
 
@@ -157,12 +153,8 @@ def _data(folder: Path) -> Iterator[Finding]:
             os.fsync(file.fileno())
     except OSError as error:
         reason = (error.strerror or str(error)).lower()
-        yield Finding(
-            "data",
-            "fail",
-            f"{there} cannot be written: {reason}",
-            "set data_dir to a folder that you may write, or change its owner",
-        )
+        fix = "set data_dir to a folder that you may write, or change its owner"
+        yield Finding("data", "fail", f"{there} cannot be written: {reason}", fix)
         return
     disk = disk_status(folder)
     if disk.free_bytes is None:
@@ -225,12 +217,8 @@ def _clock() -> Iterator[Finding]:
     if state is None:
         yield Finding("clock", "ok", "its synchronisation cannot be checked on this system")
     elif state == _TIME_ERROR:
-        yield Finding(
-            "clock",
-            "warn",
-            "not synchronised: the times of alarms may be wrong",
-            "set it by chrony or systemd-timesyncd, or on the host of this container",
-        )
+        fix = "set it by chrony or systemd-timesyncd, or on the host of this container"
+        yield Finding("clock", "warn", "not synchronised: the times of alarms may be wrong", fix)
     else:
         yield Finding("clock", "ok", "synchronised")
 
@@ -250,10 +238,8 @@ def _preview(config: "Config") -> Iterator[Finding]:
     if running is None:
         yield from _port(config.preview.host, config.preview.port)
         return
-    where = (
-        f"streamer {running['version']} is running at {config.preview.host}:{config.preview.port}"
-    )
-    yield Finding("preview", "ok", where)
+    where = f"{config.preview.host}:{config.preview.port}"
+    yield Finding("preview", "ok", f"streamer {running['version']} is running at {where}")
     for problem in running["problems"]:
         yield Finding("running", "warn", problem, "see /status of the running program")
 
@@ -286,12 +272,8 @@ def _port(host: str, number: int) -> Iterator[Finding]:
             listener.bind(address)
     except OSError as error:
         reason = (error.strerror or str(error)).lower()
-        yield Finding(
-            "preview",
-            "fail",
-            f"{host}:{number} cannot be used: {reason}",
-            "end the program that uses it, or set preview.port to another port",
-        )
+        fix = "end the program that uses it, or set preview.port to another port"
+        yield Finding("preview", "fail", f"{host}:{number} cannot be used: {reason}", fix)
     else:
         yield Finding("preview", "ok", f"{host}:{number} is free")
 

@@ -129,28 +129,21 @@ def _round(path: str, count: int, network: str) -> _Round:
         span_s = time.monotonic() - began
         completed = (_inferred_frames(cameras) - frames_before) / (count * span_s)
         used = (time.process_time() - cpu) / span_s
-        memory = resident_mb()
-        result = _summary(cameras, count, min(1.0, completed), used, memory)
+        links = [link for camera in cameras for link in camera.report().links]
+        result = _Round(
+            cameras=count,
+            completed=min(1.0, completed),
+            # The worst camera counts, not the average.
+            p99_age_ms=max(link.age.p99_ms for link in links),
+            dropped=sum(link.dropped_full + link.dropped_late for link in links),
+            cpu=used,
+            memory_mb=resident_mb(),
+        )
         for camera in cameras:
             camera.stop()
         for thread in threads:
             thread.join()
     return result
-
-
-def _summary(
-    cameras: Sequence[CameraRuntime], count: int, completed: float, cpu: float, memory: float
-) -> _Round:
-    links = [link for camera in cameras for link in camera.report().links]
-    return _Round(
-        cameras=count,
-        completed=completed,
-        # The worst camera counts, not the average.
-        p99_age_ms=max(link.age.p99_ms for link in links),
-        dropped=sum(link.dropped_full + link.dropped_late for link in links),
-        cpu=cpu,
-        memory_mb=memory,
-    )
 
 
 def _inferred_frames(cameras: Sequence[CameraRuntime]) -> int:

@@ -79,7 +79,6 @@ def _pipeline(path: Path, model: SmokeModel) -> int:
 
 
 def _bare(path: Path, model: SmokeModel) -> int:
-    """Do the same work in one plain loop."""
     draw = Overlay("bench", clock=SystemClock()).draw
     number = 0
     with av.open(str(path)) as container:

@@ -77,7 +77,6 @@ def _root(
 
 
 def _report(error: BaseException) -> int:
-    """Write the error to standard error and return its exit code."""
     code = exit_code(error)
     if code is Exit.BROKEN_PIPE:
         # The reader has gone. Without this, Python would fail again when it flushes at its exit.

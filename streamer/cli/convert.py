@@ -81,8 +81,6 @@ def convert(
 
 
 class _Run:
-    """All conversions of one call."""
-
     def __init__(
         self,
         options: "ConvertOptions",

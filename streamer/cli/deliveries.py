@@ -12,7 +12,7 @@ from .events import open_store
 from .exit_codes import Exit
 
 if TYPE_CHECKING:
-    from streamer.notify import Channel, Notification
+    from streamer.notify import Notification
     from streamer.store import Delivery
 
 app = typer.Typer(help="List unconfirmed notifications, retry them, give up, or send a test.")
@@ -117,6 +117,7 @@ def send_test(
 ) -> None:
     """Send one test message through each channel now, without retrying."""
     from streamer.app.channels import open_channels
+    from streamer.notify import DeliveryFailed
 
     out = output.current()
     channels = open_channels(configuration(files).config)
@@ -133,24 +134,17 @@ def send_test(
     failed = False
     for each in chosen:
         out.note(f"sending to {each.name}")
-        error = _try(each, _test_notification(each.name))
+        error = None
+        with each:
+            try:
+                each.deliver(_test_notification(each.name))
+            except DeliveryFailed as failure:
+                error = str(failure)
         failed = failed or error is not None
         record = {"kind": "test", "channel": each.name, "delivered": not error, "error": error}
         out.result(record, f"{each.name}: {'delivered' if error is None else out.redact(error)}")
     if failed:
         raise typer.Exit(Exit.FAILED)
-
-
-def _try(channel: "Channel", notification: "Notification") -> str | None:
-    """Make one attempt; return why it failed, or `None`."""
-    from streamer.notify import DeliveryFailed
-
-    with channel:
-        try:
-            channel.deliver(notification)
-        except DeliveryFailed as error:
-            return str(error)
-    return None
 
 
 def _test_notification(channel: str) -> "Notification":

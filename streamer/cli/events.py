@@ -173,7 +173,6 @@ def _files(folder: Path | None) -> list[Path]:
 
 
 def _faults(folder: Path | None) -> list[str]:
-    """Return the faults of the evidence, a line each."""
     from streamer.evidence.manifest import verify
 
     if folder is None:

@@ -91,7 +91,6 @@ def unknown(what: str, name: str, known: Sequence[str]) -> str:
 
 
 def _shown(value: Any, place: Place) -> str:
-    """Format a value for a message."""
     if value is None:
         return "nothing"
     if isinstance(value, Mapping):

@@ -215,7 +215,6 @@ def _secretly_filled(texts: Mapping[Loc, Text]) -> Iterator[str]:
 
 
 def _put(plain: Any, loc: Sequence[Any], text: str) -> None:
-    """Set the value at *loc* if it exists."""
     *above, last = loc
     for part in above:
         plain = plain.get(part) if isinstance(plain, dict) else plain[part]

@@ -124,7 +124,6 @@ def _comment(text: str, indent: str) -> Iterator[str]:
 
 
 def _yaml(value: Any) -> str:
-    """Format a default as YAML."""
     if isinstance(value, Fraction):
         value = str(value)
     if isinstance(value, str) and value and not set(value) & set("'\"#{}[],&*!|>%@` "):

@@ -31,8 +31,6 @@ _LEVELS: Final = 255
 
 @dataclass(frozen=True, slots=True)
 class _Entry:
-    """One inference as the index stores it."""
-
     pts_ns: int
     alarm_status: AlarmStatus
     shape: tuple[int, int]

@@ -75,8 +75,6 @@ def inspect(path: Path) -> MediaInfo:
 
 
 class _StreamRecord:
-    """Collects what is needed of one stream while its packets are read."""
-
     def __init__(self, stream: Any, *, hashed: bool) -> None:
         self.stream = stream
         self.packets = PacketTableBuilder(hashed=hashed)

@@ -267,8 +267,6 @@ class Job:
 
 @dataclass(frozen=True, slots=True)
 class _StartedChunk:
-    """A chunk that this run has started."""
-
     source: ChunkSource
     busy: Mapping[str, StageTimer]
 

@@ -39,8 +39,6 @@ class Color:
 
 
 class _Target(NamedTuple):
-    """A plane that is drawn on."""
-
     plane: Plane
     down: int
     """Binary logarithm of its subsampling, vertical."""
@@ -220,7 +218,6 @@ class Painter:
             cv2.polylines(target.plane, scaled, closed, int(level), thin)
 
     def _levels(self, color: Color) -> tuple[float, ...]:
-        """Return *color* as samples of each plane."""
         if self._rgb:
             return tuple(one * self._unit for one in color.gbr)
         luma = color.y if self._full_range else 16 + color.y * 219 / 255

@@ -293,7 +293,6 @@ def _matrix(color: ColorTags, height: int) -> Colorspace:
 
 
 def _converted(frame: av.VideoFrame, pixel_format: str) -> av.VideoFrame:
-    """Return *frame* in a planar format, with its range and tags."""
     size = (frame.height, frame.width)
     return converted(
         frame,

@@ -79,8 +79,6 @@ class _ToStandardError(logging.Handler):
 
 
 class _Redactor:
-    """A processor that removes secrets from every text of an entry."""
-
     def __init__(self, redact: Callable[[str], str]) -> None:
         self._redact = redact
 

@@ -47,8 +47,6 @@ class Thresholds:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Unlearned:
-    """A result that the prior has not learned from yet."""
-
     probability: NDArray[np.float32]
     utc: datetime
     pts_ns: int

@@ -58,8 +58,6 @@ _DAY_S: Final = 86_400
 
 @dataclass(slots=True, eq=False)
 class _ScenePrior:
-    """The prior of one scene."""
-
     maps: Map
     """(12, 48, 80), 0 to 1."""
 

@@ -143,7 +143,6 @@ class MqttChannel:
                 _publish_state(self._connection.client, topic, payload)
 
     def _publish_retained(self, client: mqtt.Client) -> None:
-        """Publish the retained messages to a broker that may have lost them."""
         with self._guard:
             for topic, payload in self._retained.items():
                 _publish_state(client, topic, payload)

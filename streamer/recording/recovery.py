@@ -56,7 +56,6 @@ def _whole_bytes(file: BinaryIO) -> int:
 
 
 def _whole_boxes(file: BinaryIO) -> Iterator[tuple[bytes, int]]:
-    """Yield kind and end of each complete box."""
     total = os.fstat(file.fileno()).st_size
     start = 0
     while start + _HEAD <= total:

@@ -143,7 +143,6 @@ class SegmentRecorder:
             self._state = replace(self._state, recording=path, error="")
 
     def _finish(self) -> None:
-        """Complete the file that is being written, if there is one."""
         file, self._file = self._file, None
         if file is None:
             return

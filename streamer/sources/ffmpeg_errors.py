@@ -33,29 +33,16 @@ _BY_CLASS: Final[tuple[tuple[type[Exception], SourceFault, str | None], ...]] = 
     (av.error.HTTPUnauthorizedError, SourceFault.WRONG_PASSWORD, None),
     (av.error.HTTPForbiddenError, SourceFault.WRONG_PASSWORD, None),
     (av.error.HTTPNotFoundError, SourceFault.NOT_FOUND, None),
-    (
-        av.error.HTTPClientError,
-        SourceFault.REFUSED,
-        "refused: the camera does not serve this request",
-    ),
-    (
-        av.error.HTTPServerError,
-        SourceFault.REFUSED,
-        "refused: the camera has an error of its own; too many viewers?",
-    ),
+    (av.error.HTTPClientError, SourceFault.REFUSED,
+     "refused: the camera does not serve this request"),
+    (av.error.HTTPServerError, SourceFault.REFUSED,
+     "refused: the camera has an error of its own; too many viewers?"),
     (av.error.FileNotFoundError, SourceFault.NOT_FOUND, None),
     (av.error.NotADirectoryError, SourceFault.NOT_FOUND, None),
-    (
-        av.error.IsADirectoryError,
-        SourceFault.NOT_FOUND,
-        "not found: this is a folder, not a video",
-    ),
+    (av.error.IsADirectoryError, SourceFault.NOT_FOUND, "not found: this is a folder, not a video"),
     (av.error.PermissionError, SourceFault.NOT_FOUND, "not found: no permission to read it"),
-    (
-        av.error.ProtocolNotFoundError,
-        SourceFault.NOT_FOUND,
-        "not found: no protocol is known for such an address",
-    ),
+    (av.error.ProtocolNotFoundError, SourceFault.NOT_FOUND,
+     "not found: no protocol is known for such an address"),
     (av.error.ConnectionRefusedError, SourceFault.REFUSED, None),
     (av.error.ConnectionResetError, SourceFault.ENDED, None),
     (av.error.ConnectionAbortedError, SourceFault.ENDED, None),
@@ -65,7 +52,7 @@ _BY_CLASS: Final[tuple[tuple[type[Exception], SourceFault, str | None], ...]] = 
     (av.error.ExitError, SourceFault.STALLED, None),
     (av.error.DecoderNotFoundError, SourceFault.UNKNOWN_CODEC, None),
     (av.error.PatchWelcomeError, SourceFault.UNKNOWN_CODEC, None),
-)
+)  # fmt: skip
 """Error class, fault, and a message in place of the default advice. The first match counts."""
 
 _NO_DEVICE: Final = (SourceFault.NOT_FOUND, "not found: no camera answers at this device")

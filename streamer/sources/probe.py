@@ -153,8 +153,6 @@ def probe(
 
 
 class _PacketInfo(NamedTuple):
-    """What a report needs of a packet, without its bytes."""
-
     codec: str
     pts_ns: int
     dts_ns: int

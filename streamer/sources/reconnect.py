@@ -5,7 +5,6 @@ of source, and its delays are tested without waiting.
 """
 
 import enum
-import random
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Final
@@ -74,7 +73,6 @@ class ReconnectingSource:
         backoff: Delays after a failure.
         rejected: Delays after a rejection.
         on_state: Called with each new state on the source's thread; must not block.
-        rng: Returns a random number from 0 to 1, for the jitter.
     """
 
     def __init__(
@@ -85,14 +83,12 @@ class ReconnectingSource:
         backoff: Backoff = RECONNECT,
         rejected: Backoff = REJECTED,
         on_state: Callable[[SourceState], None] | None = None,
-        rng: Callable[[], float] = random.random,
     ) -> None:
         self._source = source
         self._clock = clock
         self._rejected = rejected
         self._on_state = on_state
-        self._rng = rng
-        self._failures = FailureCounter(backoff, rng=rng)
+        self._failures = FailureCounter(backoff)
         self._logged_failures = 0  # Failures in a row at the last line in the log.
         self._log = _log.bind(source=repr(source))
         self.state = SourceState(ConnectionState.CONNECTING, clock.monotonic_ns())
@@ -159,7 +155,7 @@ class ReconnectingSource:
         """Note a failed attempt and return the delay before the next one."""
         delay_s = self._failures.delay_s()
         if isinstance(error, SourceRejected):
-            delay_s = self._rejected.delay_s(1, rng=self._rng)
+            delay_s = self._rejected.delay_s(1)
         attempts = self._failures.count
         # A camera may be gone for days without filling the disk: one line for each new fault, then
         # one whenever the number of attempts has doubled.

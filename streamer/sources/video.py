@@ -276,7 +276,6 @@ class VideoSource:
             self._log_decoder("cpu", reason=f"{hwaccel} does not decode this {context.name}")
 
     def _log_decoder(self, decoder: str, *, reason: str = "") -> None:
-        """Log what decodes when it changes."""
         if decoder == self._decoder:
             return
         self._decoder = decoder

@@ -70,7 +70,9 @@ def compare(
     before, after = recording(source), recording(output)
     resolved = expected or _infer(before, after, altered=altered)
     comparison = _comparison(before, after, resolved)
-    checks = [_complete(after), *check_streams(comparison), *check_metadata(comparison)]
+    faults = [output.truncation] if output.truncation else []
+    complete = check("complete", faults, "the file is not truncated")
+    checks = [complete, *check_streams(comparison), *check_metadata(comparison)]
     all_decoded = True
     matched = _match(comparison)
     if matched is not None:
@@ -146,8 +148,3 @@ def _match(comparison: Comparison) -> MatchedFrames | None:
         path = comparison.output.media.path
         raise SourceRejected(f"{path}: contains no frame", fault=SourceFault.NO_VIDEO)
     return match_frames(before, after, comparison.expected.options, shift=comparison.shift)
-
-
-def _complete(output: Recording) -> Check:
-    truncation = output.media.truncation
-    return check("complete", [truncation] if truncation else [], "the file is not truncated")

@@ -50,8 +50,6 @@ collector runs."""
 
 @dataclass(slots=True)
 class _Findings:
-    """Results of all segments so far."""
-
     compared: int = 0
     undecodable: int = 0
     """Originals that could not be decoded."""

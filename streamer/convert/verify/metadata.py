@@ -31,7 +31,6 @@ def check_metadata(comparison: Comparison) -> list[Check]:
 
 
 def _all_pairs(comparison: Comparison) -> Iterator[StreamPair]:
-    """Yield all matched streams, the main video first."""
     before, after = comparison.source.media.video, comparison.output.media.video
     if before is not None and after is not None:
         yield StreamPair(before.stream, after.stream)

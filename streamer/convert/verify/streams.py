@@ -137,7 +137,6 @@ def _first_difference(
 
 
 def _relative_times(packets: PacketTable, base: Fraction, scale: Fraction) -> NDArray[np.float64]:
-    """Return the seconds from the first packet to each."""
     times = np.where(packets.pts == UNKNOWN, packets.dts, packets.pts)
     if not len(times):
         return np.zeros(0)

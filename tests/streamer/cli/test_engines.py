@@ -196,7 +196,7 @@ def test_a_card_that_tensorrt_for_rtx_does_not_know_is_one_line(rtx, capsys, sto
     assert not store.entries()
 
 
-def test_an_engine_is_timed_on_the_device_that_is_asked_for(records):
+def test_an_engine_is_timed_on_the_device_that_is_requested(records):
     status, (reported,) = records("bench", "lowlight", "--device", "cpu")
     assert status == Exit.OK
     assert reported["ms"] > 0
