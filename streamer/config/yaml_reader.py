@@ -42,6 +42,10 @@ class Document:
 
     problems: list[Problem] = field(default_factory=list)
 
+    def add_problem(self, message: str, line: int | None = None, key: str = "") -> None:
+        """Add a problem, by default one of the whole file."""
+        self.problems.append(Problem(self.file, line, key, message))
+
 
 def read_document(path: Path, environment: Mapping[str, str]) -> Document:
     """Read *path*; errors are collected in `problems`."""
@@ -50,9 +54,7 @@ def read_document(path: Path, environment: Mapping[str, str]) -> Document:
     if document.problems:
         return document
     if not isinstance(node, MappingNode):
-        document.problems.append(
-            Problem(document.file, _line(node), "", "expected keys such as 'cameras:'")
-        )
+        document.add_problem("expected keys such as 'cameras:'", _line(node))
         return document
     around = Surroundings(environment, path.absolute().parent)
     document.data = _Reader(document, around).mapping(node, ())
@@ -65,43 +67,34 @@ def _compose(path: Path, document: Document) -> Node | None:
             content = file.read(_LARGEST + 1)
         text = content.decode("utf-8-sig")
     except OSError as error:
-        document.problems.append(Problem(document.file, None, "", _reason(error)))
+        document.add_problem(f"cannot be read: {(error.strerror or str(error)).lower()}")
         return None
     except UnicodeDecodeError:
-        document.problems.append(Problem(document.file, None, "", "is not UTF-8 text"))
+        document.add_problem("is not UTF-8 text")
         return None
     if len(content) > _LARGEST:
-        document.problems.append(
-            Problem(document.file, None, "", f"is larger than {_LARGEST} bytes: no configuration")
-        )
+        document.add_problem(f"is larger than {_LARGEST} bytes: no configuration")
         return None
     try:
         return YAML(typ="safe", pure=True).compose(text)  # type: ignore[no-any-return]
     except YAMLError as error:
-        document.problems.append(_syntax_problem(document.file, error, text))
+        document.add_problem(*_syntax_problem(error, text))
         return None
 
 
-def _reason(error: OSError) -> str:
-    return f"cannot be read: {(error.strerror or str(error)).lower()}"
-
-
-def _syntax_problem(file: str, error: YAMLError, text: str) -> Problem:
+def _syntax_problem(error: YAMLError, text: str) -> tuple[str, int | None]:
     """Return problem and line only: the parser's message quotes the file, passwords included."""
     mark = error.problem_mark if isinstance(error, MarkedYAMLError) else None
     line = mark.line + 1 if mark else None
     lines = text.splitlines()
     if line and line <= len(lines) and re.match(r" *\t", lines[line - 1]):
-        return Problem(file, line, "", "a tab; indent with spaces")
+        return "a tab; indent with spaces", line
     what = error.problem if isinstance(error, MarkedYAMLError) else None
     # Names of aliases and tags are left out: an unquoted password may be taken for one.
     what = re.sub(r"'[^']{2,}'", "", what or "a character that YAML forbids")
     if re.search("alias|anchor|tag", what):  # They may hold quotes themselves.
         what = re.split("['\"]", what)[0]
-    what = what.strip()
-    return Problem(
-        file, line, "", f"not valid YAML: {what}; text with special characters needs quotes"
-    )
+    return f"not valid YAML: {what.strip()}; text with special characters needs quotes", line
 
 
 def _line(node: Node | None) -> int | None:
@@ -182,8 +175,7 @@ class _Reader:
         return Unreadable()
 
     def _problem(self, line: int | None, loc: Loc, message: str) -> None:
-        key = ".".join(map(str, loc))
-        self._document.problems.append(Problem(self._document.file, line, key, message))
+        self._document.add_problem(message, line, ".".join(map(str, loc)))
 
 
 class Unreadable:

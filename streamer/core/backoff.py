@@ -68,12 +68,10 @@ class FailureCounter:
 
     Args:
         backoff: How the delays grow.
-        rng: Returns a random number from 0 to 1.
     """
 
-    def __init__(self, backoff: Backoff, *, rng: Callable[[], float] = random.random) -> None:
+    def __init__(self, backoff: Backoff) -> None:
         self._backoff = backoff
-        self._rng = rng
         self.count = 0
 
     def note_success(self, running_s: float) -> None:
@@ -84,4 +82,4 @@ class FailureCounter:
     def delay_s(self) -> float:
         """Count one failure and return the delay before the next attempt."""
         self.count += 1
-        return self._backoff.delay_s(self.count, rng=self._rng)
+        return self._backoff.delay_s(self.count)
