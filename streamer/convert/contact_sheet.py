@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from streamer.core.clock import CancelToken
 from streamer.core.frame import Frame
 from streamer.core.jpeg import encode_image
+from streamer.core.pipeline import Stage  # noqa: TC001  one place for imports
 
 from .chunk_source import ChunkSource
 from .chunks import nanoseconds
@@ -71,7 +72,8 @@ def _row(plan: Plan, stages: StagesOf, first: int) -> NDArray[np.uint8]:
         ),
         inputs,
     )
-    for stage in (*parts.before.values(), parts.frame_rate, *parts.after.values()):
+    all_stages: list[Stage] = [*parts.before.values(), parts.frame_rate, *parts.after.values()]
+    for stage in all_stages:
         frames = stage(frames)
     outputs = list(frames)
     neighbours = [frame for frame in inputs if frame.pts_ns >= begin][:2]

@@ -198,7 +198,7 @@ class Job:
         )
         stages = self._stages(chunk)
         encoder = ChunkEncoder(plan.encoding, writer)
-        parts = {**stages.before, "frame_rate": stages.frame_rate, **stages.after}
+        parts: dict[str, Stage] = {**stages.before, "frame_rate": stages.frame_rate, **stages.after}
         busy = {name: StageTimer() for name in ("decode", *parts, "encode")}
         with self._guard:
             self._started.append(_StartedChunk(source, busy))
