@@ -123,14 +123,14 @@ def test_nowhere_to_remember_is_no_obstacle(path, tmp_path, monkeypatch):
     assert validate_cached(open_engine(path), path, SAMPLES, STRICT).passed
 
 
-SAMPLES = [{"x": np.full((1, 2, 3), n, np.uint8), "f": np.array([n], np.float32)} for n in (5, 7)]
+FRAMES = [{"x": np.full((1, 2, 3), n, np.uint8), "f": np.array([n], np.float32)} for n in (5, 7)]
 
 
 def ends(*shapes):
     """Boundary inputs of a profile from the smallest to the largest shape of a frame."""
     least, most = shapes[0], shapes[-1]
     flags = (least[:1], least[:1], most[:1])
-    return boundary_inputs(SAMPLES, [Profile({"x": (least, least, most), "f": flags})])
+    return boundary_inputs(FRAMES, [Profile({"x": (least, least, most), "f": flags})])
 
 
 def test_the_largest_batch_is_made_of_different_frames():
