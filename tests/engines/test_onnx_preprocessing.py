@@ -243,5 +243,5 @@ def test_masks_come_back_as_bytes_and_statistics(behind):
 
 def test_a_network_that_cannot_be_fed_is_refused_in_words():
     network = read_model_file(SHIPPED["smoke-fast"])
-    with pytest.raises(ModelFileError, match="it has no input image"):
-        merge("x", GraphBuilder(), network, GraphBuilder("b"), feeds={"image": "rgb"}, outputs={})
+    with pytest.raises(ModelFileError, match="it has no input frame"):
+        merge("x", GraphBuilder(), network, GraphBuilder("b"), feeds={"frame": "rgb"}, outputs={})
