@@ -21,6 +21,7 @@ from streamer.notify.retry import DELIVERY_BACKOFF
 from streamer.recording.retention import Retention
 from streamer.sinks.mjpeg import MjpegSink
 from streamer.store import EventStore
+from streamer.store.sqlite import SqliteEventStore
 
 from .camera_runtime import AppContext, CameraRuntime
 from .camera_spec import CameraSpec, camera_specs
@@ -177,7 +178,7 @@ def open_program(
     """
     with ExitStack() as opened:
         models = models or opened.enter_context(open_models(config))
-        store = opened.enter_context(EventStore(config.events_file))
+        store = opened.enter_context(SqliteEventStore(config.events_file))
         in_alarm = {recorded.event.camera for recorded in store.open_alarms()}
         context = AppContext(
             clock=SystemClock(),

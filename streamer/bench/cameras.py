@@ -20,7 +20,7 @@ from streamer.app.models import open_models, provenance
 from streamer.config import Config
 from streamer.core import log
 from streamer.core.clock import SystemClock
-from streamer.store import EventStore
+from streamer.store.sqlite import SqliteEventStore
 
 from .fixtures import clip, folder, resident_mb
 
@@ -110,7 +110,7 @@ def _run_in_own_process(path: str, count: int, network: str) -> _Round:
 
 def _round(path: str, count: int, network: str) -> _Round:
     config = _config(path, count, network)
-    with open_models(config) as models, EventStore(folder() / "events.sqlite") as store:
+    with open_models(config) as models, SqliteEventStore(folder() / "events.sqlite") as store:
         context = AppContext(
             clock=SystemClock(),
             models=models,

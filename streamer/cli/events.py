@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
 
     from streamer.store import EventStore, RecordedEvent
+    from streamer.store.sqlite import SqliteEventStore
 
 app = typer.Typer(help="List, show and export alarm events and their evidence.")
 
@@ -128,15 +129,15 @@ def export_events(
     out.result(record, f"{target}: {len(events)} events, {files} evidence files")
 
 
-def open_store(files: list[Path] | None, folder: Path | None) -> "EventStore":
+def open_store(files: list[Path] | None, folder: Path | None) -> "SqliteEventStore":
     """Open the event store of the configuration or folder.
 
     Raises:
         StorageError: It does not exist or cannot be read.
     """
-    from streamer.store import EventStore
+    from streamer.store.sqlite import SqliteEventStore
 
-    return EventStore(data_settings(files, folder).events_file, create=False)
+    return SqliteEventStore(data_settings(files, folder).events_file, create=False)
 
 
 def moment(text: str | None) -> datetime | None:

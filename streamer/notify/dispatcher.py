@@ -12,8 +12,7 @@ import structlog
 
 from streamer.core.clock import CancelToken
 from streamer.core.errors import StorageError
-from streamer.core.process_lock import ProcessLock
-from streamer.store import Outbox
+from streamer.store import DeliveryLock, Outbox
 
 from .channel import Channel
 from .delivery_worker import ChannelStatus, DeliveryWorker, OnConfirmed, Outcome
@@ -116,7 +115,7 @@ class Dispatcher:
         finally:
             lock.release()
 
-    def _acquire(self, lock: ProcessLock, worker: DeliveryWorker, cancel: CancelToken) -> bool:
+    def _acquire(self, lock: DeliveryLock, worker: DeliveryWorker, cancel: CancelToken) -> bool:
         """Wait for the lock of the channel; return whether it was acquired before the stop."""
         while True:
             seen = self._wakeup.count

@@ -1,7 +1,17 @@
-"""Events and their deliveries, stored in one SQLite file before anyone is notified."""
+"""Events and their deliveries, stored before anyone is notified: protocols and value types.
 
-from .event_store import EventStore
-from .outbox import Outbox
+`streamer.store.sqlite` implements them; only the assembly and the command line name it.
+"""
+
+from .protocols import DeliveryLock, EventStore, Outbox
 from .records import Backlog, Delivery, DeliveryState, RecordedEvent
 
-__all__ = ["Backlog", "Delivery", "DeliveryState", "EventStore", "Outbox", "RecordedEvent"]
+__all__ = [
+    "Backlog",
+    "Delivery",
+    "DeliveryLock",
+    "DeliveryState",
+    "EventStore",
+    "Outbox",
+    "RecordedEvent",
+]

@@ -26,7 +26,8 @@ from streamer.core.clock import CancelToken
 from streamer.notify import Dispatcher, Notification, RetryPolicy
 from streamer.notify.delivery_worker import DeliveryWorker, Outcome
 from streamer.notify.webhook import WebhookChannel
-from streamer.store import DeliveryState, EventStore
+from streamer.store import DeliveryState
+from streamer.store.sqlite import SqliteEventStore
 from tests.support.deliveries import event
 
 QUICK = RetryPolicy(Backoff(initial_s=0.02, max_delay_s=0.1))
@@ -38,7 +39,7 @@ def siren(url: str) -> WebhookChannel:
 
 
 def work(database: str, url: str, life: str) -> None:
-    store = EventStore(Path(database))
+    store = SqliteEventStore(Path(database))
     dispatcher = Dispatcher(store.outbox, [siren(url)], retry=QUICK)
     threading.Thread(target=dispatcher.run, args=(CancelToken(),)).start()
     for number in itertools.count():
@@ -52,7 +53,7 @@ def work(database: str, url: str, life: str) -> None:
 
 def drain(database: str, url: str) -> None:
     cancel = CancelToken()
-    store = EventStore(Path(database))
+    store = SqliteEventStore(Path(database))
 
     def end_when_empty(*_: Any) -> None:
         if not store.outbox.pending():
@@ -114,7 +115,7 @@ def live(folder: Path, kill_at: int | None) -> None:
         return connection
 
     sqlite3.connect = traced
-    with EventStore(folder / "events.db") as store:
+    with SqliteEventStore(folder / "events.db") as store:
         store.add(event(), channels=["siren"])
         (folder / "added").touch()
         lock = store.outbox.lock("siren")
@@ -143,7 +144,7 @@ def left_behind(folder: Path) -> tuple[bool, bool, int]:
     """Whether the event is recorded, whether confirmed, and how often it was sent."""
     log = folder / "log"
     sent = len(log.read_text().split()) if log.exists() else 0
-    with EventStore(folder / "events.db") as store:
+    with SqliteEventStore(folder / "events.db") as store:
         deliveries = store.outbox.of_event(event().id)
     states = [each.state for each in deliveries]
     return bool(states), states == [DeliveryState.CONFIRMED], sent

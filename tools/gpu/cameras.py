@@ -24,7 +24,7 @@ from streamer.app.models import Models, open_models, provenance
 from streamer.config import Config
 from streamer.core import log
 from streamer.core.clock import SystemClock
-from streamer.store import EventStore
+from streamer.store.sqlite import SqliteEventStore
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -116,7 +116,7 @@ def _round(options: Options, network: str, count: int, decoder: str | None) -> R
         config = _config(options, folder, network, count, decoder)
         with (
             _ready_models(config) as models,
-            EventStore(folder / "events.sqlite") as store,
+            SqliteEventStore(folder / "events.sqlite") as store,
         ):
             context = AppContext(
                 clock=SystemClock(), models=models, store=store,

@@ -17,7 +17,7 @@ from streamer.cli.events import moment
 from streamer.cli.exit_codes import Exit
 from streamer.core.frame import Detection
 from streamer.evidence.manifest import seal
-from streamer.store import EventStore
+from streamer.store.sqlite import SqliteEventStore
 
 NOW = datetime.now(UTC)
 REGION = Detection((0.1, 0.2, 0.3, 0.4), (0.2, 0.3), (0.2, 0.4), 0.02, 0.7, 0.9)
@@ -40,7 +40,7 @@ def data(tmp_path: Path) -> Path:
     (evidence / "still-0.jpg").write_bytes(b"image")
     (evidence / "clip.mp4.part").write_bytes(b"half")
     seal(evidence)
-    with EventStore(folder / "events.sqlite") as store:
+    with SqliteEventStore(folder / "events.sqlite") as store:
         raised = event("north", 0, EventKind.RAISED, ago=timedelta(hours=3))
         store.add(raised, evidence=evidence, channels=["mail", "hook"])
         cleared = event("north", 1, EventKind.CLEARED, ago=timedelta(hours=2))

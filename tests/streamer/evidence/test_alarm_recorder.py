@@ -22,7 +22,7 @@ from streamer.evidence.writer import EvidenceWriter, Provenance
 from streamer.notify import RetryPolicy
 from streamer.notify.delivery_worker import DeliveryWorker, Outcome
 from streamer.recording.ring import PacketRing
-from streamer.store import EventStore
+from streamer.store.sqlite import SqliteEventStore
 from tests.support import deliveries
 from tests.support.frames import frame
 from tests.support.packets import SECOND, STEP, file_frame_digests, frame_digests, real_packets
@@ -78,7 +78,7 @@ def parts_in(root, store, *, ring=None, on_event=lambda what: None, clock=None):
 
 @pytest.fixture
 def store(tmp_path):
-    with EventStore(tmp_path / "events.db") as opened:
+    with SqliteEventStore(tmp_path / "events.db") as opened:
         yield opened
 
 
@@ -107,7 +107,7 @@ def test_a_subscriber_finds_all_but_the_clip_on_disk(store, root):
     reported = []
 
     def read(what):
-        with EventStore(store.path) as other:  # As another process sees it.
+        with SqliteEventStore(store.path) as other:  # As another process sees it.
             recorded = other.event(what.id)
             waiting = [each.channel for each in other.outbox.of_event(what.id)]
         reported.append((recorded.event, recorded.evidence, recorded.image, waiting))
@@ -279,7 +279,7 @@ def live(home, kill_at):
     sqlite3.connect, os.fsync = traced, lambda handle: (tick(), fsync(handle))
     os.pwrite = lambda *what: (tick(), pwrite(*what))[1]
     note = lambda what: (home / "reported").touch()
-    with EventStore(home / "events.db") as store:
+    with SqliteEventStore(home / "events.db") as store:
         parts = parts_in(home, store, ring=ring_of(PACKETS), on_event=note)
         parts.record(event())
         parts.write_clips()
@@ -302,7 +302,7 @@ def test_wherever_a_kill_comes_a_reported_event_is_stored_and_no_half_file_has_i
     ends = set()
     for home in tmp_path.iterdir():
         folder = folder_in(home)
-        with EventStore(home / "events.db") as store:
+        with SqliteEventStore(home / "events.db") as store:
             recorded = store.event("north-1-0") is not None
             clip = (folder / "clip.mp4").exists()
             ends.add(

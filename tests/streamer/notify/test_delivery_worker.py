@@ -8,7 +8,8 @@ import pytest
 from streamer.core.errors import StorageError
 from streamer.notify import RetryPolicy
 from streamer.notify.delivery_worker import DeliveryWorker, Outcome
-from streamer.store import DeliveryState, EventStore
+from streamer.store import DeliveryState
+from streamer.store.sqlite import SqliteEventStore
 from tests.support.deliveries import START, HandClock, ScriptedChannel, event, failed
 
 
@@ -19,7 +20,7 @@ def clock():
 
 @pytest.fixture
 def store(tmp_path, clock):
-    with EventStore(tmp_path / "events.db", clock=clock) as opened:
+    with SqliteEventStore(tmp_path / "events.db", clock=clock) as opened:
         yield opened
 
 

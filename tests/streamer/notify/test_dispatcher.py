@@ -11,7 +11,7 @@ from streamer.core.backoff import Backoff
 from streamer.core.clock import CancelToken
 from streamer.core.errors import StorageError
 from streamer.notify import Dispatcher, RetryPolicy
-from streamer.store import EventStore
+from streamer.store.sqlite import SqliteEventStore
 from tests.support.deliveries import ScriptedChannel, event, failed
 
 QUICK = RetryPolicy(Backoff(initial_s=0.01, max_delay_s=0.02))
@@ -19,7 +19,7 @@ QUICK = RetryPolicy(Backoff(initial_s=0.01, max_delay_s=0.02))
 
 @pytest.fixture
 def store(tmp_path):
-    with EventStore(tmp_path / "events.db") as opened:
+    with SqliteEventStore(tmp_path / "events.db") as opened:
         yield opened
 
 
@@ -59,9 +59,9 @@ def test_what_waits_from_an_earlier_run_is_delivered_first(store):
 def test_an_event_that_another_process_adds_is_delivered(store):
     program = (
         "import sys; from pathlib import Path; "
-        "from streamer.store import EventStore;"
+        "from streamer.store.sqlite import SqliteEventStore;"
         "from tests.support.deliveries import event;"
-        "store = EventStore(Path(sys.argv[1]));"
+        "store = SqliteEventStore(Path(sys.argv[1]));"
         "store.add(event(), channels=['siren']); store.close()"
     )
     siren = ScriptedChannel()
@@ -153,7 +153,7 @@ def test_channels_are_left_and_may_be_entered_again(store):
 def test_two_dispatchers_never_deliver_the_same(store, monkeypatch):
     monkeypatch.setattr("streamer.notify.dispatcher._POLL_S", 0.01)
     first, second = ScriptedChannel(), ScriptedChannel()
-    with EventStore(store.path) as other:
+    with SqliteEventStore(store.path) as other:
         with running(store, first):
             store.add(event("a"), channels=["siren"])
             first.wait_for(lambda: bool(first.taken))

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from streamer.store import DeliveryState, EventStore
+from streamer.store import DeliveryState
+from streamer.store.sqlite import SqliteEventStore
 from tests.support.http_receiver import Answer, HttpReceiver
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -26,7 +27,7 @@ def program(*arguments: object) -> "subprocess.Popen[str]":
 
 
 def confirmed_keys(path: Path) -> set[str]:
-    with EventStore(path) as store:
+    with SqliteEventStore(path) as store:
         return {
             delivery.key
             for each in store.events()
@@ -61,7 +62,7 @@ def test_events_survive_kills_and_a_receiver_that_fails_stalls_and_dies(tmp_path
             assert last.wait(timeout=60) == 0
         counts = receiver.counts()
 
-    with EventStore(path) as store:
+    with SqliteEventStore(path) as store:
         recorded = {f"{each.event.id}:siren" for each in store.events()}
         assert store.outbox.pending() == []
     assert {f"{name}:siren" for name in added} <= recorded, "what was reported as on disk is"

@@ -6,7 +6,8 @@ from datetime import timedelta
 
 import pytest
 
-from streamer.store import DeliveryState, EventStore
+from streamer.store import DeliveryState
+from streamer.store.sqlite import SqliteEventStore
 from tests.support.deliveries import START, HandClock, event
 
 
@@ -17,7 +18,7 @@ def clock():
 
 @pytest.fixture
 def store(tmp_path, clock):
-    with EventStore(tmp_path / "events.db", clock=clock) as opened:
+    with SqliteEventStore(tmp_path / "events.db", clock=clock) as opened:
         yield opened
 
 
@@ -104,7 +105,7 @@ def test_the_backlog_has_how_old_the_oldest_alarm_is(store, clock):
 def test_polling_for_what_is_due_writes_nothing(store):
     store.add(event(), channels=["siren"])
     before = store._database.read("PRAGMA data_version")[0][0]
-    with EventStore(store.path) as other:
+    with SqliteEventStore(store.path) as other:
         opened = store._database.read("PRAGMA data_version")[0][0]
         assert opened != before, "opening writes, so that this test could see a write"
         for _ in range(3):
@@ -117,8 +118,8 @@ def test_polling_for_what_is_due_writes_nothing(store):
 HOLD = """
 import sys
 from pathlib import Path
-from streamer.store import EventStore
-lock = EventStore(Path(sys.argv[1])).outbox.lock("siren")
+from streamer.store.sqlite import SqliteEventStore
+lock = SqliteEventStore(Path(sys.argv[1])).outbox.lock("siren")
 print(lock.acquire(), flush=True)
 sys.stdin.read()
 """

@@ -15,7 +15,8 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from streamer.store import DeliveryState, EventStore
+from streamer.store import DeliveryState
+from streamer.store.sqlite import SqliteEventStore
 from tests.support.deliveries import HandClock, event
 
 WAITING, SENDING, CONFIRMED, DEAD, GIVEN_UP = DeliveryState
@@ -51,7 +52,7 @@ class OutboxMachine(RuleBasedStateMachine):
         self.known: list[tuple] = []
 
     def open(self):
-        self.store = EventStore(Path(self.folder.name) / "events.db", clock=self.clock)
+        self.store = SqliteEventStore(Path(self.folder.name) / "events.db", clock=self.clock)
         self.outbox = self.store.outbox
 
     def teardown(self):

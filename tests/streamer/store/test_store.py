@@ -16,10 +16,10 @@ from hypothesis import strategies as st
 from streamer.alarm.event import Event, EventKind
 from streamer.core.errors import StorageError
 from streamer.core.frame import Detection
-from streamer.store import EventStore
-from streamer.store.database import Database
-from streamer.store.migrations import APPLICATION_ID, MIGRATIONS
-from streamer.store.rows import event_columns, from_us, to_us
+from streamer.store.sqlite import SqliteEventStore
+from streamer.store.sqlite.database import Database
+from streamer.store.sqlite.migrations import APPLICATION_ID, MIGRATIONS
+from streamer.store.sqlite.rows import event_columns, from_us, to_us
 from tests.support.deliveries import START, HandClock, event
 
 SHARE = st.floats(0, 1)
@@ -43,13 +43,13 @@ def path(tmp_path):
 
 @pytest.fixture
 def store(path):
-    with EventStore(path, clock=HandClock()) as opened:
+    with SqliteEventStore(path, clock=HandClock()) as opened:
         yield opened
 
 
 @pytest.fixture(scope="module")
 def shared(tmp_path_factory):
-    with EventStore(tmp_path_factory.mktemp("shared") / "events.db") as opened:
+    with SqliteEventStore(tmp_path_factory.mktemp("shared") / "events.db") as opened:
         yield opened
 
 
@@ -75,9 +75,9 @@ def test_numbers_of_numpy_do_not_lose_an_event(store):
 
 
 def test_an_event_and_its_deliveries_survive_the_program(path):
-    with EventStore(path) as store:
+    with SqliteEventStore(path) as store:
         store.add(event(), channels=["siren", "mail"])
-    with EventStore(path) as store:
+    with SqliteEventStore(path) as store:
         assert [each.event for each in store.events()] == [event()]
         assert [each.channel for each in store.outbox.pending()] == ["siren", "mail"]
 
@@ -131,12 +131,12 @@ def filled(store):
 )
 @pytest.mark.parametrize("page", [1, 4, 500])
 def test_events_are_found_by_camera_kind_and_time(filled, monkeypatch, wanted, numbers, page):
-    monkeypatch.setattr("streamer.store.event_store._PAGE", page)
+    monkeypatch.setattr("streamer.store.sqlite.event_store._PAGE", page)
     assert [each.event.sequence for each in filled.events(**wanted)] == list(numbers)
 
 
 def test_an_export_does_not_hold_up_an_alarm(filled, monkeypatch):
-    monkeypatch.setattr("streamer.store.event_store._PAGE", 2)
+    monkeypatch.setattr("streamer.store.sqlite.event_store._PAGE", 2)
     found = filled.events()
     next(found)
     filled.add(event("late"))
@@ -168,13 +168,13 @@ def paths(store):
 
 def test_a_data_folder_that_is_moved_keeps_its_evidence(tmp_path):
     old, new = tmp_path / "old", tmp_path / "disk" / "new"
-    with EventStore(old / "events.sqlite") as store:
+    with SqliteEventStore(old / "events.sqlite") as store:
         folder = old / "evidence" / "north" / "north-1"
         store.add(event(), evidence=folder, image=folder / "overlay-0.jpg")
         assert paths(store) == (folder, folder / "overlay-0.jpg")
     new.parent.mkdir()
     old.rename(new)
-    with EventStore(new / "events.sqlite") as store:
+    with SqliteEventStore(new / "events.sqlite") as store:
         folder = new / "evidence" / "north" / "north-1"
         assert paths(store) == (folder, folder / "overlay-0.jpg")
 
@@ -183,7 +183,7 @@ def test_a_path_below_a_data_folder_that_is_given_relatively_is_stored_relativel
     tmp_path, monkeypatch
 ):
     monkeypatch.chdir(tmp_path)
-    with EventStore(Path("data/events.sqlite")) as store:
+    with SqliteEventStore(Path("data/events.sqlite")) as store:
         store.add(event(), evidence=tmp_path / "data" / "evidence" / "a")
         assert store._database.read("SELECT evidence FROM event")[0][0] == "evidence/a"
         assert paths(store) == (tmp_path / "data" / "evidence" / "a", None)
@@ -227,7 +227,7 @@ def store_of_version_1(path, **columns):
 
 def test_a_store_of_version_1_is_read_with_its_deliveries(path):
     store_of_version_1(path)
-    with EventStore(path) as store:
+    with SqliteEventStore(path) as store:
         assert [each.event for each in store.events()] == [event()]
         assert not store.add(event()), "it is the same event"
         (delivery,) = store.outbox.pending()
@@ -251,7 +251,7 @@ def test_absolute_paths_of_version_1_below_the_data_folder_become_relative(tmp_p
     store_of_version_1(real / "events.sqlite", evidence=old, picture=old and f"{old}/overlay-0.jpg")
     data.symlink_to(real)
     new = read and read.format(data=data)
-    with EventStore(data / "events.sqlite") as store:
+    with SqliteEventStore(data / "events.sqlite") as store:
         row = store._database.read("SELECT evidence, image FROM event")[0]
         assert tuple(row) == (new, new and f"{new}/overlay-0.jpg")
         assert paths(store)[0] == (new and data / new)
@@ -267,7 +267,7 @@ def test_times_of_recording_come_from_the_clock(store):
 
 def refused(path: Path, **how: bool) -> str:
     with pytest.raises(StorageError) as caught:
-        EventStore(path, **how)
+        SqliteEventStore(path, **how)
     message = str(caught.value)
     assert str(path) in message
     assert "\n" not in message
@@ -298,7 +298,7 @@ def test_a_database_of_another_program_is_left_alone(tmp_path):
 
 
 def test_a_store_of_a_newer_version_is_left_alone(path):
-    EventStore(path).close()
+    SqliteEventStore(path).close()
     with sqlite3.connect(path) as newer:
         newer.execute("PRAGMA user_version = 99")
     newer.close()
@@ -306,7 +306,7 @@ def test_a_store_of_a_newer_version_is_left_alone(path):
 
 
 def test_damage_is_seen_at_the_start(path):
-    with EventStore(path) as store:
+    with SqliteEventStore(path) as store:
         for number in range(200):
             store.add(event("a", number))
     data = bytearray(path.read_bytes())
@@ -326,7 +326,7 @@ def test_a_folder_that_cannot_be_made_is_an_error(tmp_path):
 
 
 def test_a_store_that_cannot_be_written_is_refused_at_the_start(path, monkeypatch):
-    EventStore(path).close()
+    SqliteEventStore(path).close()
     connect = sqlite3.connect
 
     def read_only(file, **settings):
@@ -349,11 +349,11 @@ def test_a_full_disk_is_an_error_and_nothing_recorded_is_lost(store):
 
 
 def test_a_store_that_another_program_locks_is_an_error(path, monkeypatch):
-    monkeypatch.setattr("streamer.store.database._BUSY_S", 0.01)
+    monkeypatch.setattr("streamer.store.sqlite.database._BUSY_S", 0.01)
     locked = pytest.raises(StorageError, match="another program holds its lock")
     with (
-        EventStore(path) as store,
-        EventStore(path) as other,
+        SqliteEventStore(path) as store,
+        SqliteEventStore(path) as other,
         other._database.transaction(),
         locked,
     ):
@@ -363,7 +363,7 @@ def test_a_store_that_another_program_locks_is_an_error(path, monkeypatch):
 def test_an_older_sqlite_is_refused(path, monkeypatch):
     monkeypatch.setattr(sqlite3, "sqlite_version_info", (3, 36, 0))
     with pytest.raises(StorageError, match="too old"):
-        EventStore(path)
+        SqliteEventStore(path)
 
 
 def test_a_store_is_written_through_to_the_disk(store):
@@ -375,24 +375,24 @@ def test_a_store_is_written_through_to_the_disk(store):
 
 
 def test_a_failed_step_of_the_schema_leaves_the_old_version(path, monkeypatch):
-    EventStore(path).close()
-    module = "streamer.store.database.MIGRATIONS"
+    SqliteEventStore(path).close()
+    module = "streamer.store.sqlite.database.MIGRATIONS"
     done = [("never run again",)] * len(MIGRATIONS)
     step = ("CREATE TABLE more (number INTEGER) STRICT", "CREATE TABLE more (number INTEGER)")
     monkeypatch.setattr(module, (*done, step))
     with pytest.raises(StorageError):
-        EventStore(path)
+        SqliteEventStore(path)
     monkeypatch.setattr(module, (*done, step[:1]))
-    with EventStore(path) as store:
+    with SqliteEventStore(path) as store:
         assert store._database.read("PRAGMA user_version")[0][0] == len(MIGRATIONS) + 1
         assert store._database.read("SELECT * FROM more") == []
 
 
 def test_programs_that_start_at_once_make_one_store(path):
     program = (
-        "import sys; from pathlib import Path; from streamer.store import EventStore;"
+        "import sys; from pathlib import Path; from streamer.store.sqlite import SqliteEventStore;"
         "from tests.support.deliveries import event;"
-        "store = EventStore(Path(sys.argv[1]));"
+        "store = SqliteEventStore(Path(sys.argv[1]));"
         "[store.add(event(sys.argv[2], number), channels=['siren']) for number in range(20)];"
         "store.close()"
     )
@@ -400,7 +400,7 @@ def test_programs_that_start_at_once_make_one_store(path):
         subprocess.Popen([sys.executable, "-c", program, path, name]) for name in ("a", "b", "c")
     ]
     assert [each.wait(timeout=60) for each in started] == [0, 0, 0]
-    with EventStore(path) as store:
+    with SqliteEventStore(path) as store:
         assert len(list(store.events())) == 60
 
 
@@ -418,7 +418,7 @@ def test_columns_of_an_event_hold_no_time_of_recording():
 
 
 def test_a_closed_store_may_be_closed_again(path):
-    store = EventStore(path)
+    store = SqliteEventStore(path)
     store.close()
     store.close()
     with pytest.raises(sqlite3.ProgrammingError, match="closed"):

@@ -1,4 +1,5 @@
-"""The event store: all events, and one delivery per event and channel."""
+"""The event store in SQLite."""
+# ruff: noqa: D102  the methods are described by the protocol
 
 import sqlite3
 from collections.abc import Iterator, Sequence
@@ -9,10 +10,10 @@ from typing import Any, Final, Self
 from streamer.alarm.event import Event, EventKind
 from streamer.core.clock import Clock, SystemClock
 from streamer.core.errors import StorageError
+from streamer.store.records import RecordedEvent
 
 from .database import Database
-from .outbox import Outbox
-from .records import RecordedEvent
+from .outbox import SqliteOutbox
 from .rows import EVENT_COLUMNS, event_columns, recorded_event, stored_path, to_us
 
 _PAGE: Final = 500
@@ -44,8 +45,8 @@ _BEYOND: Final = 2**62
 """Larger than every number of an event."""
 
 
-class EventStore:
-    """All events, and one delivery per event and channel. For any thread, and several processes.
+class SqliteEventStore:
+    """Implements `streamer.store.EventStore` in one file. For any thread, and several processes.
 
     Args:
         path: The file. Paths of evidence below its folder are stored relative to that folder.
@@ -53,15 +54,28 @@ class EventStore:
         clock: Returns when an event is recorded and a delivery is due.
 
     Raises:
-        StorageError: From any method; the message says in one line what to do.
+        StorageError: It cannot be used; the message says in one line what to do.
     """
 
-    def __init__(self, path: Path, *, create: bool = True, clock: Clock | None = None) -> None:
+    def __init__(
+        self,
+        path: Path,
+        *,
+        create: bool = True,
+        clock: Clock | None = None,
+    ) -> None:
         self._clock = clock or SystemClock()
         self._database = Database(path, create=create)
-        self.path = path
-        self.outbox = Outbox(self._database, clock=self._clock)
-        """The deliveries of the stored events."""
+        self._outbox = SqliteOutbox(self._database, clock=self._clock)
+
+    @property
+    def path(self) -> Path:
+        """The file."""
+        return self._database.path
+
+    @property
+    def outbox(self) -> SqliteOutbox:
+        return self._outbox
 
     def add(
         self,
@@ -71,20 +85,6 @@ class EventStore:
         image: Path | None = None,
         channels: Sequence[str] = (),
     ) -> bool:
-        """Store *event* and one delivery per channel; both are on disk when this returns.
-
-        Args:
-            event: The event.
-            evidence: Folder of the alarm's evidence.
-            image: File that is sent by channels that send images.
-            channels: Names of the channels that are to be notified.
-
-        Returns:
-            False if this event was stored before; then nothing is changed.
-
-        Raises:
-            StorageError: It is not on disk; or another event has the same id.
-        """
         values = event_columns(event)
         now_us = to_us(self._clock.utc_at(self._clock.monotonic_ns()))
         with self._database.transaction() as connection:
@@ -100,10 +100,10 @@ class EventStore:
             }
             number = connection.execute(_INSERT, values | paths).lastrowid
             assert number is not None, "an insert has a row"
-            self.outbox.enqueue(
+            self._outbox.enqueue(
                 connection, number, event.alarm_id, channels=channels, now_us=now_us
             )
-        self.outbox.announce()
+        self._outbox.announce()
         return True
 
     def events(
@@ -115,7 +115,6 @@ class EventStore:
         limit: int | None = None,
         newest_first: bool = False,
     ) -> Iterator[RecordedEvent]:
-        """Yield events in the order of recording; *since* is a wall time, aware."""
         values: dict[str, Any] = {
             "camera": camera,
             "kind": None if kind is None else kind.value,
@@ -134,15 +133,10 @@ class EventStore:
             values["last"] = rows[-1]["event_number"]
 
     def event(self, event_id: str) -> RecordedEvent | None:
-        """Return the event with this id, or `None`."""
         rows = self._database.read(f"{_SELECT} WHERE id = :id", {"id": event_id})
         return self._recorded(rows[0]) if rows else None
 
     def open_alarms(self) -> list[RecordedEvent]:
-        """Return the newest event of each alarm that was never cleared.
-
-        After a restart these are the alarms that a killed program left behind.
-        """
         return [self._recorded(row) for row in self._database.read(_OPEN_ALARMS)]
 
     def _recorded(self, row: sqlite3.Row) -> RecordedEvent:

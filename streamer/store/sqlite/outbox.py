@@ -1,16 +1,5 @@
-"""The outbox: states, order and due times of the deliveries.
-
-    waiting -> sending -> confirmed
-       ^          |
-       |          +--> waiting    failed, tried again later
-       |          +--> dead       failed for good: a dead letter, kept for a person
-       +------------- dead        a person brings it back
-    waiting, dead -> given up     a person gives up on it
-
-`sending` is on disk before the attempt begins. Only the process that holds the channel's lock makes
-such rows. So whatever it finds as `sending` when it acquires the lock was interrupted by the end of
-an earlier process, and is tried again.
-"""
+"""The outbox in SQLite: states, order and due times of the deliveries."""
+# ruff: noqa: D102  the methods are described by the protocol
 
 import sqlite3
 from collections.abc import Callable, Collection, Sequence
@@ -20,9 +9,9 @@ from urllib.parse import quote
 
 from streamer.core.clock import Clock
 from streamer.core.process_lock import ProcessLock
+from streamer.store.records import Backlog, Delivery, DeliveryState
 
 from .database import Database
-from .records import Backlog, Delivery, DeliveryState
 from .rows import EVENT_COLUMNS, from_us, recorded_event, to_us
 
 _MICROSECOND: Final = timedelta(microseconds=1)
@@ -59,12 +48,8 @@ _OPEN: Final = "state IN ('waiting', 'sending', 'dead')"
 _ANY_NUMBER_OF_TRIES: Final = 2**62
 
 
-class Outbox:
-    """The deliveries: which event is still to be sent to which channel. For any thread.
-
-    Raises:
-        StorageError: From any method. Nothing was changed.
-    """
+class SqliteOutbox:
+    """Implements `streamer.store.Outbox`, which describes the methods."""
 
     def __init__(self, database: Database, *, clock: Clock) -> None:
         self._database = database
@@ -91,11 +76,9 @@ class Outbox:
         )
 
     def subscribe(self, listener: Callable[[], None]) -> None:
-        """Call *listener* whenever this process adds or brings back a delivery."""
         self._listeners.append(listener)
 
     def unsubscribe(self, listener: Callable[[], None]) -> None:
-        """Stop calling *listener*."""
         self._listeners.remove(listener)
 
     def announce(self) -> None:
@@ -104,12 +87,10 @@ class Outbox:
             listener()
 
     def lock(self, channel: str) -> ProcessLock:
-        """Return the lock of *channel*; hold it around `claim` and what follows."""
         path = self._database.path.resolve()
         return ProcessLock(path.with_name(f"{path.name}.{quote(channel, safe='')}.lock"))
 
     def recover(self, channel: str) -> int:
-        """Make due what an earlier process left as `sending`; return how many. Needs the lock."""
         with self._database.transaction() as connection:
             return connection.execute(
                 """UPDATE delivery SET state = 'waiting', due_us = :now_us, changed_us = :now_us,
@@ -119,10 +100,6 @@ class Outbox:
             ).rowcount
 
     def claim(self, channel: str, *, untried_only: bool = False) -> Delivery | None:
-        """Begin an attempt at the most urgent (untried) delivery that is due. Needs the lock.
-
-        The events of an alarm keep their order; among alarms, untried deliveries come first.
-        """
         values = {
             "channel": channel,
             "now_us": self._now_us(),
@@ -145,13 +122,11 @@ class Outbox:
             return self._delivery(row.fetchone())
 
     def confirm(self, number: int) -> datetime:
-        """Record that the receiver acknowledged the delivery; return when, aware UTC."""
         now_us = self._now_us()
         self._finish(number, state=DeliveryState.CONFIRMED, due_us=now_us, now_us=now_us)
         return from_us(now_us)
 
     def reschedule(self, number: int, *, after: timedelta, error: str) -> None:
-        """Record that the attempt failed, and that the next is due *after* a delay."""
         now_us, delay_us = self._now_us(), after // _MICROSECOND
         self._finish(
             number, state=DeliveryState.WAITING, due_us=now_us + delay_us, now_us=now_us,
@@ -159,7 +134,6 @@ class Outbox:
         )  # fmt: skip
 
     def dead_letter(self, number: int, *, error: str) -> None:
-        """Make the delivery a dead letter: kept, and not tried until a person brings it back."""
         now_us = self._now_us()
         self._finish(number, state=DeliveryState.DEAD, due_us=now_us, now_us=now_us, error=error)
 
@@ -187,7 +161,6 @@ class Outbox:
                 raise RuntimeError(f"delivery {number} is not being sent")
 
     def expedite(self, channel: str) -> None:
-        """Make everything that waits on *channel* due now: its receiver is back."""
         with self._database.transaction() as connection:
             connection.execute(
                 """UPDATE delivery SET due_us = :now_us
@@ -196,7 +169,6 @@ class Outbox:
             )
 
     def next_due(self, channel: str) -> timedelta | None:
-        """Return the time until something can be claimed; zero or less is now, `None` never."""
         row = self._database.read(
             f"{_NEXT} SELECT min(due_us) AS due_us FROM head",  # noqa: S608  constants
             {"channel": channel},
@@ -204,7 +176,6 @@ class Outbox:
         return None if row["due_us"] is None else (row["due_us"] - self._now_us()) * _MICROSECOND
 
     def pending(self, *, channel: str | None = None) -> list[Delivery]:
-        """Return all that is neither confirmed nor given up, oldest first, dead letters too."""
         rows = self._database.read(
             f"""{_SELECT} WHERE {_OPEN} AND (:channel IS NULL OR channel = :channel)
                 ORDER BY delivery.number""",
@@ -213,14 +184,12 @@ class Outbox:
         return [self._delivery(row) for row in rows]
 
     def of_event(self, event_id: str) -> list[Delivery]:
-        """Return all deliveries of an event, whatever their state."""
         rows = self._database.read(
             f"{_SELECT} WHERE event.id = :id ORDER BY delivery.number", {"id": event_id}
         )
         return [self._delivery(row) for row in rows]
 
     def backlog(self) -> dict[str, Backlog]:
-        """Return the backlog of each channel that has one."""
         rows = self._database.read(
             f"""SELECT channel, sum(state <> 'dead') AS waiting, sum(state = 'dead') AS dead,
                        min(CASE WHEN state <> 'dead' THEN added_us END) AS oldest_us
@@ -237,14 +206,6 @@ class Outbox:
         }
 
     def retry(self, numbers: Collection[int] | None = None) -> int:
-        """Bring dead letters back, as if new, and make waiting deliveries due now.
-
-        Args:
-            numbers: Which deliveries; `None` for all dead letters.
-
-        Returns:
-            How many are due now.
-        """
         now_us = self._now_us()
         renew = """UPDATE delivery SET state = 'waiting', attempts = 0, backoff_us = 0,
                                        due_us = :now_us, changed_us = :now_us"""
@@ -264,7 +225,6 @@ class Outbox:
         return count
 
     def give_up(self, numbers: Collection[int]) -> int:
-        """End deliveries for good, but none that is being sent; return how many were ended."""
         with self._database.transaction() as connection:
             return sum(
                 connection.execute(
