@@ -34,7 +34,7 @@ def _no_thread_is_left_over() -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def data() -> Path:
-    """The folder of development pictures and clips."""
+    """The folder of development images and clips."""
     folder = Path(os.environ.get("STREAMER_DATA", ROOT.parent / "shared" / "data"))
     if not (folder / "smoke").is_dir():
         pytest.skip(f"no development data at {folder}; set STREAMER_DATA")
