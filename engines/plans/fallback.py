@@ -294,6 +294,7 @@ class FallbackEngine:
             else:
                 with self._work:
                     self._gpu, self._building, self._problem = gpu, None, ""
+                    self._work.notify_all()
                 _log.info("%s runs on %s", self.spec.name, gpu.backend)
                 return gpu
             self._stop.wait(pause_s)
@@ -316,6 +317,7 @@ class FallbackEngine:
     def _degrade(self, reason: str) -> None:
         with self._work:
             self._problem, self._building = reason, None
+            self._work.notify_all()
         _log.warning("%s: %s", self.spec.name, reason)
 
 
