@@ -5,13 +5,18 @@
 
 from .protocols import DeliveryLock, EventStore, Outbox
 from .records import Backlog, Delivery, DeliveryState, RecordedEvent
+from .retention import EventRetention, Expired, Hold, StoredAlarm
 
 __all__ = [
     "Backlog",
     "Delivery",
     "DeliveryLock",
     "DeliveryState",
+    "EventRetention",
     "EventStore",
+    "Expired",
+    "Hold",
     "Outbox",
     "RecordedEvent",
+    "StoredAlarm",
 ]

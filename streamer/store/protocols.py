@@ -20,6 +20,7 @@ from typing import Protocol
 from streamer.alarm.event import Event, EventKind
 
 from .records import Backlog, Delivery, RecordedEvent
+from .retention import EventRetention
 
 
 class DeliveryLock(Protocol):
@@ -134,6 +135,11 @@ class EventStore(Protocol):
     @property
     def outbox(self) -> Outbox:
         """The deliveries of the stored events."""
+        ...
+
+    @property
+    def retention(self) -> EventRetention:
+        """What may be deleted, legal holds, and the deletion itself."""
         ...
 
     def add(

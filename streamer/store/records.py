@@ -27,10 +27,16 @@ class RecordedEvent:
     added: datetime
     """When it was recorded, aware UTC."""
 
+    evidence_deleted: datetime | None = None
+    """When retention deleted the evidence, aware UTC; `None` if it did not."""
+
     def as_json(self) -> dict[str, Any]:
         """Return the event as scripts read it, with the folder of its evidence."""
         evidence = None if self.evidence is None else str(self.evidence)
-        return {**self.event.as_json(), "evidence": evidence}
+        record = {**self.event.as_json(), "evidence": evidence}
+        if self.evidence_deleted is not None:
+            record["evidence_deleted_utc"] = self.evidence_deleted.isoformat(timespec="seconds")
+        return record
 
 
 class DeliveryState(enum.Enum):

@@ -60,7 +60,7 @@ class Database:
         """Folder that stored paths are relative to."""
         self._guard = threading.Lock()
         self._prepare_folder(create=create)
-        with self._translated():
+        with self.translated():
             self._connection = sqlite3.connect(
                 path, timeout=_BUSY_S, isolation_level=None, check_same_thread=False
             )
@@ -83,10 +83,13 @@ class Database:
             ) from error
 
     def _open(self) -> None:
-        with self._translated():
+        with self.translated():
             self._connection.row_factory = sqlite3.Row
             self._check()
             # In this order: a database of another program must stay as it is.
+            # Has an effect on a new file only, and only before its journal mode is set: deleted
+            # events give their pages back to the disk.
+            self._connection.execute("PRAGMA auto_vacuum = INCREMENTAL")
             mode = self._pragma("journal_mode = WAL")
             if mode != "wal":
                 raise StorageError(
@@ -139,7 +142,7 @@ class Database:
         Raises:
             StorageError: It could not be written; nothing was.
         """
-        with self._guard, self._translated():
+        with self._guard, self.translated():
             self._connection.execute("BEGIN IMMEDIATE")
             try:
                 yield self._connection
@@ -149,17 +152,28 @@ class Database:
                     self._connection.execute("ROLLBACK")
                 raise
 
+    @contextmanager
+    def exclusive(self) -> Iterator[sqlite3.Connection]:
+        """Use the connection outside a transaction, for maintenance.
+
+        Raises:
+            StorageError: It could not be done.
+        """
+        with self._guard, self.translated():
+            yield self._connection
+
     def read(self, sql: str, parameters: Parameters | None = None) -> list[sqlite3.Row]:
         """Return all rows of a query.
 
         Raises:
             StorageError: It could not be read.
         """
-        with self._guard, self._translated():
+        with self._guard, self.translated():
             return self._connection.execute(sql, parameters or {}).fetchall()
 
     @contextmanager
-    def _translated(self) -> Iterator[None]:
+    def translated(self) -> Iterator[None]:
+        """Turn errors of SQLite into a `StorageError` that says what to do."""
         try:
             yield
         except (sqlite3.IntegrityError, sqlite3.ProgrammingError):

@@ -14,6 +14,7 @@ from streamer.store.records import RecordedEvent
 
 from .database import Database
 from .outbox import SqliteOutbox
+from .retention import SqliteEventRetention
 from .rows import EVENT_COLUMNS, event_columns, recorded_event, stored_path, to_us
 
 _PAGE: Final = 500
@@ -67,6 +68,7 @@ class SqliteEventStore:
         self._clock = clock or SystemClock()
         self._database = Database(path, create=create)
         self._outbox = SqliteOutbox(self._database, clock=self._clock)
+        self._retention = SqliteEventRetention(self._database, clock=self._clock)
 
     @property
     def path(self) -> Path:
@@ -76,6 +78,10 @@ class SqliteEventStore:
     @property
     def outbox(self) -> SqliteOutbox:
         return self._outbox
+
+    @property
+    def retention(self) -> SqliteEventRetention:
+        return self._retention
 
     def add(
         self,

@@ -73,6 +73,22 @@ MIGRATIONS: Final[tuple[tuple[str, ...], ...]] = (
             for folder in ("data_dir", "resolved_data_dir")
         ),
     ),
+    (
+        # Retention. A legal hold protects an alarm with its events, deliveries and evidence.
+        """CREATE TABLE hold (
+               alarm_id TEXT    PRIMARY KEY,
+               since_us INTEGER NOT NULL,
+               reason   TEXT    NOT NULL
+           ) STRICT""",
+        "ALTER TABLE event ADD COLUMN evidence_deleted_us INTEGER",
+        # One row: what retention has deleted so far, so that a list can say so.
+        """CREATE TABLE expired (
+               one      INTEGER PRIMARY KEY CHECK (one = 1),
+               alarms   INTEGER NOT NULL,
+               events   INTEGER NOT NULL,
+               until_us INTEGER NOT NULL     -- `utc_us` of the newest event among them.
+           ) STRICT""",
+    ),
 )
 """Migration *n* leads from version *n* to *n + 1*; `PRAGMA user_version` holds the version."""
 

@@ -15,7 +15,7 @@ _MICROSECOND: Final = timedelta(microseconds=1)
 
 EVENT_COLUMNS: Final = (
     "event.number AS event_number, id, event.alarm_id AS alarm_id, sequence, kind, camera, pts_ns,"
-    " utc_us, onset_ns, reason, score, regions, evidence, image, added_us"
+    " utc_us, onset_ns, reason, score, regions, evidence, image, added_us, evidence_deleted_us"
 )
 """The columns that `recorded_event` reads."""
 
@@ -81,12 +81,14 @@ def recorded_event(row: sqlite3.Row, data_dir: Path) -> RecordedEvent:
         score=row["score"],
         regions=tuple(_region(values) for values in json.loads(row["regions"])),
     )
+    deleted_us = row["evidence_deleted_us"]
     return RecordedEvent(
         number=row["event_number"],
         event=event,
         evidence=resolved_path(row["evidence"], data_dir),
         image=resolved_path(row["image"], data_dir),
         added=from_us(row["added_us"]),
+        evidence_deleted=None if deleted_us is None else from_us(deleted_us),
     )
 
 
