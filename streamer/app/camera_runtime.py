@@ -5,13 +5,14 @@ pipeline with its stages, links and threads is made anew for each run.
 """
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Final
 
 from streamer.alarm.event import Event
 from streamer.alarm.policy import Alarm
 from streamer.core.clock import Clock
+from streamer.core.frame import AlarmState
 from streamer.core.link import LinkStatistics
 from streamer.core.pipeline import (
     LinkFactory,
@@ -33,7 +34,8 @@ from streamer.sinks.status import StatusSink
 from streamer.sources.reconnect import ConnectionState
 from streamer.stages.low_light import Enhance, LowLightFilter
 from streamer.stages.overlay import Overlay
-from streamer.store import EventStore
+from streamer.stages.result_statistics import ResultStatistics
+from streamer.store import EventStore, RecordedEvent
 
 from .camera_spec import CameraSpec
 from .detector_builder import build_detector, detection_stage
@@ -82,6 +84,7 @@ class CameraRuntime:
 
         self._context = context
         self._statistics = StatusSink(clock=context.clock)
+        self._results = ResultStatistics(clock=context.clock)
         outputs = spec.settings.outputs
         self._shown = self.live_view is not None or bool(outputs.file or outputs.publish)
         self._ring = self._packet_ring() if spec.has_packets else None
@@ -92,6 +95,7 @@ class CameraRuntime:
             tap=self._ring,
             every_frame=self._shown and outputs.every_frame,
         )
+        self._was_in_alarm = any(True for _ in self._open_alarms())
         self._lock = threading.Lock()
         # All below are guarded by _lock.
         self._pipeline: Pipeline | None = None
@@ -158,7 +162,7 @@ class CameraRuntime:
             pipeline, links = self._pipeline, self._links
         if pipeline is not None:
             links = _added(links, pipeline.statistics())
-        frames = self._statistics.statistics()
+        frames, results = self._statistics.statistics(), self._results.counts()
         video = self._source.video.statistics() if self._source.video else None
         connection = self._source.connection()
         return CameraReport(
@@ -167,7 +171,7 @@ class CameraRuntime:
             frames=frames.frames,
             fps=frames.fps,
             last_frame_ns=frames.last_frame_ns,
-            alarm=frames.alarm,
+            alarm=self._alarm_state(),
             size=frames.size,
             connection_since_ns=connection.since_ns if connection else None,
             fault=self._fault(detailed=True),
@@ -180,7 +184,19 @@ class CameraRuntime:
             links=tuple(links.values()),
             ring=self._ring.statistics() if self._ring else None,
             recorder=self._recorder.state() if self._recorder else None,
+            inferences=results.inferences,
+            inferred_fps=results.fps,
+            end_to_end=results.latency,
+            latency=results.quantiles,
         )
+
+    def _alarm_state(self) -> AlarmState:
+        """State of the alarm itself: it may be active although no frame has come."""
+        with self._lock:
+            alarm = self._alarm
+        if alarm is not None:
+            return alarm.status.state
+        return AlarmState.ALARM if self._was_in_alarm else AlarmState.IDLE
 
     def _fault(self, *, detailed: bool = False) -> str:
         """Why the source delivers no frames: its class, or the whole message; empty if it does."""
@@ -240,6 +256,7 @@ class CameraRuntime:
             inference_interval_ns=spec.inference_interval_ns,
             clock=context.clock,
             record=recorder.record,
+            count=self._results,
         )
         if clips is not None:
             detect = ending(detect, clips.close)
@@ -296,13 +313,18 @@ class CameraRuntime:
     def _open_alarm(self, clips: ClipWriter | None) -> Alarm:
         """The camera's alarm; one that an earlier run left active goes on."""
         alarm = Alarm(self.name, self.spec.settings.alarm)
-        if self._context.store is not None:
-            for recorded in self._context.store.open_alarms():
-                if recorded.event.camera == self.name:
-                    alarm.resume(recorded.event)
-                    if recorded.evidence is not None and clips is not None:
-                        clips.recover(recorded.evidence)
+        for recorded in self._open_alarms():
+            alarm.resume(recorded.event)
+            if recorded.evidence is not None and clips is not None:
+                clips.recover(recorded.evidence)
         return alarm
+
+    def _open_alarms(self) -> Iterator[RecordedEvent]:
+        """Newest events of the alarms of this camera that are not cleared."""
+        store = self._context.store
+        for recorded in [] if store is None else store.open_alarms():
+            if recorded.event.camera == self.name:
+                yield recorded
 
     def _on_event(self, event: Event) -> None:
         if not self.spec.channels:  # No delivery will confirm it: being on disk is enough.
@@ -326,6 +348,7 @@ def _added(
                 dropped_full=earlier.dropped_full + link.dropped_full,
                 dropped_late=earlier.dropped_late + link.dropped_late,
                 discarded=earlier.discarded + link.discarded,
+                ages=earlier.ages + link.ages,
             )
         total[link.name] = link
     return total

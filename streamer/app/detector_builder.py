@@ -64,6 +64,7 @@ def detection_stage(
     inference_interval_ns: int,
     clock: Clock,
     record: Callable[[Event, Frame], None],
+    count: Stage = iter,
 ) -> Stage:
     """Return detector and alarm as one stage, so that both run in one thread.
 
@@ -73,13 +74,14 @@ def detection_stage(
         inference_interval_ns: See `inference_interval_ns`.
         clock: Gives the wall time of a frame.
         record: Stores each event with its frame before the frame goes on.
+        count: Sees each frame with the state of the alarm after it, and passes it on.
     """
     detect = DetectStage(detector, alarm, inference_interval_ns=inference_interval_ns)
     update_alarm = AlarmStage(alarm, clock=clock, record=record)
 
     def run(frames: Iterator[Frame]) -> Iterator[Frame]:
         with closing(detect(frames)) as detected:
-            yield from update_alarm(detected)
+            yield from count(update_alarm(detected))
 
     return run
 

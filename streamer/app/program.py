@@ -1,5 +1,6 @@
 """The whole program that `streamer watch` runs: cameras, background services and their status."""
 
+import uuid
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
@@ -15,7 +16,8 @@ from streamer.config import Config
 from streamer.core.clock import CancelToken, SystemClock
 from streamer.core.errors import StorageError
 from streamer.health.disk import disk_status
-from streamer.health.program_status import ProgramStatus, program_status
+from streamer.health.program_status import ProgramStatus
+from streamer.health.snapshot import program_status
 from streamer.notify import Channel, Dispatcher, RetryPolicy, ShowsStatus
 from streamer.notify.retry import DELIVERY_BACKOFF
 from streamer.recording.retention import Retention
@@ -60,6 +62,7 @@ class Program:
         self._data_dir = config.data_dir
         self._clock = context.clock
         self._started_ns = context.clock.monotonic_ns()
+        self._instance = uuid.uuid4().hex[:12]
         self._publishers = [one for one in channels if isinstance(one, ShowsStatus)]
         self.supervisor = Supervisor(clock=context.clock, redact=redact)
         """Runs everything; cameras are added, replaced and removed through it."""
@@ -112,6 +115,7 @@ class Program:
             backlog=backlog,
             outbox_error=outbox_error,
             disk=disk_status(self._data_dir),
+            instance=self._instance,
             clock=self._clock,
         )
 

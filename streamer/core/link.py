@@ -13,7 +13,7 @@ from typing import Generic, Protocol, TypeVar
 
 from .clock import Clock, SystemClock
 from .errors import Cancelled, ConsumerClosed
-from .latency import LatencyHistogram, LatencyQuantiles
+from .latency import NO_LATENCIES, LatencyCounts, LatencyHistogram, LatencyQuantiles
 
 
 class HasArrivalTime(Protocol):
@@ -58,6 +58,9 @@ class LinkStatistics:
 
     age: LatencyQuantiles
     """Age of the delivered items at their delivery."""
+
+    ages: LatencyCounts = NO_LATENCIES
+    """The same ages by bucket."""
 
 
 class Link(Generic[TimedT]):
@@ -212,6 +215,7 @@ class Link(Generic[TimedT]):
                 dropped_late=self._dropped_late,
                 discarded=self._discarded,
                 age=self._ages.quantiles(),
+                ages=self._ages.counts(),
             )
 
 

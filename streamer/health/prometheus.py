@@ -4,7 +4,10 @@ Every figure comes from one `ProgramStatus`; nothing is counted here.
 """
 
 from collections.abc import Iterable, Iterator
+from itertools import accumulate
 from typing import TYPE_CHECKING, Any, Final
+
+from streamer.core.latency import BOUNDS_S, LatencyCounts
 
 from .program_status import CameraState, CameraStatus, ProgramStatus
 
@@ -14,21 +17,30 @@ if TYPE_CHECKING:
 CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
 
 _CAMERA: Final = (
-    ("fps", "gauge", "fps", "Frames per second, recent."),
-    ("last_frame_age_seconds", "gauge", "age_s", "Age of the newest frame."),
-    ("ring_bytes", "gauge", "ring_bytes", "Size of the packet ring."),
-    ("failed_attempts", "gauge", "failed_attempts", "Connection attempts that failed in a row."),
-    ("frames", "counter", "frames", "Frames that reached the end of the pipeline."),
-    ("restarts", "counter", "restarts", "Restarts of the pipeline after a failure."),
-    ("connections", "counter", "connections", "Connections opened."),
-    ("packets", "counter", "packets", "Packets received."),
-    ("damaged", "counter", "damaged", "Packets and frames that could not be decoded."),
-    ("timestamp_repairs", "counter", "timestamp_repairs", "Timestamps that were repaired."),
-    ("ring_lost_packets", "counter", "ring_lost", "Packets that readers of the ring missed."),
-    ("recorded_bytes", "counter", "recorded_bytes", "Bytes of completed recordings."),
-    ("recorder_missed_packets", "counter", "recorder_missed", "Packets that were not recorded."),
+    ("camera_fps", "gauge", "fps", "Frames per second, recent."),
+    ("camera_inferred_fps", "gauge", "inferred_fps", "Inferences per second, recent."),
+    ("camera_last_frame_age_seconds", "gauge", "age_s", "Age of the newest frame."),
+    ("camera_source_lag_seconds", "gauge", "source_lag_s", "How far the stream is behind."),
+    ("camera_ring_bytes", "gauge", "ring_bytes", "Size of the packet ring."),
+    ("camera_failed_attempts", "gauge", "failed_attempts", "Failed connection attempts in a row."),
+    ("inferences", "counter", "inferences", "Inferences whose result reached the alarm."),
+    ("camera_frames", "counter", "frames", "Frames that reached the end of the pipeline."),
+    ("camera_restarts", "counter", "restarts", "Restarts of the pipeline after a failure."),
+    ("camera_connections", "counter", "connections", "Connections opened."),
+    ("camera_packets", "counter", "packets", "Packets received."),
+    ("camera_damaged", "counter", "damaged", "Packets and frames that could not be decoded."),
+    ("camera_timestamp_repairs", "counter", "timestamp_repairs", "Repaired timestamps."),
+    ("camera_ring_lost_packets", "counter", "ring_lost", "Packets that slow readers missed."),
+    ("camera_recorded_bytes", "counter", "recorded_bytes", "Bytes of completed recordings."),
+    ("camera_recorder_missed_packets", "counter", "recorder_missed", "Packets not recorded."),
 )
 """Metrics of a camera without their prefix: name, type, field of `CameraStatus`, help text."""
+
+_LATENCIES: Final = (
+    ("end_to_end", "From the arrival of a packet to the alarm's state after its inference."),
+    ("inference", "Duration of one inference, with the wait for the engine."),
+    ("decode", "Duration of decoding one packet."),
+)
 
 Samples = Iterable[tuple[tuple[str, ...], float | None]]
 """Values with the values of their labels; `None` is left out."""
@@ -60,12 +72,31 @@ def _metric(kind: str, name: str, text: str, labels: str, samples: Samples) -> "
     return found
 
 
+def _histogram(
+    name: str, text: str, labels: str, samples: Iterable[tuple[tuple[str, ...], LatencyCounts]]
+) -> "Metric":
+    from prometheus_client.core import HistogramMetricFamily
+
+    family = HistogramMetricFamily(f"streamer_{name}", text, labels=labels.split())
+    bounds = [*map(str, BOUNDS_S), "+Inf"]
+    for values, latency in samples:
+        buckets = list(zip(bounds, accumulate(latency.counts), strict=True))
+        family.add_metric(values, buckets=buckets, sum_value=latency.sum_s)
+    found: Metric = family
+    return found
+
+
 def _metrics(status: ProgramStatus) -> "Iterator[Metric]":
     from prometheus_client.core import InfoMetricFamily
 
     yield InfoMetricFamily("streamer", "The running program.", {"version": status.version})
+    started = [((), status.started_utc.timestamp())]
+    yield _metric("gauge", "start_time_seconds", "Start of the program, Unix time.", "", started)
     count = [((), len(status.problems))]
     yield _metric("gauge", "problems", "Conditions that need attention.", "", count)
+    conditions = {(one.condition, one.camera or ""): 1.0 for one in status.conditions}
+    text = "1 for each lasting condition that needs attention; camera is empty for the program."
+    yield _metric("gauge", "condition", text, "condition camera", conditions.items())
     yield from _cameras(status.cameras)
     services = [((one.service,), one.restarts) for one in status.services]
     yield _metric("counter", "service_restarts", "Restarts of a service.", "service", services)
@@ -73,11 +104,16 @@ def _metrics(status: ProgramStatus) -> "Iterator[Metric]":
     engines = [((one.engine, one.device), one.degraded) for one in status.engines]
     text = "1 while a requested GPU is not used."
     yield _metric("gauge", "engine_degraded", text, "engine device", engines)
-    free = [((), status.disk.free_bytes)] if status.disk else []
-    yield _metric("gauge", "disk_free_bytes", "Free space for the data folder.", "", free)
+    building = [((one.engine, one.device), one.building) for one in status.engines]
+    text = "Progress of the plan that is being built, 0 to 1."
+    yield _metric("gauge", "engine_building_ratio", text, "engine device", building)
+    if status.disk is not None:
+        free, total = [((), status.disk.free_bytes)], [((), status.disk.total_bytes)]
+        yield _metric("gauge", "disk_free_bytes", "Free space for the data folder.", "", free)
+        yield _metric("gauge", "disk_size_bytes", "Size of the data folder's disk.", "", total)
 
 
-def _cameras(cameras: Iterable[CameraStatus]) -> "Iterator[Metric]":
+def _cameras(cameras: tuple[CameraStatus, ...]) -> "Iterator[Metric]":
     states = [((c.camera, state.value), c.state is state) for c in cameras for state in CameraState]
     text = "1 for the present state of a camera, 0 for the others."
     yield _metric("gauge", "camera_state", text, "camera state", states)
@@ -85,7 +121,24 @@ def _cameras(cameras: Iterable[CameraStatus]) -> "Iterator[Metric]":
     yield _metric("gauge", "camera_alarm", "1 while an alarm is active.", "camera", alarms)
     for name, kind, field, text in _CAMERA:
         figures = [((camera.camera,), getattr(camera, field)) for camera in cameras]
-        yield _metric(kind, f"camera_{name}", text, "camera", figures)
+        yield _metric(kind, name, text, "camera", figures)
+    for name, text in _LATENCIES:
+        latencies = [((camera.camera,), camera.latencies[name]) for camera in cameras]
+        yield _histogram(f"{name}_latency_seconds", text, "camera", latencies)
+    drops = [
+        ((camera.camera, reason), count)
+        for camera in cameras
+        for reason, count in camera.dropped.items()
+    ]
+    text = "Frames that were dropped, by reason."
+    yield _metric("counter", "frames_dropped", text, "camera reason", drops)
+    pending = [((), sum(camera.evidence_pending for camera in cameras))]
+    text = "Alarms whose evidence is not complete yet."
+    yield _metric("gauge", "evidence_pending", text, "", pending)
+    yield from _links(cameras)
+
+
+def _links(cameras: Iterable[CameraStatus]) -> "Iterator[Metric]":
     links = [(camera.camera, link) for camera in cameras for link in camera.links]
     outcomes = [
         ((name, link.link, outcome), getattr(link, outcome))
@@ -94,9 +147,11 @@ def _cameras(cameras: Iterable[CameraStatus]) -> "Iterator[Metric]":
     ]
     text = "Frames that left a link, by what became of them."
     yield _metric("counter", "link_frames", text, "camera link outcome", outcomes)
-    ages = [((name, link.link), link.p99_age_ms / 1000) for name, link in links]
-    text = "99th percentile of the age at delivery."
-    yield _metric("gauge", "link_p99_age_seconds", text, "camera link", ages)
+    depths = [((name, link.link), link.depth) for name, link in links]
+    yield _metric("gauge", "link_depth", "Frames that wait in a link.", "camera link", depths)
+    ages = [((name, link.link), link.ages) for name, link in links]
+    text = "Age of frames when they leave a link."
+    yield _histogram("link_age_seconds", text, "camera link", ages)
 
 
 def _outbox(status: ProgramStatus) -> "Iterator[Metric]":
@@ -107,9 +162,19 @@ def _outbox(status: ProgramStatus) -> "Iterator[Metric]":
     ]
     text = "Delivery attempts by their outcome."
     yield _metric("counter", "delivery_attempts", text, "channel outcome", attempts)
-    waiting = [((one.channel,), one.waiting) for one in status.outbox]
+    pending = [((one.channel,), one.waiting) for one in status.outbox]
     text = "Deliveries that are not confirmed yet."
-    yield _metric("gauge", "deliveries_waiting", text, "channel", waiting)
+    yield _metric("gauge", "outbox_pending", text, "channel", pending)
+    ages = [
+        ((one.channel,), (status.utc - one.oldest_waiting_utc).total_seconds())
+        for one in status.outbox
+        if one.oldest_waiting_utc is not None
+    ]
+    text = "Age of the oldest delivery that is not confirmed."
+    yield _metric("gauge", "outbox_oldest_age_seconds", text, "channel", ages)
     dead = [((one.channel,), one.dead_letters) for one in status.outbox]
     text = "Deliveries that wait for a decision."
     yield _metric("gauge", "dead_letters", text, "channel", dead)
+    faults = [((one.channel,), bool(one.reason)) for one in status.outbox]
+    text = "1 while nothing is delivered or the last attempt failed."
+    yield _metric("gauge", "channel_fault", text, "channel", faults)

@@ -1,16 +1,32 @@
 """Reports: what the parts of the program count and know, as input of the program status.
 
 Times are `Clock.monotonic_ns`. Readers of the status never see these types: they read
-`ProgramStatus`, which `program_status.py` builds from them.
+`ProgramStatus`, which `snapshot.py` builds from them.
 """
 
 import enum
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from streamer.core.frame import AlarmState
+from streamer.core.latency import NO_LATENCIES, NO_QUANTILES, LatencyCounts, LatencyQuantiles
 from streamer.core.link import LinkStatistics
 from streamer.recording.ring import RingStatistics
 from streamer.recording.segments import RecorderState
+
+
+@dataclass(frozen=True, slots=True)
+class Condition:
+    """A lasting condition of a part that is not as it should be; it ends with its cause."""
+
+    kind: str
+    """What is affected, in one word for machines: `overload`, `evidence`, `store`, `clock`."""
+
+    reason: str
+    """What is wrong, on one line without secrets."""
+
+    since_ns: int
+    """When it began."""
 
 
 class TaskPhase(enum.Enum):
@@ -93,3 +109,36 @@ class CameraReport:
     links: tuple[LinkStatistics, ...] = ()
     ring: RingStatistics | None = None
     recorder: RecorderState | None = None
+
+    inferences: int = 0
+    """Inferences whose result reached the alarm."""
+
+    inferred_fps: float = 0.0
+    """Inferences per second, recent; falls towards 0 while none end."""
+
+    end_to_end: LatencyCounts = NO_LATENCIES
+    """From the arrival of a packet to the alarm's state after its inference."""
+
+    latency: LatencyQuantiles = NO_QUANTILES
+    """Quantiles of the same times."""
+
+    inference_time: LatencyCounts = NO_LATENCIES
+    """Of each inference, with the wait for the engine."""
+
+    decode_time: LatencyCounts = NO_LATENCIES
+    """Of each decoded packet."""
+
+    dropped: Mapping[str, int] = field(default_factory=dict)
+    """Frames dropped outside of links, by reason in one word, e.g. `admission` or `behind`."""
+
+    source_lag_s: float | None = None
+    """How far the newest packet's media time is behind the monotonic clock; `None` if unknown."""
+
+    evidence_pending: int = 0
+    """Alarms whose evidence is not complete yet."""
+
+    overload: Condition | None = None
+    """Set while the camera gets fewer inferences than it is configured for."""
+
+    conditions: tuple[Condition, ...] = ()
+    """What else is wrong, e.g. evidence that could not be written."""

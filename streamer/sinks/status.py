@@ -2,14 +2,14 @@
 
 import threading
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
 from streamer.core.clock import Clock
-from streamer.core.frame import AlarmState, Frame
+from streamer.core.frame import Frame
+from streamer.core.rate import events_per_second
 
-_NS: Final = 1_000_000_000
 _FPS_FRAMES: Final = 30
 """Frames over which `fps` is measured."""
 
@@ -27,9 +27,6 @@ class FrameStatistics:
     last_frame_ns: int | None
     """Arrival of the newest frame by `Clock.monotonic_ns`."""
 
-    alarm: AlarmState
-    """Of the newest frame that was judged."""
-
     size: tuple[int, int] | None
     """(height, width) of the newest frame."""
 
@@ -43,7 +40,6 @@ class StatusSink:
         # All below are guarded by _lock.
         self._frames = 0
         self._arrivals: deque[int] = deque(maxlen=_FPS_FRAMES)
-        self._alarm = AlarmState.IDLE
         self._size: tuple[int, int] | None = None
 
     def __call__(self, frames: Iterator[Frame]) -> None:
@@ -53,8 +49,6 @@ class StatusSink:
                 self._frames += 1
                 self._arrivals.append(frame.arrived_ns)
                 self._size = frame.image.size
-                if frame.alarm_status is not None:
-                    self._alarm = frame.alarm_status.state
 
     def statistics(self) -> FrameStatistics:
         """Return a consistent snapshot, from any thread."""
@@ -62,16 +56,7 @@ class StatusSink:
             arrivals = list(self._arrivals)
             return FrameStatistics(
                 frames=self._frames,
-                fps=_fps(arrivals, self._clock.monotonic_ns()),
+                fps=events_per_second(arrivals, self._clock.monotonic_ns()),
                 last_frame_ns=arrivals[-1] if arrivals else None,
-                alarm=self._alarm,
                 size=self._size,
             )
-
-
-def _fps(arrivals: Sequence[int], now_ns: int) -> float:
-    """Arrivals per second; falls once the next arrival is overdue."""
-    if len(arrivals) < 2:  # noqa: PLR2004  one frame has no rate
-        return 0.0
-    measured = (len(arrivals) - 1) / max(1, arrivals[-1] - arrivals[0])
-    return _NS * min(measured, len(arrivals) / max(1, now_ns - arrivals[0]))

@@ -161,7 +161,7 @@ def test_a_port_in_use_is_a_failure() -> None:
 def test_the_problems_of_a_running_program_are_findings() -> None:
     from streamer.core.clock import CancelToken
     from streamer.health.disk import DiskStatus
-    from streamer.health.program_status import program_status
+    from streamer.health.snapshot import program_status
     from streamer.web.server import WebServer
     from tests.support.stepping import StepClock
 

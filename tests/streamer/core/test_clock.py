@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from streamer.core.clock import CancelToken, MediaClock, SystemClock
 from streamer.core.errors import Cancelled
-from streamer.core.latency import LatencyHistogram
+from streamer.core.latency import BOUNDS_S, LatencyHistogram
 
 TIME_BASES = [Fraction(1, 90000), Fraction(1001, 30000), Fraction(1, 12800), Fraction(1, 1000),
               Fraction(1, 1_000_000), Fraction(1, 48000), Fraction(1001, 60000)]  # fmt: skip
@@ -73,3 +73,19 @@ def test_quantiles_are_never_too_low_and_at_most_a_twentieth_too_high(ages):
         assert exact * 0.999999 <= value <= exact * 1.050001
     assert seen.max_ms == ordered[-1] / 1e6
     assert seen.count == len(ages)
+
+
+@given(st.lists(st.integers(0, 10**11), max_size=50), st.lists(st.integers(0, 10**11), max_size=50))
+def test_counts_have_exact_bounds_and_can_be_added(some, others):
+    def counted(ages):
+        histogram = LatencyHistogram()
+        for age in ages:
+            histogram.add(age)
+        return histogram.counts()
+
+    total = counted(some) + counted(others)
+    assert total.count == len(some) + len(others)
+    assert total.sum_s == pytest.approx(sum(some + others) / 1e9)
+    for number, bound in enumerate(BOUNDS_S):
+        below = sum(age / 1e9 <= bound for age in some + others)
+        assert sum(total.counts[: number + 1]) == below

@@ -11,6 +11,7 @@ from streamer.core.frame import AlarmState
 from streamer.core.latency import LatencyQuantiles
 from streamer.core.link import LinkStatistics
 from streamer.health import program_status as module
+from streamer.health import snapshot
 from streamer.health.disk import DiskStatus
 from streamer.health.program_status import (
     CameraState,
@@ -19,9 +20,15 @@ from streamer.health.program_status import (
     OutboxStatus,
     ProgramStatus,
     ServiceStatus,
-    program_status,
 )
-from streamer.health.reports import CameraReport, ErrorReport, TaskPhase, TaskReport
+from streamer.health.reports import (
+    CameraReport,
+    Condition,
+    ErrorReport,
+    TaskPhase,
+    TaskReport,
+)
+from streamer.health.snapshot import program_status
 from streamer.notify import ChannelStatus
 from streamer.recording.ring import RingStatistics
 from streamer.recording.segments import RecorderState
@@ -98,6 +105,14 @@ def status(camera=None, its_task=None, **more) -> ProgramStatus:
         ),
         ({}, {"last_error": CRASH, "restarts": 1}, "live", 10, ""),
         (
+            {"overload": Condition("overload", "0.3 of 1 inferences a second", 700 * SECOND)}, {},
+            "overloaded", 700, "0.3 of 1 inferences a second",
+        ),
+        (
+            {"overload": Condition("overload", "busy", 0), "last_frame_ns": 990 * SECOND}, {},
+            "stale", 990, "no frame for 10 s",
+        ),
+        (
             {}, {"phase": TaskPhase.FAILED, "since_ns": 70 * SECOND, "last_error": CRASH},
             "failed", 70, CRASH.message,
         ),
@@ -116,7 +131,7 @@ def test_a_camera_has_one_state_with_its_beginning_and_its_reason(
     ("state", "healthy"), [(s, s.value in ("starting", "live", "ended")) for s in CameraState]
 )
 def test_every_state_that_needs_a_person_is_a_problem(state, healthy, monkeypatch):
-    monkeypatch.setattr(module, "_state", lambda *_: (state, 0, "because"))
+    monkeypatch.setattr(snapshot, "_state", lambda *_: (state, 0, "because"))
     expected = () if healthy else (f"camera north: {state.value}: because",)
     assert status().problems == expected
 
@@ -197,6 +212,23 @@ def test_channels_that_fail_or_hold_deliveries_are_problems():
     )
 
 
+def test_a_condition_is_a_problem_with_its_beginning():
+    whole = status(
+        report(conditions=(Condition("evidence", "disk full", 900 * SECOND),)),
+        conditions=[Condition("clock", "not set", 10 * SECOND)],
+    )
+    assert whole.problems == ("clock: not set", "camera north: evidence: disk full")
+    assert [(one.condition, one.camera, one.since_utc) for one in whole.conditions] == [
+        ("clock", None, START + timedelta(seconds=10)),
+        ("evidence", "north", START + timedelta(seconds=900)),
+    ]
+
+
+def test_frames_dropped_before_the_links_are_counted_by_their_reason():
+    (found,) = status(report(dropped={"admission": 4, "behind": 2})).cameras
+    assert found.dropped == {"full": 0, "late": 0, "discarded": 0, "admission": 4, "behind": 2}
+
+
 def test_services_engines_outbox_and_disk_that_fail_are_problems():
     whole = status(
         services=[
@@ -223,14 +255,18 @@ def test_services_engines_outbox_and_disk_that_fail_are_problems():
     assert [(one.service, one.restarts) for one in whole.services] == [("delivery", 0), ("web", 1)]
 
 
+def json_keys(kind) -> set[str]:
+    return {field.name for field in fields(kind) if field.metadata.get("json", True)}
+
+
 def test_as_json_it_is_flat_and_its_keys_are_the_field_names():
     whole = status(
         its_task=task(last_error=CRASH), services=[task(name="delivery")],
         channels=[ChannelStatus("ops")],
     )  # fmt: skip
     found = json.loads(json.dumps(whole.as_json()))
-    assert set(found) == {field.name for field in fields(ProgramStatus)}
-    assert set(found["cameras"][0]) == {field.name for field in fields(CameraStatus)}
+    assert set(found) == json_keys(ProgramStatus)
+    assert set(found["cameras"][0]) == json_keys(CameraStatus)
     assert found["utc"] == "2026-01-01T00:16:40.000+00:00"
     assert found["cameras"][0]["state"] == "live"
     nested = [key for key, value in found["cameras"][0].items() if isinstance(value, list | dict)]
@@ -240,10 +276,8 @@ def test_as_json_it_is_flat_and_its_keys_are_the_field_names():
 def test_the_readme_documents_every_key():
     text = (Path(module.__file__).parent / "README.md").read_text()
     kinds = (ProgramStatus, CameraStatus, ServiceStatus, EngineStatus, OutboxStatus, DiskStatus,
-             module.LinkStatus)  # fmt: skip
-    missing = [
-        field.name for kind in kinds for field in fields(kind) if f"`{field.name}`" not in text
-    ]
+             module.LinkStatus, module.ConditionStatus)  # fmt: skip
+    missing = [key for kind in kinds for key in json_keys(kind) if f"`{key}`" not in text]
     assert not missing
 
 

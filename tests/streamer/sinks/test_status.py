@@ -6,7 +6,6 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from streamer.core.frame import AlarmState, AlarmStatus
 from streamer.core.image import Image
 from streamer.sinks.status import StatusSink
 from tests.support.frames import frame
@@ -15,17 +14,10 @@ from tests.support.stepping import StepClock
 SECOND = 1_000_000_000
 
 
-def judged(number, state, *, arrived_ns=0):
-    return replace(
-        frame(number, arrived_ns=arrived_ns), alarm_status=AlarmStatus(state, since_ns=0)
-    )
-
-
 def test_before_the_first_frame_nothing_is_claimed():
     status = StatusSink(clock=StepClock()).statistics()
     assert (status.frames, status.fps) == (0, 0.0)
     assert status.last_frame_ns is status.size is None
-    assert status.alarm is AlarmState.IDLE
 
 
 def test_the_last_arrival_is_that_of_the_newest_frame():
@@ -73,31 +65,14 @@ def test_frames_are_counted_over_restarts_of_the_camera():
 
 def test_a_camera_that_breaks_off_keeps_its_last_figures():
     def breaking():
-        yield judged(0, AlarmState.ALARM)
+        yield frame(0, arrived_ns=0)
         raise OSError("camera gone")
 
     sink = StatusSink(clock=StepClock())
     with pytest.raises(OSError, match="camera gone"):
         sink(breaking())
     status = sink.statistics()
-    assert (status.frames, status.alarm) == (1, AlarmState.ALARM)
-
-
-def test_the_alarm_is_that_of_the_newest_judged_frame():
-    sink = StatusSink(clock=StepClock())
-    states = []
-    for number, state in enumerate(
-        [AlarmState.PENDING, AlarmState.ALARM, AlarmState.IDLE, AlarmState.PENDING]
-    ):
-        sink([judged(number, state)])
-        states.append(sink.statistics().alarm.value)
-    assert states == ["pending", "alarm", "idle", "pending"]
-
-
-def test_a_frame_that_was_not_judged_does_not_end_an_alarm():
-    sink = StatusSink(clock=StepClock())
-    sink([judged(0, AlarmState.ALARM), frame(1, arrived_ns=0), frame(2, arrived_ns=0)])
-    assert sink.statistics().alarm is AlarmState.ALARM
+    assert status.frames == 1
 
 
 def test_the_size_is_that_of_the_newest_frame():
@@ -111,8 +86,8 @@ def test_a_snapshot_does_not_change_when_more_comes():
     sink = StatusSink(clock=StepClock())
     sink([frame(0, arrived_ns=0)])
     status = sink.statistics()
-    sink([judged(1, AlarmState.ALARM)])
-    assert (status.frames, status.alarm) == (1, AlarmState.IDLE)
+    sink([frame(1, arrived_ns=0)])
+    assert status.frames == 1
 
 
 def test_a_snapshot_taken_while_frames_come_fits_together():
@@ -122,8 +97,7 @@ def test_a_snapshot_taken_while_frames_come_fits_together():
 
     def changing():
         for number in range(2000):
-            state = AlarmState.ALARM if number % 2 else AlarmState.IDLE
-            yield judged(number, state, arrived_ns=number * SECOND)
+            yield frame(number, arrived_ns=number * SECOND)
 
     camera = threading.Thread(target=sink, args=(changing(),))
     camera.start()
@@ -133,7 +107,6 @@ def test_a_snapshot_taken_while_frames_come_fits_together():
     for status in seen:
         if status.frames:
             assert status.last_frame_ns == (status.frames - 1) * SECOND
-            assert status.alarm is (AlarmState.IDLE if status.frames % 2 else AlarmState.ALARM)
     assert seen[-1].frames == 2000
     assert [status.frames for status in seen] == sorted(status.frames for status in seen)
 

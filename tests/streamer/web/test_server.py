@@ -17,7 +17,8 @@ import pytest
 from streamer.core.clock import CancelToken
 from streamer.core.errors import SinkError
 from streamer.core.image import Image
-from streamer.health.program_status import ProgramStatus, program_status
+from streamer.health.program_status import ProgramStatus
+from streamer.health.snapshot import program_status
 from streamer.sinks.mjpeg import MjpegSink
 from streamer.web.server import WebServer
 from tests.support.frames import frame
