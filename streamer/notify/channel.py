@@ -12,7 +12,7 @@ from typing import Any, Final, Protocol, Self, runtime_checkable
 import structlog
 
 from streamer.alarm.event import Event, EventKind
-from streamer.store import Delivery
+from streamer.store import Delivery, EvidenceState
 
 _log = structlog.get_logger(__name__)
 
@@ -21,6 +21,8 @@ _TITLES: Final = {
     EventKind.UPDATED: "Alarm continues: {camera}",
     EventKind.CLEARED: "Alarm over: {camera}",
 }
+
+_NOT_STORED: Final = "Not stored: the disk of the program takes nothing."
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,18 +50,40 @@ class Notification:
     """Whether the receiver has confirmed a later event of this camera. Then this event must not
     change the state that the receiver shows."""
 
+    camera_in_alarm: bool = True
+    """Whether any alarm of the camera is open: another one may be when this one is cleared."""
+
+    stored: bool = True
+    """Whether the event is on disk; if not, only the memory of the program holds it so far."""
+
+    evidence_state: EvidenceState = EvidenceState.NONE
+    evidence_reason: str = ""
+
+    def payload(self) -> dict[str, Any]:
+        """Return the JSON object that receivers get: the event, and what is on disk of it."""
+        return {
+            **self.event.as_json(),
+            "stored": self.stored,
+            "evidence": {"state": self.evidence_state.value, "reason": self.evidence_reason},
+        }
+
     @classmethod
     def of(cls, delivery: Delivery) -> Self:
         """Return the notification of a delivery from the outbox."""
-        event = delivery.recorded.event
+        recorded = delivery.recorded
+        event = recorded.event
         return cls(
             event=event,
             key=delivery.key,
             attempt=delivery.attempts,
             title=_TITLES[event.kind].format(camera=event.camera),
-            text=_text(event),
-            image=delivery.recorded.image,
+            text=_text(event) if recorded.stored else f"{_text(event)}\n{_NOT_STORED}",
+            image=recorded.image,
             superseded=delivery.superseded,
+            camera_in_alarm=delivery.camera_in_alarm,
+            stored=recorded.stored,
+            evidence_state=recorded.evidence_state,
+            evidence_reason=recorded.evidence_reason,
         )
 
     def read_image(self) -> bytes | None:

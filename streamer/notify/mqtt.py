@@ -23,8 +23,6 @@ from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.reasoncodes import ReasonCode
 from paho.mqtt.subscribeoptions import SubscribeOptions
 
-from streamer.alarm.event import EventKind
-
 from .channel import DeliveryFailed, Notification
 from .homeassistant import OFF, OFFLINE, ON, ONLINE, Topics, discovery
 from .network_errors import network_reason
@@ -110,9 +108,9 @@ class MqttChannel:
             DeliveryFailed: There is no connection, or no acknowledgement in time.
         """
         event = notification.event
-        payload = json.dumps(event.as_json(), ensure_ascii=False)
+        payload = json.dumps(notification.payload(), ensure_ascii=False)
         messages = [_Message(self._topics.event(event.camera), payload)]
-        state = OFF if event.kind is EventKind.CLEARED else ON
+        state = ON if notification.camera_in_alarm else OFF
         topic = self._topics.alarm(event.camera)
         if not notification.superseded:
             messages.append(_Message(topic, state, retain=True))

@@ -113,7 +113,7 @@ class WebhookChannel:
     async def _post(
         self, client: httpx.AsyncClient, notification: Notification, image: bytes | None
     ) -> httpx.Response:
-        event = json.dumps(notification.event.as_json(), ensure_ascii=False).encode()
+        event = json.dumps(notification.payload(), ensure_ascii=False).encode()
         if image is None:
             request = client.build_request("POST", self._url, content=event, headers=self._headers)
             request.headers["Content-Type"] = "application/json"

@@ -4,7 +4,7 @@
 """
 
 from .protocols import DeliveryLock, EventStore, Outbox
-from .records import Backlog, Delivery, DeliveryState, RecordedEvent
+from .records import Backlog, Delivery, DeliveryState, EvidenceState, RecordedEvent
 from .retention import EventRetention, Expired, Hold, StoredAlarm
 
 __all__ = [
@@ -14,6 +14,7 @@ __all__ = [
     "DeliveryState",
     "EventRetention",
     "EventStore",
+    "EvidenceState",
     "Expired",
     "Hold",
     "Outbox",

@@ -12,14 +12,14 @@ such rows. So whatever it finds as `sending` when it acquires the lock was inter
 an earlier process, and is tried again.
 """
 
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Protocol
 
 from streamer.alarm.event import Event, EventKind
 
-from .records import Backlog, Delivery, RecordedEvent
+from .records import Backlog, Delivery, DeliveryState, EvidenceState, RecordedEvent
 from .retention import EventRetention
 
 
@@ -74,6 +74,10 @@ class Outbox(Protocol):
             untried_only: Only deliveries that were never tried.
         """
         ...
+
+    # The three outcomes below may be recorded late: after `recover`, or after a person decided.
+    # A confirmation then holds all the same, because the receiver has the event; the two others
+    # change only a delivery that is being sent or waits.
 
     def confirm(self, number: int) -> datetime:
         """Record that the receiver acknowledged the delivery; return when, aware UTC."""
@@ -148,7 +152,10 @@ class EventStore(Protocol):
         *,
         evidence: Path | None = None,
         image: Path | None = None,
+        evidence_state: EvidenceState = EvidenceState.NONE,
         channels: Sequence[str] = (),
+        image_wait: timedelta = timedelta(0),
+        states: Mapping[str, DeliveryState] | None = None,
     ) -> bool:
         """Store *event* and one delivery per channel; both are on disk when this returns.
 
@@ -156,7 +163,10 @@ class EventStore(Protocol):
             event: The event.
             evidence: Folder of the alarm's evidence.
             image: File that is sent by channels that send images.
+            evidence_state: Whether evidence will follow; then `set_evidence` says what came of it.
             channels: Names of the channels that are to be notified.
+            image_wait: Delay of the first attempt, unless the image is set before.
+            states: State of deliveries that were attempted before the event could be stored.
 
         Returns:
             False if this event was stored before; then nothing is changed.
@@ -188,6 +198,26 @@ class EventStore(Protocol):
 
     def event(self, event_id: str) -> RecordedEvent | None:
         """Return the event with this id, or `None`."""
+        ...
+
+    def set_evidence(
+        self, event_id: str, state: EvidenceState, *, reason: str = "", image: Path | None = None
+    ) -> None:
+        """Record what came of the evidence of an event.
+
+        Args:
+            event_id: The event.
+            state: Of all its evidence, the clip included.
+            reason: What is missing and why.
+            image: File that notifications carry; deliveries that waited for it become due.
+        """
+        ...
+
+    def pending_evidence(self, *, camera: str) -> list[RecordedEvent]:
+        """Return the events whose evidence is still `PENDING`, oldest first.
+
+        After a restart it was lost with the program that was to write it.
+        """
         ...
 
     def open_alarms(self) -> list[RecordedEvent]:

@@ -9,6 +9,25 @@ from typing import Any
 from streamer.alarm.event import Event
 
 
+class EvidenceState(enum.Enum):
+    """What became of the evidence of one event."""
+
+    NONE = "none"
+    """None is written for this event."""
+
+    PENDING = "pending"
+    """It is being written, or its clip waits for the seconds after the alarm."""
+
+    WRITTEN = "written"
+    """All of it is on disk and sealed."""
+
+    DEGRADED = "degraded"
+    """A part is on disk; the reason says what is missing."""
+
+    FAILED = "failed"
+    """Nothing is on disk; the reason says why."""
+
+
 @dataclass(frozen=True, slots=True)
 class RecordedEvent:
     """An event that is stored."""
@@ -30,10 +49,22 @@ class RecordedEvent:
     evidence_deleted: datetime | None = None
     """When retention deleted the evidence, aware UTC; `None` if it did not."""
 
+    evidence_state: EvidenceState = EvidenceState.NONE
+
+    evidence_reason: str = ""
+    """What is missing of the evidence and why; empty if nothing is."""
+
+    stored: bool = True
+    """Whether it is on disk; otherwise it exists only in the memory of the program so far."""
+
     def as_json(self) -> dict[str, Any]:
-        """Return the event as scripts read it, with the folder of its evidence."""
-        evidence = None if self.evidence is None else str(self.evidence)
-        record = {**self.event.as_json(), "evidence": evidence}
+        """Return the event as scripts read it, with the folder and state of its evidence."""
+        record = {
+            **self.event.as_json(),
+            "evidence": None if self.evidence is None else str(self.evidence),
+            "evidence_state": self.evidence_state.value,
+            "evidence_reason": self.evidence_reason,
+        }
         if self.evidence_deleted is not None:
             record["evidence_deleted_utc"] = self.evidence_deleted.isoformat(timespec="seconds")
         return record
@@ -88,6 +119,9 @@ class Delivery:
 
     superseded: bool
     """Whether a later event of the same camera has already been confirmed on this channel."""
+
+    camera_in_alarm: bool = True
+    """Whether any alarm of this camera is open now; several may be."""
 
     @property
     def key(self) -> str:

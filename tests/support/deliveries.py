@@ -60,6 +60,7 @@ def notice(what: Event | None = None, *, channel: str = "siren", **more: object)
     """A notice as the outbox would give it."""
     what = what or event()
     values = {"key": f"{what.id}:{channel}", "attempt": 1, "title": "Alarm: north", "text": "smoke"}
+    values["camera_in_alarm"] = what.kind is not EventKind.CLEARED
     return Notification(event=what, **{**values, **more})
 
 

@@ -48,6 +48,15 @@ CREATE TABLE delivery (
 ) STRICT
 """
 
+_ALARMS = """
+CREATE TABLE alarm (                 -- Derived from its events.
+    alarm_id  TEXT    PRIMARY KEY,
+    camera    TEXT    NOT NULL,
+    newest    INTEGER NOT NULL REFERENCES event (number),
+    open      INTEGER NOT NULL CHECK (open IN (0, 1))
+) STRICT
+"""
+
 MIGRATIONS: Final[tuple[tuple[str, ...], ...]] = (
     (
         _EVENTS,
@@ -88,6 +97,25 @@ MIGRATIONS: Final[tuple[tuple[str, ...], ...]] = (
                events   INTEGER NOT NULL,
                until_us INTEGER NOT NULL     -- `utc_us` of the newest event among them.
            ) STRICT""",
+    ),
+    (
+        """ALTER TABLE event ADD COLUMN evidence_state TEXT NOT NULL DEFAULT 'none'
+           CHECK (evidence_state IN ('none', 'pending', 'written', 'degraded', 'failed'))""",
+        "ALTER TABLE event ADD COLUMN evidence_reason TEXT NOT NULL DEFAULT ''",
+        "UPDATE event SET evidence_state = 'written' WHERE evidence IS NOT NULL",
+        "CREATE INDEX event_pending ON event (camera, number) WHERE evidence_state = 'pending'",
+        _ALARMS,
+        # With max(), SQLite takes the other columns from the row of the maximum.
+        """INSERT INTO alarm (alarm_id, camera, newest, open)
+           SELECT alarm_id, camera, number, kind <> 'cleared'
+           FROM (SELECT alarm_id, camera, max(number) AS number, kind FROM event
+                 GROUP BY alarm_id)""",
+        "CREATE INDEX alarm_open ON alarm (camera) WHERE open = 1",
+        # One partial index for all queries of what is not settled: its condition must stand in
+        # them word for word. Without it each poll read every delivery ever made.
+        "DROP INDEX delivery_open",
+        """CREATE INDEX delivery_unsettled ON delivery (channel, alarm_id, number)
+           WHERE state IN ('waiting', 'sending', 'dead')""",
     ),
 )
 """Migration *n* leads from version *n* to *n + 1*; `PRAGMA user_version` holds the version."""

@@ -2,17 +2,21 @@
 # ruff: noqa: D102  the methods are described by the protocol
 
 import sqlite3
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Final
 from urllib.parse import quote
+
+import structlog
 
 from streamer.core.clock import Clock
 from streamer.core.process_lock import ProcessLock
 from streamer.store.records import Backlog, Delivery, DeliveryState
 
 from .database import Database
-from .rows import EVENT_COLUMNS, from_us, recorded_event, to_us
+from .rows import EVENT_COLUMNS, UNREADABLE, from_us, readable, recorded_event, to_us
+
+_log = structlog.get_logger(__name__)
 
 _MICROSECOND: Final = timedelta(microseconds=1)
 
@@ -21,20 +25,30 @@ SELECT delivery.number AS delivery_number, channel, state, attempts, backoff_us,
        error, {EVENT_COLUMNS},
        EXISTS (SELECT 1 FROM delivery AS later JOIN event AS what ON what.number = later.event
                WHERE later.channel = delivery.channel AND later.number > delivery.number
-                 AND later.state = 'confirmed' AND what.camera = event.camera) AS superseded
+                 AND later.state = 'confirmed' AND what.camera = event.camera) AS superseded,
+       EXISTS (SELECT 1 FROM alarm WHERE alarm.camera = event.camera AND alarm.open = 1)
+       AS camera_in_alarm
 FROM delivery JOIN event ON event.number = delivery.event
 """  # noqa: S608  put together from constants
+
+_SELECT_UNSETTLED: Final = _SELECT.replace(
+    "FROM delivery JOIN", "FROM delivery INDEXED BY delivery_unsettled JOIN"
+)
+"""The same for conditions with `_OPEN`. Left alone, SQLite reads all deliveries in their order."""
 
 _NEXT: Final = """
 WITH head AS (
     SELECT number, attempts, due_us, changed_us FROM delivery
-    WHERE channel = :channel AND state = 'waiting' AND NOT EXISTS (
+    WHERE channel = :channel AND state IN ('waiting', 'sending', 'dead') AND state = 'waiting'
+      AND NOT EXISTS (
         SELECT 1 FROM delivery AS earlier
         WHERE earlier.channel = delivery.channel AND earlier.alarm_id = delivery.alarm_id
-          AND earlier.number < delivery.number AND earlier.state IN ('waiting', 'sending'))
+          AND earlier.number < delivery.number
+          AND earlier.state IN ('waiting', 'sending', 'dead') AND earlier.state <> 'dead')
 )
 """
-"""The first open delivery of each alarm: the events of an alarm keep their order."""
+"""The first open delivery of each alarm: the events of an alarm keep their order. The condition of
+the partial index stands in it word for word, or SQLite would not use that index."""
 
 _DUE: Final = f"""{_NEXT}
 SELECT number FROM head
@@ -43,6 +57,12 @@ ORDER BY attempts, number LIMIT 1
 """  # noqa: S608  put together from constants
 """Untried deliveries come before failed ones. A change that lies in the future means that the wall
 clock was set back; nothing waits for it to catch up."""
+
+_BEGIN_ATTEMPT: Final = """
+UPDATE delivery SET state = 'sending', attempts = attempts + 1, changed_us = :now_us
+WHERE number = :number
+"""
+_BURY: Final = "UPDATE delivery SET state = 'dead', error = :error WHERE number = :number"
 
 _OPEN: Final = "state IN ('waiting', 'sending', 'dead')"
 _ANY_NUMBER_OF_TRIES: Final = 2**62
@@ -67,12 +87,29 @@ class SqliteOutbox:
         *,
         channels: Sequence[str],
         now_us: int,
+        due_us: int,
+        states: Mapping[str, DeliveryState],
     ) -> None:
         """Add a delivery per channel, within the transaction that records the event."""
         connection.executemany(
             """INSERT INTO delivery (event, alarm_id, channel, state, due_us, changed_us)
-               VALUES (?, ?, ?, 'waiting', ?, ?)""",
-            [(event_number, alarm_id, name, now_us, now_us) for name in dict.fromkeys(channels)],
+               VALUES (?, ?, ?, ?, ?, ?)""",
+            [
+                (
+                    event_number, alarm_id, name,
+                    states.get(name, DeliveryState.WAITING).value, due_us, now_us,
+                )
+                for name in dict.fromkeys(channels)
+            ],
+        )  # fmt: skip
+
+    @staticmethod
+    def image_came(connection: sqlite3.Connection, event_number: int, *, now_us: int) -> None:
+        """Make due what waited for the image of an event, within the caller's transaction."""
+        connection.execute(
+            """UPDATE delivery SET due_us = :now_us
+               WHERE event = :event AND state = 'waiting' AND attempts = 0 AND due_us > :now_us""",
+            {"event": event_number, "now_us": now_us},
         )
 
     def subscribe(self, listener: Callable[[], None]) -> None:
@@ -95,7 +132,8 @@ class SqliteOutbox:
             return connection.execute(
                 """UPDATE delivery SET state = 'waiting', due_us = :now_us, changed_us = :now_us,
                                        error = 'the program ended during the attempt'
-                   WHERE channel = :channel AND state = 'sending'""",
+                   WHERE channel = :channel AND state IN ('waiting', 'sending', 'dead')
+                     AND state = 'sending'""",
                 {"channel": channel, "now_us": self._now_us()},
             ).rowcount
 
@@ -108,22 +146,24 @@ class SqliteOutbox:
         if not self._database.read(_DUE, values):  # Polling every few seconds writes nothing.
             return None
         with self._database.transaction() as connection:
-            due = connection.execute(_DUE, values).fetchone()
-            if due is None:  # A person gave up on it in between.
-                return None
-            values["number"] = due["number"]
-            connection.execute(
-                """UPDATE delivery
-                   SET state = 'sending', attempts = attempts + 1, changed_us = :now_us
-                   WHERE number = :number""",
-                values,
-            )
-            row = connection.execute(f"{_SELECT} WHERE delivery.number = :number", values)
-            return self._delivery(row.fetchone())
+            while (due := connection.execute(_DUE, values).fetchone()) is not None:
+                values["number"] = due["number"]
+                connection.execute(_BEGIN_ATTEMPT, values)
+                row = connection.execute(f"{_SELECT} WHERE delivery.number = :number", values)
+                try:
+                    return self._delivery(row.fetchone())
+                except UNREADABLE as error:  # It must not hold up all others.
+                    reason = f"cannot be read: {error}"
+                    _log.error("dead letter", channel=channel, number=due["number"], error=reason)
+                    connection.execute(_BURY, {**values, "error": reason})
+        return None
 
     def confirm(self, number: int) -> datetime:
         now_us = self._now_us()
-        self._finish(number, state=DeliveryState.CONFIRMED, due_us=now_us, now_us=now_us)
+        self._finish(
+            number, state=DeliveryState.CONFIRMED, due_us=now_us, now_us=now_us,
+            unless="state = 'confirmed'",
+        )  # fmt: skip
         return from_us(now_us)
 
     def reschedule(self, number: int, *, after: timedelta, error: str) -> None:
@@ -146,25 +186,26 @@ class SqliteOutbox:
         now_us: int,
         backoff_us: int = 0,
         error: str | None = None,
+        unless: str = "state NOT IN ('waiting', 'sending')",
     ) -> None:
+        """Record an outcome, which may come late: nothing is wrong when it changes no row."""
         with self._database.transaction() as connection:
-            changed = connection.execute(
-                """UPDATE delivery SET state = :state, due_us = :due_us, changed_us = :now_us,
-                                       backoff_us = backoff_us + :backoff_us, error = :error
-                   WHERE number = :number AND state = 'sending'""",
+            connection.execute(
+                f"""UPDATE delivery SET state = :state, due_us = :due_us, changed_us = :now_us,
+                                        backoff_us = backoff_us + :backoff_us, error = :error
+                    WHERE number = :number AND NOT ({unless})""",  # noqa: S608  constants
                 {
                     "number": number, "state": state.value, "due_us": due_us, "now_us": now_us,
                     "backoff_us": backoff_us, "error": error,
                 },
-            ).rowcount  # fmt: skip
-            if not changed:
-                raise RuntimeError(f"delivery {number} is not being sent")
+            )  # fmt: skip
 
     def expedite(self, channel: str) -> None:
         with self._database.transaction() as connection:
             connection.execute(
                 """UPDATE delivery SET due_us = :now_us
-                   WHERE channel = :channel AND state = 'waiting' AND due_us > :now_us""",
+                   WHERE channel = :channel AND state IN ('waiting', 'sending', 'dead')
+                     AND state = 'waiting' AND due_us > :now_us""",
                 {"channel": channel, "now_us": self._now_us()},
             )
 
@@ -177,17 +218,17 @@ class SqliteOutbox:
 
     def pending(self, *, channel: str | None = None) -> list[Delivery]:
         rows = self._database.read(
-            f"""{_SELECT} WHERE {_OPEN} AND (:channel IS NULL OR channel = :channel)
+            f"""{_SELECT_UNSETTLED} WHERE {_OPEN} AND (:channel IS NULL OR channel = :channel)
                 ORDER BY delivery.number""",
             {"channel": channel},
         )
-        return [self._delivery(row) for row in rows]
+        return list(readable(rows, self._delivery))
 
     def of_event(self, event_id: str) -> list[Delivery]:
         rows = self._database.read(
             f"{_SELECT} WHERE event.id = :id ORDER BY delivery.number", {"id": event_id}
         )
-        return [self._delivery(row) for row in rows]
+        return list(readable(rows, self._delivery))
 
     def backlog(self) -> dict[str, Backlog]:
         rows = self._database.read(
@@ -211,7 +252,9 @@ class SqliteOutbox:
                                        due_us = :now_us, changed_us = :now_us"""
         with self._database.transaction() as connection:
             if numbers is None:
-                changed = connection.execute(f"{renew} WHERE state = 'dead'", {"now_us": now_us})
+                changed = connection.execute(
+                    f"{renew} WHERE {_OPEN} AND state = 'dead'", {"now_us": now_us}
+                )
                 count = changed.rowcount
             else:
                 count = sum(
@@ -247,4 +290,5 @@ class SqliteOutbox:
             changed=from_us(row["changed_us"]),
             error=row["error"],
             superseded=bool(row["superseded"]),
+            camera_in_alarm=bool(row["camera_in_alarm"]),
         )

@@ -18,6 +18,7 @@ _PROTECTED: Final = """
 OR EXISTS (SELECT 1 FROM hold WHERE alarm_id = :id)
 OR EXISTS (SELECT 1 FROM delivery WHERE state IN ('waiting', 'sending')
            AND event IN (SELECT number FROM event WHERE alarm_id = :id))
+OR EXISTS (SELECT 1 FROM event WHERE alarm_id = :id AND evidence_state = 'pending')
 """
 
 _ALARMS: Final = """
@@ -84,6 +85,7 @@ class SqliteEventRetention:
                    WHERE event IN (SELECT number FROM event WHERE alarm_id = :id)""",
                 values,
             )
+            connection.execute("DELETE FROM alarm WHERE alarm_id = :id", values)
             connection.execute("DELETE FROM event WHERE alarm_id = :id", values)
             connection.execute(
                 """INSERT INTO expired (one, alarms, events, until_us)

@@ -2,22 +2,45 @@
 
 import json
 import sqlite3
+from collections.abc import Callable, Iterable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeVar
+
+import structlog
 
 from streamer.alarm.event import Event, EventKind
 from streamer.core.frame import Detection
-from streamer.store.records import RecordedEvent
+from streamer.store.records import EvidenceState, RecordedEvent
+
+_log = structlog.get_logger(__name__)
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND: Final = timedelta(microseconds=1)
 
 EVENT_COLUMNS: Final = (
     "event.number AS event_number, id, event.alarm_id AS alarm_id, sequence, kind, camera, pts_ns,"
-    " utc_us, onset_ns, reason, score, regions, evidence, image, added_us, evidence_deleted_us"
+    " utc_us, onset_ns, reason, score, regions, evidence, image, added_us, evidence_deleted_us,"
+    " evidence_state, evidence_reason"
 )
 """The columns that `recorded_event` reads."""
+
+
+UNREADABLE: Final = (ValueError, KeyError, TypeError)
+"""What decoding a damaged row raises."""
+
+Value = TypeVar("Value")
+
+
+def readable(
+    rows: Iterable[sqlite3.Row], decode: Callable[[sqlite3.Row], Value]
+) -> Iterator[Value]:
+    """Yield the values of all rows that can be decoded: a damaged one must not hide the others."""
+    for row in rows:
+        try:
+            yield decode(row)
+        except UNREADABLE as error:
+            _log.error("stored event cannot be read", event_id=row["id"], error=str(error))
 
 
 def to_us(moment: datetime) -> int:
@@ -89,6 +112,8 @@ def recorded_event(row: sqlite3.Row, data_dir: Path) -> RecordedEvent:
         image=resolved_path(row["image"], data_dir),
         added=from_us(row["added_us"]),
         evidence_deleted=None if deleted_us is None else from_us(deleted_us),
+        evidence_state=EvidenceState(row["evidence_state"]),
+        evidence_reason=row["evidence_reason"],
     )
 
 

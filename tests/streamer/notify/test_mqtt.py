@@ -45,8 +45,8 @@ def test_an_event_and_the_state_of_its_alarm_arrive(broker):
         channel.deliver(notice(event("a", 1, kind="cleared")))
         listener.wait_for_message("streamer/north/alarm", "OFF")
         assert listener.json_on("streamer/north/event") == [
-            event("a", 0).as_json(),
-            event("a", 1, kind="cleared").as_json(),
+            notice(event("a", 0)).payload(),
+            notice(event("a", 1, kind="cleared")).payload(),
         ]
         assert listener.on("streamer/north/alarm") == ["ON", "OFF"]
 

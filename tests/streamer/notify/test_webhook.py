@@ -60,7 +60,7 @@ def parts(request) -> dict:
 def test_the_event_arrives_as_json_with_its_key(receiver):
     WebhookChannel("siren", url=receiver.url).deliver(notice(attempt=3))
     (request,) = receiver.requests
-    assert json.loads(request.body) == event().as_json()
+    assert json.loads(request.body) == notice().payload()
     assert request.headers["content-type"] == "application/json"
     assert request.key == "north-1-0:siren"
     assert request.headers["streamer-attempt"] == "3"
@@ -89,7 +89,7 @@ def test_the_image_comes_along(receiver, tmp_path):
     found = parts(receiver.requests[0])
     assert found["image"] == ("image/jpeg", JPEG)
     kind, body = found["event"]
-    assert (kind, json.loads(body)) == ("application/json", event().as_json())
+    assert (kind, json.loads(body)) == ("application/json", notice().payload())
 
 
 @pytest.mark.parametrize("wanted", [True, False])

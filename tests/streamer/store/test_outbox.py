@@ -6,7 +6,7 @@ from datetime import timedelta
 
 import pytest
 
-from streamer.store import DeliveryState
+from streamer.store import DeliveryState, EvidenceState
 from streamer.store.sqlite import SqliteEventStore
 from tests.support.deliveries import START, HandClock, event
 
@@ -87,10 +87,101 @@ def test_the_key_of_a_delivery_is_its_event_and_channel(store):
     assert store.outbox.pending()[0].key == "north-1-0:siren"
 
 
-def test_only_a_delivery_under_way_can_be_finished(store):
+def test_a_confirmation_that_is_recorded_late_holds_all_the_same(store):
     store.add(event(), channels=["siren"])
-    with pytest.raises(RuntimeError, match="delivery 1 is not being sent"):
-        store.outbox.confirm(1)
+    number = store.outbox.claim("siren").number
+    assert store.outbox.recover("siren") == 1  # The dispatcher was restarted in between.
+    store.outbox.confirm(number)
+    assert store.outbox.pending() == []
+    store.outbox.reschedule(number, after=timedelta(0), error="an older outcome")
+    store.outbox.dead_letter(number, error="an older outcome")
+    assert store.outbox.pending() == []
+
+
+def test_a_failure_that_is_recorded_late_changes_nothing_a_person_decided(store):
+    store.add(event(), channels=["siren"])
+    number = store.outbox.claim("siren").number
+    store.outbox.recover("siren")
+    assert store.outbox.give_up([number]) == 1
+    store.outbox.reschedule(number, after=timedelta(0), error="no answer")
+    assert [each.state for each in store.outbox.of_event("north-1-0")] == [DeliveryState.GIVEN_UP]
+
+
+def test_a_camera_is_in_alarm_until_all_of_its_alarms_are_cleared(store):
+    store.add(event("a"), channels=["siren"])
+    store.add(event("b"), channels=["siren"])
+    store.add(event("a", 1, kind="cleared"), channels=["siren"])
+    found = [each.camera_in_alarm for each in store.outbox.pending()]
+    assert found == [True, True, True]
+    store.add(event("b", 1, kind="cleared"), channels=["siren"])
+    assert not any(each.camera_in_alarm for each in store.outbox.pending())
+
+
+# Images.
+
+
+def test_a_delivery_waits_for_its_image_and_no_longer_than_it_may(store, clock):
+    wait = timedelta(seconds=1)
+    for alarm in ("quick", "slow"):
+        store.add(event(alarm), channels=["siren"], image_wait=wait)
+    assert store.outbox.claim("siren") is None
+    image = store.path.parent / "overlay-0.jpg"
+    store.set_evidence("quick-0", EvidenceState.WRITTEN, image=image)
+    claimed = store.outbox.claim("siren")
+    assert (claimed.recorded.event.alarm_id, claimed.recorded.image) == ("quick", image)
+    assert store.outbox.claim("siren") is None
+    clock.advance(seconds=1)
+    assert store.outbox.claim("siren").recorded.event.alarm_id == "slow"
+
+
+# Rows that cannot be read.
+
+
+def test_a_delivery_that_cannot_be_read_becomes_a_dead_letter_and_holds_up_no_other(store):
+    for alarm in ("bad", "good"):
+        store.add(event(alarm), channels=["siren"])
+    with store._database.transaction() as connection:
+        connection.execute("UPDATE event SET regions = '[{' WHERE alarm_id = 'bad'")
+    assert store.outbox.claim("siren").recorded.event.alarm_id == "good"
+    assert [each.recorded.event.alarm_id for each in store.outbox.pending()] == ["good"]
+    assert [each.event.alarm_id for each in store.events()] == ["good"]
+    assert [each.event.alarm_id for each in store.open_alarms()] == ["good"]
+    assert store.outbox.backlog()["siren"].dead == 1
+    error = store._database.read("SELECT error FROM delivery WHERE state = 'dead'")[0][0]
+    assert error.startswith("cannot be read: ")
+
+
+# Speed.
+
+
+def test_a_poll_reads_only_what_is_not_settled(store):
+    with store._database.transaction() as connection:
+        connection.executemany(
+            "INSERT INTO event (number, id, alarm_id, sequence, kind, camera, pts_ns, utc_us,"
+            " onset_ns, reason, score, regions, added_us)"
+            " VALUES (?, ?, ?, 0, 'raised', 'north', 0, 0, 0, '', 0, '[]', 0)",
+            ((n, f"e{n}", f"a{n}") for n in range(1, 20_001)),
+        )
+        connection.executemany(
+            "INSERT INTO delivery VALUES (?, ?, ?, 'siren', 'confirmed', 1, 0, 0, 0, NULL)",
+            ((n, n, f"a{n}") for n in range(1, 20_001)),
+        )
+    store.add(event(), channels=["siren"])
+    steps = 0
+
+    def count():
+        nonlocal steps
+        steps += 1
+
+    store._database._connection.set_progress_handler(count, 10)
+    store.outbox.next_due("siren")
+    store.outbox.backlog()
+    store.outbox.pending()
+    assert store.outbox.claim("siren", untried_only=True) is not None
+    store.outbox.expedite("siren")
+    store.outbox.recover("siren")
+    store.open_alarms()
+    assert steps < 500, "10 instructions of SQLite's machine each; a scan takes 200,000"
 
 
 def test_the_backlog_has_how_old_the_oldest_alarm_is(store, clock):

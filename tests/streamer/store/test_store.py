@@ -330,7 +330,7 @@ def test_a_store_that_cannot_be_written_is_refused_at_the_start(path, monkeypatc
     connect = sqlite3.connect
 
     def read_only(file, **settings):
-        return connect(f"file:{file}?mode=ro", uri=True, **settings)
+        return connect(f"file:{file}?mode=ro", **{**settings, "uri": True})
 
     monkeypatch.setattr(sqlite3, "connect", read_only)
     assert "read-only" in refused(path)
