@@ -138,6 +138,8 @@ def _classify(  # noqa: PLR0911  a list of cases is read from top to bottom
     error: av.error.FFmpegError, attempt: FaultContext
 ) -> tuple[SourceFault, str | None]:
     kind = kind_of(attempt.address)
+    if attempt.silent:  # Which error FFmpeg gives then depends on where it was interrupted.
+        return SourceFault.STALLED, None
     if isinstance(error, av.error.EOFError) and not attempt.live:
         return SourceFault.DAMAGED, None
     for of, fault, detail in _BY_CLASS:
@@ -148,8 +150,6 @@ def _classify(  # noqa: PLR0911  a list of cases is read from top to bottom
     if error.errno == errno.EIO and kind.network:
         return _of_connection(attempt) if attempt.opening else (SourceFault.ENDED, None)
     if kind.network and attempt.opening:
-        if attempt.silent:
-            return SourceFault.STALLED, None
         return SourceFault.DAMAGED, "damaged: the server hung up or speaks another protocol"
     return SourceFault.DAMAGED, None
 

@@ -1,7 +1,6 @@
 """Opens a video once: translates address and options for FFmpeg, and finds the video stream."""
 
 import ssl
-import time
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -15,10 +14,12 @@ from av.format import Flags
 from av.stream import Disposition
 from av.video.stream import VideoStream
 
-from streamer.core.errors import SourceError, SourceFault
+from streamer.core.clock import CancelToken
+from streamer.core.errors import Cancelled, SourceError, SourceFault
 
 from .address import SourceKind, kind_of, with_credentials
 from .ffmpeg_errors import FaultContext, source_error, translate
+from .interrupt import CallWatch
 from .options import VideoOptions
 
 _FAST_ANALYSIS_US: Final = 200_000
@@ -54,9 +55,14 @@ class OpenedStream:
 
 
 def open_video(
-    address: str, options: VideoOptions, *, live: bool, hwaccel: HWAccel | None = None
+    address: str,
+    options: VideoOptions,
+    *,
+    live: bool,
+    cancel: CancelToken,
+    hwaccel: HWAccel | None = None,
 ) -> OpenedStream:
-    """Open *address* and find its video stream.
+    """Open *address* and find its video stream, within `options.timeout_s`.
 
     A camera is opened with a short analysis, which does not always find the frame size; the first
     key frame has it. Only if the analysis finds no video, the camera is opened once more with a
@@ -66,20 +72,42 @@ def open_video(
         address: Path, device or URL.
         options: How to fetch. `options.hwaccel` is ignored; *hwaccel* counts.
         live: Whether the end of the stream is a failure.
+        cancel: Ends the attempt when it is set.
         hwaccel: Device that decodes the video if it supports it.
 
     Raises:
         SourceError: With the fault and what to do about it.
+        Cancelled: *cancel* was set.
     """
     kind = kind_of(address)
+    watch = CallWatch(cancel, options.timeout_s)
+    try:
+        with watch:
+            return _open_twice(address, options, hwaccel, kind=kind, live=live)
+    except av.error.FFmpegError as error:
+        if cancel.is_set():
+            raise Cancelled from None
+        context = FaultContext(
+            address=address,
+            live=live,
+            opening=True,
+            timeout_s=options.timeout_s,
+            silent=watch.timed_out,
+        )
+        raise translate(error, context) from error
+
+
+def _open_twice(
+    address: str, options: VideoOptions, hwaccel: HWAccel | None, *, kind: SourceKind, live: bool
+) -> OpenedStream:
     if live and kind.network:
         try:
             return _open(address, options, hwaccel, kind=kind, live=live, fast=True)
         except SourceError as error:
-            no_video = error.fault in (SourceFault.NO_VIDEO, SourceFault.UNKNOWN_CODEC)
-            # A camera without video refuses to play the video alone.
-            if not no_video and not isinstance(error.__cause__, av.error.HTTPOtherClientError):
+            if error.fault not in (SourceFault.NO_VIDEO, SourceFault.UNKNOWN_CODEC):
                 raise
+        except av.error.HTTPOtherClientError:
+            pass  # A camera without video refuses to play the video alone.
     return _open(address, options, hwaccel, kind=kind, live=live, fast=False)
 
 
@@ -95,25 +123,15 @@ def _open(
     url = with_credentials(address, user=options.user, password=options.password)
     if kind is SourceKind.FILE and not url.startswith("file:"):
         url = "file:" + url  # A colon in a file's name is not a protocol.
-    began = time.monotonic()
-    try:
-        container = av.open(
-            url,
-            mode="r",
-            format="v4l2" if kind is SourceKind.DEVICE else None,
-            options=_ffmpeg_options(options, kind=kind, url=url, fast=fast),
-            timeout=options.timeout_s if kind.network else None,
-            hwaccel=hwaccel,
-        )
-    except av.error.FFmpegError as error:
-        context = FaultContext(
-            address=address,
-            live=live,
-            opening=True,
-            timeout_s=options.timeout_s,
-            silent=time.monotonic() - began >= _socket_timeout_s(options, kind=kind) * 0.95,
-        )
-        raise translate(error, context) from error
+    container = av.open(
+        url,
+        mode="r",
+        format="v4l2" if kind is SourceKind.DEVICE else None,
+        options=_ffmpeg_options(options, kind=kind, url=url, fast=fast),
+        # `CallWatch` ends the calls in time; this makes PyAV install the callback that it needs.
+        timeout=options.timeout_s if kind.network else None,
+        hwaccel=hwaccel,
+    )
     try:
         stream = _video_of(container, address=address, live=live)
     except SourceError:
@@ -137,7 +155,6 @@ def _ffmpeg_options(
     if fast:
         result["analyzeduration"] = str(_FAST_ANALYSIS_US)
     if kind is SourceKind.RTSP:
-        result["timeout"] = str(round(_socket_timeout_s(options, kind=kind) * 1e6))
         result["rtsp_transport"] = "tcp+udp" if options.transport == "auto" else options.transport
         if options.transport == "auto":
             result["rtsp_flags"] = "prefer_tcp"
@@ -153,11 +170,6 @@ def _ffmpeg_options(
         # MPEG-TS may announce new streams in the middle; they continue the old ones.
         result["merge_pmt_versions"] = "1"
     return result
-
-
-def _socket_timeout_s(options: VideoOptions, *, kind: SourceKind) -> float:
-    """FFmpeg's RTSP reader gives up a silent camera after twice its timeout."""
-    return options.timeout_s / 2 if kind is SourceKind.RTSP else options.timeout_s
 
 
 def _system_certificates() -> str:

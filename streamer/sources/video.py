@@ -7,9 +7,8 @@ time, frame numbers, counts) is held by the source, so the same object is called
 from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import Final, cast
+from typing import Final
 
-import av.error
 import structlog
 from av.codec.hwaccel import HWAccel
 from av.packet import Packet  # noqa: TC002  one place for imports
@@ -24,7 +23,8 @@ from streamer.core.packet import PacketTap
 from streamer.core.redact import redact
 
 from .decode import DecodedFrame, Decoder
-from .ffmpeg_errors import FaultContext, source_error, translate
+from .demux import Demuxer
+from .ffmpeg_errors import source_error
 from .frame_sampler import FrameSampler, SamplingPlan
 from .open import OpenedStream, open_video
 from .options import VideoOptions
@@ -158,7 +158,13 @@ class VideoSource:
                 raise self._error(SourceFault.NO_VIDEO)
 
     def _attempt(self, cancel: CancelToken) -> Iterator[Frame]:
-        opened = open_video(self._address, self._options, live=self._live, hwaccel=self._hardware())
+        opened = open_video(
+            self._address,
+            self._options,
+            live=self._live,
+            cancel=cancel,
+            hwaccel=self._hardware(),
+        )
         try:
             yield from self._frames_of(opened, cancel)
         finally:
@@ -211,7 +217,14 @@ class VideoSource:
             max_gap_ns=opened.max_gap_ns,
             reorder_depth=opened.stream.codec_context.reorder_depth,
         )
-        for packet in self._demux(opened, cancel):
+        demuxer = Demuxer(
+            opened,
+            address=self._address,
+            live=self._live,
+            timeout_s=self._options.timeout_s,
+            clock=self._clock,
+        )
+        for packet in demuxer.packets(cancel):
             pts, dts, duration = reader.read(packet)
             timestamps = self._normalizer.normalize(
                 pts=pts, dts=dts, duration=duration, arrived_ns=self._clock.monotonic_ns()
@@ -227,33 +240,6 @@ class VideoSource:
                     )
                 )
             yield packet, timestamps, pts is not None
-
-    def _demux(self, opened: OpenedStream, cancel: CancelToken) -> "Iterator[Packet[VideoStream]]":
-        """Yield the packets of the video until the stream ends or *cancel* is set.
-
-        All streams are read, not only the video. Otherwise FFmpeg would not return from a stream
-        whose audio continues without video.
-        """
-        packets = opened.container.demux()
-        timeout_s = self._options.timeout_s
-        context = FaultContext(self._address, self._live, opening=False, timeout_s=timeout_s)
-        began_ns = self._clock.monotonic_ns()
-        while not cancel.is_set():
-            try:
-                packet = next(packets, None)
-            except av.error.FFmpegError as error:
-                raise translate(error, context) from error
-            if packet is None:
-                return
-            if packet.stream_index == opened.stream.index:
-                if packet.size:  # The last one is empty; `Decoder.flush` drains the decoder.
-                    yield cast("Packet[VideoStream]", packet)
-                began_ns = self._clock.monotonic_ns()
-            elif self._live:
-                silent_s = (self._clock.monotonic_ns() - began_ns) / _NS
-                if silent_s > timeout_s:
-                    detail = f"stalled: audio but no video for {silent_s:.1f} s"
-                    raise self._error(SourceFault.STALLED, detail)
 
     def _hardware(self) -> HWAccel | None:
         """Return the hardware decoder, or `None` to decode on the CPU if it is unavailable."""
