@@ -156,8 +156,8 @@ class OddRtspCamera:
                     sequence = self._send(client, sequence, self.ticks(number), nal, marker=last)
                 if self._foreign:
                     noise = bytes([1]) + bytes(number % 251 for _ in range(200))
-                    stamp = number * 2_654_435_761
-                    _write(client, number * 7, stamp, noise, marker=True, ssrc=FOREIGN_SSRC)
+                    foreign_ticks = number * 2_654_435_761
+                    _write(client, number * 7, foreign_ticks, noise, marker=True, ssrc=FOREIGN_SSRC)
                 number += 1
                 self.sent += 1
         except OSError:
