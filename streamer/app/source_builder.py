@@ -5,9 +5,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final, TypeVar
 
+from structlog.contextvars import bound_contextvars
+
 from streamer.config.camera import SourceSettings
 from streamer.core.backoff import Backoff
-from streamer.core.clock import Clock
+from streamer.core.clock import CancelToken, Clock
 from streamer.core.frame import Frame
 from streamer.core.packet import PacketTap
 from streamer.core.pipeline import Source
@@ -54,7 +56,7 @@ def build_source(
     attempt = _attempt(spec, clock, tap, every_frame=every_frame)
     video = attempt if isinstance(attempt, VideoSource) else None
     if not spec.live:
-        return CameraSource(attempt, video, lambda: None)
+        return CameraSource(_logging_as(spec.name, attempt), video, lambda: None)
     wait = spec.settings.reconnect
     reconnecting = ReconnectingSource(
         attempt,
@@ -62,7 +64,7 @@ def build_source(
         backoff=replace(RECONNECT, **wait.model_dump(exclude={"rejected_s"})),
         rejected=Backoff.constant(wait.rejected_s, jitter=REJECTED.jitter),
     )
-    return CameraSource(reconnecting, video, lambda: reconnecting.state)
+    return CameraSource(_logging_as(spec.name, reconnecting), video, lambda: reconnecting.state)
 
 
 def ending(
@@ -75,6 +77,16 @@ def ending(
             yield from part(given)
         finally:
             at_end()
+
+    return run
+
+
+def _logging_as(camera: str, source: Source) -> Source:
+    """Return *source* with the name of its camera in each line that it or a library logs."""
+
+    def run(cancel: CancelToken) -> Iterator[Frame]:
+        with bound_contextvars(camera=camera):  # Of the thread, which belongs to this source.
+            yield from source(cancel)
 
     return run
 

@@ -19,13 +19,14 @@ from streamer.core.errors import DecoderUnavailable, SourceError, SourceFault
 from streamer.core.frame import Frame
 from streamer.core.hwaccel import is_hardware_decoded, open_hwaccel
 from streamer.core.image import Image
+from streamer.core.log_limit import LogLimit
 from streamer.core.packet import PacketTap
 from streamer.core.redact import redact
 
 from .decode import DecodedFrame, Decoder
 from .demux import Demuxer
 from .ffmpeg_errors import source_error
-from .frame_sampler import FrameSampler, SamplingPlan
+from .frame_sampler import DecodeMode, FrameSampler, SamplingPlan
 from .open import OpenedStream, open_video
 from .options import VideoOptions
 from .packet_copy import PacketCopier
@@ -112,6 +113,8 @@ class VideoSource:
         self._size: tuple[int, int] | None = None
         self._opened = self._packets = self._bytes = 0
         self._frames = self._decoded = self._damaged = self._stream_changes = 0
+        self._limit = LogLimit()  # Of the lines about what is decoded.
+        self._logged_mode: DecodeMode | None = None
         self._decoder = "" if self._options.hwaccel else "cpu"
         self._realtime_start_ns: int | None = None  # Monotonic time at which media time was 0.
 
@@ -173,7 +176,6 @@ class VideoSource:
     def _frames_of(self, opened: OpenedStream, cancel: CancelToken) -> Iterator[Frame]:
         self._opened += 1
         self._sampler.begin()
-        logged = self._sampler.plan
         decoder = Decoder(
             opened.stream.codec_context,
             self._sampler,
@@ -190,7 +192,7 @@ class VideoSource:
                 del decoded  # The decoder may use its buffer again before the next one.
             self._damaged = damaged_before + decoder.damaged
             self._decoded = decoded_before + decoder.decoded
-            logged = self._log_plan(logged)
+            self._log_plan()
             if not decoder.packets_without_frame:
                 frame_ns = self._clock.monotonic_ns()
             elif self._live and decoder.packets_without_frame > _MIN_PACKETS:
@@ -270,12 +272,14 @@ class VideoSource:
         else:
             self._log.info("decoded on hardware", device=decoder)
 
-    def _log_plan(self, logged: SamplingPlan) -> SamplingPlan:
-        """Log the present plan if it differs from *logged*; return it."""
+    def _log_plan(self) -> None:
+        """Log the plan once it is measured, and when what is decoded changes."""
         plan = self._sampler.plan
-        if plan is not logged and (plan.decode is not logged.decode or logged.gop_ns is None):
+        if plan.decode is self._logged_mode or plan.gop_ns is None:
+            return
+        self._logged_mode = plan.decode
+        if self._limit.admit(self._clock.monotonic_ns()) is not None:
             self._log.info("decoding", plan=str(plan))
-        return plan
 
     def _check_progress(self, frame_ns: int, *, failing: bool) -> None:
         without_ns = self._clock.monotonic_ns() - frame_ns
@@ -291,7 +295,8 @@ class VideoSource:
         if self._size is not None and image.size != self._size:
             self._stream_changes += 1
             height, width = image.size
-            self._log.info("frame size changed", width=width, height=height)
+            if self._limit.admit(self._clock.monotonic_ns()) is not None:
+                self._log.info("frame size changed", width=width, height=height)
         self._size = image.size
         self._clock.advance_to(decoded.pts_ns)
         arrived_ns = self._clock.arrival_of(decoded.pts_ns)

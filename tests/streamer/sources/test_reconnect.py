@@ -158,3 +158,12 @@ def test_other_errors_are_raised():
 def test_days_of_failing_write_few_lines(capsys):
     run(*[(0, 0, lost())] * 1000, pauses=999)
     assert capsys.readouterr().out.count("no frames") <= 11
+
+
+def test_an_hour_of_a_camera_that_comes_and_goes_writes_few_lines_and_counts_the_rest(capsys):
+    flapping = [(3, 0.5, lost(SourceFault.ENDED)), (0, 0, lost(SourceFault.REFUSED))]
+    run(*flapping * 600, pauses=1199)  # Each pause lasts up to 5 s.
+    lines = [line for line in capsys.readouterr().out.splitlines() if line.strip()]
+    assert 6 <= len(lines) <= 20
+    assert "connections_lost=" in lines[-1]
+    assert "lines_withheld=" in lines[-1]
