@@ -92,7 +92,7 @@ class ReconnectingSource:
         self._failures = FailureCounter(backoff)
         self._logged_failures = 0  # Failures in a row at the last line in the log.
         self._limit = LogLimit()
-        self._said_ns = clock.monotonic_ns()  # Time of the last line.
+        self._logged_ns = clock.monotonic_ns()  # Time of the last line.
         self._lost = 0  # Connections that delivered frames and broke, since the last line.
         self._log = _log.bind(source=repr(source))
         self.state = SourceState(ConnectionState.CONNECTING, clock.monotonic_ns())
@@ -152,7 +152,9 @@ class ReconnectingSource:
         outage_s = (now_ns - self.state.since_ns) / _NS
         attempts = self._failures.count
         if attempts:
-            self._say("info", "frames are back", outage_s=round(outage_s, 1), attempts=attempts)
+            self._log_limited(
+                "info", "frames are back", outage_s=round(outage_s, 1), attempts=attempts
+            )
         self._set(SourceState(ConnectionState.LIVE, now_ns))
 
     def _failed(self, error: SourceError) -> float:
@@ -166,7 +168,7 @@ class ReconnectingSource:
         # one whenever the number of attempts has doubled.
         if error.fault is not self.state.fault or attempts >= 2 * self._logged_failures:
             self._logged_failures = attempts
-            self._say(
+            self._log_limited(
                 "warning", "no frames", fault=error.fault.value, message=str(error),
                 attempts=attempts, retry_in_s=round(delay_s, 2),
             )  # fmt: skip
@@ -182,7 +184,7 @@ class ReconnectingSource:
         )
         return delay_s
 
-    def _say(self, level: Literal["info", "warning"], event: str, **values: object) -> None:
+    def _log_limited(self, level: Literal["info", "warning"], event: str, **values: object) -> None:
         """Log one line, or, of a camera that comes and goes, a count of the lines left out."""
         now_ns = self._clock.monotonic_ns()
         withheld = self._limit.admit(now_ns)
@@ -192,9 +194,9 @@ class ReconnectingSource:
             values |= {
                 "lines_withheld": withheld,
                 "connections_lost": self._lost,
-                "within_s": round((now_ns - self._said_ns) / _NS),
+                "within_s": round((now_ns - self._logged_ns) / _NS),
             }
-        self._lost, self._said_ns = 0, now_ns
+        self._lost, self._logged_ns = 0, now_ns
         getattr(self._log, level)(event, **values)
 
     def _without_frames_since_ns(self) -> int:
