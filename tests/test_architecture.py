@@ -17,7 +17,8 @@ MODULES = sorted(
 
 THREADS = {
     "streamer/core/pipeline.py": "one thread a part",
-    "streamer/app/supervisor.py": "one thread a camera, and what serves all cameras",
+    "streamer/app/supervised_task.py": "one thread a camera, and what serves all cameras",
+    "streamer/cli/termination.py": "ends the process although the main thread may be blocked",
     "streamer/sinks/publish_process.py": "a process of its own: reads frames while it encodes",
     "streamer/notify/dispatcher.py": "one thread a channel: a dead receiver delays nobody else",
     "streamer/bench/link.py": "the two ends of the link it measures",

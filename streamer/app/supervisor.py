@@ -2,20 +2,25 @@
 
 A failure never affects another camera. Cameras are added, replaced and removed while the others
 run. Background services (delivery, retention, the web server) end after the last camera.
+
+Ending is bounded: after `finish`, frames on their way have `_FINISH_S`, then every part is stopped
+and has `_STOP_S`, then the services have `_SERVICES_S`. A thread that has not ended by then, for
+example in a system call that nothing interrupts, is given up: `run` returns without it.
 """
 
 import threading
-import traceback
+import time
 from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
 import structlog
 
-from streamer.core.backoff import Backoff, FailureCounter
+from streamer.core.backoff import Backoff
 from streamer.core.clock import CancelToken, Clock, SystemClock
-from streamer.core.errors import Cancelled
-from streamer.health.reports import ErrorReport, TaskPhase, TaskReport
+from streamer.health.reports import TaskReport
+
+from .supervised_task import SupervisedTask
 
 if TYPE_CHECKING:
     from .camera_runtime import CameraRuntime
@@ -23,11 +28,17 @@ if TYPE_CHECKING:
 _log = structlog.get_logger(__name__)
 
 _RESTART: Final = Backoff(initial_s=1.0, max_delay_s=30.0, reset_after_s=60.0)
-"""Delays before a restart. A task that has run for a minute is healthy: its next failure begins a
-new series. Arbitrary."""
+"""Delays before a restart. The next failure after a minute without one begins anew. Arbitrary."""
 
-_GRACE_S: Final = 10.0
-"""How long parts may take to end by themselves after `finish` or `remove`."""
+_FINISH_S: Final = 1.5
+"""How long cameras may take to end by themselves after `finish` or `remove`. With the two below
+3.9 s: container runtimes kill after 10 s, and closing what is open takes time as well."""
+
+_STOP_S: Final = 1.2
+"""How long cameras may take to end after `stop`."""
+
+_SERVICES_S: Final = 1.2
+"""How long services may take to end: last deliveries are attempted in it."""
 
 
 class Supervisor:
@@ -39,8 +50,8 @@ class Supervisor:
         self._services_stop = CancelToken()
         self._changed = threading.Condition()
         # All below are guarded by _changed.
-        self._services: dict[str, _Task] = {}
-        self._cameras: dict[str, tuple[CameraRuntime, _Task]] = {}
+        self._services: dict[str, SupervisedTask] = {}
+        self._cameras: dict[str, tuple[CameraRuntime, SupervisedTask]] = {}
         self._errors: list[Exception] = []
         self._running = self._finishing = False
         self._replacing = 0
@@ -76,7 +87,8 @@ class Supervisor:
     def remove(self, name: str) -> None:
         """End a camera and wait for it; the other cameras are not affected.
 
-        Its frames on their way are processed; after a grace period it is stopped.
+        Its frames on their way are processed; after a grace period it is stopped, and given up if
+        a thread of it does not end.
 
         Raises:
             KeyError: There is no camera of this name.
@@ -85,9 +97,10 @@ class Supervisor:
             camera, task = self._cameras[name]
         task.cancel.set()
         camera.finish()
-        if not task.join(_GRACE_S):
+        if not task.join(_FINISH_S):
             camera.stop()
-            task.join(None)
+            if not task.join(_STOP_S):
+                _log.error("does not end and is given up", part=name)
         camera.close()
         with self._changed:
             self._cameras.pop(name, None)
@@ -108,7 +121,7 @@ class Supervisor:
                 self._changed.notify_all()
 
     def run(self) -> None:
-        """Run until no camera is left that runs.
+        """Run until no camera is left that runs, or until the time after `finish` is over.
 
         Raises:
             ExceptionGroup: With the failures of cameras that are not started again.
@@ -118,43 +131,45 @@ class Supervisor:
             tasks = [*self._services.values(), *(task for _, task in self._cameras.values())]
             for task in tasks:
                 task.start()
-            self._changed.wait_for(self._is_over)
+            self._changed.wait_for(lambda: self._finishing or self._is_over())
             self._finishing = True  # Nothing is added from here on.
-            cameras = list(self._cameras.values())
+        if not self._wait_until_over(_FINISH_S):
+            self.stop()
+            self._wait_until_over(_STOP_S)
+        cameras = self._all_cameras()
         for camera, task in cameras:
-            task.join(None)
+            if task.over:
+                task.join(_STOP_S)  # Its thread has nothing left but to say so.
             camera.close()
         self._services_stop.set()
+        end_s = time.monotonic() + _SERVICES_S
         for service in self._services.values():
-            service.join(None)
+            service.join(max(0.0, end_s - time.monotonic()))
+        for task in (*self._services.values(), *(task for _, task in cameras)):
+            if not task.join(0):
+                _log.error("does not end and is given up", part=task.name)
         if self._errors:
             raise ExceptionGroup("not all cameras ended without an error", self._errors)
 
     def finish(self) -> None:
-        """End every source and process the frames on their way; stop what takes too long."""
+        """End every source and process the frames on their way; `run` stops what takes too long."""
         with self._changed:
             if self._finishing:
                 return
             self._finishing = True
+            self._changed.notify_all()
         for camera, task in self._all_cameras():
             task.cancel.set()
             camera.finish()
-        grace = threading.Timer(_GRACE_S, self.stop)
-        grace.name = "grace"
-        grace.start()
-        self._services_stop.on_cancel(grace.cancel)
 
     def stop(self) -> None:
         """End everything soon. From any thread, any number of times."""
         with self._changed:
             self._finishing = True
+            self._changed.notify_all()
         for camera, task in self._all_cameras():
             task.cancel.set()
             camera.stop()
-
-    def call(self, method: Callable[[], None]) -> None:
-        """Run `finish` or `stop` from a signal handler, which may interrupt a holder of locks."""
-        threading.Thread(target=method, name="signal").start()
 
     def cameras(self) -> "list[tuple[CameraRuntime, TaskReport]]":
         """Return all cameras with their reports, in the order in which they were added."""
@@ -164,19 +179,23 @@ class Supervisor:
         """Return the reports of the background services."""
         return [task.report() for task in self._services.values()]
 
-    def _all_cameras(self) -> "list[tuple[CameraRuntime, _Task]]":
+    def _all_cameras(self) -> "list[tuple[CameraRuntime, SupervisedTask]]":
         with self._changed:
             return list(self._cameras.values())
+
+    def _wait_until_over(self, timeout_s: float) -> bool:
+        with self._changed:
+            return self._changed.wait_for(self._is_over, timeout_s)
 
     def _is_over(self) -> bool:
         return not self._replacing and all(task.over for _, task in self._cameras.values())
 
     def _task(
         self, name: str, work: Callable[[], None], cancel: CancelToken, *, restart: bool
-    ) -> "_Task":
-        return _Task(
-            name, work, cancel, restart=restart, clock=self._clock, redact=self._redact,
-            on_end=self._ended,
+    ) -> "SupervisedTask":
+        return SupervisedTask(
+            name, work, cancel, backoff=_RESTART if restart else None, clock=self._clock,
+            redact=self._redact, on_end=self._ended,
         )  # fmt: skip
 
     def _ended(self, error: Exception | None) -> None:
@@ -184,128 +203,3 @@ class Supervisor:
             if error is not None:
                 self._errors.append(error)
             self._changed.notify_all()
-
-
-class _Task:
-    """One thread that runs *work* to its end and, where it may, again after each failure.
-
-    The delays before a restart are those of `_RESTART`.
-    """
-
-    def __init__(
-        self,
-        name: str,
-        work: Callable[[], None],
-        cancel: CancelToken,
-        *,
-        restart: bool,
-        clock: Clock,
-        redact: Callable[[str], str],
-        on_end: Callable[[Exception | None], None],
-    ) -> None:
-        self.cancel = cancel
-        """Ends the pauses, and with them the restarts."""
-
-        self.over = False
-        """Whether the task has ended for good."""
-
-        self._name = name
-        self._work = work
-        self._restart = restart
-        self._clock = clock
-        self._redact = redact
-        self._on_end = on_end
-        self._thread = threading.Thread(target=self._run, name=name)
-        self._lock = threading.Lock()
-        # All below are guarded by _lock.
-        self._phase = TaskPhase.RUNNING
-        self._since_ns = clock.monotonic_ns()
-        self._restarts = 0
-        self._failing_since_ns: int | None = None
-        self._last_error: ErrorReport | None = None
-
-    def start(self) -> None:
-        self._thread.start()
-
-    def join(self, timeout_s: float | None) -> bool:
-        """Wait for the end; returns whether it came in time. Returns at once before `start`."""
-        if self._thread.ident is None:
-            return True
-        self._thread.join(timeout_s)
-        return not self._thread.is_alive()
-
-    def report(self) -> TaskReport:
-        with self._lock:
-            failing_since_ns = self._failing_since_ns
-            if self._phase is TaskPhase.RUNNING and self._is_healthy():
-                failing_since_ns = None
-            return TaskReport(
-                name=self._name,
-                phase=self._phase,
-                since_ns=self._since_ns,
-                restarts=self._restarts,
-                failing_since_ns=failing_since_ns,
-                last_error=self._last_error,
-            )
-
-    def _run(self) -> None:
-        error = self._run_to_the_end()
-        with self._lock:
-            self._phase = TaskPhase.ENDED if error is None else TaskPhase.FAILED
-            self._since_ns = self._clock.monotonic_ns()
-        self.over = True
-        self._on_end(error)
-
-    def _run_to_the_end(self) -> Exception | None:
-        """Run and restart; returns the error of a task that is not restarted."""
-        failures = FailureCounter(_RESTART)
-        while True:
-            self._enter(TaskPhase.RUNNING)
-            try:
-                self._work()
-            except Cancelled:
-                return None
-            except Exception as error:  # noqa: BLE001  any failure of any part ends here
-                message = self._note(error, failures)
-                if not self._restart:
-                    _log.error("failed", part=self._name, error=message)
-                    return error
-                delay_s = failures.delay_s()
-                _log.error("failed", part=self._name, error=message, restart_in_s=delay_s)
-            else:
-                return None
-            self._enter(TaskPhase.BACKOFF)
-            try:
-                self.cancel.sleep(delay_s)
-            except Cancelled:
-                return None
-            with self._lock:
-                self._restarts += 1
-
-    def _enter(self, phase: TaskPhase) -> None:
-        with self._lock:
-            self._phase, self._since_ns = phase, self._clock.monotonic_ns()
-
-    def _note(self, error: Exception, failures: FailureCounter) -> str:
-        """Remember a failure, which may begin a new series, and return its message."""
-        message = self._redact(one_line(error))
-        text = self._redact("".join(traceback.format_exception(error)))
-        now_ns = self._clock.monotonic_ns()
-        with self._lock:
-            failures.note_success((now_ns - self._since_ns) / 1e9)
-            if failures.count == 0:
-                self._failing_since_ns = now_ns
-            self._last_error = ErrorReport(message, text, now_ns)
-        return message
-
-    def _is_healthy(self) -> bool:
-        """Whether the present run has lasted long enough. The lock is held."""
-        return self._clock.monotonic_ns() - self._since_ns >= _RESTART.reset_after_s * 1e9
-
-
-def one_line(error: BaseException) -> str:
-    """Return the first cause on one line, with the notes that name the failed part."""
-    while isinstance(error, BaseExceptionGroup):
-        error = error.exceptions[0]
-    text = " ".join(str(error).split()) or type(error).__name__
-    return f"{text} ({', '.join(error.__notes__)})" if hasattr(error, "__notes__") else text

@@ -10,8 +10,9 @@ from typing import Annotated, Final
 import typer
 
 from engines.malloc import disable_malloc_trim
+from streamer.core.errors import Cancelled
 
-from . import output
+from . import output, termination
 from .common import common, register, register_name
 from .exit_codes import Exit, exit_code, one_line
 
@@ -30,11 +31,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
     wanted = list(sys.argv[1:] if arguments is None else arguments)
     output.reset()
     disable_malloc_trim()
+    signals = termination.reset()
+    signals.open()
+    try:
+        status = _run(wanted)
+    finally:
+        signals.close()
+    if status == Exit.INTERRUPTED and signals.first is not None:
+        return 128 + signals.first
+    return status
+
+
+def _run(wanted: list[str]) -> int:
     try:
         application = _app(wanted)
         status = application(args=wanted or ["--help"], prog_name="streamer", standalone_mode=False)
         sys.stdout.flush()
-    except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001  reported below by kind
+    except (Exception, KeyboardInterrupt, Cancelled) as error:  # noqa: BLE001  reported by kind
         return _report(error)
     return int(status or Exit.OK) if wanted else Exit.USAGE
 

@@ -5,7 +5,7 @@ from typing import Final
 
 import typer
 
-from streamer.core.errors import ConfigError, DecoderUnavailable, SourceError
+from streamer.core.errors import Cancelled, ConfigError, DecoderUnavailable, SourceError
 
 _UsageError: Final[type[Exception]] = typer.BadParameter.__mro__[1]
 """Base of the command line parser's errors; its public name differs between versions."""
@@ -35,8 +35,11 @@ class Exit(enum.IntEnum):
     INCOMPLETE = 6
     """Converted, but the recording is truncated or damaged: parts of it are missing."""
 
+    FORCED = 7
+    """Ended by force after a signal: a thread did not end within seconds; a line names it."""
+
     INTERRUPTED = 130
-    """Ended by Ctrl-C before it was done: 128 + SIGINT."""
+    """Ended by Ctrl-C before it was done: 128 + SIGINT; after SIGTERM 143, after SIGHUP 129."""
 
     BROKEN_PIPE = 141
     """The reader of standard output closed it: 128 + SIGPIPE."""
@@ -48,6 +51,7 @@ _CODES: Final[tuple[tuple[type[BaseException], Exit], ...]] = (
     (SourceError, Exit.SOURCE),
     (DecoderUnavailable, Exit.DEVICE),
     (KeyboardInterrupt, Exit.INTERRUPTED),
+    (Cancelled, Exit.INTERRUPTED),
     (BrokenPipeError, Exit.BROKEN_PIPE),
 )
 """Every other error but an `EngineError` is `FAILED`."""

@@ -1,20 +1,14 @@
 """`streamer watch`: watches cameras until it is ended."""
 
-import signal
-import threading
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
-from . import output
+from . import output, termination
 from .common import configuration
-from .replay import show_event
-
-if TYPE_CHECKING:
-    from streamer.app.supervisor import Supervisor
+from .event_printer import EventPrinter
 
 
 def watch(
@@ -33,8 +27,11 @@ def watch(
 
     loaded = configuration(files or [], source=source)
     config, out = loaded.config, output.current()
+    printer = EventPrinter()
     with ExitStack() as opened:
-        program = opened.enter_context(open_program(config, on_event=show_event, redact=out.redact))
+        program = opened.enter_context(open_program(config, on_event=printer, redact=out.redact))
+        supervisor = program.supervisor
+        supervisor.add_service("output", printer.run)
         names = ", ".join(camera.name for camera in program.cameras())
         out.note(f"watching {names}; alarms and evidence in {config.data_dir}")
         if config.preview.enabled:
@@ -47,28 +44,7 @@ def watch(
                 cameras=program.live_views,
             )
             opened.callback(web.close)
-            program.supervisor.add_service("web", web.serve)
+            supervisor.add_service("web", web.serve)
             out.note(f"preview at {web.url}")
-        with _ended_by_signals(program.supervisor):
-            program.supervisor.run()
-
-
-@contextmanager
-def _ended_by_signals(supervisor: "Supervisor") -> Iterator[None]:
-    """The first SIGINT or SIGTERM finishes the supervisor, the next one stops it."""
-    signalled = threading.Event()
-
-    def end(number: int, frame: object) -> None:
-        del number, frame
-        # The handler interrupts the main thread, which may hold the locks that ending needs, so
-        # another thread does it.
-        method = supervisor.stop if signalled.is_set() else supervisor.finish
-        signalled.set()
-        supervisor.call(method)
-
-    before = {number: signal.signal(number, end) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        with termination.current().on_signal(supervisor.finish, supervisor.stop):
+            supervisor.run()

@@ -1,16 +1,22 @@
 """The log of the program: a line of text or of JSON for each entry, on standard error.
 
 Parts log with `structlog.get_logger(__name__)`. Entries of libraries that use the
-standard `logging` module come out in the same form.
+standard `logging` module come out in the same form. Entries that repeat are collapsed, see
+`log_repeats.py`, unless everything is logged (level "debug").
 """
 
 import logging
 import sys
+import time
 from collections.abc import Callable
+from datetime import UTC, datetime
 from typing import Any, Final, Literal
 
 import structlog
 from structlog.typing import EventDict, Processor
+
+from .local_time import for_machines, for_people
+from .log_repeats import REPEATED, RepeatedLines
 
 Level = Literal["debug", "info", "warning", "error"]
 Style = Literal["text", "json"]
@@ -31,7 +37,7 @@ def set_up(*, level: Level, style: Style, redact: Callable[[str], str] = str) ->
     first: list[Processor] = [
         structlog.contextvars.merge_contextvars,
         structlog.stdlib.add_log_level,
-        structlog.processors.TimeStamper(fmt="iso", utc=True),
+        _add_time(style),
     ]
     structlog.configure(
         processors=[*first, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
@@ -39,11 +45,12 @@ def set_up(*, level: Level, style: Style, redact: Callable[[str], str] = str) ->
         logger_factory=structlog.stdlib.LoggerFactory(),
         cache_logger_on_first_use=False,
     )
-    handler = _ToStandardError()
+    handler = _ToStandardError((level, style))
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=first,
             processors=[
+                _add_repeated,
                 structlog.stdlib.ProcessorFormatter.remove_processors_meta,
                 structlog.processors.format_exc_info,  # Before redaction: messages hold secrets.
                 _Redactor(redact),
@@ -54,10 +61,38 @@ def set_up(*, level: Level, style: Style, redact: Callable[[str], str] = str) ->
     root = logging.getLogger()
     for old in [each for each in root.handlers if isinstance(each, _ToStandardError)]:
         root.removeHandler(old)
+        old.close()
     root.addHandler(handler)
     root.setLevel(threshold)
     for name in _VERBOSE:
         logging.getLogger(name).setLevel(max(threshold, logging.WARNING))
+
+
+def settings() -> tuple[Level, Style]:
+    """Return level and style of the present settings, for a process that is started."""
+    for handler in logging.getLogger().handlers:
+        if isinstance(handler, _ToStandardError):
+            return handler.settings
+    return "info", "text"
+
+
+def _add_time(style: Style) -> Processor:
+    def add(logger: Any, method: str, event: EventDict) -> EventDict:
+        del logger, method
+        now = datetime.now(UTC)
+        text = for_machines(now) if style == "json" else for_people(now, precision="milliseconds")
+        event["timestamp"] = text
+        return event
+
+    return add
+
+
+def _add_repeated(logger: Any, method: str, event: EventDict) -> EventDict:
+    del logger, method
+    count = getattr(event["_record"], REPEATED, 0)
+    if count:
+        event[REPEATED] = f"{count} times"
+    return event
 
 
 def _renderer(style: Style) -> Processor:
@@ -69,8 +104,25 @@ def _renderer(style: Style) -> Processor:
 class _ToStandardError(logging.Handler):
     """Writes to the present `sys.stderr`, which may be replaced at any time."""
 
+    def __init__(self, settings: tuple[Level, Style]) -> None:
+        super().__init__()
+        self.settings = settings
+        self._repeats = None if settings[0] == "debug" else RepeatedLines()
+
     def emit(self, record: logging.LogRecord) -> None:
-        """Write one entry."""
+        """Write one entry, unless it repeats; and the count of others that did."""
+        repeats = self._repeats
+        for each in [record] if repeats is None else repeats.admit(record, time.monotonic()):
+            self._write(each)
+
+    def close(self) -> None:
+        """Write the counts of entries that were collapsed. Python calls this at its exit."""
+        if self._repeats is not None:
+            for each in self._repeats.flush():
+                self._write(each)
+        super().close()
+
+    def _write(self, record: logging.LogRecord) -> None:
         try:
             sys.stderr.write(self.format(record) + "\n")
             sys.stderr.flush()

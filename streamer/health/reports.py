@@ -66,8 +66,12 @@ class TaskReport:
     restarts: int = 0
     """How often it was started again after a failure."""
 
+    failures_last_hour: int = 0
+    """How often it failed in the last 3600 s."""
+
     failing_since_ns: int | None = None
-    """First failure of the present series; `None` once it has run for a minute without one."""
+    """First failure of the present series; `None` once it has run without one for a minute for each
+    failure of the last hour, at most ten minutes."""
 
     last_error: ErrorReport | None = None
 

@@ -6,7 +6,9 @@ from dataclasses import dataclass, field
 import pytest
 
 from streamer.app import supervisor as module
+from streamer.app.supervised_task import one_line
 from streamer.app.supervisor import Supervisor
+from streamer.core import log
 from streamer.core.backoff import Backoff
 from streamer.core.errors import SourceFault, SourceLost
 from streamer.core.pipeline import Pipeline, file_links
@@ -150,8 +152,8 @@ def test_a_file_that_fails_is_reported_and_the_others_go_on():
     supervisor = supervised(broken, whole)
     with pytest.raises(ExceptionGroup) as raised:
         supervisor.run()
-    assert "went away" in module.one_line(raised.value)
-    assert "in thread broken/source" in module.one_line(raised.value)
+    assert "went away" in one_line(raised.value)
+    assert "in thread broken/source" in one_line(raised.value)
     assert len(whole.got) == 9
     phases = {name: report.phase for name, report in reports(supervisor).items()}
     assert phases == {"broken": TaskPhase.FAILED, "whole": TaskPhase.ENDED}
@@ -271,7 +273,7 @@ def test_the_only_camera_is_replaced_without_ending_the_program():
 
 
 def test_a_camera_that_does_not_finish_is_stopped_after_the_grace_period(monkeypatch):
-    monkeypatch.setattr(module, "_GRACE_S", 0.01)
+    monkeypatch.setattr(module, "_FINISH_S", 0.01)
     started, ended = threading.Event(), threading.Event()
 
     class Stubborn(PipelineCamera):
@@ -301,7 +303,14 @@ def test_nothing_is_added_once_the_program_ends():
         supervisor.add(PipelineCamera("north", True, [lost]))
 
 
-def test_a_series_of_failures_ends_after_a_minute_without_one():
+@pytest.mark.parametrize(
+    ("failures", "proof_s"),
+    [(1, 60), (2, 120), (5, 300), (30, 600)],
+)
+def test_a_camera_is_healthy_again_after_a_minute_for_each_failure_of_the_last_hour(
+    failures, proof_s, monkeypatch
+):
+    monkeypatch.setattr(module, "_RESTART", Backoff.constant(0.001))
     clock = StepClock()
     seen = []
     supervisor: Supervisor
@@ -312,15 +321,57 @@ def test_a_series_of_failures_ends_after_a_minute_without_one():
         yield
 
     def healthy(stop):
-        for step_s in (0, 59, 2):
+        for step_s in (0, proof_s - 1, 2):
             clock.step(step_s)
+            yield frame(0)
             seen.append(reports(supervisor)["north"].failing_since_ns)
-        yield frame(0)
 
-    supervisor = supervised(PipelineCamera("north", True, [failing, failing, healthy]), clock=clock)
+    sources = [*[failing] * failures, healthy]
+    supervisor = supervised(PipelineCamera("north", True, sources), clock=clock)
     supervisor.run()
-    assert seen == [1_000_000_000, 1_000_000_000, None]
-    assert reports(supervisor)["north"].restarts == 2
+    assert seen == [1_000_000_000, 1_000_000_000, None], "one good frame proves nothing"
+    report = reports(supervisor)["north"]
+    assert (report.restarts, report.failures_last_hour) == (failures, failures)
+
+
+def test_a_camera_that_fails_every_90_seconds_never_reads_as_healthy():
+    clock = StepClock()
+    seen = []
+    supervisor: Supervisor
+
+    def flapping(stop):
+        for _ in range(9):
+            clock.step(10)
+            yield frame(0)
+            seen.append(reports(supervisor)["north"])
+        if len(seen) < 500:
+            raise OSError("gone")
+
+    supervisor = supervised(PipelineCamera("north", True, [flapping]), clock=clock)
+    supervisor.run()
+    twice = [report for report in seen if report.restarts >= 2]
+    assert {report.failing_since_ns for report in twice} == {180_000_000_000}
+    assert max(report.failures_last_hour for report in seen) == 40
+
+
+@pytest.mark.parametrize(
+    ("error", "traced"),
+    [(KeyError("box"), True), (SourceLost("gone", fault=SourceFault.ENDED), False)],
+)
+def test_the_log_shows_the_traceback_of_a_bug_but_not_of_a_camera_that_is_gone(
+    error, traced, capsys
+):
+    def failing(stop):
+        raise error
+        yield
+
+    log.set_up(level="info", style="text", redact=lambda text: text.replace("box", "***"))
+    with pytest.raises(ExceptionGroup):
+        supervised(PipelineCamera("north", False, [failing])).run()
+    logged = capsys.readouterr().err
+    assert ("Traceback" in logged) is traced
+    assert ("KeyError: '***' (in thread north/source)" in logged) is traced
+    assert "box" not in logged
 
 
 def test_secrets_are_removed_from_errors_and_tracebacks():
