@@ -38,7 +38,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     finally:
         signals.close()
     if status == Exit.INTERRUPTED and signals.first is not None:
-        return 128 + signals.first
+        return Exit.OK if signals.is_regular_end else 128 + signals.first
     return status
 
 
@@ -90,7 +90,7 @@ def _root(
 
 
 def _report(error: BaseException) -> int:
-    code = exit_code(error)
+    code = Exit.INTERRUPTED if termination.current().interrupted else exit_code(error)
     if code is Exit.BROKEN_PIPE:
         # The reader has gone. Without this, Python would fail again when it flushes at its exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

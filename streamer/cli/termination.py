@@ -46,6 +46,13 @@ class Termination:
         self.first: signal.Signals | None = None
         """The first signal, once it came."""
 
+        self.interrupted = False
+        """Whether `Interrupted` was raised. What it meets may turn it into another error: the
+        initialization of a C extension, for example."""
+
+        self.is_regular_end = False
+        """Whether a signal is how this command ends, and its exit code is `Exit.OK`."""
+
         self._interrupts = True  # Whether the first signal raises in the main thread.
         self._callbacks: tuple[Callable[[], None], ...] = ()
         self._count = 0
@@ -103,6 +110,7 @@ class Termination:
         del number, frame
         if self._interrupts:
             self._interrupts = False  # A second exception would interrupt the cleaning up.
+            self.interrupted = True
             raise Interrupted
 
     def _receive(self) -> None:

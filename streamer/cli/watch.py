@@ -25,6 +25,7 @@ def watch(
     from streamer.app.program import open_program
     from streamer.web.server import WebServer
 
+    termination.current().is_regular_end = True
     loaded = configuration(files or [], source=source)
     config, out = loaded.config, output.current()
     printer = EventPrinter()
