@@ -36,7 +36,7 @@ _CLOSE: Final = 0
 
 
 class Interrupted(KeyboardInterrupt):
-    """A signal asked the command to end."""
+    """A signal requested the end of the command."""
 
 
 class Termination:
