@@ -30,6 +30,7 @@ from streamer.health.reports import CameraReport
 from streamer.recording.ring import PacketRing
 from streamer.recording.segments import SegmentRecorder
 from streamer.sinks.mjpeg import MjpegSink
+from streamer.sinks.publish import PublishSink
 from streamer.sinks.status import StatusSink
 from streamer.sources.reconnect import ConnectionState
 from streamer.stages.low_light import Enhance, LowLightFilter
@@ -234,6 +235,9 @@ class CameraRuntime:
             workers["clips"] = clips.run
         if self._recorder is not None:
             workers["recorder"] = self._recorder
+        publish = sinks.get("publish")
+        if isinstance(publish, PublishSink):
+            workers["publish-abort"] = publish.abort_on
         return alarm, Pipeline(
             spec.name,
             source,

@@ -2,6 +2,9 @@
 
 Opening a network output holds the interpreter's lock for seconds while the server is away; in this
 process every camera would stand still meanwhile. `publish_process.py` is the other side.
+
+Only this sink ends the publisher: it has a session of its own, so that Ctrl-C in a terminal does
+not reach it, and ignores the signals that a service manager sends to all processes of a service.
 """
 
 import contextlib
@@ -11,21 +14,25 @@ import os
 import select
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import IO, Any, Final
 
 import structlog
 
-from streamer.core.errors import SinkError
+from streamer.core import log
+from streamer.core.clock import CancelToken
+from streamer.core.errors import Cancelled, SinkError
 from streamer.core.frame import Frame
 
 from .frame_pipe import write_frame
 
 _log = structlog.get_logger(__name__)
 
-_EXIT_TIMEOUT_S: Final = 15.0
-"""How long the publisher may take to exit: one connection attempt and its last packets."""
+_EXIT_TIMEOUT_S: Final = 6.0
+"""How long the publisher may take to exit: one connection attempt and its last packets. When the
+program stops, `abort` shortens it."""
 
 _STALL_TIMEOUT_S: Final = 12.0
 """A publisher that reads nothing for so long is stalled: opening an address blocks it for 5 s at
@@ -54,12 +61,34 @@ class PublishSettings:
     stale_after_s: float
     """Age above which a NO SIGNAL card is sent instead of the newest frame."""
 
+    log_level: log.Level = "info"
+    log_style: log.Style = "text"
+
 
 class PublishSink:
     """Publishes to RTSP, RTMP or SRT. The publisher reconnects to a server that is away."""
 
     def __init__(self, settings: PublishSettings) -> None:
-        self._settings = settings
+        level, style = log.settings()
+        self._settings = replace(settings, log_level=level, log_style=style)
+        self._lock = threading.Lock()
+        # Both below are guarded by _lock.
+        self._publisher: subprocess.Popen[bytes] | None = None
+        self._aborted = False
+
+    def abort_on(self, cancel: CancelToken) -> None:
+        """Kill the publisher when *cancel* is set: a worker of the pipeline, which ends at once.
+
+        Until then the publisher ends by itself after the last frame. But it may wait for a server
+        that does not answer, and the sink for the publisher.
+        """
+        cancel.on_cancel(self._abort)
+
+    def _abort(self) -> None:
+        with self._lock:
+            self._aborted = True
+            if self._publisher is not None:
+                self._publisher.kill()
 
     def __call__(self, frames: Iterator[Frame]) -> None:
         """Hand every frame over; the publisher sends the newest.
@@ -75,9 +104,7 @@ class PublishSink:
 
     def _hand_over(self, frames: Iterator[Frame]) -> bool:
         """Feed one publisher; returns whether *frames* ended, false if the publisher stalled."""
-        publisher = subprocess.Popen(
-            [sys.executable, "-m", "streamer.sinks.publish_process"], stdin=subprocess.PIPE
-        )
+        publisher = self._start()
         assert publisher.stdin is not None
         pipe = _BoundedPipe(publisher.stdin)
         try:
@@ -90,12 +117,24 @@ class PublishSink:
             return False
         except BrokenPipeError:
             status = publisher.wait(_EXIT_TIMEOUT_S)
+            if self._aborted:
+                raise Cancelled from None
             raise SinkError(
                 f"{self._settings.camera}: the publisher ended with status {status}"
             ) from None
         finally:
             _end(publisher)
         return True
+
+    def _start(self) -> "subprocess.Popen[bytes]":
+        command = [sys.executable, "-m", "streamer.sinks.publish_process", str(os.getpid())]
+        with self._lock:
+            if self._aborted:
+                raise Cancelled
+            self._publisher = subprocess.Popen(
+                command, stdin=subprocess.PIPE, start_new_session=True
+            )
+            return self._publisher
 
 
 class _BoundedPipe(io.RawIOBase):

@@ -2,14 +2,20 @@
 
 `publish.py` starts it. It sends at a constant frame rate, so that players never wait, sends a NO
 SIGNAL card while the newest frame is stale, and reconnects to a server that is away. It exits when
-its input ends, which also happens when the program is killed.
+its input ends, and the kernel kills it when the program is killed. It ignores other signals: a
+service manager sends them to every process of a service, and the program ends this one after the
+last frame.
 """
 
+import contextlib
+import ctypes
 import json
 import os
+import signal
 import sys
 import threading
 import time
+from collections.abc import Callable
 from fractions import Fraction
 from typing import IO, Final
 
@@ -23,6 +29,7 @@ from streamer.core.backoff import Backoff, FailureCounter
 from streamer.core.drawing import no_signal
 from streamer.core.image import Image
 from streamer.core.link import LatestValue
+from streamer.core.redact import Redactor, all_parts
 
 from .frame_pipe import SentImage, read_frame
 from .h264 import H264Encoder
@@ -36,15 +43,17 @@ _FORMATS: Final = {"rtsp": "rtsp", "rtsps": "rtsp", "rtmp": "flv", "rtmps": "flv
 """Container format by scheme; MPEG-TS for all others."""
 
 
-def main(pipe: IO[bytes]) -> None:
-    """Publish the frames that come through *pipe* until it ends."""
+_PR_SET_PDEATHSIG: Final = 1
+_NEVER: Final = 2**62
+"""A version that no frame reaches."""
+
+
+def main(pipe: IO[bytes], parent: int) -> None:
+    """Publish the frames that come through *pipe* until it ends, or the process *parent* does."""
+    _end_with(parent)
     disable_malloc_trim()
     settings = PublishSettings(**json.loads(pipe.readline()))
-    log.set_up(
-        level="info",
-        style="text",
-        redact=lambda text: text.replace(settings.url, settings.shown_as),
-    )
+    log.set_up(level=settings.log_level, style=settings.log_style, redact=_redactor(settings))
     newest: LatestValue[SentImage] = LatestValue()
     reader = threading.Thread(target=_read, args=(pipe, newest), name="reader")
     reader.start()
@@ -60,7 +69,26 @@ def main(pipe: IO[bytes]) -> None:
                 "not published", camera=settings.camera, to=settings.shown_as,
                 error=error.strerror or str(error), retry_in_s=delay_s,
             )  # fmt: skip
-            time.sleep(delay_s)
+            newest.wait(_NEVER, timeout_s=delay_s)  # Or until the input ends.
+
+
+def _end_with(parent: int) -> None:
+    """Let the kernel kill this process with its parent; ignore what others send.
+
+    The end of the input would do, but is not seen while a connection is opened.
+    """
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
+    with contextlib.suppress(OSError, AttributeError):  # Linux has it.
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:  # It was killed before.
+        os._exit(0)
+
+
+def _redactor(settings: PublishSettings) -> Callable[[str], str]:
+    """Return what removes the address from texts, and every part of it that is not shown."""
+    known = Redactor(all_parts(settings.url) - all_parts(settings.shown_as))
+    return lambda text: known(text.replace(settings.url, settings.shown_as))
 
 
 def _read(pipe: IO[bytes], newest: LatestValue[SentImage]) -> None:
@@ -114,6 +142,6 @@ def _current_image(settings: PublishSettings, newest: LatestValue[SentImage]) ->
 
 
 if __name__ == "__main__":
-    main(sys.stdin.buffer)
+    main(sys.stdin.buffer, int(sys.argv[1]))
     sys.stderr.flush()
     os._exit(0)  # The muxer of a dead connection must not delay the exit.

@@ -6,6 +6,7 @@ import itertools
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -16,7 +17,8 @@ import av
 import numpy as np
 import pytest
 
-from streamer.core.errors import SinkError
+from streamer.core.clock import CancelToken
+from streamer.core.errors import Cancelled, SinkError
 from streamer.core.image import Canvas, ColorTags, Image
 from streamer.sinks.frame_pipe import read_frame, write_frame
 from streamer.sinks.publish import PublishSettings, PublishSink
@@ -36,14 +38,20 @@ def settings(url, *, rate=25.0, stale_after_s=LIMIT_S):
     return PublishSettings("north", url, "the server", rate, "ultrafast", stale_after_s)
 
 
-def publishers():
-    """Publishers of this process: their arguments, which all users can read, by process id."""
+def publishers(program=None):
+    """Publishers of a program, by default of this process, by process id.
+
+    Their values are their arguments, which all users can read.
+    """
     found = {}
     for folder in Path("/proc").iterdir():
         with contextlib.suppress(OSError, IndexError):
             parent = (folder / "stat").read_text().rpartition(")")[2].split()[1]
             arguments = (folder / "cmdline").read_bytes().decode()
-            if int(parent) == os.getpid() and "streamer.sinks.publish_process" in arguments:
+            if (
+                int(parent) == (program or os.getpid())
+                and "streamer.sinks.publish_process" in arguments
+            ):
                 found[int(folder.name)] = arguments
     return found
 
@@ -52,16 +60,17 @@ class Publishing:
     """The sink in a thread of its own; new frames come until `end`, then nothing more."""
 
     def __init__(self, wanted):
+        self.sink = PublishSink(wanted)
         self.level, self.size = 200, (96, 128)
         self.given = 0
         self.error = None
         self.silent, self._ended = threading.Event(), threading.Event()
-        self._thread = threading.Thread(target=self._run, args=(PublishSink(wanted),))
+        self._thread = threading.Thread(target=self._run, args=(self.sink,))
 
     def _run(self, sink):
         try:
             sink(self._frames())
-        except SinkError as error:
+        except (SinkError, Cancelled) as error:
             self.error = error
 
     def _frames(self):
@@ -199,6 +208,69 @@ def test_a_publisher_that_dies_is_an_error_of_the_sink():
     assert str(publishing.error) == "north: the publisher ended with status -9"
 
 
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+def test_a_signal_to_all_processes_of_the_service_does_not_end_the_publisher(number):
+    url = address()
+    with Publishing(settings(url)) as publishing, receiver(url) as source:
+        came = received(source)
+        next(came)
+        (publisher,) = publishers()
+        assert os.getsid(publisher) == publisher
+        os.kill(publisher, number)
+        publishing.level = 90
+        assert next(one for one in came if brightness(one) < 120)
+        assert list(publishers()) == [publisher]
+    assert publishing.error is None
+
+
+@contextlib.contextmanager
+def server_that_does_not_answer():
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        yield f"rtsp://127.0.0.1:{server.getsockname()[1]}/north", server
+
+
+def test_a_stop_does_not_wait_for_a_server_that_does_not_answer():
+    cancel = CancelToken()
+    with server_that_does_not_answer() as (url, server):
+        publishing = Publishing(settings(url))
+        publishing.sink.abort_on(cancel)
+        with publishing:
+            connection, _ = server.accept()
+            with connection:
+                (publisher,) = publishers()
+                cancel.set()
+                until(lambda: not Path(f"/proc/{publisher}").exists() or publishing.error)
+    assert publishers() == {}
+    with pytest.raises(Cancelled):
+        publishing.sink(iter([shown(200)]))  # It is not started again.
+
+
+KILLED = """
+import itertools, sys, time
+from streamer.sinks.publish import PublishSettings, PublishSink
+from tests.streamer.sinks.test_publish import settings, shown
+PublishSink(settings(sys.argv[1]))(shown(200, number) for number in itertools.count())
+"""
+
+
+def test_a_publisher_that_waits_for_its_server_dies_with_the_program():
+    with server_that_does_not_answer() as (url, server):
+        program = subprocess.Popen([sys.executable, "-c", KILLED, url])
+        connection, _ = server.accept()
+        with connection:
+            (publisher,) = publishers(program.pid)
+            program.kill()
+            program.wait(LIMIT_S)
+            until(lambda: _state(publisher) in ("Z", ""))
+
+
+def _state(process):
+    """The state of a process, such as Z for one that has ended; empty where there is none."""
+    with contextlib.suppress(OSError):
+        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0]
+    return ""
+
+
 def test_when_the_camera_fails_the_publisher_ends_too():
     def failing():
         yield shown(200)
@@ -216,7 +288,7 @@ def test_the_publisher_ends_by_itself_when_the_program_was_killed(sent):
         write_frame(pipe, shown(200, number))
     settled = json.dumps(asdict(settings(address()))).encode() + b"\n"
     ended = subprocess.run(
-        [sys.executable, "-m", "streamer.sinks.publish_process"],
+        [sys.executable, "-m", "streamer.sinks.publish_process", str(os.getpid())],
         input=settled + pipe.getvalue()[:sent], capture_output=True, check=False, timeout=LIMIT_S,
     )  # fmt: skip
     assert (ended.returncode, ended.stdout) == (0, b"")
