@@ -20,6 +20,7 @@ THREADS = {
     "streamer/app/supervised_task.py": "one thread a camera, and what serves all cameras",
     "streamer/cli/termination.py": "ends the process although the main thread may be blocked",
     "streamer/sinks/publish_process.py": "a process of its own: reads frames while it encodes",
+    "streamer/store/bounded_calls.py": "a call to a disk that hangs must not hold an alarm up",
     "streamer/notify/dispatcher.py": "one thread a channel: a dead receiver delays nobody else",
     "streamer/bench/link.py": "the two ends of the link it measures",
     "streamer/bench/cameras.py": "one thread a pipeline, started and stopped by hand",

@@ -17,17 +17,18 @@ from streamer.core.clock import CancelToken, SystemClock
 from streamer.core.errors import StorageError
 from streamer.health.disk import disk_status
 from streamer.health.program_status import ProgramStatus
+from streamer.health.reports import Condition
 from streamer.health.snapshot import program_status
 from streamer.notify import Channel, Dispatcher, RetryPolicy, ShowsStatus
 from streamer.notify.retry import DELIVERY_BACKOFF
 from streamer.recording.retention import Retention
 from streamer.sinks.mjpeg import MjpegSink
-from streamer.store import EventStore
-from streamer.store.sqlite import SqliteEventStore
+from streamer.store.buffered import BufferedEventStore
 
 from .camera_runtime import AppContext, CameraRuntime
 from .camera_spec import CameraSpec, camera_specs
 from .channels import open_channels
+from .event_store import open_event_store
 from .models import Models, open_models, provenance
 from .supervisor import Supervisor
 
@@ -53,7 +54,7 @@ class Program:
         config: Config,
         *,
         context: AppContext,
-        store: EventStore,
+        store: BufferedEventStore,
         channels: list[Channel],
         redact: Callable[[str], str],
     ) -> None:
@@ -114,10 +115,26 @@ class Program:
             channels=self._dispatcher.status(),
             backlog=backlog,
             outbox_error=outbox_error,
+            conditions=self._conditions(),
             disk=disk_status(self._data_dir),
             instance=self._instance,
             clock=self._clock,
         )
+
+    def _conditions(self) -> Iterator[Condition]:
+        """What is wrong with the program as a whole."""
+        if problem := self._store.problem():
+            yield Condition("store", *problem)
+        now_ns = self._clock.monotonic_ns()
+        watched = {camera.name for camera in self.cameras()}
+        for event in self._store.known_open_alarms():
+            if event.camera not in watched:
+                age = self._clock.utc_at(now_ns) - event.utc
+                yield Condition(
+                    "open_alarm",
+                    f"alarm {event.alarm_id} was never cleared, and its camera is not watched",
+                    now_ns - round(age.total_seconds() * 1e9),
+                )
 
     def _mark_delivered(self, event: Event, channel: str, when: datetime) -> None:
         del channel, when
@@ -177,12 +194,12 @@ def open_program(
 
     Raises:
         EngineError: A network cannot be used here.
-        StorageError: The event store cannot be used.
+        StorageError: The event store cannot be made, or the file is something else.
         ConfigError: A channel cannot be made of its settings.
     """
     with ExitStack() as opened:
         models = models or opened.enter_context(open_models(config))
-        store = opened.enter_context(SqliteEventStore(config.events_file))
+        store = opened.enter_context(open_event_store(config.events_file))
         in_alarm = {recorded.event.camera for recorded in store.open_alarms()}
         context = AppContext(
             clock=SystemClock(),

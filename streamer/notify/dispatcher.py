@@ -94,7 +94,12 @@ class Dispatcher:
 
     def _warn_of_unknown_channels(self) -> None:
         configured = {worker.channel.name for worker in self._workers}
-        for name, backlog in self._outbox.backlog().items():
+        try:
+            backlogs = self._outbox.backlog()
+        except StorageError as error:  # Deliveries from memory go on without it.
+            _log.error("the outbox cannot be read", error=str(error))
+            return
+        for name, backlog in backlogs.items():
             if name not in configured and backlog.waiting:
                 _log.warning(
                     "deliveries wait for a channel that is not configured here",

@@ -42,7 +42,7 @@ class DiskReserve:
         """Make the file, or make it whole again, if there is plenty of room."""
         with contextlib.suppress(OSError):
             disk = os.statvfs(self.path.parent)
-            size = min(_SIZE, disk.f_blocks * disk.f_frsize // _LARGEST_SHARE) // _PIECE * _PIECE
+            size = _full_size(disk)
             if self.size >= size or _free(disk) < _PLENTY * size:
                 return
             handle = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
@@ -65,6 +65,18 @@ class DiskReserve:
                 return True
         return False
 
+    def shortage(self) -> str:
+        """Return what is wrong with the reserve, in words; empty if it is whole."""
+        with contextlib.suppress(OSError):
+            size = _full_size(os.statvfs(self.path.parent))
+            if self.size < size:
+                left, whole = self.size / _MIB, size / _MIB
+                return (
+                    f"the disk is full: {left:.0f} of {whole:.0f} MiB are left in reserve"
+                    " for events: free some space"
+                )
+        return ""
+
     @property
     def size(self) -> int:
         """Bytes that are left in reserve."""
@@ -72,6 +84,10 @@ class DiskReserve:
             return self.path.stat().st_size
         except OSError:
             return 0
+
+
+def _full_size(disk: os.statvfs_result) -> int:
+    return min(_SIZE, disk.f_blocks * disk.f_frsize // _LARGEST_SHARE) // _PIECE * _PIECE
 
 
 def _free(disk: os.statvfs_result) -> int:

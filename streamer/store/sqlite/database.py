@@ -196,6 +196,16 @@ class Database:
             connection.execute(f"PRAGMA user_version = {len(MIGRATIONS)}")
             connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
 
+    def check_writable(self) -> None:
+        """Write to the disk, and make the reserve whole if there is room.
+
+        Raises:
+            StorageError: It cannot be written.
+        """
+        with self.transaction() as connection:
+            connection.execute(f"PRAGMA user_version = {len(MIGRATIONS)}")
+        self.reserve.refill()
+
     @contextmanager
     def transaction(self) -> Iterator[sqlite3.Connection]:
         """Write atomically: all of the block is on disk when this returns, nothing if it raises.

@@ -199,6 +199,15 @@ class SqliteEventStore:
     def _recorded(self, row: sqlite3.Row) -> RecordedEvent:
         return recorded_event(row, self._database.data_dir)
 
+    def check(self) -> str:
+        """Write to the disk; return what will prevent that soon, or an empty string.
+
+        Raises:
+            StorageError: It cannot be written.
+        """
+        self._database.check_writable()
+        return self._database.reserve.shortage()
+
     def close(self) -> None:
         """Close the file; a second call does nothing."""
         self._database.close()
