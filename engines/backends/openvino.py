@@ -8,21 +8,16 @@ cores two streams give 8 % more inferences per second than one request on both.
 from __future__ import annotations
 
 import queue
-import sys
 import threading
 from collections import OrderedDict
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import openvino
 
 from engines.engine import EngineState
 from engines.errors import DeviceUnavailable, EngineError, ModelFileError
 from engines.spec import EngineSpec, TensorSpec
-
-# Importing OpenVINO sends telemetry unless the package openvino_telemetry is missing. A module that
-# is None cannot be imported: OpenVINO then uses a stub that sends nothing.
-sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
-import openvino  # noqa: E402  after the line above
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
