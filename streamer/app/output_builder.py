@@ -1,7 +1,7 @@
 """Builds the outputs of a camera from its spec: everything that shows or stores its frames."""
 
 from streamer.core.pipeline import Sink
-from streamer.core.redact import redact
+from streamer.core.redact import redact_url
 from streamer.sinks.file import VideoFileSink
 from streamer.sinks.mjpeg import MjpegSink
 from streamer.sinks.publish import PublishSettings, PublishSink
@@ -29,7 +29,7 @@ def build_outputs(spec: CameraSpec, *, live_view: MjpegSink | None) -> dict[str,
             PublishSettings(
                 camera=spec.name,
                 url=url,
-                shown_as=redact(url),
+                shown_as=redact_url(url),
                 rate=outputs.publish.rate,
                 preset=outputs.publish.preset,
                 stale_after_s=spec.stale_after_s,

@@ -15,6 +15,7 @@ from streamer.alarm.event import Event
 from streamer.config import Config
 from streamer.core.clock import CancelToken, SystemClock
 from streamer.core.errors import StorageError
+from streamer.core.redact import redact
 from streamer.health.disk import disk_status
 from streamer.health.program_status import ProgramStatus
 from streamer.health.reports import Condition
@@ -182,7 +183,7 @@ def open_program(
     *,
     models: Models | None = None,
     on_event: Callable[[Event], None] | None = None,
-    redact: Callable[[str], str] = str,
+    redact: Callable[[str], str] = redact,
 ) -> Iterator[Program]:
     """Open everything that *config* describes; it is closed at the end of the block.
 

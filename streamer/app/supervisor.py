@@ -18,6 +18,7 @@ import structlog
 
 from streamer.core.backoff import Backoff
 from streamer.core.clock import CancelToken, Clock, SystemClock
+from streamer.core.redact import redact
 from streamer.health.reports import TaskReport
 
 from .supervised_task import SupervisedTask
@@ -44,7 +45,9 @@ _SERVICES_S: Final = 1.2
 class Supervisor:
     """Runs cameras until they end or are stopped; *redact* removes secrets from error reports."""
 
-    def __init__(self, *, clock: Clock | None = None, redact: Callable[[str], str] = str) -> None:
+    def __init__(
+        self, *, clock: Clock | None = None, redact: Callable[[str], str] = redact
+    ) -> None:
         self._clock = clock or SystemClock()
         self._redact = redact
         self._services_stop = CancelToken()

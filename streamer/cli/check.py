@@ -63,7 +63,11 @@ def advice(config: "Config") -> list[str]:
     preview = config.preview
     if preview.enabled and preview.host not in _LOOPBACK and preview.token is None:
         notes.append("preview: all machines of the network can see the cameras; set preview.token")
+    names = {*config.cameras, *config.notify}
     for name, camera in config.cameras.items():
+        password = camera.source.password
+        if password is not None and password.get_secret_value() in names:
+            notes.append(f"cameras.{name}.source.password: equals a name, which everybody sees")
         if config.notify and camera.notify == ():
             notes.append(f"cameras.{name}.notify: alarms of this camera are sent to no channel")
     return notes

@@ -59,9 +59,11 @@ def _findings(files: list[Path]) -> "Iterator[Finding]":
 def _say(finding: "Finding") -> None:
     from rich.text import Text
 
+    out = output.current()
+    message = out.redact(finding.message)
     line = Text.assemble(
-        (f"{finding.status:4}", _STYLE[finding.status]), f"  {finding.check}: {finding.message}"
+        (f"{finding.status:4}", _STYLE[finding.status]), f"  {finding.check}: {message}"
     )
     if finding.advice:
-        line.append(f"\n      -> {finding.advice}")
-    output.current().say(line)
+        line.append(f"\n      -> {out.redact(finding.advice)}")
+    out.say(line)

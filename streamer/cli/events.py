@@ -196,7 +196,7 @@ def _details(recorded: "RecordedEvent", record: dict[str, Any]) -> "RenderableTy
     lines += [f"{'':14} {Path(file).name}" for file in record["files"]]
     lines += [f"{'':14} FAULT: {fault}" for fault in record["faults"]]
     for delivery in record["deliveries"]:
-        error = f" ({delivery['error']})" if delivery["error"] else ""
+        error = f" ({output.current().redact(delivery['error'])})" if delivery["error"] else ""
         lines.append(f"{'delivery':14} {delivery['channel']}: {delivery['state']}{error}")
     return "\n".join([*lines, ""])
 

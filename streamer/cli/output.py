@@ -7,12 +7,18 @@ import json
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from streamer.core.redact import Redactor
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
+
+FOREIGN_KEYS: Final = frozenset(
+    {"address", "advice", "detail", "error", "last_error", "message", "problems", "reason", "text",
+     "traceback"}
+)  # fmt: skip
+"""Keys of records whose texts may come from a library or another machine."""
 
 
 @dataclass(slots=True)
@@ -29,7 +35,7 @@ class Output:
     """Print the traceback of an error."""
 
     secrets: frozenset[str] = frozenset()
-    """Texts that are redacted from all output."""
+    """Texts that are redacted from text that comes from outside."""
 
     def result(
         self, record: Mapping[str, Any], text: "RenderableType | Callable[[], RenderableType]"
@@ -43,8 +49,7 @@ class Output:
     def record(self, record: Mapping[str, Any]) -> None:
         """Write one JSON object with --json; nothing without."""
         if self.json:
-            # Secrets are redacted before JSON encoding, which may escape their characters.
-            clean = Redactor(self.secrets).clean(record)
+            clean = _clean(record, Redactor(self.secrets))
             line = json.dumps(clean, ensure_ascii=False, allow_nan=False)
             sys.stdout.write(line + "\n")
             sys.stdout.flush()
@@ -78,6 +83,24 @@ class Output:
 
         # Paths and messages come from outside and must not be read as markup or links.
         return Quiet(markup=False, highlight=False, emoji=False, soft_wrap=not sys.stdout.isatty())
+
+
+def _clean(value: Any, redact: Redactor, *, foreign: bool = False) -> Any:
+    """Return *value* without secrets in the texts that come from outside; names and ids stay.
+
+    Before JSON encoding, which may escape the characters of a secret.
+    """
+    match value:
+        case str():
+            return redact(value) if foreign else value
+        case Mapping():
+            return {
+                key: _clean(item, redact, foreign=foreign or key in FOREIGN_KEYS)
+                for key, item in value.items()
+            }
+        case list() | tuple():
+            return [_clean(item, redact, foreign=foreign) for item in value]
+    return value
 
 
 _current = Output()

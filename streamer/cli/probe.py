@@ -36,7 +36,7 @@ def probe(
 ) -> None:
     """Open a camera and report its stream. Reads it for a few seconds."""
     from streamer.core.clock import CancelToken
-    from streamer.core.redact import redact, secret_parts
+    from streamer.core.redact import redact_url, secret_parts
     from streamer.sources.options import VideoOptions
     from streamer.sources.probe import probe as probe_address
 
@@ -44,7 +44,7 @@ def probe(
     password = password_file.read_text().rstrip("\r\n") if password_file else None
     out.secrets |= secret_parts(address) | ({password} if password else set())
     options = VideoOptions(transport=transport, user=user, password=password, timeout_s=timeout_s)
-    out.note(f"probing {redact(address)}")
+    out.note(f"probing {redact_url(address)}")
     try:
         report = probe_address(
             address, options=options, cancel=CancelToken(), fps=tuple(fps or _FPS)

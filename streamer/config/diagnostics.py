@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 from streamer.core.errors import ConfigError
-from streamer.core.redact import REDACTED, redact
+from streamer.core.redact import REDACTED, redact, redact_url
 
 from .field_types import Loc, Place, expected, place_of
 from .secrets import Text
@@ -109,7 +109,7 @@ def _shown_scalar(value: Any) -> str:
         return str(value)
     if isinstance(value, Text) and value.written is not None:
         return f"what {value.written!r} stands for"
-    text = redact(value)
+    text = redact(redact_url(value))
     if len(text) > _LONGEST_SHOWN:
         text = text[: _LONGEST_SHOWN - 3] + "..."
     return repr(text)

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from pydantic import SecretStr, ValidationError
 
-from streamer.core.redact import redact, secret_parts
+from streamer.core.redact import redact_url, secret_parts
 
 from .convert import ConvertOptions
 from .diagnostics import InvalidConfig, Problem, translate, unknown
@@ -48,9 +48,16 @@ class Loaded:
     """Values that placeholders substituted into secrets and addresses."""
 
     def secrets(self) -> frozenset[str]:
-        """Return all texts that must not appear in any output."""
+        """Return all texts that no text from outside may bring into the output.
+
+        Names are not among them: a password that equals the name of its camera is public already,
+        and would only make that name and the ids of its alarms unreadable.
+        """
         found = set(_secrets(self.config.model_dump(exclude={"defaults"})))
-        return frozenset((found | self.filled) - {""})
+        return frozenset((found | self.filled) - self._names() - {""})
+
+    def _names(self) -> frozenset[str]:
+        return frozenset((*self.config.cameras, *self.config.notify))
 
 
 def load(
@@ -205,13 +212,13 @@ def _filled_in(data: Any, loc: Loc = ()) -> Iterator[tuple[Loc, Text]]:
 
 
 def _secretly_filled(texts: Mapping[Loc, Text]) -> Iterator[str]:
-    """Yield values substituted into secrets and addresses, whole and as `redact` shows them."""
+    """Yield values substituted into secrets and addresses, whole and as they are shown."""
     for loc, text in texts.items():
         # Channels are a union, whose keys are not looked up: all their values count as secret.
         if loc[0] == "notify" or place_of(loc).kind.is_secret:
             for value in text.filled:
                 yield value
-                yield redact(value)
+                yield redact_url(value)
 
 
 def _put(plain: Any, loc: Sequence[Any], text: str) -> None:

@@ -21,7 +21,7 @@ from pydantic import (
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema
 
-from streamer.core.redact import redact
+from streamer.core.redact import redact_url
 
 from .secrets import Text
 
@@ -61,7 +61,7 @@ class Address(Secret[str]):
     """
 
     def _display(self) -> str:
-        return redact(self.get_secret_value())
+        return redact_url(self.get_secret_value())
 
     @classmethod
     def __get_pydantic_json_schema__(

@@ -17,6 +17,7 @@ from structlog.typing import EventDict, Processor
 
 from .local_time import for_machines, for_people
 from .log_repeats import REPEATED, RepeatedLines
+from .redact import redact
 
 Level = Literal["debug", "info", "warning", "error"]
 Style = Literal["text", "json"]
@@ -24,8 +25,14 @@ Style = Literal["text", "json"]
 _VERBOSE: Final = ("httpx", "httpcore", "apprise", "asyncio", "urllib3")
 """Libraries that log details as "info"; only their warnings are shown."""
 
+_OWN_KEYS: Final = frozenset(
+    {"alarm", "alarm_id", "camera", "channel", "event_id", "level", "logger", "part", "timestamp"}
+)
+"""Names, ids and words of our own: they hold no secret, and must stay readable if one equals
+them."""
 
-def set_up(*, level: Level, style: Style, redact: Callable[[str], str] = str) -> None:
+
+def set_up(*, level: Level, style: Style, redact: Callable[[str], str] = redact) -> None:
     """Send the log to standard error. A further call replaces the settings.
 
     Args:
@@ -136,5 +143,5 @@ class _Redactor:
 
     def __call__(self, logger: Any, method: str, event: EventDict) -> EventDict:
         del logger, method
-        return {key: self._redact(value) if isinstance(value, str) else value
-                for key, value in event.items()}  # fmt: skip
+        return {key: self._redact(value) if isinstance(value, str) and key not in _OWN_KEYS
+                else value for key, value in event.items()}  # fmt: skip

@@ -13,7 +13,7 @@ from typing import Final
 import av.error
 
 from streamer.core.errors import SourceError, SourceFault, SourceLost, SourceRejected
-from streamer.core.redact import redact
+from streamer.core.redact import redact_url
 
 from .address import host_of, kind_of
 
@@ -115,7 +115,7 @@ def source_error(
     """
     advice = detail or _ADVICE[fault].format(timeout_s=timeout_s)
     kind = SourceLost if live and fault not in _FINAL else SourceRejected
-    return kind(f"{redact(address)}: {advice}", fault=fault)
+    return kind(f"{redact_url(address)}: {advice}", fault=fault)
 
 
 def translate(error: av.error.FFmpegError, attempt: FaultContext) -> SourceError:

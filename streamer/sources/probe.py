@@ -9,7 +9,7 @@ from typing import Final, NamedTuple, Self
 from streamer.core.clock import CancelToken, SystemClock
 from streamer.core.errors import SourceError, SourceFault
 from streamer.core.packet import EncodedPacket
-from streamer.core.redact import redact
+from streamer.core.redact import redact_url
 
 from .address import SourceKind, kind_of
 from .frame_sampler import FrameSampler, SamplingPlan
@@ -131,10 +131,10 @@ def probe(
         if first_frame_ms is None:  # A later failure has delivered enough.
             raise
     if first_frame_ms is None:
-        raise SourceError(f"{redact(address)}: cancelled", fault=SourceFault.NO_VIDEO)
+        raise SourceError(f"{redact_url(address)}: cancelled", fault=SourceFault.NO_VIDEO)
     counts = source.statistics()
     return ProbeReport(
-        address=redact(address),
+        address=redact_url(address),
         kind=kind,
         codec=packets[-1].codec,
         width=size[1],
@@ -171,7 +171,7 @@ def _probe_snapshot(address: str, options: VideoOptions, cancel: CancelToken) ->
     frame = next(source(cancel))
     first_frame_ms = (time.monotonic() - began) * 1000
     return ProbeReport(
-        address=redact(address),
+        address=redact_url(address),
         kind=SourceKind.SNAPSHOT,
         codec="mjpeg",
         width=frame.image.width,

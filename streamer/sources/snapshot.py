@@ -9,7 +9,7 @@ import httpx
 from streamer.core.clock import CancelToken, Clock
 from streamer.core.errors import SourceError, SourceFault
 from streamer.core.frame import Frame
-from streamer.core.redact import redact
+from streamer.core.redact import redact_url
 
 from .address import resolve_credentials
 from .ffmpeg_errors import FaultContext, source_error
@@ -66,7 +66,7 @@ class SnapshotSource:
         self._start_ns: int | None = None  # Arrival of the first frame.
 
     def __repr__(self) -> str:
-        return f"<SnapshotSource {redact(self._address)}>"
+        return f"<SnapshotSource {redact_url(self._address)}>"
 
     def __call__(self, cancel: CancelToken) -> Iterator[Frame]:
         """Yield one frame per interval until *cancel* is set.

@@ -21,7 +21,7 @@ from streamer.core.hwaccel import is_hardware_decoded, open_hwaccel
 from streamer.core.image import Image
 from streamer.core.log_limit import LogLimit
 from streamer.core.packet import PacketTap
-from streamer.core.redact import redact
+from streamer.core.redact import redact_url
 
 from .decode import DecodedFrame, Decoder
 from .demux import Demuxer
@@ -108,7 +108,7 @@ class VideoSource:
         self._sampler = FrameSampler(
             self._options.inference_interval_ns, every_frame=self._options.every_frame
         )
-        self._log = _log.bind(address=redact(address))
+        self._log = _log.bind(address=redact_url(address))
         self._number = 0
         self._size: tuple[int, int] | None = None
         self._opened = self._packets = self._bytes = 0
@@ -138,7 +138,7 @@ class VideoSource:
         )
 
     def __repr__(self) -> str:
-        return f"<VideoSource {redact(self._address)}>"
+        return f"<VideoSource {redact_url(self._address)}>"
 
     def __call__(self, cancel: CancelToken) -> Iterator[Frame]:
         """Open the address and yield its frames until it ends or *cancel* is set.

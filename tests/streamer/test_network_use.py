@@ -27,7 +27,7 @@ THIS_MACHINE = re.compile(r"AF_UNIX|AF_NETLINK")
 
 
 def calls_to_others(folder: Path, *arguments: str) -> list[str]:
-    """Run a command and return its system calls that leave the machine, look-ups included."""
+    """Run a command and return its system calls that leave the machine, of name resolution too."""
     (folder / "fire.yaml").write_text(CONFIG)
     video_clip(folder / "clip.mkv", frames=30)
     log = folder / "calls"
@@ -44,7 +44,7 @@ def calls_to_others(folder: Path, *arguments: str) -> list[str]:
     return [line for line in lines if LEAVING.search(line) and not THIS_MACHINE.search(line)]
 
 
-def test_the_trace_shows_a_look_up(tmp_path):
+def test_the_trace_shows_a_name_resolution(tmp_path):
     script = "import socket; socket.getaddrinfo('other.example', 80)"
     done = subprocess.run(
         ["strace", "-f", "-qq", "-e", "trace=network", sys.executable, "-c", script],

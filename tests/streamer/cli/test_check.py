@@ -14,6 +14,10 @@ notify: {ops: {kind: webhook, url: 'https://u:hunter2-url@h/?token=hunter2-token
 cameras:
   north: {source: {address: 'rtsp://me:hunter2-address@h/1'}}
   south: {source: {address: '${env:SOUTH}'}, outputs: {publish: {url: 'rtsp://h/s'}}}
+  east: {source: {address: 'http://h/snap.jpg?loginpas=hunter2-pas&psw=hunter2-psw&jwt=hunter2.e3'}}
+  west:
+    source: {address: 'srt://h:9000?mode=caller&passphrase=hunter2-passphrase'}
+    outputs: {publish: {url: 'rtmp://h/live/hunter2-key'}}
 """
 
 
@@ -42,7 +46,12 @@ def test_scripts_get_one_object(right: Path, capsys: pytest.CaptureFixture[str])
     record = json.loads(line)
     assert record["kind"] == "check"
     assert len(record["digest"]) == 64
-    assert [camera["camera"] for camera in record["budget"]["cameras"]] == ["north", "south"]
+    assert [camera["camera"] for camera in record["budget"]["cameras"]] == [
+        "north",
+        "south",
+        "east",
+        "west",
+    ]
     assert record["effective"]["cameras"]["south"]["source"]["address"] == "${env:SOUTH}"
     assert record["advice"] == []
 

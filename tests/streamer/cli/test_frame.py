@@ -224,12 +224,30 @@ def test_quiet_means_no_notes(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_secrets_are_printed_nowhere(capsys: pytest.CaptureFixture[str]) -> None:
     out = output.Output(json=True, secrets=frozenset({"hunter2", 'a"quote"', "abc"}))
-    out.record({"k": 'hunter2 a"quote" abc', "hunter2": ["x hunter2"], "n": 7})
+    out.record({"error": 'hunter2 a"quote" abc', "problems": ["x hunter2"], "n": 7})
     out.note("hunter2")
     out.error("hunter2\nabc")
     shown = capsys.readouterr()
-    assert shown.out == '{"k": "*** *** abc", "***": ["x ***"], "n": 7}\n'
+    assert shown.out == '{"error": "*** *** abc", "problems": ["x ***"], "n": 7}\n'
     assert shown.err == "***\nstreamer: ***\nstreamer: abc\n"
+
+
+def test_names_and_ids_stay_readable_when_a_password_equals_them(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    out = output.Output(json=True, secrets=frozenset({"north"}))
+    record = {"camera": "north", "alarm": "north-20261130T101112", "kind": "north"}
+    out.record({**record, "error": "login 'north' failed"})
+    log.set_up(level="info", style="json", redact=out.redact)
+    structlog.get_logger("a").info("raised", camera="north", alarm=record["alarm"], part="north")
+    shown = capsys.readouterr()
+    assert json.loads(shown.out) == {**record, "error": "login '***' failed"}
+    logged = json.loads(shown.err)
+    assert (logged["camera"], logged["alarm"], logged["part"]) == (
+        "north",
+        record["alarm"],
+        "north",
+    )
 
 
 def test_arguments_of_a_command_survive_the_common_options() -> None:
