@@ -8,7 +8,6 @@ status is checked as well.
 import ctypes
 import os
 import platform
-import socket
 import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 from streamer.core.errors import ConfigError, StreamerError
+from streamer.core.listening import for_url, listen
 from streamer.health.disk import disk_status
 
 if TYPE_CHECKING:
@@ -238,7 +238,7 @@ def _preview(config: "Config") -> Iterator[Finding]:
     if running is None:
         yield from _port(config.preview.host, config.preview.port)
         return
-    where = f"{config.preview.host}:{config.preview.port}"
+    where = f"{for_url(config.preview.host)}:{config.preview.port}"
     yield Finding("preview", "ok", f"streamer {running['version']} is running at {where}")
     for problem in running["problems"]:
         yield Finding("running", "warn", problem, "see /status of the running program")
@@ -262,20 +262,17 @@ def _running_status(config: "Config") -> dict[str, Any] | None:
 
 
 def _port(host: str, number: int) -> Iterator[Finding]:
+    where = f"{for_url(host)}:{number}"
     try:
-        family, kind, protocol, _, address = socket.getaddrinfo(
-            host, number, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-        )[0]
-        with socket.socket(family, kind, protocol) as listener:
-            # As the server does: a port in TIME_WAIT is free.
-            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            listener.bind(address)
+        listeners = listen(host, number)
     except OSError as error:
         reason = (error.strerror or str(error)).lower()
         fix = "end the program that uses it, or set preview.port to another port"
-        yield Finding("preview", "fail", f"{host}:{number} cannot be used: {reason}", fix)
+        yield Finding("preview", "fail", f"{where} cannot be used: {reason}", fix)
     else:
-        yield Finding("preview", "ok", f"{host}:{number} is free")
+        for listener in listeners:
+            listener.close()
+        yield Finding("preview", "ok", f"{where} is free")
 
 
 def _camera(name: str, camera: "CameraSettings") -> Iterator[Finding]:

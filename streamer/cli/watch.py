@@ -43,6 +43,7 @@ def watch(
                 token=None if token is None else token.get_secret_value(),
                 status=program.status,
                 cameras=program.live_views,
+                allowed_hosts=config.preview.allowed_hosts,
             )
             opened.callback(web.close)
             supervisor.add_service("web", web.serve)

@@ -50,7 +50,8 @@ class PreviewSettings(Section):
     """Whether to serve the page."""
 
     host: Host = "127.0.0.1"
-    """Address to listen on. 0.0.0.0 gives other machines access: set a token then."""
+    """Name or address to listen on, IPv4 or IPv6. 0.0.0.0 or `::` gives other machines access: set
+    a token then."""
 
     port: Port = 8090
     """Port to listen on."""
@@ -58,6 +59,10 @@ class PreviewSettings(Section):
     token: Password = None
     """Access token, sent as `Authorization: Bearer` or `?token=`. `null` disables
     authentication."""
+
+    allowed_hosts: tuple[Host, ...] = ()
+    """Further host names under which browsers reach the page, e.g. that of a reverse proxy. IP
+    addresses, `localhost` and the name of this machine always work."""
 
 
 def default_data_dir() -> Path:

@@ -166,13 +166,11 @@ def _frame_state(
     """The state of a camera without a known fault, by the age of its newest frame."""
     last_ns = report.last_frame_ns
     if last_ns is None or not _delivers(report, task):
-        waited_s = (now_ns - task.since_ns) / _NS
-        if waited_s < _START_S:
+        if now_ns - task.since_ns < _START_S * _NS:
             return CameraState.STARTING, task.since_ns, ""
-        return CameraState.STALE, task.since_ns, f"no frame in {waited_s:.0f} s since the start"
-    age_s = (now_ns - last_ns) / _NS
-    if age_s > report.stale_after_s:
-        return CameraState.STALE, last_ns, f"no frame for {age_s:.0f} s"
+        return CameraState.STALE, task.since_ns, "no frame since the start"
+    if now_ns - last_ns > report.stale_after_s * _NS:
+        return CameraState.STALE, last_ns, "no frames arrive"
     if report.overload is not None:
         return CameraState.OVERLOADED, report.overload.since_ns, report.overload.reason
     return CameraState.LIVE, max(task.since_ns, report.connection_since_ns or 0), ""

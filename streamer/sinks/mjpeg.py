@@ -1,12 +1,12 @@
 """The MJPEG sink: the newest frame of one camera as a JPEG image, for any number of viewers.
 
-A frame is encoded once for all viewers, and only while somebody watches. When the newest frame is
-too old, a NO SIGNAL card takes its place: an old frame is never shown as live. The HTTP side is
+A frame is encoded once for all viewers, and only when somebody asks for it. The HTTP side is
 `streamer.web`.
 """
 
 import threading
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from datetime import UTC
 
 from streamer.core.clock import Clock
@@ -14,16 +14,29 @@ from streamer.core.drawing import no_signal
 from streamer.core.frame import Frame
 from streamer.core.image import Image
 from streamer.core.jpeg import PREVIEW_QUALITY, encode_jpeg
-from streamer.core.link import LatestValue
+
+
+@dataclass(frozen=True, slots=True)
+class LiveImage:
+    """A frame as viewers get it."""
+
+    version: int
+    """Differs for each frame of a camera."""
+
+    jpeg: bytes
+    arrived_ns: int
+    """Of the frame, by `Clock.monotonic_ns`."""
 
 
 class MjpegSink:
     """Holds the newest frame of a camera. It outlives restarts of the camera's pipeline.
 
+    All methods may be called from any thread, and none waits.
+
     Args:
         camera: Name of the camera.
         clock: Measures the age of frames.
-        stale_after_s: Frames older than this are not shown.
+        stale_after_s: Frames older than this no longer show the present.
         reason: Returns why no frames arrive, for the NO SIGNAL card; empty when unknown.
     """
 
@@ -31,59 +44,94 @@ class MjpegSink:
         self, camera: str, *, clock: Clock, stale_after_s: float, reason: Callable[[], str]
     ) -> None:
         self.camera = camera
+        self.stale_after_s = stale_after_s
         self._clock = clock
-        self._stale_ns = round(stale_after_s * 1e9)
         self._reason = reason
-        self._newest: LatestValue[Frame] = LatestValue()
         self._began_ns = clock.monotonic_ns()
         self._lock = threading.Lock()
-        self._encoded = 0, b""  # Version and JPEG of the newest encoded frame. Guarded by _lock.
+        # Guarded by _lock.
+        self._frame: Frame | None = None
+        self._version = 0
+        self._closed = False
+        self._listeners: list[Callable[[], None]] = []
+        self._encoding = threading.Lock()
+        self._encoded: LiveImage | None = None  # Guarded by _encoding.
 
     def __call__(self, frames: Iterator[Frame]) -> None:
         """Hold the newest frame for the viewers."""
         for frame in frames:
-            self._newest.set(frame)
+            with self._lock:
+                self._frame = frame
+                self._version += 1
+            self._notify()
+
+    @property
+    def version(self) -> int:
+        """Version of the newest frame; 0 before the first."""
+        with self._lock:
+            return self._version
 
     @property
     def closed(self) -> bool:
         """Whether `close` was called; viewers leave then."""
-        return self._newest.closed
-
-    def jpeg(self, newer_than: int, *, timeout_s: float) -> tuple[int, bytes]:
-        """Return the newest frame as a JPEG image, or a NO SIGNAL card when there is no fresh one.
-
-        Args:
-            newer_than: Version that the viewer already has; 0 for none.
-            timeout_s: How long to wait for a newer one.
-
-        Returns:
-            The version to pass as *newer_than* next time, and the JPEG image.
-        """
-        found = self._newest.wait(newer_than, timeout_s)
-        if found is None:
-            found = self._newest.wait(0, 0)  # Nothing new: is what the viewer has still fresh?
-        if found is None:
-            return newer_than, _encode(self._card(None))
-        version, frame = found
-        if self._clock.monotonic_ns() - frame.arrived_ns > self._stale_ns:
-            return version, _encode(self._card(frame))
         with self._lock:
-            if self._encoded[0] != version:
-                self._encoded = version, _encode(frame.image)
+            return self._closed
+
+    def listen(self, listener: Callable[[], None]) -> Callable[[], None]:
+        """Call *listener* after each change, from the camera's thread; return how to end that."""
+        with self._lock:
+            self._listeners.append(listener)
+
+        def end() -> None:
+            with self._lock:
+                self._listeners.remove(listener)
+
+        return end
+
+    def newest(self) -> LiveImage | None:
+        """Return the newest frame, however old it is; `None` before the first."""
+        with self._encoding:
+            with self._lock:
+                frame, version = self._frame, self._version
+            if frame is None:
+                return None
+            if self._encoded is None or self._encoded.version != version:
+                self._encoded = LiveImage(version, _encode(frame.image), frame.arrived_ns)
             return self._encoded
+
+    def shown(self) -> LiveImage:
+        """Return the newest frame, or a NO SIGNAL card when it is too old or there is none."""
+        with self._lock:
+            frame = self._frame
+        if frame is not None and self.age_s(frame.arrived_ns) <= self.stale_after_s:
+            newest = self.newest()
+            assert newest is not None, "a frame is replaced and never removed"
+            return newest
+        return LiveImage(0, _encode(self._card(frame)), self._clock.monotonic_ns())
+
+    def age_s(self, arrived_ns: int) -> float:
+        """Return how long ago a frame arrived."""
+        return (self._clock.monotonic_ns() - arrived_ns) / 1e9
 
     def close(self) -> None:
         """Wake all viewers for the last time."""
-        self._newest.close()
+        with self._lock:
+            self._closed = True
+        self._notify()
+
+    def _notify(self) -> None:
+        with self._lock:
+            listeners = list(self._listeners)
+        for listener in listeners:
+            listener()
 
     def _card(self, last: Frame | None) -> Image:
         since_ns = self._began_ns if last is None else last.arrived_ns
-        gone_s = (self._clock.monotonic_ns() - since_ns) / 1e9
         utc = self._clock.utc_at(since_ns).astimezone(UTC)
         return no_signal(
             None if last is None else last.image.size,
             camera=self.camera,
-            since=f"{utc:%Y-%m-%d %H:%M:%S} UTC, {gone_s:.0f} s",
+            since=f"{utc:%Y-%m-%d %H:%M:%S} UTC, {self.age_s(since_ns):.0f} s",
             reason=self._reason(),
         )
 

@@ -1,46 +1,47 @@
-"""The web server: the page, live streams and stills, `/status` and `/metrics`.
+"""The web server: sockets, event loop and their end. Routes and limits are beside it.
 
-It shows what `ProgramStatus` and the MJPEG sinks hold, and changes nothing. Routes, sign-in and
-limits are described in README.md of this folder.
+uvicorn serves in the thread that calls `serve`; a worker thread beside it encodes pictures and
+builds the program status, so that neither delays other requests.
 """
 
+import asyncio
 import contextlib
-import html
-import json
 import socket
-import threading
-from collections.abc import Callable, Mapping
-from http import HTTPStatus
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any, Final
-from urllib.parse import parse_qs, quote, unquote, urlencode, urlsplit
+from collections.abc import Callable, Collection, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from typing import Any, Final, cast
+
+import uvicorn
 
 from streamer.core.clock import CancelToken
 from streamer.core.errors import SinkError
-from streamer.health import prometheus
+from streamer.core.listening import for_url, listen
 from streamer.health.program_status import ProgramStatus
 from streamer.sinks.mjpeg import MjpegSink
 
-from . import mjpeg_stream
-from .page import page
-from .sign_in import AccessToken
+from .access import Access
+from .connections import SEND_BUFFER_BYTES, ConnectionLimits, LimitedProtocol
+from .routes import Routes
 
-_MAX_STREAMS: Final = 32
-"""Streams at once; each occupies a thread."""
+_WORKERS: Final = 2
+"""One encodes. The other builds the status, which reads the store and may hang with its disk."""
 
-_POLL_S: Final = 0.2
-_WRITE_TIMEOUT_S: Final = 10.0
+_GOODBYE_S: Final = 0.1
+"""How long answers may take to end by themselves when the server ends."""
 
 
 class WebServer:
     """Serves all cameras of the program. It listens as soon as it is made.
 
     Args:
-        host: Address to listen on.
+        host: Name or address to listen on.
         port: Port; 0 takes a free one.
         token: Access token; `None` disables authentication.
+        allowed_hosts: Names under which clients reach it, besides its own.
         status: Returns the program status of this moment.
         cameras: Returns the cameras that are shown, by name.
+        limits: Limits of connections.
 
     Raises:
         SinkError: The address cannot be listened on.
@@ -54,142 +55,124 @@ class WebServer:
         token: str | None,
         status: Callable[[], ProgramStatus],
         cameras: Callable[[], Mapping[str, MjpegSink]],
+        allowed_hosts: Collection[str] = (),
+        limits: ConnectionLimits | None = None,
     ) -> None:
-        self.access = AccessToken(token)
-        self.status = status
-        self.cameras = cameras
-        self.streams = threading.BoundedSemaphore(_MAX_STREAMS)
-        try:
-            self._server = _Server((host, port), self)
-        except OSError as error:
-            reason = (error.strerror or str(error)).lower()
-            raise SinkError(f"preview: cannot listen on {host}:{port}: {reason}") from error
-        self._server.timeout = _POLL_S
+        self._host = host
+        self._access = Access(token, host=host, allowed_hosts=allowed_hosts)
+        self._status = status
+        self._cameras = cameras
+        self._limits = limits
+        self._sockets = self._listen(port)
+        self._port: int = self._sockets[0].getsockname()[1]
 
     @property
     def url(self) -> str:
         """Address of the page, without the token."""
-        host, port = self._server.server_address[:2]
-        return f"http://{host!s}:{port}/"
+        return f"http://{for_url(self._host)}:{self._port}/"
 
     def serve(self, cancel: CancelToken) -> None:
-        """Answer requests until *cancel* is set, then end every connection."""
-        while not cancel.is_set():
-            self._server.handle_request()
-        self.close()
+        """Answer requests until *cancel* is set, then end every connection.
+
+        Raises:
+            SinkError: Called again, it cannot listen any more.
+        """
+        sockets = self._sockets or self._listen(self._port)
+        self._sockets = []
+        try:
+            asyncio.run(self._serve(cancel, sockets))
+        finally:
+            for each in sockets:
+                each.close()
 
     def close(self) -> None:
-        """Stop listening and end every connection. A second call does nothing."""
-        for camera in self.cameras().values():
-            camera.close()
-        self._server.end()
+        """Stop listening, if `serve` was not called. A second call does nothing."""
+        for each in self._sockets:
+            each.close()
+        self._sockets = []
+
+    def _listen(self, port: int) -> list[socket.socket]:
+        try:
+            return listen(self._host, port, send_buffer_bytes=SEND_BUFFER_BYTES)
+        except OSError as error:
+            reason = (error.strerror or str(error)).lower()
+            where = f"{for_url(self._host)}:{port}"
+            raise SinkError(f"preview: cannot listen on {where}: {reason}") from error
+
+    async def _serve(self, cancel: CancelToken, sockets: list[socket.socket]) -> None:
+        loop = asyncio.get_running_loop()
+        workers = ThreadPoolExecutor(_WORKERS, thread_name_prefix="web/worker")
+        in_worker = partial(loop.run_in_executor, workers)
+        limits = self._limits or ConnectionLimits()
+        routes = Routes(
+            self._access, status=self._status, cameras=self._cameras, in_worker=in_worker
+        )
+        server = _Server(
+            uvicorn.Config(
+                routes.app,
+                http=cast("Any", partial(LimitedProtocol, limits=limits)),
+                ws="none",
+                lifespan="off",
+                log_config=None,
+                log_level="critical",  # What fails is logged by the routes, without tokens.
+                access_log=False,
+                server_header=False,
+                proxy_headers=False,
+                timeout_keep_alive=limits.idle_s,
+            )
+        )
+
+        def end() -> None:
+            with contextlib.suppress(RuntimeError):  # The loop has ended already.
+                loop.call_soon_threadsafe(server.end)
+
+        cancel.on_cancel(end)
+        try:
+            await server.serve(sockets)
+        finally:
+            # A worker that hangs in a disk is not waited for: it would hang the program's end.
+            workers.shutdown(wait=False, cancel_futures=True)
 
 
-class _Server(ThreadingHTTPServer):
-    daemon_threads = False
-    block_on_close = True
+class _Server(uvicorn.Server):
+    """Ends at once: it tells nobody to wait, and cuts what does not end by itself."""
 
-    def __init__(self, address: tuple[str, int], web: WebServer) -> None:
-        super().__init__(address, _Handler)
-        self.web = web
-        self.ending = CancelToken()
-        self._lock = threading.Lock()
-        self._connections: set[socket.socket] = set()  # Guarded by _lock.
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self._ended = asyncio.Event()
 
     def end(self) -> None:
-        """Stop listening and cut every connection, including those that have sent no request."""
-        self.ending.set()
-        with self._lock:
-            for connection in self._connections:
-                with contextlib.suppress(OSError):  # The client closed it first.
-                    connection.shutdown(socket.SHUT_RDWR)
-        self.server_close()
+        """End the server; in its own thread."""
+        self.should_exit = True
+        self._ended.set()
 
-    def process_request_thread(self, request: Any, client_address: Any) -> None:
-        """Answer one connection."""
-        with self._lock:
-            self._connections.add(request)
-            if self.ending.is_set():
-                request.shutdown(socket.SHUT_RDWR)
-        try:
-            super().process_request_thread(request, client_address)
-        finally:
-            with self._lock:
-                self._connections.discard(request)
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Leave signals to the program."""
+        yield
 
+    async def main_loop(self) -> None:
+        """Tick once a second until the end, which is noticed at once."""
+        counter = 0
+        while not await self.on_tick(counter):
+            counter += 10
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._ended.wait(), 1.0)
 
-class _Handler(BaseHTTPRequestHandler):
-    timeout = _WRITE_TIMEOUT_S  # Of the socket: a client that reads nothing is disconnected.
-    server: _Server
-
-    def do_GET(self) -> None:  # http.server calls it by this name
-        try:
-            self._answer()
-        except (ConnectionError, TimeoutError):
-            self.close_connection = True
-
-    def log_message(self, *_: object) -> None:
-        """Requests are not logged, because a token may be in them."""
-
-    def _answer(self) -> None:
-        try:
-            url = urlsplit(self.path)
-        except ValueError:
-            self._text(HTTPStatus.BAD_REQUEST, "invalid address")
-            return
-        query = parse_qs(url.query)
-        web = self.server.web
-        if not web.access.allows(query, self.headers.get("Authorization", "")):
-            self._text(HTTPStatus.UNAUTHORIZED, "token missing or wrong")
-        elif url.path == "/":
-            self._send(HTTPStatus.OK, "text/html; charset=utf-8", self._page(query))
-        elif url.path == "/status":
-            body = json.dumps(web.status().as_json()).encode()
-            self._send(HTTPStatus.OK, "application/json", body)
-        elif url.path == "/metrics":
-            self._send(HTTPStatus.OK, prometheus.CONTENT_TYPE, prometheus.render(web.status()))
-        else:
-            self._camera(url.path)
-
-    def _page(self, query: Mapping[str, list[str]]) -> bytes:
-        token = query.get("token")
-        suffix = f"?{urlencode({'token': token[0]})}" if token else ""
-        names = [(html.escape(name), quote(name, safe="")) for name in self.server.web.cameras()]
-        return page(names, suffix).encode()
-
-    def _camera(self, path: str) -> None:
-        web = self.server.web
-        name, _, kind = path.removeprefix("/cameras/").rpartition(".")
-        camera = web.cameras().get(unquote(name))
-        if camera is None or kind not in ("jpg", "mjpeg"):
-            self._text(HTTPStatus.NOT_FOUND, "no such camera")
-        elif kind == "jpg":
-            _, jpeg = camera.jpeg(0, timeout_s=0)
-            self._send(HTTPStatus.OK, "image/jpeg", jpeg)
-        elif web.streams.acquire(blocking=False):
-            try:
-                self._stream(camera)
-            finally:
-                web.streams.release()
-        else:
-            self._text(HTTPStatus.SERVICE_UNAVAILABLE, "too many viewers")
-
-    def _stream(self, camera: MjpegSink) -> None:
-        self.close_connection = True
-        self.send_response(HTTPStatus.OK)
-        self.send_header("Content-Type", mjpeg_stream.CONTENT_TYPE)
-        self.send_header("Cache-Control", "no-store")
-        self.end_headers()
-        mjpeg_stream.write_stream(self.wfile, camera, ended=self.server.ending.is_set)
-
-    def _text(self, status: HTTPStatus, text: str) -> None:
-        self._send(status, "text/plain", f"{text}\n".encode())
-
-    def _send(self, status: HTTPStatus, kind: str, body: bytes) -> None:
-        self.send_response(status)
-        self.send_header("Content-Type", kind)
-        self.send_header("Content-Length", str(len(body)))
-        self.send_header("Cache-Control", "no-store")
-        self.send_header("X-Content-Type-Options", "nosniff")
-        self.end_headers()
-        self.wfile.write(body)
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Close every connection."""
+        for server in self.servers:
+            server.close()
+        for each in sockets or []:
+            each.close()
+        connections = list(self.server_state.connections)
+        for connection in connections:
+            connection.shutdown()
+        if connections:
+            await asyncio.sleep(_GOODBYE_S)
+        for connection in list(self.server_state.connections):
+            connection.transport.abort()
+        tasks = list(self.server_state.tasks)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)

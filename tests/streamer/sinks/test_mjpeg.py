@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from streamer.core.image import Image
+from streamer.sinks import mjpeg
 from streamer.sinks.mjpeg import MjpegSink
 from tests.support.frames import frame
 from tests.support.stepping import StepClock
@@ -28,40 +29,53 @@ def shown(level, clock):
 
 def test_a_frame_is_encoded_once_for_all_viewers(sink, clock):
     sink([shown(90, clock)])
-    first, again = (sink.jpeg(0, timeout_s=0)[1] for _ in range(2))
+    first, again = sink.newest(), sink.shown()
     assert first is again
 
 
-def test_each_frame_has_a_version_that_viewers_wait_for(sink, clock):
+def test_nothing_is_encoded_while_nobody_asks(sink, clock, monkeypatch):
+    encoded = []
+    monkeypatch.setattr(mjpeg, "encode_jpeg", lambda *_, **__: encoded.append(1) or b"jpeg")
+    sink([shown(level, clock) for level in range(100)])
+    assert encoded == []
+    assert sink.newest().jpeg == b"jpeg"
+    assert encoded == [1]
+
+
+def test_each_frame_has_a_version(sink, clock):
+    assert (sink.version, sink.newest()) == (0, None)
     sink([shown(90, clock)])
-    version, first = sink.jpeg(0, timeout_s=0)
+    first = sink.newest()
     sink([shown(200, clock)])
-    later, second = sink.jpeg(version, timeout_s=0)
-    assert later > version
-    assert first != second
+    second = sink.newest()
+    assert 0 < first.version < second.version == sink.version
+    assert first.jpeg != second.jpeg
 
 
-def test_a_stale_frame_gives_a_card_and_the_next_call_waits_for_a_newer_frame(sink, clock):
+def test_listeners_learn_of_each_change_until_they_end(sink, clock):
+    called = []
+    end = sink.listen(lambda: called.append(sink.version))
+    sink([shown(90, clock), shown(90, clock)])
+    sink.close()
+    end()
+    sink([shown(90, clock)])
+    assert called == [1, 2, 2]
+    assert sink.closed
+
+
+def test_a_stale_frame_is_shown_as_a_card_and_keeps_its_age(sink, clock):
     sink([shown(200, clock)])
-    fresh = sink.jpeg(0, timeout_s=0)[1]
+    fresh = sink.shown()
     clock.step(5)
-    version, card = sink.jpeg(0, timeout_s=0)
-    later, again = sink.jpeg(version, timeout_s=0)
-    assert version > 0
-    assert later == version
-    assert fresh not in (card, again)
+    card = sink.shown()
+    assert card.jpeg != fresh.jpeg
+    assert sink.newest() is fresh
+    assert sink.age_s(fresh.arrived_ns) == 5
 
 
 def test_the_card_of_a_camera_without_any_frame_changes_with_the_reason(clock):
     reasons = iter(["", "wrong password"])
     sink = MjpegSink("north", clock=clock, stale_after_s=1.0, reason=lambda: next(reasons))
-    one, other = (sink.jpeg(0, timeout_s=0) for _ in range(2))
-    assert (one[0], other[0]) == (0, 0)
-    assert one[1] != other[1]
-
-
-def test_closing_wakes_a_viewer(sink):
-    assert not sink.closed
-    sink.close()
-    assert sink.closed
-    assert sink.jpeg(0, timeout_s=3600)[1]
+    one, other = sink.shown(), sink.shown()
+    assert (one.version, other.version) == (0, 0)
+    assert one.jpeg != other.jpeg
