@@ -22,7 +22,7 @@ THREADS = {
     "streamer/sinks/publish_process.py": "a process of its own: reads frames while it encodes",
     "streamer/store/bounded_calls.py": "a call to a disk that hangs must not hold an alarm up",
     "streamer/notify/dispatcher.py": "one thread a channel: a dead receiver delays nobody else",
-    "streamer/web/server.py": "encodes pictures and builds the status beside the event loop",
+    "streamer/web/server.py": "encodes images and builds the status beside the event loop",
     "streamer/bench/link.py": "the two ends of the link it measures",
     "streamer/bench/cameras.py": "one thread a pipeline, started and stopped by hand",
     "engines/plans/fallback.py": "a plan is built and proven while the program goes on",

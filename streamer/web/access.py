@@ -1,6 +1,6 @@
 """Who may ask: the access token, the names under which the server is reached, and other sites.
 
-A page of another site must neither read pictures nor reach this server under a name that the other
+A page of another site must neither read images nor reach this server under a name that the other
 site's owner points here (DNS rebinding). Requests for an IP address cannot be rebound.
 """
 
@@ -33,7 +33,7 @@ class Access:
         token: Access token; `None` disables authentication.
         host: Address that the server listens on.
         allowed_hosts: Other names under which clients reach it, e.g. behind a proxy; their pages
-            may show the pictures.
+            may show the images.
     """
 
     def __init__(

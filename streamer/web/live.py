@@ -1,4 +1,4 @@
-"""Live pictures over HTTP: batches for the page, endless MJPEG streams for other programs.
+"""Live images over HTTP: batches for the page, endless MJPEG streams for other programs.
 
 A viewer gets the newest frame when it is ready for one, so a slow viewer delays only itself.
 """

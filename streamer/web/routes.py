@@ -1,4 +1,4 @@
-"""The routes: the page, live pictures, `/status` and `/metrics`. They change nothing."""
+"""The routes: the page, live images, `/status` and `/metrics`. They change nothing."""
 
 import asyncio
 import json
@@ -57,7 +57,7 @@ class Routes:
     Args:
         access: Decides who may ask.
         status: Builds the program status of this moment.
-        cameras: Returns the cameras that have live pictures, by name.
+        cameras: Returns the cameras that have live images, by name.
         in_worker: Runs a function in a thread beside the event loop.
     """
 
@@ -197,7 +197,7 @@ class _Gate:
         self._app, self._access = app, access
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        assert scope["type"] == "http", "the server is told to speak nothing else"
+        assert scope["type"] == "http", "the server speaks nothing else"
 
         async def send_with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":

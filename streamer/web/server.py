@@ -1,6 +1,6 @@
 """The web server: sockets, event loop and their end. Routes and limits are beside it.
 
-uvicorn serves in the thread that calls `serve`; a worker thread beside it encodes pictures and
+uvicorn serves in the thread that calls `serve`; a worker thread beside it encodes images and
 builds the program status, so that neither delays other requests.
 """
 

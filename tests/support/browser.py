@@ -153,7 +153,7 @@ class Page:
         return set((self.tile(name).get_attribute("class") or "").split())
 
     def level(self, name: str) -> int | None:
-        """Brightness of a tile's picture; `None` without one."""
+        """Brightness of a tile's image; `None` without one."""
         found: int | None = self.tile(name).locator("img").evaluate(BRIGHTNESS)
         return found
 

@@ -1,6 +1,6 @@
 "use strict";
 // The page: one request at a time fetches the newest frames of all cameras, another one the status.
-// Alarms and states come from the status alone, so they are shown whether or not pictures come.
+// Alarms and states come from the status alone, so they are shown whether or not images come.
 
 const STATUS_MS = 1000;
 const FRAMES_MS = 200; // Between two batches: at most five frames per second of each camera.
@@ -94,7 +94,7 @@ class Tile {
     const alarm = status.alarm === "idle" ? "" : status.alarm;
     this.figure.className = [alarm, fault ? "fault" : "", stale ? "stale" : ""].join(" ").trim();
     this.badge.textContent = { alarm: "ALARM", pending: "PENDING" }[alarm] ?? "";
-    this.age.textContent = age === null ? "no picture" : `${seconds(age)} ago`;
+    this.age.textContent = age === null ? "no image" : `${seconds(age)} ago`;
     const state = unwatched && current ? "not watched: " : "";
     const reason = status.reason ? `: ${status.reason}` : "";
     const began = status.state === "live" ? "" : `, since ${utc(status.since_utc)}`;
@@ -106,8 +106,8 @@ class Tile {
       ? `${alarmText}${state}${status.state}${reason}${began}${rate}${failures}`
       : `unknown; ${status.alarm}, ${status.state} when the program last answered`;
     this.note.textContent = !stale ? "" : age === null
-      ? (unwatched && current ? `${status.state}${reason}` : "no picture")
-      : `not live: this picture is ${seconds(age)} old`;
+      ? (unwatched && current ? `${status.state}${reason}` : "no image")
+      : `not live: this image is ${seconds(age)} old`;
   }
 }
 

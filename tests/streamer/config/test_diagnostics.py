@@ -30,7 +30,7 @@ CASES = [
     ),
     pytest.param(
         CAMERA + "preview:\n  zzz: 1\n",
-        [":3: preview.zzz: unknown key; known here: enabled, host, port, token"],
+        [":3: preview.zzz: unknown key; known here: enabled, host, port, token, allowed_hosts"],
         id="an unknown key",
     ),
     pytest.param(

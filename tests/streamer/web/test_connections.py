@@ -72,7 +72,7 @@ def test_viewers_that_read_nothing_lose_their_places():
             connection.sendall(b"GET /cameras/north.mjpeg HTTP/1.1\r\nHost: localhost\r\n\r\n")
         with web.watching() as refused:
             assert (refused.status, refused.read()) == (503, b"too many viewers\n")
-        # The page needs no place, and its pictures come all the while.
+        # The page needs no place, and its images come all the while.
         assert len(web.get("/frames").content) > 50_000
 
         def is_free() -> bool:
@@ -109,7 +109,7 @@ def test_a_viewer_too_many_is_refused_until_another_has_gone(web):
     until(is_free)
 
 
-def test_connections_are_limited_and_the_refusal_is_said():
+def test_connections_are_limited_and_the_refusal_is_reported():
     with serving(limits=ConnectionLimits(per_address=3)) as web:
         with contextlib.ExitStack() as opened:
             held = [opened.enter_context(connect(web)) for _ in range(3)]

@@ -286,7 +286,7 @@ def test_what_goes_wrong_inside_is_one_line_and_logged_without_the_token(capfd):
     assert "t%26k" not in out + err
 
 
-def test_a_status_that_hangs_is_said_and_delays_no_picture(monkeypatch):
+def test_a_status_that_hangs_is_reported_and_delays_no_image(monkeypatch):
     monkeypatch.setattr(routes, "_STATUS_LIMIT_S", 0.2)
     hung = threading.Event()
     with serving(status=lambda: hung.wait(LIMIT_S)) as web:
