@@ -107,7 +107,9 @@ class Termination:
 
     def _interrupt(self, number: int, frame: FrameType | None) -> None:
         """Run in the main thread, between two instructions of it."""
-        del number, frame
+        del frame
+        if self.first is None:  # `_receive` may not have run yet.
+            self.first = signal.Signals(number)
         if self._interrupts:
             self._interrupts = False  # A second exception would interrupt the cleaning up.
             self.interrupted = True
@@ -130,7 +132,7 @@ class Termination:
         self._count += 1
         if self.first is None:
             self.first = number
-        if self._count > len((LIMIT_S, SECOND_LIMIT_S)):
+        if self._count > 2:  # noqa: PLR2004  the third
             self._end_by_force()
         limit_s = LIMIT_S if self._count == 1 else SECOND_LIMIT_S
         deadline_s = time.monotonic() + limit_s
