@@ -109,6 +109,11 @@ class Batcher:
         """State of the engine that runs the batches."""
         return self._engine.state
 
+    @property
+    def concurrency(self) -> int:
+        """Two batches of single rows: while one runs, the next one fills."""
+        return 2 * self._max_batch_size
+
     def infer(self, inputs: Arrays) -> Arrays:
         """Run the network once, together with other callers; see `engines.engine.Engine`.
 

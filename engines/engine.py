@@ -53,6 +53,11 @@ class Engine(Protocol):
         """What it runs on at this moment."""
         ...
 
+    @property
+    def concurrency(self) -> int:
+        """How many calls make progress at the same time; further ones wait in line."""
+        ...
+
     def infer(self, inputs: Mapping[str, NDArray[Any]]) -> Mapping[str, NDArray[Any]]:
         """Run the network once. The returned arrays belong to the caller.
 

@@ -81,6 +81,7 @@ def test_threads_are_created_in_few_files():
     [
         *(f"alarm/{n}.py" for n in ("event", "policy", "tracks")),
         *(f"detect/{n}.py" for n in ("detector", "segmenter", "scene", "regions", "zones")),
+        *(f"detect/{n}.py" for n in ("inference_scheduler", "overload", "service_time")),
         "detect/false_positive_prior.py",
         "core/link.py",
         *(f"stages/{n}.py" for n in ("detect", "alarm", "low_light", "overlay")),

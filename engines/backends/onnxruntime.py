@@ -45,6 +45,8 @@ class OnnxRuntimeEngine:
         )
         self.backend = f"onnxruntime {onnxruntime.__version__} cpu f32"
         self.state = EngineState("cpu")
+        self.concurrency = 1
+        """A run uses every core."""
 
     def infer(self, inputs: Mapping[str, NDArray[Any]]) -> Mapping[str, NDArray[Any]]:
         """Run the network once; see `engines.engine.Engine`."""

@@ -66,6 +66,8 @@ class OpenVinoEngine:
         self.backend = f"openvino {openvino.__version__.split('-')[0]} cpu {precision}"
         self.state = EngineState("cpu")
         self._lock = threading.Lock()
+        self.concurrency = 1
+        """One request for each stream; one until the first size is compiled."""
         self._compiled: OrderedDict[Sizes, Requests] = OrderedDict()  # guarded by _lock
         self._closed = False  # guarded by _lock
 
@@ -73,7 +75,7 @@ class OpenVinoEngine:
         """Run the network once; see `engines.engine.Engine`."""
         self.spec.check(inputs)
         requests = self._requests(tuple(inputs[tensor.name].shape for tensor in self.spec.inputs))
-        request = requests.get()  # those ahead are inferring: their turn ends in milliseconds
+        request = requests.get()  # callers beyond `concurrency` wait here
         try:
             arrays = {name: np.ascontiguousarray(array) for name, array in inputs.items()}
             request.infer(arrays, share_inputs=True)
@@ -118,7 +120,8 @@ class OpenVinoEngine:
                 f"{self.spec.name}: openvino cannot compile it for {sizes}: {_plain(error)}"
             ) from error
         requests: Requests = queue.LifoQueue()
-        for _ in range(compiled.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS")):
+        self.concurrency = compiled.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS")
+        for _ in range(self.concurrency):
             requests.put(compiled.create_infer_request())
         return requests
 

@@ -58,6 +58,7 @@ class TensorRtEngine:
     ) -> None:
         self.backend = f"{library.name} {gpu.name} {gpu.capability} {precision}"
         self.state = EngineState(f"cuda:{gpu.index}")
+        self.concurrency = 1
         self.gpu = gpu
         self.abandoned: deque[DeviceBuffer] = deque()
         self._lock = threading.Lock()

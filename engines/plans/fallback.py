@@ -73,6 +73,11 @@ class GpuEngine(Protocol):
 
     spec: EngineSpec
 
+    @property
+    def concurrency(self) -> int:
+        """See `engines.engine.Engine`."""
+        ...
+
     def infer(self, inputs: Arrays) -> Arrays:
         """See `engines.engine.Engine`."""
         ...
@@ -151,6 +156,12 @@ class FallbackEngine:
         """Backend of the engine that the next call runs on."""
         with self._work:
             return (self._gpu or self._cpu).backend
+
+    @property
+    def concurrency(self) -> int:
+        """Of the engine that the next call runs on."""
+        with self._work:
+            return (self._gpu or self._cpu).concurrency
 
     @property
     def state(self) -> EngineState:

@@ -108,6 +108,11 @@ class SmokeModel:
         """Device that the network runs on now, and why."""
         return self._engine.state
 
+    @property
+    def concurrency(self) -> int:
+        """How many calls make progress at the same time."""
+        return self._engine.concurrency
+
     def prepare(self, size: tuple[int, int]) -> None:
         """Compile for images of (height, width) now instead of at the first call."""
         self(np.zeros((*size, 3), np.uint8))

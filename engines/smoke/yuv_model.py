@@ -223,6 +223,11 @@ class SmokeYuvModel:
         return next((state for state in states if state.device == "cpu"), states[0])
 
     @property
+    def concurrency(self) -> int:
+        """How many calls make progress at the same time, in all layouts."""
+        return sum(engine.concurrency for engine in self._engines.values())
+
+    @property
     def ready(self) -> bool:
         """Whether a GPU runs it at this moment; if not, `SmokeModel` on the CPU is faster."""
         return self.state.device != "cpu"

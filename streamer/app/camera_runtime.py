@@ -23,6 +23,7 @@ from streamer.core.pipeline import (
     file_links,
     live_links,
 )
+from streamer.detect.inference_scheduler import InferenceScheduler, Seat
 from streamer.evidence.alarm_recorder import AlarmRecorder
 from streamer.evidence.clip_writer import ClipSpan, ClipWriter
 from streamer.evidence.writer import EvidenceWriter, Provenance
@@ -58,6 +59,10 @@ class AppContext:
     provenance: Callable[[], Provenance]
     """Returns what evidence states about the program: model, configuration, version."""
 
+    scheduler: InferenceScheduler | None = None
+    """Shares the smoke network between live cameras. `None` infers every sampled frame, as in a
+    replay."""
+
     store: EventStore | None = None
     """`None` stores no events, as in a replay."""
 
@@ -84,6 +89,7 @@ class CameraRuntime:
         """The camera's sink behind the web page; `None` if it is not shown there."""
 
         self._context = context
+        self._seat = self._take_seat()
         self._statistics = StatusSink(clock=context.clock)
         self._results = ResultStatistics(clock=context.clock)
         outputs = spec.settings.outputs
@@ -140,6 +146,8 @@ class CameraRuntime:
 
     def close(self) -> None:
         """Release what outlives the pipeline: viewers leave, the packet ring is emptied."""
+        if self._seat is not None and self._context.scheduler is not None:
+            self._context.scheduler.remove(self._seat)
         if self.live_view is not None:
             self.live_view.close()
         if self._ring is not None:
@@ -245,6 +253,7 @@ class CameraRuntime:
             sinks,
             make_link=self._link_factory(),
             workers=workers,
+            gates={} if self._seat is None else {"detect": self._seat},
         )
 
     def _stages(
@@ -261,6 +270,7 @@ class CameraRuntime:
             clock=context.clock,
             record=recorder.record,
             count=self._results,
+            seat=self._seat,
         )
         if clips is not None:
             detect = ending(detect, clips.close)
@@ -281,6 +291,17 @@ class CameraRuntime:
         if not self.spec.realtime:
             return file_links(clock=clock)
         return live_links(latency_budget_ns=self.spec.latency_budget_ns, clock=clock)
+
+    def _take_seat(self) -> Seat | None:
+        spec, scheduler = self.spec, self._context.scheduler
+        if scheduler is None or not spec.realtime:
+            return None
+        return scheduler.seat(
+            spec.name,
+            budget_ns=spec.latency_budget_ns,
+            interval_ns=spec.inference_interval_ns,
+            min_interval_ns=spec.min_inference_interval_ns,
+        )
 
     def _live_view(self, context: AppContext) -> MjpegSink | None:
         if not (context.live_view and self.spec.settings.outputs.preview):

@@ -83,6 +83,11 @@ class CameraSpec:
         return round(_NS / self.settings.detect.fps)
 
     @property
+    def min_inference_interval_ns(self) -> int:
+        """Media time between two inferences that is guaranteed at least under overload."""
+        return max(self.inference_interval_ns, round(_NS / self.settings.detect.min_fps))
+
+    @property
     def latency_budget_ns(self) -> int:
         """Greatest age at which a frame may reach a stage or sink."""
         return self.settings.latency_budget_ms * 1_000_000

@@ -14,6 +14,7 @@ from streamer.core.frame import Frame
 from streamer.core.pipeline import Stage
 from streamer.detect.detector import Detector, Thresholds
 from streamer.detect.false_positive_prior import FalsePositivePrior
+from streamer.detect.inference_scheduler import Seat
 from streamer.detect.scene import Background
 from streamer.detect.segmenter import CpuSegmenter, GpuSegmenter, Segmenter
 from streamer.detect.zones import Zones
@@ -65,6 +66,7 @@ def detection_stage(
     clock: Clock,
     record: Callable[[Event, Frame], None],
     count: Stage = iter,
+    seat: Seat | None = None,
 ) -> Stage:
     """Return detector and alarm as one stage, so that both run in one thread.
 
@@ -75,8 +77,9 @@ def detection_stage(
         clock: Gives the wall time of a frame.
         record: Stores each event with its frame before the frame goes on.
         count: Sees each frame with the state of the alarm after it, and passes it on.
+        seat: The camera's place at the engine; `None` infers every sampled frame.
     """
-    detect = DetectStage(detector, alarm, inference_interval_ns=inference_interval_ns)
+    detect = DetectStage(detector, alarm, inference_interval_ns=inference_interval_ns, seat=seat)
     update_alarm = AlarmStage(alarm, clock=clock, record=record)
 
     def run(frames: Iterator[Frame]) -> Iterator[Frame]:

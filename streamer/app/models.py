@@ -41,6 +41,12 @@ class Models:
     """Why a GPU of this machine is not used; empty if nothing is wrong."""
 
     @property
+    def concurrency(self) -> int:
+        """How many inferences the smoke network runs at the same time at this moment."""
+        by_planes = self.on_gpu is not None and self.on_gpu.ready
+        return self.on_gpu.concurrency if self.on_gpu and by_planes else self.smoke.concurrency
+
+    @property
     def backend(self) -> str:
         """What runs the smoke network at this moment."""
         by_planes = self.on_gpu is not None and self.on_gpu.ready

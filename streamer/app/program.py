@@ -16,6 +16,7 @@ from streamer.config import Config
 from streamer.core.clock import CancelToken, SystemClock
 from streamer.core.errors import StorageError
 from streamer.core.redact import redact
+from streamer.detect.inference_scheduler import InferenceScheduler
 from streamer.health.disk import disk_status
 from streamer.health.program_status import ProgramStatus
 from streamer.health.reports import Condition
@@ -202,9 +203,11 @@ def open_program(
         models = models or opened.enter_context(open_models(config))
         store = opened.enter_context(open_event_store(config.events_file))
         in_alarm = {recorded.event.camera for recorded in store.open_alarms()}
+        clock = SystemClock()
         context = AppContext(
-            clock=SystemClock(),
+            clock=clock,
             models=models,
+            scheduler=InferenceScheduler(lambda: models.concurrency, clock=clock),
             provenance=partial(provenance, config, models),
             store=store,
             live_view=config.preview.enabled,

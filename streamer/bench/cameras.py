@@ -20,6 +20,7 @@ from streamer.app.models import open_models, provenance
 from streamer.config import Config
 from streamer.core import log
 from streamer.core.clock import SystemClock
+from streamer.detect.inference_scheduler import InferenceScheduler
 from streamer.store.sqlite import SqliteEventStore
 
 from .fixtures import clip, folder, resident_mb
@@ -111,9 +112,11 @@ def _run_in_own_process(path: str, count: int, network: str) -> _Round:
 def _round(path: str, count: int, network: str) -> _Round:
     config = _config(path, count, network)
     with open_models(config) as models, SqliteEventStore(folder() / "events.sqlite") as store:
+        clock = SystemClock()
         context = AppContext(
-            clock=SystemClock(),
+            clock=clock,
             models=models,
+            scheduler=InferenceScheduler(lambda: models.concurrency, clock=clock),
             provenance=partial(provenance, config, models),
             store=store,
         )

@@ -128,6 +128,10 @@ class DetectSettings(Section):
     """Inferences per second. If the GOP is at most 1.1 intervals, only key frames are
     decoded."""
 
+    min_fps: Annotated[float, Field(ge=0.001, le=60)] = 0.2
+    """Inferences per second that are guaranteed when the machine is too slow for `fps`: they are
+    made even if their results come later than `latency_budget_ms`. Never more than `fps`."""
+
     background: BackgroundSettings = BackgroundSettings()
     """Background model of a fixed view."""
 

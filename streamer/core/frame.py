@@ -64,6 +64,9 @@ class DetectorResult:
     entered_new_scene: bool = False
     """Whether the camera moved away from a scene with a learned prior to one without."""
 
+    late: bool = False
+    """Whether it was found only after the latency budget of the camera."""
+
 
 class AlarmState(enum.Enum):
     """State of a camera's alarm."""
@@ -114,8 +117,9 @@ class Frame:
     """Counts up by one for each frame that the source yields; a gap means dropped frames."""
 
     sampled: bool = True
-    """Whether the source selected this frame for inference.
+    """Whether this frame is to be inferred: selected by the source, then admitted to the engine.
 
+    Under overload the engine takes the newest frame instead of the one that the source selected.
     True by default: a source that selects nothing gets every frame inferred, which costs time, but
     a camera is never left without detection.
     """

@@ -29,6 +29,53 @@ T = TypeVar("T")
 TimedT = TypeVar("TimedT", bound=HasArrivalTime)
 
 
+class Gate(Protocol[TimedT]):
+    """Decides when the oldest item of a link is delivered, e.g. once an engine is free for it.
+
+    A gate outlives its links. Its methods are called with `lock` held; it calls the function that
+    `attach` gave it with `lock` held too.
+    """
+
+    @property
+    def lock(self) -> threading.Lock:
+        """Guards the gate and the links behind it. Several gates may share one."""
+        ...
+
+    def attach(self, wake: Callable[[], None]) -> None:
+        """Begin with a new link. *wake* lets its receiver call `admit` again."""
+        ...
+
+    def arrived(self, item: TimedT) -> None:
+        """Note an item that was put into the link."""
+        ...
+
+    def admit(self, item: TimedT, *, newer: bool, closing: bool) -> TimedT | None:
+        """Return what to deliver instead of *item*, usually itself; `None` lets it wait.
+
+        Args:
+            item: The oldest of the link.
+            newer: Whether others wait behind it. Then it must not wait.
+            closing: Whether no further items will come.
+        """
+        ...
+
+    def patience_s(self) -> float | None:
+        """Return after how long `admit` must decide again about an item that waits."""
+        ...
+
+    def dropped(self, item: TimedT) -> None:
+        """Note an item that a newer one pushed out of the full link."""
+        ...
+
+    def discarded(self, item: TimedT) -> None:
+        """Note an item that still waited at the end."""
+        ...
+
+    def closed(self) -> None:
+        """Note that the link delivers no more items. May be repeated."""
+        ...
+
+
 class Overflow(enum.Enum):
     """What happens to the next item when a link is full."""
 
@@ -74,6 +121,9 @@ class Link(Generic[TimedT]):
         overflow: What happens to the next item when the link is full.
         max_age_ns: Items older than this when their turn comes are dropped.
         expendable: Whether a full link drops an item before others. `None` treats all alike.
+        ageless: Whether the age limit does not apply to an item, e.g. because it carries a result
+            that was paid for. `None` applies it to all.
+        gate: Delays the delivery of items; see `Gate`. `None` delivers each as soon as possible.
         clock: Measures ages.
     """
 
@@ -85,6 +135,8 @@ class Link(Generic[TimedT]):
         overflow: Overflow,
         max_age_ns: int | None = None,
         expendable: Callable[[TimedT], bool] | None = None,
+        ageless: Callable[[TimedT], bool] | None = None,
+        gate: Gate[TimedT] | None = None,
         clock: Clock | None = None,
     ) -> None:
         if capacity < 1:
@@ -96,8 +148,10 @@ class Link(Generic[TimedT]):
         self._overflow = overflow
         self._max_age_ns = max_age_ns
         self._expendable = expendable
+        self._ageless = ageless
+        self._gate = gate
         self._clock = clock or SystemClock()
-        self._lock = threading.Lock()
+        self._lock = threading.Lock() if gate is None else gate.lock
         self._arrived = threading.Condition(self._lock)  # The receiver waits on this one,
         self._drained = threading.Condition(self._lock)  # the sender on this one.
         # All below are guarded by _lock.
@@ -108,6 +162,9 @@ class Link(Generic[TimedT]):
         self._received = self._delivered = 0
         self._dropped_full = self._dropped_late = self._discarded = 0
         self._ages = LatencyHistogram()
+        if gate is not None:
+            with self._lock:
+                gate.attach(self._arrived.notify)
 
     def put(self, item: TimedT) -> None:
         """Append *item*; waits only if the link is full and its overflow policy is `BLOCK`.
@@ -127,6 +184,8 @@ class Link(Generic[TimedT]):
                 raise RuntimeError(f"link {self.name!r}: put after close")
             self._received += 1
             self._items.append(item)
+            if self._gate is not None:
+                self._gate.arrived(item)
             if len(self._items) > self._capacity:
                 self._drop_one()
             self._arrived.notify()
@@ -136,6 +195,8 @@ class Link(Generic[TimedT]):
         index = 0
         if self._expendable is not None:
             index = next((n for n, item in enumerate(self._items) if self._expendable(item)), 0)
+        if self._gate is not None:
+            self._gate.dropped(self._items[index])
         del self._items[index]
         self._dropped_full += 1
 
@@ -160,18 +221,31 @@ class Link(Generic[TimedT]):
                     raise Cancelled
                 if not self._items:
                     return None
-                item = self._items.popleft()
+                item = self._items[0]
+                if self._gate is not None:
+                    newer = len(self._items) > 1
+                    admitted = self._gate.admit(item, newer=newer, closing=self._closed)
+                    if admitted is None:
+                        self._arrived.wait(self._gate.patience_s())
+                        continue
+                    item = admitted
+                self._items.popleft()
                 # A waiting sender wakes when the link is half empty: each wake-up switches threads,
                 # and one for several items costs less than one for each.
                 if len(self._items) <= self._capacity // 2:
                     self._drained.notify()
                 age_ns = self._clock.monotonic_ns() - item.arrived_ns
-                if self._max_age_ns is not None and age_ns > self._max_age_ns:
+                if self._is_too_old(item, age_ns):
                     self._dropped_late += 1
                     continue
                 self._delivered += 1
                 self._ages.add(age_ns)
                 return item
+
+    def _is_too_old(self, item: TimedT, age_ns: int) -> bool:
+        if self._max_age_ns is None or age_ns <= self._max_age_ns:
+            return False
+        return self._ageless is None or not self._ageless(item)
 
     def _can_return(self) -> bool:
         return self._aborted or self._closed or bool(self._items)
@@ -196,6 +270,10 @@ class Link(Generic[TimedT]):
 
     def _discard(self) -> None:
         self._discarded += len(self._items)
+        if self._gate is not None:
+            for item in self._items:
+                self._gate.discarded(item)
+            self._gate.closed()
         self._items.clear()
         self._wake_both()
 

@@ -7,11 +7,12 @@ decides what happens after a failure.
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
+from typing import Protocol
 
 from .clock import CancelToken, Clock, SystemClock
 from .errors import Cancelled, ConsumerClosed
 from .frame import Frame
-from .link import Link, LinkStatistics, Overflow
+from .link import Gate, Link, LinkStatistics, Overflow
 
 Frames = Iterator[Frame]
 
@@ -38,7 +39,13 @@ Worker = Callable[[CancelToken], None]
 """Runs beside the frames, e.g. a recorder that reads the packet ring, until the input ends. It
 returns soon, or raises `Cancelled`, once the token is set."""
 
-LinkFactory = Callable[[str], Link[Frame]]
+
+class LinkFactory(Protocol):
+    """Makes the link in front of a stage or sink."""
+
+    def __call__(self, name: str, /, *, gate: Gate[Frame] | None = None) -> Link[Frame]:
+        """Return a link of this name, behind *gate* if there is one."""
+        ...
 
 
 def live_links(
@@ -50,19 +57,29 @@ def live_links(
     every frame must not cost inferences. Capacity 2 lets a frame wait while a stage works on
     another; more would only make frames older.
 
+    The age limit does not apply to a frame with the result of its inference, nor to one that a gate
+    has admitted to its inference: the engine's work must not be lost.
+
     Args:
         latency_budget_ns: Frames older than this are dropped.
         clock: Measures ages.
         capacity: Maximum number of waiting frames per link.
     """
-    return partial(
-        Link,
-        capacity=capacity,
-        overflow=Overflow.DROP_OLDEST,
-        max_age_ns=latency_budget_ns,
-        expendable=_not_sampled,
-        clock=clock or SystemClock(),
-    )
+    clock = clock or SystemClock()
+
+    def make_link(name: str, /, *, gate: Gate[Frame] | None = None) -> Link[Frame]:
+        return Link(
+            name,
+            capacity=capacity,
+            overflow=Overflow.DROP_OLDEST,
+            max_age_ns=latency_budget_ns,
+            expendable=_not_sampled,
+            ageless=_has_fresh_result if gate is None else _sampled,
+            gate=gate,
+            clock=clock,
+        )
+
+    return make_link
 
 
 def file_links(*, capacity: int = 4, clock: Clock | None = None) -> LinkFactory:
@@ -70,8 +87,16 @@ def file_links(*, capacity: int = 4, clock: Clock | None = None) -> LinkFactory:
     return partial(Link, capacity=capacity, overflow=Overflow.BLOCK, clock=clock or SystemClock())
 
 
+def _sampled(frame: Frame) -> bool:
+    return frame.sampled
+
+
 def _not_sampled(frame: Frame) -> bool:
     return not frame.sampled
+
+
+def _has_fresh_result(frame: Frame) -> bool:
+    return frame.has_fresh_result
 
 
 class Pipeline:
@@ -87,6 +112,7 @@ class Pipeline:
         sinks: By name; each receives every frame. Without any, frames end after the last stage.
         make_link: Makes the link in front of each stage and sink.
         workers: By name; they end with the pipeline.
+        gates: Of the links in front of some stages, by the name of the stage.
     """
 
     def __init__(
@@ -98,6 +124,7 @@ class Pipeline:
         *,
         make_link: LinkFactory,
         workers: Mapping[str, Worker] | None = None,
+        gates: Mapping[str, Gate[Frame]] | None = None,
     ) -> None:
         self.name = name
         self._stop = CancelToken()
@@ -108,7 +135,10 @@ class Pipeline:
         self._threads: list[threading.Thread] = []
         self._links: list[Link[Frame]] = []
 
-        inlets = {part: make_link(f"{name}/{part}") for part in (*stages, *sinks)}
+        inlets = {
+            part: make_link(f"{name}/{part}", gate=(gates or {}).get(part))
+            for part in (*stages, *sinks)
+        }
         self._links.extend(inlets.values())
         sink_inlets = [inlets[part] for part in sinks]
         # Outlets of the source, then of each stage: the inlet of the next stage, finally all sinks.

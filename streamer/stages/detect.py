@@ -1,6 +1,7 @@
 """The detect stage: runs the detector on sampled frames and carries its result on to the others."""
 
 from collections.abc import Generator, Iterator
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from typing import Final
 
@@ -9,6 +10,7 @@ import structlog
 from streamer.alarm.policy import Alarm
 from streamer.core.frame import Frame, SegmentationResult
 from streamer.detect.detector import Detector
+from streamer.detect.inference_scheduler import Seat
 
 _NS: Final = 1_000_000_000
 
@@ -30,9 +32,18 @@ class DetectStage:
         detector: Of this camera.
         alarm: Of this camera; only read.
         inference_interval_ns: Media time between two sampled frames.
+        seat: The camera's place at the engine. It admits the frames to be inferred, as the gate of
+            the link in front of this stage. `None` infers every sampled frame.
     """
 
-    def __init__(self, detector: Detector, alarm: Alarm, *, inference_interval_ns: int) -> None:
+    def __init__(
+        self,
+        detector: Detector,
+        alarm: Alarm,
+        *,
+        inference_interval_ns: int,
+        seat: Seat | None = None,
+    ) -> None:
         if inference_interval_ns < 1:
             raise ValueError(
                 f"inference_interval_ns must be at least 1, got {inference_interval_ns}"
@@ -40,6 +51,7 @@ class DetectStage:
         self._detector = detector
         self._alarm = alarm
         self._hold_ns = result_hold_ns(inference_interval_ns)
+        self._seat = seat
 
     def __call__(self, frames: Iterator[Frame]) -> Generator[Frame]:
         """Yield every frame with the newest result, its own or that of an earlier frame."""
@@ -58,7 +70,13 @@ class DetectStage:
             self._detector.flush(alarm_state=self._alarm.status.state)
 
     def _detect(self, frame: Frame) -> Frame:
-        result = self._detector.detect(frame, alarm_state=self._alarm.status.state)
+        with self._inference(frame):
+            result = self._detector.detect(frame, alarm_state=self._alarm.status.state)
+        if self._seat is not None and self._seat.is_late(frame):
+            result = replace(result, late=True)
         if result.entered_new_scene:
             _log.info("new scene: learns a false-positive prior", camera=self._alarm.camera)
         return replace(frame, segmentation=result.segmentation, detector_result=result)
+
+    def _inference(self, frame: Frame) -> AbstractContextManager[None]:
+        return nullcontext() if self._seat is None else self._seat.inference(frame)

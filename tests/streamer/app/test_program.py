@@ -33,6 +33,7 @@ class Network:
 
     name, digest, backend, input_size = "m", "d", "b", (48, 80)
     threshold, low_threshold = 0.5, 0.4
+    concurrency = 1
 
     state = EngineState("cpu")
 

@@ -256,7 +256,7 @@ def test_a_slow_sink_gets_young_frames_only_and_every_drop_is_counted():
             late.append(item.number)
             time.sleep(0.01)  # The work of a slow sink, not a wait for something.
 
-    def make_link(name):
+    def make_link(name, *, gate=None):
         return Link(name, capacity=50, overflow=Overflow.DROP_OLDEST, max_age_ns=budget_ns)
 
     pipeline = Pipeline("p", counting(300, pause_s=0.001), {}, {"x": slow}, make_link=make_link)

@@ -11,7 +11,9 @@ from streamer.alarm.policy import Alarm
 from streamer.core.clock import SystemClock
 from streamer.core.frame import AlarmState, AlarmStatus, Frame
 from streamer.core.image import Canvas
+from streamer.core.pipeline import live_links
 from streamer.detect.detector import Detector, Thresholds
+from streamer.detect.inference_scheduler import InferenceScheduler
 from streamer.detect.segmenter import Segmentation
 from streamer.stages.detect import DetectStage
 
@@ -118,3 +120,22 @@ def test_the_detector_is_flushed_however_the_stream_ends(end):
 def test_an_interval_of_zero_is_refused():
     with pytest.raises(ValueError, match="inference_interval_ns"):
         stage(interval_s=0)
+
+
+def test_an_admitted_frame_is_inferred_and_a_late_result_is_marked():
+    clock = SystemClock()
+    scheduler = InferenceScheduler(lambda: 1, clock=clock)
+    seat = scheduler.seat("here", budget_ns=NS, interval_ns=NS, min_interval_ns=NS)
+    link = live_links(latency_budget_ns=NS, clock=clock)("here/detect", gate=seat)
+    detect = DetectStage(RecordingDetector(), Alarm("here"), inference_interval_ns=NS, seat=seat)
+    passed = detect(iter(link))
+    now_ns = clock.monotonic_ns()
+    link.put(Frame(IMAGE, 0, now_ns, 0))
+    assert not next(passed).detector_result.late
+    link.put(Frame(IMAGE, NS, now_ns - 60 * NS, 1))
+    assert next(passed).detector_result.late, "the minimum rate is kept even so"
+    passed.close()
+    link.leave()
+    counts = seat.statistics()
+    assert (counts.wanted, counts.inferred, counts.late, counts.waiting) == (2, 2, 1, 0)
+    assert not seat.holds_slot
