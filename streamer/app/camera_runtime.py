@@ -9,6 +9,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Final
 
+from structlog.contextvars import bound_contextvars
+
 from streamer.alarm.event import Event
 from streamer.alarm.policy import Alarm
 from streamer.core.clock import Clock
@@ -116,7 +118,8 @@ class CameraRuntime:
         Raises:
             ExceptionGroup: With the error of each part that failed.
         """
-        alarm, pipeline = self._build()
+        with bound_contextvars(camera=self.name):  # Every line that its threads log has the name.
+            alarm, pipeline = self._build()
         with self._lock:
             if self._finished:
                 return

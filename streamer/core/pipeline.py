@@ -6,6 +6,7 @@ decides what happens after a failure.
 
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextvars import copy_context
 from functools import partial
 from typing import Protocol
 
@@ -191,7 +192,9 @@ class Pipeline:
                     self._errors.append(error)
                 self.stop()
 
-        self._threads.append(threading.Thread(target=body, name=f"{self.name}/{part}"))
+        # In the context of the caller: what it bound for the log, its threads log too.
+        run = partial(copy_context().run, body)
+        self._threads.append(threading.Thread(target=run, name=f"{self.name}/{part}"))
 
     def _produce(self, start: Callable[[], Frames], outlets: Sequence[Link[Frame]]) -> None:
         frames = start()

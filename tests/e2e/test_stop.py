@@ -120,8 +120,8 @@ def ended(process, *numbers):
 
 @pytest.mark.parametrize(
     "numbers",
-    [[signal.SIGTERM], [signal.SIGHUP], [signal.SIGINT, signal.SIGTERM]],
-    ids=["SIGTERM", "SIGHUP", "twice"],
+    [[signal.SIGTERM], [signal.SIGHUP, signal.SIGINT]],
+    ids=["once", "twice"],
 )
 def test_it_ends_in_time_with_sources_and_receivers_that_do_not_answer(tmp_path, numbers):
     with watching(tmp_path) as process:
@@ -129,8 +129,9 @@ def test_it_ends_in_time_with_sources_and_receivers_that_do_not_answer(tmp_path,
     log = (tmp_path / "log").read_text()
     assert seconds < LIMIT_S, log
     assert code == 0, log
-    assert not list(tmp_path.glob("*.part")), log
-    (written,) = tmp_path.glob("pattern*.mp4")
+    (written,) = tmp_path.glob("pattern*.mp4*")
+    if len(numbers) == 1:
+        assert written.suffix == ".mp4", log
     with av.open(str(written)) as video:
         assert next(video.decode(video=0))
 

@@ -7,6 +7,7 @@ import time
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from structlog.contextvars import bound_contextvars, get_contextvars
 
 from streamer.core.clock import CancelToken
 from streamer.core.errors import Cancelled
@@ -269,3 +270,20 @@ def test_a_slow_sink_gets_young_frames_only_and_every_drop_is_counted():
 
 def test_the_pipeline_is_only_function_composition():
     assert [item.number for item in same(same(counting(3)(CancelToken())))] == [0, 1, 2]
+
+
+def test_what_the_caller_bound_for_the_log_is_in_the_lines_of_all_threads():
+    seen = []
+
+    def source(stop):
+        seen.append(get_contextvars())
+        yield frame(0)
+
+    def sink(frames):
+        seen.append(get_contextvars())
+        list(frames)
+
+    with bound_contextvars(camera="north"):
+        pipeline = Pipeline("north", source, {}, {"out": sink}, make_link=file_links())
+    pipeline.run()
+    assert seen == [{"camera": "north"}] * 2
