@@ -17,7 +17,8 @@ def problems(status: ProgramStatus) -> Iterator[str]:
         yield f"{about}: {one.reason}"
     for service in status.services:
         if service.state is TaskPhase.BACKOFF:
-            yield f"service {service.service}: failed: {service.last_error}"
+            often = _often(service.failures_last_hour)
+            yield f"service {service.service}: failed: {service.last_error}{often}"
     for engine in status.engines:
         if engine.degraded:
             yield f"engine {engine.engine}: runs on {engine.device}: {engine.reason}"
@@ -29,7 +30,8 @@ def problems(status: ProgramStatus) -> Iterator[str]:
 def _camera_problems(cameras: Iterable[CameraStatus]) -> Iterator[str]:
     for camera in cameras:
         if camera.state not in _HEALTHY:
-            yield f"camera {camera.camera}: {camera.state.value}: {camera.reason}"
+            often = _often(camera.failures_last_hour)
+            yield f"camera {camera.camera}: {camera.state.value}: {camera.reason}{often}"
         if camera.recorder == "stopped":
             yield f"camera {camera.camera}: nothing is recorded: {camera.recorder_reason}"
 
@@ -43,3 +45,7 @@ def _outbox_problems(outbox: Iterable[OutboxStatus], error: str) -> Iterator[str
             yield f"channel {channel.channel}: {count} dead letters wait for a decision"
     if error:
         yield f"outbox: {error}"
+
+
+def _often(failures: int) -> str:
+    return f" (failed {failures} times in the last hour)" if failures > 1 else ""

@@ -110,6 +110,7 @@ class CameraStatus:
     height: int | None
 
     restarts: int
+    failures_last_hour: int
     last_error: str | None
     last_error_utc: datetime | None
     last_traceback: str | None
@@ -158,8 +159,11 @@ class ServiceStatus:
 
     service: str
     state: TaskPhase
+    """`backoff` also for one that runs again, until it has proven itself."""
+
     since_utc: datetime
     restarts: int
+    failures_last_hour: int
     last_error: str | None
     last_error_utc: datetime | None
     last_traceback: str | None

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 from streamer.core.latency import BOUNDS_S, LatencyCounts
 
 from .program_status import CameraState, CameraStatus, ProgramStatus
+from .reports import TaskPhase
 
 if TYPE_CHECKING:
     from prometheus_client import Metric
@@ -21,6 +22,7 @@ _CAMERA: Final = (
     ("camera_inferred_fps", "gauge", "inferred_fps", "Inferences per second, recent."),
     ("camera_last_frame_age_seconds", "gauge", "age_s", "Age of the newest frame."),
     ("camera_source_lag_seconds", "gauge", "source_lag_s", "How far the stream is behind."),
+    ("camera_failures_last_hour", "gauge", "failures_last_hour", "Failures in the last hour."),
     ("camera_ring_bytes", "gauge", "ring_bytes", "Size of the packet ring."),
     ("camera_failed_attempts", "gauge", "failed_attempts", "Failed connection attempts in a row."),
     ("inferences", "counter", "inferences", "Inferences whose result reached the alarm."),
@@ -100,6 +102,9 @@ def _metrics(status: ProgramStatus) -> "Iterator[Metric]":
     yield from _cameras(status.cameras)
     services = [((one.service,), one.restarts) for one in status.services]
     yield _metric("counter", "service_restarts", "Restarts of a service.", "service", services)
+    failing = [((one.service,), one.state is TaskPhase.BACKOFF) for one in status.services]
+    text = "1 while a service has failed and not yet proven itself again."
+    yield _metric("gauge", "service_failing", text, "service", failing)
     yield from _outbox(status)
     engines = [((one.engine, one.device), one.degraded) for one in status.engines]
     text = "1 while a requested GPU is not used."

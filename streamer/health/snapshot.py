@@ -103,6 +103,7 @@ def _camera(report: CameraReport, task: TaskReport, clock: Clock) -> CameraStatu
         width=width,
         height=height,
         restarts=task.restarts,
+        failures_last_hour=task.failures_last_hour,
         **_error(task, clock),
         failed_attempts=report.failed_attempts,
         connections=report.connections,
@@ -213,11 +214,13 @@ def _recorder_state(report: CameraReport) -> Literal["off", "waiting", "recordin
 
 
 def _service(task: TaskReport, clock: Clock) -> ServiceStatus:
+    failing_ns = task.failing_since_ns if task.phase is TaskPhase.RUNNING else None
     return ServiceStatus(
         service=task.name,
-        state=task.phase,
-        since_utc=clock.utc_at(task.since_ns),
+        state=task.phase if failing_ns is None else TaskPhase.BACKOFF,
+        since_utc=clock.utc_at(task.since_ns if failing_ns is None else failing_ns),
         restarts=task.restarts,
+        failures_last_hour=task.failures_last_hour,
         **_error(task, clock),
     )
 

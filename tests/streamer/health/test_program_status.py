@@ -136,6 +136,19 @@ def test_every_state_that_needs_a_person_is_a_problem(state, healthy, monkeypatc
     assert status().problems == expected
 
 
+def test_a_part_that_crashes_in_a_loop_is_a_problem_with_its_number_of_failures():
+    loop = {"failures_last_hour": 12, "failing_since_ns": 50 * SECOND, "last_error": CRASH}
+    whole = status(its_task=task(**loop), services=[task(name="delivery", **loop)])
+    assert (whole.cameras[0].state, whole.services[0].state.value) == (
+        CameraState.UNSTABLE, "backoff",
+    )  # fmt: skip
+    assert whole.services[0].since_utc == START + timedelta(seconds=50)
+    assert whole.problems == (
+        f"camera north: unstable: {CRASH.message} (failed 12 times in the last hour)",
+        f"service delivery: failed: {CRASH.message} (failed 12 times in the last hour)",
+    )
+
+
 def test_the_last_error_stays_after_the_camera_has_recovered():
     (found,) = status(its_task=task(last_error=CRASH, restarts=7)).cameras
     assert (found.state, found.restarts) == (CameraState.LIVE, 7)
