@@ -1,10 +1,15 @@
-"""Paths of continuous recordings: `<folder>/2026-08-01/14-05-00.mp4`, in UTC.
+"""Paths of continuous recordings: `<folder>/2026-08-01/14-05-00_000042.mp4`, in UTC.
 
-Names state when a recording begins, sort by time, and distinguish recordings from other files in
-the same tree, which are never touched.
+A name states when a recording begins and its sequence number, which gives the order of all
+recordings of the program whatever the clock showed. A `c` behind the number says that the clock was
+wrong and the name was corrected afterwards; times inside the file were not. Names distinguish
+recordings from other files in the same tree, which are never touched. Earlier versions wrote no
+number: such files are older than all that have one.
 """
 
+import os
 import re
+import threading
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
@@ -15,18 +20,63 @@ _DAY: Final = "%Y-%m-%d"
 _TIME: Final = "%H-%M-%S"
 _DAY_NAME: Final = re.compile(r"\d{4}-\d\d-\d\d", re.ASCII)
 _FILE_NAME: Final = re.compile(
-    rf"(\d\d)-(\d\d)-(\d\d)(-\d+)?\.(mp4|mkv)(?P<part>{re.escape(PART)})?", re.ASCII
+    rf"(\d\d)-(\d\d)-(\d\d)(?:-\d+|_(?P<number>\d{{1,18}})(?P<fixed>c)?)?\.(mp4|mkv)(?P<part>{re.escape(PART)})?",
+    re.ASCII,
 )
 
 
-def recording_path(folder: Path, start_utc: datetime, suffix: str) -> Path:
-    """Return an unused path; `-2`, `-3`, ... for further starts in the same second."""
-    plain = folder / start_utc.strftime(_DAY) / f"{start_utc.strftime(_TIME)}{suffix}"
-    path, number = plain, 1
-    while path.exists() or path.with_name(path.name + PART).exists():
-        number += 1
-        path = plain.with_stem(f"{plain.stem}-{number}")
-    return path
+class RecordingNumbers:
+    """Counts the recordings of all cameras of a program. For any thread.
+
+    Args:
+        root: Holds the recordings of all cameras. The first number follows the highest one there.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+        self._lock = threading.Lock()
+        self._next: int | None = None  # Guarded by _lock.
+
+    def peek(self) -> int:
+        """Return the number that `take` returns next."""
+        with self._lock:
+            return self._known()
+
+    def take(self) -> int:
+        """Return a number that no recording has."""
+        with self._lock:
+            number = self._known()
+            self._next = number + 1
+            return number
+
+    def _known(self) -> int:
+        if self._next is None:  # Once: a hundred thousand names take a third of a second.
+            names = (name for _, _, names in os.walk(self._root) for name in names)
+            self._next = 1 + max(map(sequence_number, names), default=0)
+        return self._next
+
+    def skip_to(self, number: int) -> None:
+        """Return no number below *number*: earlier ones belonged to files that are gone."""
+        with self._lock:
+            self._next = max(self._known(), number)
+
+
+def recording_path(folder: Path, start_utc: datetime, suffix: str, *, number: int) -> Path:
+    """Return the path of the recording with this sequence number."""
+    name = f"{start_utc.strftime(_TIME)}_{number:06d}{suffix}"
+    return folder / start_utc.strftime(_DAY) / name
+
+
+def corrected_path(path: Path, start_utc: datetime) -> Path:
+    """Return the path of a recording that began at *start_utc* and not when its name says."""
+    name = f"{start_utc.strftime(_TIME)}_{sequence_number(path.name):06d}c{path.suffix}"
+    return path.parent.parent / start_utc.strftime(_DAY) / name
+
+
+def is_corrected(name: str) -> bool:
+    """Whether the time in the name of a recording was corrected afterwards."""
+    match = _FILE_NAME.fullmatch(name)
+    return match is not None and match["fixed"] is not None
 
 
 def is_day(name: str) -> bool:
@@ -38,6 +88,12 @@ def is_part(name: str) -> bool:
     """Whether a file of this name is a recording that is being written or was interrupted."""
     match = _FILE_NAME.fullmatch(name)
     return match is not None and match["part"] is not None
+
+
+def sequence_number(name: str) -> int:
+    """Return the sequence number in the name of a recording; 0 if it has none."""
+    match = _FILE_NAME.fullmatch(name)
+    return 0 if match is None else int(match["number"] or 0)
 
 
 def recording_start(day: str, name: str) -> datetime | None:

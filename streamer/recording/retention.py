@@ -1,21 +1,23 @@
-"""Retention: deletes recordings by age, total size and free space of the disk.
+"""Deletes recordings of all cameras, oldest first, by age, size and free space.
 
 Only files with the name of a recording in the folder of a day are ever deleted: evidence, parts and
-all other files stay. Free space is measured, not computed, because recordings share the disk.
+all other files stay. What is decided is in `expiry.py`; here are the files.
 """
 
 import contextlib
-import enum
 import os
-import shutil
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Final
 
-from .recording_paths import is_day, is_part, recording_start
+from streamer.core.clock_guard import Correction
+
+from .expiry import Item, Limits, Reason, expired, true_times
+from .recording_paths import corrected_path, is_corrected, is_day, is_part, recording_start
+from .recording_paths import sequence_number as number_of
 
 _YOUNG_DAY: Final = timedelta(days=1)
 """Younger folders stay even if empty: a recorder may have made one for its next file."""
@@ -24,205 +26,205 @@ _MAX_FAILURES: Final = 20
 """A round ends after this many files that cannot be deleted. Arbitrary."""
 
 
-class Reason(enum.Enum):
-    """Why a recording was deleted."""
-
-    AGE = "older than the age limit"
-    SIZE = "the recordings exceeded the size limit"
-    FREE_SPACE = "the disk was almost full"
-
-
 @dataclass(frozen=True, slots=True)
 class Deleted:
-    """A recording that was deleted."""
+    """Something that was deleted."""
 
     path: Path
     bytes: int
     reason: Reason
 
 
-@dataclass(frozen=True, slots=True)
-class RetentionReport:
-    """Result of one round of retention."""
+class DeletionRound:
+    """Files of one kind, oldest first, and what one round of retention does with them.
 
-    deleted: tuple[Deleted, ...]
-    """In the order of deletion, oldest first."""
+    Args:
+        items: Oldest first; their keys are paths.
+        what: Name of the kind for the report, e.g. `recordings`.
+        failed: One line for each file or folder that could not be read.
+        stop: Returns whether the program ends: then the round ends between two files.
+    """
 
-    failed: tuple[str, ...]
-    """One line for each recording or folder that could not be read or deleted."""
+    def __init__(
+        self,
+        items: Iterable[Item],
+        *,
+        what: str,
+        failed: Iterable[str] = (),
+        stop: Callable[[], bool] = lambda: False,
+    ) -> None:
+        self.items = list(items)
+        self.what = what
+        self.deleted: list[Deleted] = []
+        self.failed = list(failed)
+        self.kept_files = len(self.items)
+        self.kept_bytes = sum(item.bytes for item in self.items)
+        self._gone: set[str] = set()
+        self._failures = 0
+        self._stop = stop
 
-    kept_files: int
-    kept_bytes: int
-    """With parts, which occupy space too."""
+    def apply(
+        self,
+        *,
+        total: Limits,
+        limits_of: Callable[[str], Limits] = lambda _: Limits(),
+        now: datetime | None,
+    ) -> None:
+        """Delete what exceeds the limits; arguments as those of `expired`."""
+        for item, reason in expired(self.items, total=total, limits_of=limits_of, now=now):
+            if not self._may_go_on():
+                return
+            self._delete(item, reason)
 
-    free_bytes: int
-    """On the disk, after deleting."""
+    def free(self, missing: int) -> int:
+        """Delete the oldest until *missing* bytes were freed; return how many are still missing.
 
-    must_pause: bool
-    """Whether recording must pause: the disk is almost full and nothing more can be deleted."""
+        Never more than that: where deletion frees nothing, as on disks with snapshots, a round must
+        not empty the archive.
+        """
+        queue = deque(one for one in self.items if not one.protected and one.key not in self._gone)
+        while missing > 0 and queue and self._may_go_on():
+            missing -= self._delete(queue.popleft(), Reason.FREE_SPACE)
+        return missing
 
     def describe(self) -> str:
         """Return what happened in one line of text; empty if nothing did."""
         parts = [
-            f"deleted {len(gone)} recordings ({sum(one.bytes for one in gone) / 1e6:.0f} MB): "
-            f"{reason.value}"
+            f"deleted {len(gone)} {self.what} ({sum(one.bytes for one in gone) / 1e6:.0f} MB):"
+            f" {reason.value}"
             for reason in Reason
             if (gone := [one for one in self.deleted if one.reason is reason])
         ]
         if self.failed:
             parts.append(f"{len(self.failed)} could not be deleted: {self.failed[0]}")
-        if self.must_pause:
-            parts.append(f"recording must pause: only {self.free_bytes / 1e6:.0f} MB are free")
         return "; ".join(parts)
 
+    def _may_go_on(self) -> bool:
+        return self._failures < _MAX_FAILURES and not self._stop()
 
-def free_bytes(folder: Path) -> int:
-    """Return the bytes that an ordinary user may write to the disk that holds *folder*.
-
-    The folder need not exist yet.
-    """
-    while not folder.exists():
-        folder = folder.parent
-    return shutil.disk_usage(folder).free
+    def _delete(self, item: Item, reason: Reason) -> int:
+        """Delete one file and return the bytes that were freed."""
+        try:
+            os.unlink(item.key)  # noqa: PTH108  an archive has a hundred thousand files
+        except FileNotFoundError:  # Deleted elsewhere: the space is free.
+            pass
+        except OSError as error:
+            self.failed.append(_line(error))
+            self._failures += 1
+            return 0
+        else:
+            self.deleted.append(Deleted(Path(item.key), item.bytes, reason))
+        self._gone.add(item.key)
+        self.kept_files -= 1
+        self.kept_bytes -= item.bytes
+        return item.bytes
 
 
 @dataclass(frozen=True, slots=True)
 class _Recording:
+    number: int
     start: datetime
     path: str
     bytes: int
+    camera: str
+    part: bool
 
 
-class _Round:
-    """One call of `enforce`: recordings found, deleted, and not deletable."""
+class Recordings:
+    """All recordings below a folder, also of cameras that are gone.
 
-    def __init__(self, folder: Path) -> None:
-        self.deleted: list[Deleted] = []
-        self.failed: list[str] = []
-        self.kept_files = self.kept_bytes = 0
-        self._failures = 0
-        self._days: list[str] = []
-        found: list[_Recording] = []
-        for day, _, names in os.walk(folder, onerror=self._fail):
-            if is_day(os.path.basename(day)):  # noqa: PTH119  a year has half a million files
-                self._days.append(day)
-                found.extend(self._recordings(day, names))
-        self.queue = deque(sorted(found, key=lambda one: (one.start, one.path)))
-        """Recordings that may be deleted, oldest first."""
-
-    def _recordings(self, day: str, names: list[str]) -> Iterator[_Recording]:
-        for name in names:
-            start = recording_start(os.path.basename(day), name)  # noqa: PTH119  as above
-            if start is None:
-                continue
-            path = os.path.join(day, name)  # noqa: PTH118  as above
-            try:
-                status = os.lstat(path)
-            except OSError as error:
-                self._fail(error)
-                continue
-            self.kept_files += 1
-            self.kept_bytes += status.st_size
-            if not is_part(name):
-                yield _Recording(start, path, status.st_size)
-
-    @property
-    def can_delete(self) -> bool:
-        """Whether there is something to delete and deletion works."""
-        return bool(self.queue) and self._failures < _MAX_FAILURES
-
-    def delete_oldest(self, reason: Reason) -> int:
-        """Delete the oldest recording and return the bytes that were freed."""
-        one = self.queue.popleft()
-        try:
-            os.unlink(one.path)  # noqa: PTH108  as above
-        except FileNotFoundError:  # Deleted elsewhere: the space is free.
-            pass
-        except OSError as error:
-            self._fail(error)
-            self._failures += 1
-            return 0
-        else:
-            self.deleted.append(Deleted(Path(one.path), one.bytes, reason))
-        self.kept_files -= 1
-        self.kept_bytes -= one.bytes
-        return one.bytes
-
-    def remove_empty_days(self, before: date) -> None:
-        """Remove empty folders of days before *before*."""
-        for day in self._days:
-            if os.path.basename(day) < before.isoformat():  # noqa: PTH119  as above
-                with contextlib.suppress(OSError):  # Not empty: the normal case.
-                    os.rmdir(day)  # noqa: PTH106  as above
-
-    def _fail(self, error: OSError) -> None:
-        # A file that vanished is no failure: a part was renamed, or the folder does not exist yet.
-        if not isinstance(error, FileNotFoundError):
-            self.failed.append(f"{error.filename}: {error.strerror}")
-
-
-class Retention:
-    """Deletes the oldest recordings under a folder, of all cameras together.
-
-    Recordings are found by name, `YYYY-MM-DD/HH-MM-SS.mp4`, at any depth; links are not
-    followed. The limits apply in this order: age; total size; free space of the disk. The last is
-    for emergencies: it deletes recordings within the other limits, as many bytes as are missing; if
-    that does not help, `must_pause` is set. It never deletes more than is missing in one round:
-    where deletion frees nothing, as on disks with snapshots, a call must not empty the archive.
+    Recordings are found by name at any depth; links are not followed.
 
     Args:
-        folder: Holds the recordings; it need not exist yet.
-        max_age_s: Age limit, counted from the beginning of a recording; `None` for no limit.
-        max_bytes: Limit of the size of all recordings together; `None` for no limit.
-        min_free_bytes: Bytes that must stay free on the disk; 0 for no limit.
-        measure_free: Returns the free space of the disk that holds a folder.
+        root: Holds the folders of the cameras; it need not exist yet.
     """
 
-    def __init__(
+    def __init__(self, root: Path) -> None:
+        self._root = root
+
+    def round(
         self,
-        folder: Path,
         *,
-        max_age_s: float | None,
-        max_bytes: int | None,
-        min_free_bytes: int,
-        measure_free: Callable[[Path], int] = free_bytes,
-    ) -> None:
-        if max_age_s is not None and max_age_s <= 0:
-            raise ValueError(f"max_age_s must be positive, got {max_age_s}")
-        if max_bytes is not None and max_bytes <= 0:
-            raise ValueError(f"max_bytes must be positive, got {max_bytes}")
-        if min_free_bytes < 0:
-            raise ValueError(f"min_free_bytes must not be negative, got {min_free_bytes}")
-        self._folder = folder
-        self._max_age = None if max_age_s is None else timedelta(seconds=max_age_s)
-        self._max_bytes = max_bytes
-        self._min_free_bytes = min_free_bytes
-        self._measure_free = measure_free
+        now: datetime,
+        is_known: Callable[[int], bool] = lambda _: True,
+        stop: Callable[[], bool] = lambda: False,
+    ) -> DeletionRound:
+        """Return all recordings, oldest first, grouped by the name of their camera's folder.
 
-    def enforce(self, now: datetime) -> RetentionReport:
-        """Apply the limits once; *now* is the wall time, aware.
-
-        Raises:
-            OSError: The free space cannot be measured.
+        Args:
+            now: Wall time, aware.
+            is_known: Whether the time in the name of the file with this number can be believed.
+            stop: Whether the program ends.
         """
-        done = _Round(self._folder)
-        while done.can_delete and self._too_old(done.queue[0], now):
-            done.delete_oldest(Reason.AGE)
-        while done.can_delete and self._max_bytes is not None and done.kept_bytes > self._max_bytes:
-            done.delete_oldest(Reason.SIZE)
-        missing = self._min_free_bytes - self._measure_free(self._folder)
-        while done.can_delete and missing > 0:
-            missing -= done.delete_oldest(Reason.FREE_SPACE)
-        done.remove_empty_days(before=(now - _YOUNG_DAY).astimezone(UTC).date())
-        free = self._measure_free(self._folder)
-        return RetentionReport(
-            deleted=tuple(done.deleted),
-            failed=tuple(done.failed),
-            kept_files=done.kept_files,
-            kept_bytes=done.kept_bytes,
-            free_bytes=free,
-            must_pause=free < self._min_free_bytes,
+        failed: list[str] = []
+        found = sorted(self._find(failed), key=lambda one: (one.number, one.start, one.path))
+        claims = [one.start if not one.number or is_known(one.number) else None for one in found]
+        times = true_times(claims, now=now)
+        items = (
+            Item(one.path, one.camera, one.bytes, time, protected=one.part)
+            for one, time in zip(found, times, strict=True)
         )
+        return DeletionRound(items, what="recordings", failed=failed, stop=stop)
 
-    def _too_old(self, one: _Recording, now: datetime) -> bool:
-        return self._max_age is not None and now - one.start > self._max_age
+    def correct(self, correction: Correction) -> bool:
+        """Rename the recordings of *correction* to their true times.
+
+        Returns:
+            Whether all are renamed; a file that is still being written gets its turn later.
+        """
+        done = True
+        for one in self._find([]):
+            in_range = one.number >= correction.first and (
+                correction.end is None or one.number < correction.end
+            )
+            path = Path(one.path)
+            if not one.number or not in_range or is_corrected(path.name):
+                continue
+            if one.part:
+                done = False
+                continue
+            new = corrected_path(path, one.start + correction.shift)
+            new.parent.mkdir(parents=True, exist_ok=True)
+            path.rename(new)
+        return done
+
+    def remove_empty_days(self, now: datetime) -> None:
+        """Remove the folders of days without files, but those around today."""
+        for folder, _, names in os.walk(self._root):
+            day = os.path.basename(folder)  # noqa: PTH119  as above
+            if names or not is_day(day):
+                continue
+            first, last = (
+                (now + span).astimezone(UTC).date().isoformat()
+                for span in (-_YOUNG_DAY, _YOUNG_DAY)
+            )
+            if not first <= day <= last:
+                with contextlib.suppress(OSError):  # Not empty after all.
+                    os.rmdir(folder)  # noqa: PTH106  as above
+
+    def _find(self, failed: list[str]) -> Iterator[_Recording]:
+        def fail(error: OSError) -> None:
+            # A file that vanished is no failure: a part was renamed, or there is no folder yet.
+            if not isinstance(error, FileNotFoundError):
+                failed.append(_line(error))
+
+        for folder, _, names in os.walk(self._root, onerror=fail):
+            day = os.path.basename(folder)  # noqa: PTH119  as above
+            if not is_day(day):
+                continue
+            camera = os.path.relpath(os.path.dirname(folder), self._root)  # noqa: PTH120  as above
+            for name in names:
+                start = recording_start(day, name)
+                if start is None:
+                    continue
+                path = os.path.join(folder, name)  # noqa: PTH118  as above
+                try:
+                    size = os.lstat(path).st_size
+                except OSError as error:
+                    fail(error)
+                    continue
+                yield _Recording(number_of(name), start, path, size, camera, is_part(name))
+
+
+def _line(error: OSError) -> str:
+    return f"{error.filename}: {error.strerror}"

@@ -5,6 +5,7 @@ there is space again.
 """
 
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
@@ -18,7 +19,7 @@ from streamer.core.packet import EncodedPacket
 
 from .clip import ClipFile
 from .containers import container_for
-from .recording_paths import is_day, is_part, recording_path
+from .recording_paths import RecordingNumbers, is_day, is_part, recording_path
 from .recovery import recover_part
 from .ring import PacketReader, PacketRing
 
@@ -47,7 +48,7 @@ class RecorderState:
 
 
 class SegmentRecorder:
-    """A worker that follows a ring and writes `<folder>/2026-08-01/14-05-00.mp4`, in UTC.
+    """A worker that follows a ring and writes `<folder>/2026-08-01/14-05-00_000042.mp4`, in UTC.
 
     A file ends at the first key frame after *segment_s*, where the stream changes, when no packet
     comes for *segment_s*, and at the end. Parts of an earlier, killed recorder are made ordinary
@@ -57,18 +58,29 @@ class SegmentRecorder:
         ring: Packets of one camera.
         folder: Folder of this camera alone: two recorders never share one.
         segment_s: Length of a file in media time; files are longer by up to one GOP.
+        numbers: Counts the recordings of all cameras; by default those of *folder*.
         clock: Returns the wall time for the names.
+        on_begin: Called with the number of each file just before it is named.
     """
 
     def __init__(
-        self, ring: PacketRing, folder: Path, *, segment_s: float = 60, clock: Clock | None = None
+        self,
+        ring: PacketRing,
+        folder: Path,
+        *,
+        segment_s: float = 60,
+        numbers: RecordingNumbers | None = None,
+        clock: Clock | None = None,
+        on_begin: Callable[[int], object] = lambda _: None,
     ) -> None:
         if segment_s <= 0:
             raise ValueError(f"segment_s must be positive, got {segment_s}")
         self._ring = ring
         self._folder = folder
         self._segment_ns = round(segment_s * 1e9)
+        self._numbers = numbers or RecordingNumbers(folder)
         self._clock = clock or SystemClock()
+        self._on_begin = on_begin
         # All below belong to the recording thread.
         self._file: ClipFile | None = None
         self._retry_at_ns = 0
@@ -137,7 +149,10 @@ class SegmentRecorder:
 
     def _begin(self, key: EncodedPacket) -> None:
         suffix = container_for(key.stream).suffix
-        path = recording_path(self._folder, self._clock.utc_at(key.arrived_ns), suffix)
+        number = self._numbers.take()
+        self._on_begin(number)
+        start = self._clock.utc_at(key.arrived_ns)
+        path = recording_path(self._folder, start, suffix, number=number)
         self._file = ClipFile(path, key, clock=self._clock)
         with self._lock:
             self._state = replace(self._state, recording=path, error="")

@@ -1,19 +1,25 @@
 """Continuous recording: cuts, names, silence, killed recorders, disks that refuse."""
 
 import contextlib
-import itertools
 import os
 import signal
 import subprocess
 import sys
 import threading
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
 from streamer.core.clock import CancelToken, MediaClock
-from streamer.recording.recording_paths import recording_path, recording_start
+from streamer.recording.recording_paths import (
+    RecordingNumbers,
+    corrected_path,
+    is_corrected,
+    recording_path,
+    recording_start,
+    sequence_number,
+)
 from streamer.recording.ring import PacketRing
 from streamer.recording.segments import SegmentRecorder
 from tests.support.packets import (
@@ -80,7 +86,11 @@ def test_files_are_cut_at_key_frames_and_together_hold_every_frame_once(tmp_path
     packets = real_packets(frames=240, gop=20, b_frames=2)
     recorder = SegmentRecorder(FedRing(packets), tmp_path, segment_s=3, clock=clock())
     recorder(CancelToken())
-    names = ["2026-08-01/23-59-56.mp4", "2026-08-02/00-00-00.mp4", "2026-08-02/00-00-03.mp4"]
+    names = [
+        "2026-08-01/23-59-56_000001.mp4",
+        "2026-08-02/00-00-00_000002.mp4",
+        "2026-08-02/00-00-03_000003.mp4",
+    ]
     assert files(tmp_path) == names
     found = [digest for name in names for digest in file_frame_digests(tmp_path / name)[0]]
     assert found == frame_digests(packets)
@@ -93,7 +103,7 @@ def test_a_camera_that_changes_its_size_starts_a_new_file_even_in_the_same_secon
     packets = [*real_packets(frames=5), *shifted(real_packets(width=640, height=360), 5 * STEP)]
     recorder = SegmentRecorder(FedRing(packets), tmp_path, clock=clock())
     recorder(CancelToken())
-    assert files(tmp_path) == ["2026-08-01/23-59-57-2.mp4", "2026-08-01/23-59-57.mp4"]
+    assert files(tmp_path) == ["2026-08-01/23-59-57_000001.mp4", "2026-08-01/23-59-57_000002.mp4"]
     assert recorder.state().files == 2
 
 
@@ -105,8 +115,8 @@ def test_stop_ends_the_file_and_what_is_recorded_is_whole(tmp_path):
         for one in packets:
             ring(one)
         until(lambda: recorder.state().recording is not None)
-        assert files(tmp_path) == ["2026-08-01/23-59-57.mp4.part"]
-    found, _ = file_frame_digests(tmp_path / "2026-08-01/23-59-57.mp4")
+        assert files(tmp_path) == ["2026-08-01/23-59-57_000001.mp4.part"]
+    found, _ = file_frame_digests(tmp_path / "2026-08-01/23-59-57_000001.mp4")
     assert found == frame_digests(packets)[: len(found)]
     assert found
 
@@ -124,9 +134,9 @@ def test_a_silent_camera_ends_the_file_and_the_next_key_frame_starts_another(tmp
         until(lambda: recorder.state().files == 3)
     assert recorder.state().missed == 5
     assert files(tmp_path) == [
-        "2026-08-01/23-59-57.mp4",
-        "2026-08-01/23-59-58.mp4",
-        "2026-08-01/23-59-59.mp4",
+        "2026-08-01/23-59-57_000001.mp4",
+        "2026-08-01/23-59-58_000002.mp4",
+        "2026-08-01/23-59-59_000003.mp4",
     ]
 
 
@@ -170,14 +180,14 @@ def test_a_full_disk_stops_recording_but_not_the_worker_which_goes_on_when_there
     with running(recorder, ring):
         for one in packets[:60]:
             ring(one)
-        part = tmp_path / "2026-08-01/23-59-57.mp4.part"
+        part = tmp_path / "2026-08-01/23-59-57_000001.mp4.part"
         until(lambda: part.exists() and part.stat().st_size > 10_000)
         is_full.set()
         for one in packets[60:100]:
             ring(one)
         until(lambda: "the disk is full" in recorder.state().error)
         # What was written became an ordinary file at once.
-        until(lambda: files(tmp_path) == ["2026-08-01/23-59-57.mp4"])
+        until(lambda: files(tmp_path) == ["2026-08-01/23-59-57_000001.mp4"])
         is_full.clear()
         for one in packets[100:150]:  # Too soon to try again.
             ring(one)
@@ -189,7 +199,7 @@ def test_a_full_disk_stops_recording_but_not_the_worker_which_goes_on_when_there
         until(lambda: recorder.state().recording is not None)
         assert recorder.state().error == ""
     assert len(files(tmp_path)) == 2
-    assert len(file_frame_digests(tmp_path / "2026-08-01/23-59-57.mp4")[0]) >= 25
+    assert len(file_frame_digests(tmp_path / "2026-08-01/23-59-57_000001.mp4")[0]) >= 25
 
 
 def test_a_folder_that_cannot_be_made_is_trouble_not_a_crash(tmp_path):
@@ -256,16 +266,33 @@ def test_a_killed_recorder_loses_a_second_and_the_next_one_makes_its_file_whole(
     assert total >= 6 * 50 - 26
 
 
-def test_names_tell_when_a_recording_began(tmp_path):
+def test_names_have_the_begin_and_the_number_of_a_recording(tmp_path):
     when = datetime(2026, 8, 1, 14, 5, 9, 999_999, tzinfo=UTC)
-    path = recording_path(tmp_path, when, ".mp4")
-    assert path == tmp_path / "2026-08-01" / "14-05-09.mp4"
-    for number in itertools.islice(itertools.count(2), 3):
-        path.parent.mkdir(exist_ok=True)
-        path.with_name(path.name + (".part" if number % 2 else "")).touch()
-        path = recording_path(tmp_path, when, ".mp4")
-        assert path.name == f"14-05-09-{number}.mp4"
+    path = recording_path(tmp_path, when, ".mp4", number=42)
+    assert path == tmp_path / "2026-08-01" / "14-05-09_000042.mp4"
     assert recording_start("2026-08-01", path.name) == when.replace(microsecond=0)
+    assert sequence_number(path.name) == 42
+    new = corrected_path(path, when + timedelta(days=20_000))
+    assert new == tmp_path / "2081-05-04" / "14-05-09_000042c.mp4"
+    assert (sequence_number(new.name), is_corrected(new.name)) == (42, True)
+
+
+@pytest.mark.parametrize("name", ["14-05-09.mp4", "14-05-09-2.mkv", "14-05-09.mp4.part"])
+def test_names_of_earlier_versions_are_recordings_without_a_number(name):
+    assert recording_start("2026-08-01", name) == datetime(2026, 8, 1, 14, 5, 9, tzinfo=UTC)
+    assert sequence_number(name) == 0
+
+
+def test_numbers_go_on_over_all_cameras_and_programs(tmp_path):
+    for camera, name in (("north", "14-05-09_000007.mp4"), ("south", "14-05-09_000011.mkv.part")):
+        (tmp_path / camera / "2026-08-01").mkdir(parents=True)
+        (tmp_path / camera / "2026-08-01" / name).touch()
+    numbers = RecordingNumbers(tmp_path)
+    assert (numbers.peek(), numbers.take(), numbers.take()) == (12, 12, 13)
+    numbers.skip_to(10)
+    assert numbers.take() == 14
+    numbers.skip_to(100)
+    assert numbers.take() == 100
 
 
 @pytest.mark.parametrize(
