@@ -7,6 +7,7 @@ pipeline with its stages, links and threads is made anew for each run.
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Final
 
 from structlog.contextvars import bound_contextvars
@@ -14,6 +15,7 @@ from structlog.contextvars import bound_contextvars
 from streamer.alarm.event import Event
 from streamer.alarm.policy import Alarm
 from streamer.core.clock import Clock
+from streamer.core.clock_guard import ClockGuard, ClockState
 from streamer.core.frame import AlarmState
 from streamer.core.link import LinkStatistics
 from streamer.core.pipeline import (
@@ -29,7 +31,8 @@ from streamer.detect.inference_scheduler import InferenceScheduler, Seat
 from streamer.evidence.alarm_recorder import AlarmRecorder
 from streamer.evidence.clip_writer import ClipSpan, ClipWriter
 from streamer.evidence.writer import EvidenceWriter, Provenance
-from streamer.health.reports import CameraReport
+from streamer.health.reports import CameraReport, Condition
+from streamer.recording.recording_paths import RecordingNumbers
 from streamer.recording.ring import PacketRing
 from streamer.recording.segments import SegmentRecorder
 from streamer.sinks.mjpeg import MjpegSink
@@ -44,7 +47,7 @@ from streamer.store import EventStore, RecordedEvent
 from .camera_spec import CameraSpec
 from .detector_builder import build_detector, detection_stage
 from .models import Models
-from .output_builder import build_outputs
+from .output_builder import build_file_output, build_outputs
 from .source_builder import build_source, ending
 
 _NS: Final = 1_000_000_000
@@ -74,6 +77,22 @@ class AppContext:
     on_event: Callable[[Event], None] | None = None
     """Called with each event after it is on disk."""
 
+    recording_numbers: RecordingNumbers | None = None
+    """Counts the recordings of all cameras; `None` counts those of each camera by itself."""
+
+    clock_guard: ClockGuard | None = None
+    """Whether the wall clock can be believed; `None` believes it, as in a replay."""
+
+    def observe_clock(self, number: int | None = None) -> bool:
+        """Read the wall clock before a file is named; return whether it can be believed.
+
+        *number* is that of the recording that is to be named, if it is one.
+        """
+        if self.clock_guard is None or self.recording_numbers is None:
+            return True
+        number = self.recording_numbers.peek() if number is None else number
+        return self.clock_guard.observe(number).state is ClockState.OK
+
 
 class CameraRuntime:
     """One camera: `run` until it ends or fails, `finish` or `stop` it, read its `report`.
@@ -98,6 +117,9 @@ class CameraRuntime:
         self._shown = self.live_view is not None or bool(outputs.file or outputs.publish)
         self._ring = self._packet_ring() if spec.has_packets else None
         self._recorder = self._segment_recorder()
+        self._file = build_file_output(
+            spec, clock=context.clock, clock_is_believed=context.observe_clock
+        )
         self._source = build_source(
             spec,
             clock=context.clock,
@@ -106,6 +128,7 @@ class CameraRuntime:
         )
         self._was_in_alarm = any(True for _ in self._open_alarms())
         self._lock = threading.Lock()
+        self._storage_paused = ""  # Written as a whole.
         # All below are guarded by _lock.
         self._pipeline: Pipeline | None = None
         self._alarm: Alarm | None = None
@@ -163,10 +186,25 @@ class CameraRuntime:
         if alarm is not None:
             alarm.mark_delivered(alarm_id)
 
-    def pause_recording(self, reason: str) -> None:
-        """Record nothing while *reason* is not empty."""
+    def pause_storage(self, reason: str) -> None:
+        """Write neither recordings nor clips while *reason* is not empty."""
+        self._storage_paused = reason
         if self._recorder is not None:
             self._recorder.pause(reason)
+
+    def storage_paused(self) -> str:
+        """Return why neither recordings nor clips may be written now; empty if they may."""
+        return self._storage_paused
+
+    def pause_output(self, reason: str) -> None:
+        """Write no output file while *reason* is not empty."""
+        if self._file is not None:
+            self._file.pause(reason)
+
+    @property
+    def output_path(self) -> Path | None:
+        """Path of the output files in the configuration; `None` without any."""
+        return None if self._file is None else self._file.path
 
     def report(self) -> CameraReport:
         """Return what the parts of this camera counted and know, over all runs."""
@@ -196,6 +234,7 @@ class CameraRuntime:
             links=tuple(links.values()),
             ring=self._ring.statistics() if self._ring else None,
             recorder=self._recorder.state() if self._recorder else None,
+            conditions=tuple(self._conditions()),
             inferences=results.inferences,
             inferred_fps=results.fps,
             end_to_end=results.latency,
@@ -209,6 +248,11 @@ class CameraRuntime:
         if alarm is not None:
             return alarm.status.state
         return AlarmState.ALARM if self._was_in_alarm else AlarmState.IDLE
+
+    def _conditions(self) -> Iterator[Condition]:
+        output = None if self._file is None else self._file.state()
+        if output is not None and output.error:
+            yield Condition("output", output.error, output.since_ns)
 
     def _fault(self, *, detailed: bool = False) -> str:
         """Why the source delivers no frames: its class, or the whole message; empty if it does."""
@@ -240,7 +284,7 @@ class CameraRuntime:
         if self._ring is not None:
             source = ending(source, self._ring.end_readers)
         sinks: dict[str, Sink] = {"status": self._statistics}
-        sinks |= build_outputs(spec, live_view=self.live_view)
+        sinks |= build_outputs(spec, live_view=self.live_view, file=self._file)
         workers: dict[str, Worker] = {}
         if clips is not None:
             workers["clips"] = clips.run
@@ -335,7 +379,9 @@ class CameraRuntime:
             self._ring,
             self.spec.recordings_folder,
             segment_s=self.spec.settings.record.segment_s,
+            numbers=self._context.recording_numbers,
             clock=self._context.clock,
+            on_begin=self._context.observe_clock,
         )
 
     def _open_alarm(self, clips: ClipWriter | None) -> Alarm:

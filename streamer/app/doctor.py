@@ -161,7 +161,7 @@ def _data(folder: Path) -> Iterator[Finding]:
         yield Finding("data", "warn", disk.reason, "set data_dir to another disk")
         return
     status: Status = "ok" if disk.state == "ok" else "warn"
-    status = "fail" if disk.state == "full" else status
+    status = "fail" if disk.state.paused else status
     advice = "" if status == "ok" else "delete files, or set data_dir to a larger disk"
     message = f"{folder} can be written, {disk.free_bytes / 1e9:.1f} GB free"
     yield Finding("data", status, message, advice)

@@ -14,35 +14,32 @@ from streamer import __version__
 from streamer.alarm.event import Event
 from streamer.config import Config
 from streamer.core.clock import CancelToken, SystemClock
+from streamer.core.clock_guard import ClockGuard
 from streamer.core.errors import StorageError
 from streamer.core.redact import redact
 from streamer.detect.inference_scheduler import InferenceScheduler
-from streamer.health.disk import disk_status
 from streamer.health.program_status import ProgramStatus
 from streamer.health.reports import Condition
 from streamer.health.snapshot import program_status
 from streamer.notify import Channel, Dispatcher, RetryPolicy, ShowsStatus
 from streamer.notify.retry import DELIVERY_BACKOFF
-from streamer.recording.retention import Retention
+from streamer.recording.recording_paths import RecordingNumbers
 from streamer.sinks.mjpeg import MjpegSink
 from streamer.store.buffered import BufferedEventStore
 
 from .camera_runtime import AppContext, CameraRuntime
 from .camera_spec import CameraSpec, camera_specs
 from .channels import open_channels
+from .data_folder import own_data_folder
 from .event_store import open_event_store
 from .models import Models, open_models, provenance
+from .retention import RetentionService, retention_plan
 from .supervisor import Supervisor
 
 _log = structlog.get_logger(__name__)
 
-_RETENTION_S: Final = 60.0
-"""Time between two rounds of retention: 750 MB are recorded in it at 100 Mbit/s."""
-
 _STATUS_S: Final = 1.0
 """Time between two snapshots for the channels that publish the status."""
-
-_DAY_S: Final = 86_400
 
 
 class Program:
@@ -62,7 +59,6 @@ class Program:
     ) -> None:
         self._context = context
         self._store = store
-        self._data_dir = config.data_dir
         self._clock = context.clock
         self._started_ns = context.clock.monotonic_ns()
         self._instance = uuid.uuid4().hex[:12]
@@ -82,7 +78,8 @@ class Program:
             self.supervisor.add_service("delivery", self._dispatcher.run)
         if self._publishers:
             self.supervisor.add_service("status", self._publish_status)
-        self.supervisor.add_service("retention", self._retain)
+        self._retention = self._retention_service(config)
+        self.supervisor.add_service("retention", self._retention.run)
         for spec in camera_specs(config):
             self.supervisor.add(self.camera(spec))
 
@@ -117,14 +114,15 @@ class Program:
             channels=self._dispatcher.status(),
             backlog=backlog,
             outbox_error=outbox_error,
+            disk=self._retention.disk(),
             conditions=self._conditions(),
-            disk=disk_status(self._data_dir),
             instance=self._instance,
             clock=self._clock,
         )
 
     def _conditions(self) -> Iterator[Condition]:
         """What is wrong with the program as a whole."""
+        yield from self._retention.conditions()
         if problem := self._store.problem():
             yield Condition("store", *problem)
         now_ns = self._clock.monotonic_ns()
@@ -137,6 +135,18 @@ class Program:
                     f"alarm {event.alarm_id} was never cleared, and its camera is not watched",
                     now_ns - round(age.total_seconds() * 1e9),
                 )
+
+    def _retention_service(self, config: Config) -> RetentionService:
+        guard = self._context.clock_guard or ClockGuard(None)
+        numbers = self._context.recording_numbers or RecordingNumbers(config.recordings_folder)
+        return RetentionService(
+            retention_plan(config),
+            store=self._store,
+            guard=guard,
+            numbers=numbers,
+            cameras=self.cameras,
+            clock=self._clock,
+        )
 
     def _mark_delivered(self, event: Event, channel: str, when: datetime) -> None:
         del channel, when
@@ -157,25 +167,6 @@ class Program:
                     for channel in self._publishers:
                         channel.show_status(camera.camera, entry)
             cancel.sleep(_STATUS_S)
-
-    def _retain(self, cancel: CancelToken) -> None:
-        """Delete old recordings so that the disk does not fill, by each camera's own limits."""
-        while True:
-            for camera in self.cameras():
-                folder, settings = camera.spec.recordings_folder, camera.spec.settings.record
-                if folder is None:
-                    continue
-                retention = Retention(
-                    folder,
-                    max_age_s=settings.max_age_days * _DAY_S,
-                    max_bytes=None if settings.max_gb is None else round(settings.max_gb * 1e9),
-                    min_free_bytes=round(settings.min_free_gb * 1e9),
-                )
-                report = retention.enforce(self._clock.utc_at(self._clock.monotonic_ns()))
-                if report.deleted or report.failed:
-                    _log.info("retention", camera=camera.name, report=report.describe())
-                camera.pause_recording(report.describe() if report.must_pause else "")
-            cancel.sleep(_RETENTION_S)
 
 
 @contextmanager
@@ -200,10 +191,14 @@ def open_program(
         ConfigError: A channel cannot be made of its settings.
     """
     with ExitStack() as opened:
+        opened.enter_context(own_data_folder(config))
         models = models or opened.enter_context(open_models(config))
         store = opened.enter_context(open_event_store(config.events_file))
         in_alarm = {recorded.event.camera for recorded in store.open_alarms()}
         clock = SystemClock()
+        guard, numbers = ClockGuard(config.clock_file), RecordingNumbers(config.recordings_folder)
+        # The clock's history counts numbers of files that may be gone.
+        numbers.skip_to(max((span.first for span in guard.history().spans), default=1))
         context = AppContext(
             clock=clock,
             models=models,
@@ -212,6 +207,8 @@ def open_program(
             store=store,
             live_view=config.preview.enabled,
             on_event=on_event,
+            recording_numbers=numbers,
+            clock_guard=guard,
         )
         channels = open_channels(config, in_alarm=in_alarm)
         yield Program(config, context=context, store=store, channels=channels, redact=redact)

@@ -199,14 +199,23 @@ class RecordSettings(Section):
     """Maximum size of this camera's files; the oldest are deleted first. `null`: no limit."""
 
     min_free_gb: Annotated[float, Field(ge=0)] = 2
-    """If less disk space is free, the oldest files are deleted whatever their age."""
+    """If less disk space is free, the oldest recordings of all cameras are deleted whatever their
+    age. The largest value of all cameras and `retention.min_free_gb` counts."""
 
 
 class FileOutput(Section):
-    """A video file of the frames with the overlay."""
+    """Numbered video files of the frames with the overlay; `retention.outputs` limits them."""
 
     path: Annotated[LocalPath, Field(examples=["north.mp4"])]
-    """File to write. A relative path is relative to the folder of this file."""
+    """Name of the files: `north.mp4` gives `north-0001_2026-08-01T14-05-00Z.mp4` and so on. A file
+    that is read once (not `source.loop`) gives `north.mp4` itself. Nothing is overwritten. A
+    relative path is relative to the folder of this file."""
+
+    segment_s: Annotated[float, Field(ge=2, le=86_400)] | None = 3600
+    """Seconds of video after which a new file begins; `null`: no limit."""
+
+    segment_mb: Annotated[float, Field(ge=1)] | None = 2000
+    """Size after which a new file begins; `null`: no limit."""
 
     preset: Preset = "veryfast"
     """x264 preset: slower ones make smaller files."""

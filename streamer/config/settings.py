@@ -12,6 +12,7 @@ from pydantic import Field, model_validator
 from .camera import CameraDefaults, CameraSettings
 from .channels import Channel, RetrySettings
 from .convert import ConvertOptions
+from .retention import RetentionSettings
 from .values import DeviceName, Host, LocalPath, ModelName, Name, Password, Port, Section
 
 
@@ -104,6 +105,9 @@ class Config(Section):
     retry: RetrySettings = RetrySettings()
     """How undelivered alarms are retried."""
 
+    retention: RetentionSettings = RetentionSettings()
+    """How long files and events are kept. Alarms that are open, held or unsent always stay."""
+
     defaults: CameraDefaults = CameraDefaults()
     """Defaults for all cameras."""
 
@@ -135,12 +139,22 @@ class Config(Section):
         """Learned false-positive priors, one file per camera."""
         return self.data_dir / "priors"
 
+    @property
+    def clock_file(self) -> Path:
+        """What is known of the wall clock, so that a wrong one deletes nothing."""
+        return self.data_dir / "clock.json"
+
+    @property
+    def lock_file(self) -> Path:
+        """Held by the one program that uses the data folder."""
+        return self.data_dir / "program.lock"
+
     def digest(self) -> str:
         """Return the SHA-256 of all camera settings without secrets, for evidence.
 
         Equal settings have equal digests, however they were written.
         """
-        plain = self.model_dump(mode="json", exclude={"defaults", "convert"})
+        plain = self.model_dump(mode="json", exclude={"defaults", "convert", "retention"})
         return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()
 
 

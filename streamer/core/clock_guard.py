@@ -372,6 +372,11 @@ class ClockGuard:
         with self._lock:
             return self._history
 
+    def doubted_for_ns(self) -> int:
+        """Return for how long the clock has not been believed; 0 while it is."""
+        since_ns = self.history().since_ns
+        return 0 if since_ns is None else max(0, self._read().boot_ns - since_ns)
+
     def mark_corrected(self, correction: Correction) -> None:
         """Note that the files of *correction* have their true times now."""
         with self._lock:

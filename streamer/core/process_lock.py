@@ -1,4 +1,4 @@
-"""A lock file that one process at a time holds, for deliveries of a channel and for conversions.
+"""A lock file that one process at a time holds: a data folder, deliveries, a conversion.
 
 A kernel lock (`flock`), not a lease with an expiry: it ends in the same instant as its process,
 however that ends, so a restarted program goes on at once, and no change of the wall clock gives the
@@ -6,6 +6,7 @@ lock to two processes. The `filelock` package was considered: by default it coun
 falls back to marker files that survive a kill; without both it adds nothing to `flock`.
 """
 
+import contextlib
 import fcntl
 import os
 from pathlib import Path
@@ -18,10 +19,12 @@ class ProcessLock:
 
     Args:
         path: The lock file; made when needed and never deleted here.
+        holder: Text about this process that others may read while it holds the lock.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, holder: str = "") -> None:
         self._path = path
+        self._holder = holder
         self._descriptor: int | None = None
 
     def acquire(self) -> bool:
@@ -44,7 +47,19 @@ class ProcessLock:
                 return False
             raise self._failure(error) from error
         self._descriptor = descriptor
+        if self._holder:
+            # A full disk keeps the text away from others, not the lock.
+            with contextlib.suppress(OSError):
+                os.ftruncate(descriptor, 0)
+                os.pwrite(descriptor, self._holder.encode(), 0)
         return True
+
+    def holder(self) -> str:
+        """Return the text of the process that holds the lock; empty if there is none."""
+        try:
+            return self._path.read_text(errors="replace").strip()
+        except OSError:
+            return ""
 
     def release(self) -> None:
         """Release the lock, if it is held."""

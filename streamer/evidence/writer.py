@@ -95,7 +95,7 @@ class EvidenceWriter:
             StorageError: The disk does not accept it.
         """
         with _translated(folder):
-            write_atomically(folder / "clip.json", _as_json(facts))
+            write_atomically(folder / "clip.json", as_json(facts))
             self._seal(folder)
 
     def _seal(self, folder: Path) -> None:
@@ -103,7 +103,7 @@ class EvidenceWriter:
             seal(folder)
 
     def _event_file(self, event: Event, frame: Frame) -> bytes:
-        return _as_json(
+        return as_json(
             {
                 **event.as_json(),
                 "pts_ns": event.pts_ns,
@@ -126,7 +126,8 @@ def _mask(probability: NDArray[np.float32]) -> bytes:
     return encode_gray_png(levels.astype(np.uint8))
 
 
-def _as_json(value: Mapping[str, Any]) -> bytes:
+def as_json(value: Mapping[str, Any]) -> bytes:
+    """Return *value* as the bytes of a JSON file."""
     # `default=float` converts NumPy numbers.
     text = json.dumps(value, indent=1, sort_keys=True, default=float)
     return (text + "\n").encode()

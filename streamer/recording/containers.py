@@ -33,7 +33,7 @@ class Container:
 # When it is complete, an index at its end makes it an ordinary MP4 with a duration, seekable in
 # browsers and all other players. `delay_moov`: the header is written with the first fragment, when
 # the delay between decoding and presentation is known, so that the first frame has time 0.
-_MP4: Final = Container(
+MP4: Final = Container(
     suffix=".mp4",
     muxer="mp4",
     options={
@@ -68,7 +68,7 @@ _IN_BAND: Final = _NEEDS_SETS | {"mpeg4"}
 
 def container_for(stream: EncodedStream) -> Container:
     """Return the container for the codec of *stream*."""
-    return _MP4 if stream.codec in _IN_MP4 else _MATROSKA
+    return MP4 if stream.codec in _IN_MP4 else _MATROSKA
 
 
 def can_begin(packet: EncodedPacket) -> bool:

@@ -8,7 +8,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO, Final
 
+import structlog
+
 from streamer.core.atomic_file import PART, publish, storage_error
+from streamer.core.errors import StorageError
+
+from .recording_paths import is_day, is_part
+
+_log = structlog.get_logger(__name__)
 
 _HEAD: Final = 8
 """Bytes of size and kind in front of each box; 8 more where the size does not fit 32 bits."""
@@ -37,6 +44,28 @@ def recover_part(part: Path, path: Path) -> bool:
     except OSError as error:
         raise storage_error(path, error) from error
     return True
+
+
+def recover_recordings(root: Path) -> int:
+    """Make ordinary files of the parts of recordings below *root*; nothing may be writing there.
+
+    Returns:
+        How many were made.
+    """
+    done = 0
+    for folder, _, names in os.walk(root):
+        if not is_day(Path(folder).name):
+            continue
+        for name in filter(is_part, names):
+            part = Path(folder, name)
+            try:
+                found = recover_part(part, part.with_suffix(""))
+            except StorageError as error:  # The others may be better off.
+                _log.warning("cannot recover a recording", path=str(part), reason=str(error))
+                continue
+            done += found
+            _log.info("recovered" if found else "nothing to recover", path=str(part))
+    return done
 
 
 def _whole_bytes(file: BinaryIO) -> int:

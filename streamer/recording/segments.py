@@ -19,8 +19,8 @@ from streamer.core.packet import EncodedPacket
 
 from .clip import ClipFile
 from .containers import container_for
-from .recording_paths import RecordingNumbers, is_day, is_part, recording_path
-from .recovery import recover_part
+from .recording_paths import RecordingNumbers, recording_path
+from .recovery import recover_recordings
 from .ring import PacketReader, PacketRing
 
 _log = structlog.get_logger(__name__)
@@ -193,15 +193,6 @@ class SegmentRecorder:
     def _recover(self) -> None:
         """Make ordinary files of the parts that a killed recorder left."""
         try:
-            for part in self._parts():
-                path = part.with_suffix("")
-                found = recover_part(part, path)
-                _log.info("recovered" if found else "nothing to recover", path=str(path))
-        except (OSError, StorageError) as error:
+            recover_recordings(self._folder)
+        except OSError as error:
             _log.warning("cannot recover recordings", folder=str(self._folder), reason=str(error))
-
-    def _parts(self) -> list[Path]:
-        if not self._folder.is_dir():
-            return []
-        days = [day for day in self._folder.iterdir() if is_day(day.name) and day.is_dir()]
-        return [part for day in days for part in day.iterdir() if is_part(part.name)]

@@ -1,9 +1,10 @@
-"""The file sink: frames as H.264 in an MP4 file, each at its own timestamp."""
+"""The file sink: frames as H.264 in one MP4 file, each at its own timestamp."""
 
+import contextlib
 from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
-from typing import Final
+from typing import Final, Self
 
 import av
 import av.error
@@ -11,6 +12,7 @@ import av.error
 from streamer.core.atomic_file import AtomicFile
 from streamer.core.errors import Cancelled, SinkError
 from streamer.core.frame import Frame
+from streamer.recording.containers import MP4
 
 from .h264 import H264Encoder
 
@@ -18,14 +20,89 @@ _NOMINAL_RATE: Final = Fraction(25)
 """A hint for players; the timestamps decide when a frame is shown."""
 
 _GOP: Final = 50
-"""Frames per group. Each group is one fragment, so a kill loses at most one group."""
+"""Frames from one key frame to the next. Arbitrary."""
+
+
+class VideoFile:
+    """One file that is being written, named `NAME.part` until it is complete. For one thread.
+
+    On disk it is a sequence of fragments of a second, so that it plays when the program is killed:
+    the last second is lost.
+
+    Args:
+        path: The file; an older one is replaced when the new one is complete.
+        first: The first frame; frames of another size are scaled to its size, because players
+            accept no change of size.
+        preset: x264's preset, from `ultrafast` to `veryslow`.
+
+    Raises:
+        SinkError: From any method. What was written stays as `NAME.part`.
+    """
+
+    def __init__(self, path: Path, first: Frame, *, preset: str) -> None:
+        self.path = path
+        self.start_pts_ns = first.pts_ns
+        with contextlib.ExitStack() as undo, self._translated():
+            self._file = AtomicFile(path)
+            undo.callback(self._file.abandon)
+            self._container = av.open(self._file, "w", format=MP4.muxer, options=MP4.options)
+            self._encoder = H264Encoder(
+                self._container,
+                first.image,
+                preset=preset,
+                rate=_NOMINAL_RATE,
+                # Nothing may hold frames back from the disk: neither B frames, nor lookahead, nor
+                # threads that each encode a frame of their own.
+                options={
+                    "g": str(_GOP), "bf": "0", "rc-lookahead": "0",
+                    "x264-params": "sliced-threads=1:sync-lookahead=0",
+                },
+            )  # fmt: skip
+            self.add(first)
+            undo.pop_all()
+
+    @property
+    def size(self) -> int:
+        """Bytes on the disk."""
+        return self._file.size
+
+    def add(self, frame: Frame) -> None:
+        """Write a frame; one that is not later than the last one is skipped."""
+        with self._translated():
+            self._container.mux(self._encoder.encode(frame.image, frame.pts_ns - self.start_pts_ns))
+
+    def finish(self) -> None:
+        """Complete the file and give it its name."""
+        with self._translated():
+            self._close()
+            self._file.publish()
+
+    def leave_part(self) -> None:
+        """Complete what is written, but leave it under the name of a part."""
+        with self._translated():
+            self._close()
+
+    def abandon(self) -> None:
+        """Stop writing and leave the part, as if the program had been killed here."""
+        self._file.abandon()  # First: closing writes an end that may not fit the disk.
+        with contextlib.suppress(OSError, ValueError, av.error.FFmpegError):
+            self._container.close()
+
+    def _close(self) -> None:
+        self._container.mux(self._encoder.flush())
+        self._container.close()
+
+    @contextlib.contextmanager
+    def _translated(self) -> Iterator[Self]:
+        try:
+            yield self
+        except (OSError, av.error.FFmpegError) as error:
+            reason = (error.strerror or str(error)).lower()
+            raise SinkError(f"{self.path} cannot be written: {reason}") from error
 
 
 class VideoFileSink:
-    """Writes H.264 in MP4. The file is named `NAME.part` until it is complete.
-
-    After a kill the part plays up to its last fragment: at most 50 frames are lost. Frames of
-    another size are scaled to the size of the first one, because players accept no change of size.
+    """Writes all frames to one file, named `NAME.part` until it is complete.
 
     Args:
         path: The file; it is replaced when the new one is complete.
@@ -45,37 +122,13 @@ class VideoFileSink:
         first = next(frames, None)
         if first is None:
             return
+        file = VideoFile(self._path, first, preset=self._preset)
         try:
-            file = AtomicFile(self._path)
-            try:
-                self._write(file, first, frames)
-                file.publish()
-            finally:
-                file.abandon()  # Where it was not published, the part stays and plays.
-        except (OSError, av.error.FFmpegError) as error:
-            reason = (error.strerror or str(error)).lower()
-            raise SinkError(f"{self._path} cannot be written: {reason}") from error
-
-    def _write(self, file: AtomicFile, first: Frame, frames: Iterator[Frame]) -> None:
-        # Fragments: what is on disk plays although the file has no end yet.
-        options = {
-            "movflags": "frag_keyframe+empty_moov+default_base_moof", "flush_packets": "1",
-        }  # fmt: skip
-        with av.open(file, "w", format="mp4", options=options) as container:
-            encoder = H264Encoder(
-                container,
-                first.image,
-                preset=self._preset,
-                rate=_NOMINAL_RATE,
-                # No B frames, because fragments would show reordered frames late; no lookahead,
-                # because it would hold frames back from the disk.
-                options={"g": str(_GOP), "bf": "0", "rc-lookahead": "0"},
-            )
-            container.mux(encoder.encode(first.image, 0))
-            try:
-                for frame in frames:
-                    container.mux(encoder.encode(frame.image, frame.pts_ns - first.pts_ns))
-            except Cancelled:  # Any other error is the disk's: nothing more can be written.
-                container.mux(encoder.flush())
-                raise
-            container.mux(encoder.flush())
+            for frame in frames:
+                file.add(frame)
+            file.finish()
+        except Cancelled:
+            file.leave_part()  # It is not the whole, but it plays.
+            raise
+        finally:
+            file.abandon()  # Where it was not published, the part stays and plays.

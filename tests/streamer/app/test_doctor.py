@@ -118,7 +118,9 @@ def test_a_data_folder_that_cannot_be_written_is_a_failure(tmp_path: Path) -> No
     assert found("data", data_dir=file / "below").status == "fail"
 
 
-@pytest.mark.parametrize(("free", "status"), [(10**8, "fail"), (2 * 10**9, "warn"), (10**11, "ok")])
+@pytest.mark.parametrize(
+    ("free", "status"), [(10**8, "fail"), (15 * 10**8, "warn"), (10**11, "ok")]
+)
 def test_a_disk_that_is_nearly_full_is_reported(
     free: int, status: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -160,12 +162,14 @@ def test_a_port_in_use_is_a_failure() -> None:
 
 def test_the_problems_of_a_running_program_are_findings() -> None:
     from streamer.core.clock import CancelToken
-    from streamer.health.disk import DiskStatus
+    from streamer.health.disk import DiskLevel, DiskStatus
     from streamer.health.snapshot import program_status
     from streamer.web.server import WebServer
     from tests.support.stepping import StepClock
 
-    full = DiskStatus(path="/d", state="full", reason="only 0 GB", free_bytes=0, total_bytes=1)
+    full = DiskStatus(
+        path="/d", state=DiskLevel.FULL, reason="only 0 GB", free_bytes=0, total_bytes=1
+    )
     status = program_status(
         version="1.2", started_ns=0, cameras=[], tasks={}, disk=full, clock=StepClock()
     )

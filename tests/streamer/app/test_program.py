@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from engines.engine import EngineState
+from streamer.app import camera_runtime
 from streamer.app import program as program_module
 from streamer.app import supervisor as supervisor_module
 from streamer.app.camera_runtime import AppContext, CameraRuntime
@@ -21,6 +22,7 @@ from streamer.app.program import Program, open_program
 from streamer.config import Config, load
 from streamer.core.backoff import Backoff
 from streamer.core.clock import SystemClock
+from streamer.core.errors import SinkError
 from streamer.evidence.writer import Provenance
 from streamer.web.server import WebServer
 from tests.support.rtsp_server import free_port
@@ -99,13 +101,27 @@ def _short_pauses(monkeypatch):
     monkeypatch.setattr(supervisor_module, "_RESTART", restart)
 
 
+@pytest.fixture
+def broken_output(monkeypatch):
+    """An output of every camera called south that fails at its first frame."""
+    build = camera_runtime.build_outputs
+
+    def broken(frames):
+        next(frames)
+        raise SinkError("hunter2/out.mp4 cannot be written")
+
+    def outputs(spec, **more):
+        return build(spec, **more) | ({"file": broken} if spec.name == "south" else {})
+
+    monkeypatch.setattr(camera_runtime, "build_outputs", outputs)
+
+
+@pytest.mark.usefixtures("broken_output")
 def test_a_camera_that_crashes_in_a_loop_is_seen_in_the_status(tmp_path):
-    (tmp_path / "hunter2").touch()  # A file where the output wants a folder.
     config = configured(
         tmp_path,
         "  north: {source: {address: 'pattern:', live: always}}\n"
-        "  south:\n    source: {address: 'pattern:', live: always}\n"
-        "    outputs: {file: {path: hunter2/out.mp4}}\n",
+        "  south: {source: {address: 'pattern:', live: always}}\n",
     )
     redact = lambda text: text.replace("hunter2", "***")  # noqa: E731
     with running(config, redact=redact) as (program, web):
@@ -213,21 +229,19 @@ def clip(tmp_path_factory) -> Path:
     return path
 
 
+@pytest.mark.usefixtures("broken_output")
 def test_the_packet_ring_and_the_counts_outlive_a_failed_pipeline(tmp_path, clip):
-    (tmp_path / "file").touch()
     config = configured(
-        tmp_path,
-        f"  north:\n    source: {{address: {clip}, live: never, realtime: false}}\n"
-        "    outputs: {file: {path: file/out.mp4}}\n",
+        tmp_path, f"  south: {{source: {{address: {clip}, live: never, realtime: false}}}}\n"
     )
     context = AppContext(clock=SystemClock(), models=Models(Network()), provenance=provenance)
     (spec,) = camera_specs(config)
-    north = CameraRuntime(spec, context)
+    south = CameraRuntime(spec, context)
     reports = []
     for _ in range(2):
-        with pytest.raises(ExceptionGroup, match="north"):
-            north.run()
-        reports.append(north.report())
+        with pytest.raises(ExceptionGroup, match="south"):
+            south.run()
+        reports.append(south.report())
     first, second = reports
     assert (first.connections, second.connections) == (1, 2)
     assert second.packets > first.packets > 0
@@ -237,8 +251,8 @@ def test_the_packet_ring_and_the_counts_outlive_a_failed_pipeline(tmp_path, clip
     assert received[1] > received[0] > 0
     names = [link.name for link in second.links]
     assert len(set(names)) == len(names)
-    north.close()
-    assert north.report().ring.packets == 0
+    south.close()
+    assert south.report().ring.packets == 0
 
 
 def test_a_camera_that_was_finished_does_not_run_again(tmp_path):

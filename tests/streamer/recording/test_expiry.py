@@ -36,7 +36,7 @@ def test_a_time_that_cannot_be_is_replaced_by_the_next_one_that_can(claims, time
 
 
 def claims_and_truth():
-    """True times in order, and what a clock that is sometimes wrong said of them."""
+    """True times in order, and what a clock that is sometimes wrong showed instead."""
     wrong = st.sampled_from([0, 0, 0, -20_000, 3650, -30])
     return st.lists(st.tuples(st.integers(0, 86_400), wrong), max_size=20)
 

@@ -230,13 +230,13 @@ VideoFileSink(Path(sys.argv[1]))(frames())
 """
 
 
-def test_after_a_kill_the_part_plays_but_for_its_last_two_seconds(tmp_path):
+def test_after_a_kill_the_part_plays_but_for_its_last_second(tmp_path):
     killed = subprocess.run(
         [sys.executable, "-c", KILLED, tmp_path / "out.mp4"], cwd=ROOT, timeout=60, check=False
     )
     assert killed.returncode == -signal.SIGKILL
     with av.open(str(tmp_path / "out.mp4.part")) as part:
-        assert sum(1 for _ in part.decode(video=0)) >= 100
+        assert sum(1 for _ in part.decode(video=0)) >= 130 - 26
 
 
 def test_the_first_frame_is_at_the_beginning(tmp_path):

@@ -1,0 +1,294 @@
+"""Retention of the whole program: free space, recordings, output files, evidence and events.
+
+One service for all cameras, also those that are switched off or gone. Every few seconds it measures
+the disks; every minute, and at once when space is short, it deletes what the limits say. When
+deleting does not help, recordings, clips and output files pause; events go on.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Final, Protocol
+
+import structlog
+
+from streamer.config import Config
+from streamer.core.clock import CancelToken, Clock
+from streamer.core.clock_guard import ClockGuard, ClockState
+from streamer.core.errors import StorageError
+from streamer.core.file_names import safe_file_name
+from streamer.health.disk import DiskLevel, DiskStatus, disk_status
+from streamer.health.reports import Condition
+from streamer.recording.expiry import Limits
+from streamer.recording.recording_paths import RecordingNumbers
+from streamer.recording.retention import DeletionRound, Recordings
+from streamer.sinks.output_files import output_round
+from streamer.store import EventStore
+
+from .event_retention import EventLimits, expire_events
+
+_log = structlog.get_logger(__name__)
+
+_NS: Final = 1_000_000_000
+
+_MEASURE_S: Final = 5.0
+"""Time between two measurements of free space: 62 MB are recorded in it at 100 Mbit/s."""
+
+_ROUND_S: Final = 60.0
+"""Time between two rounds over recordings and output files."""
+
+_EVENTS_S: Final = 900.0
+"""Time between two rounds over evidence and events, which grow slowly."""
+
+_SLACK: Final = 1.05
+"""So much more is freed than is missing, so that the next file does not need a round again."""
+
+_UNMEASURED_S: Final = 60.0
+"""A measurement older than this says that the disk does not answer."""
+
+
+class Pausable(Protocol):
+    """What may be paused by a full disk: a camera with its recorder, clips and output file."""
+
+    def pause_storage(self, reason: str) -> None:
+        """Write nothing but events while *reason* is not empty."""
+        ...
+
+    def pause_output(self, reason: str) -> None:
+        """Write no output file while *reason* is not empty."""
+        ...
+
+    @property
+    def output_path(self) -> Path | None:
+        """Path of the output file in the configuration, if the camera has one."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class RetentionPlan:
+    """What the configuration says about retention."""
+
+    data_dir: Path
+    recordings_folder: Path
+    evidence_folder: Path
+    min_free_bytes: int
+    recordings: Limits
+    cameras: dict[str, Limits]
+    """Limits of the recordings of each camera, by the name of its folder."""
+
+    others: Limits
+    """Limits of cameras that are no longer in the configuration."""
+
+    outputs: Limits
+    output_paths: tuple[Path, ...]
+    """Output files of all cameras, also of those that are switched off."""
+
+    events: EventLimits
+
+
+def retention_plan(config: Config) -> RetentionPlan:
+    """Return what *config* says about retention."""
+    settings = config.retention
+    records = {name: camera.record for name, camera in config.cameras.items()}
+    recording = [record.min_free_gb for record in records.values() if record.enabled]
+    outputs = [camera.outputs.file for camera in config.cameras.values()]
+    default = config.defaults.record
+    return RetentionPlan(
+        data_dir=config.data_dir,
+        recordings_folder=config.recordings_folder,
+        evidence_folder=config.evidence_folder,
+        min_free_bytes=_bytes(max([settings.min_free_gb, *recording])) or 0,
+        recordings=_limits(settings.recordings.max_age_days, settings.recordings.max_gb),
+        cameras={
+            safe_file_name(name): _limits(record.max_age_days, record.max_gb)
+            for name, record in records.items()
+        },
+        others=_limits(default.max_age_days, default.max_gb),
+        outputs=_limits(settings.outputs.max_age_days, settings.outputs.max_gb),
+        output_paths=tuple(dict.fromkeys(one.path for one in outputs if one is not None)),
+        events=EventLimits(
+            events=_limits(settings.events.max_age_days, settings.events.max_gb),
+            evidence=_limits(settings.evidence.max_age_days, settings.evidence.max_gb),
+        ),
+    )
+
+
+class RetentionService:
+    """Measures the disks and deletes what has expired: `run` is a background service.
+
+    Args:
+        plan: What the configuration says.
+        store: The events.
+        guard: Whether the wall clock can be believed.
+        numbers: Counts the recordings.
+        cameras: Returns the cameras of this moment.
+        clock: For ages.
+    """
+
+    def __init__(
+        self,
+        plan: RetentionPlan,
+        *,
+        store: EventStore,
+        guard: ClockGuard,
+        numbers: RecordingNumbers,
+        cameras: Callable[[], Sequence[Pausable]],
+        clock: Clock,
+    ) -> None:
+        self._plan = plan
+        self._store = store
+        self._guard = guard
+        self._numbers = numbers
+        self._cameras = cameras
+        self._clock = clock
+        # Below: the service's thread writes whole values, any thread reads them.
+        self._disks: dict[Path, DiskStatus] = {}
+        self._measured_ns = clock.monotonic_ns()
+        self._paused_since_ns: int | None = None
+        self._pause_reason = ""
+        # Below: of the service's thread.
+        self._round_ns = self._events_ns = -1 << 62
+        self._measure()
+
+    def run(self, cancel: CancelToken) -> None:
+        """Measure and delete until *cancel* is set."""
+        while True:
+            self.step(cancel.is_set)
+            cancel.sleep(_MEASURE_S)
+
+    def step(self, stop: Callable[[], bool] = lambda: False) -> None:
+        """Measure once, and do what is due."""
+        self._guard.observe(self._numbers.peek())
+        self._measure()
+        now_ns = self._clock.monotonic_ns()
+        short = any(disk.state is not DiskLevel.OK for disk in self._disks.values())
+        if now_ns - self._round_ns >= _ROUND_S * _NS or (short and not self._pause_reason):
+            self._round(stop)
+            self._round_ns = now_ns
+            self._measure()
+        self._pause()
+        if now_ns - self._events_ns >= _EVENTS_S * _NS and not stop():
+            self._events_ns = now_ns
+            self._expire_events(stop)
+
+    def disk(self) -> DiskStatus:
+        """Return the last measurement of the disk of the data folder; never waits for the disk."""
+        measured = self._disks[self._plan.data_dir]
+        age_s = (self._clock.monotonic_ns() - self._measured_ns) / _NS
+        if age_s < _UNMEASURED_S:
+            return measured
+        return DiskStatus(
+            path=measured.path,
+            state=DiskLevel.UNKNOWN,
+            reason=f"the disk of {measured.path} has not answered for {age_s:.0f} s",
+            free_bytes=None,
+            total_bytes=measured.total_bytes,
+        )
+
+    def conditions(self) -> list[Condition]:
+        """Return what is not as it should be: the clock, and what is paused."""
+        found = []
+        clock = self._guard.status()
+        if clock.reason:
+            since_ns = self._clock.monotonic_ns() - self._guard.doubted_for_ns()
+            found.append(Condition("clock", clock.reason, since_ns))
+        since = self._paused_since_ns
+        if since is not None:
+            found.append(Condition("recording", self._pause_reason, since))
+        return found
+
+    def _measure(self) -> None:
+        plan = self._plan
+        folders = dict.fromkeys((plan.data_dir, *(path.parent for path in plan.output_paths)))
+        self._disks = {
+            folder: disk_status(folder, min_free_bytes=plan.min_free_bytes) for folder in folders
+        }
+        self._measured_ns = self._clock.monotonic_ns()
+
+    def _now(self) -> datetime:
+        return self._clock.utc_at(self._clock.monotonic_ns())
+
+    def _believed_now(self) -> datetime | None:
+        """Wall time for ages; `None` while the clock is not believed."""
+        return self._now() if self._guard.status().state is ClockState.OK else None
+
+    def _round(self, stop: Callable[[], bool]) -> None:
+        plan, now = self._plan, self._believed_now()
+        recordings = Recordings(plan.recordings_folder)
+        for correction in self._guard.history().corrections():
+            if recordings.correct(correction):
+                self._guard.mark_corrected(correction)
+        known = self._guard.history().is_known
+        rounds: dict[Path, list[DeletionRound]] = {}
+        done = recordings.round(now=self._now(), is_known=known, stop=stop)
+        done.apply(
+            total=plan.recordings,
+            limits_of=lambda camera: plan.cameras.get(camera, plan.others),
+            now=now,
+        )
+        rounds[plan.data_dir] = [done]
+        for path in plan.output_paths:
+            done = output_round(path, now=self._now(), stop=stop)
+            done.apply(total=plan.outputs, now=now)
+            rounds.setdefault(path.parent, []).append(done)
+        self._make_room(rounds)
+        recordings.remove_empty_days(self._now())
+        for one in (one for many in rounds.values() for one in many):
+            if text := one.describe():
+                _log.info("retention", report=text)
+
+    def _make_room(self, rounds: dict[Path, list[DeletionRound]]) -> None:
+        """Free what is missing on each disk: recordings first, then the output files there."""
+        self._measure()
+        for folder, disk in self._disks.items():
+            missing = int(disk.missing_bytes * _SLACK)
+            # Folders on one disk have one free space: what the first has freed is measured again.
+            if missing:
+                again = disk_status(folder, min_free_bytes=self._plan.min_free_bytes)
+                missing = int(again.missing_bytes * _SLACK)
+            for one in rounds.get(folder, []):
+                missing = one.free(missing)
+
+    def _pause(self) -> None:
+        """Pause or resume what writes to each disk."""
+        data = self._disks[self._plan.data_dir]
+        reason = f"paused: {data.reason}" if data.state.paused else ""
+        if reason and self._paused_since_ns is None:
+            self._paused_since_ns = self._clock.monotonic_ns()
+            _log.error("recording paused", reason=data.reason)
+        elif not reason and self._paused_since_ns is not None:
+            self._paused_since_ns = None
+            _log.warning("recording resumed")
+        self._pause_reason = reason
+        for camera in self._cameras():
+            camera.pause_storage(reason)
+            path = camera.output_path
+            disk = None if path is None else self._disks.get(path.parent)
+            if disk is not None:
+                camera.pause_output(f"paused: {disk.reason}" if disk.state.paused else "")
+
+    def _expire_events(self, stop: Callable[[], bool]) -> None:
+        try:
+            report = expire_events(
+                self._store.retention,
+                self._plan.evidence_folder,
+                limits=self._plan.events,
+                now=self._now(),
+                believed=self._believed_now() is not None,
+                stop=stop,
+            )
+        except (StorageError, OSError) as error:
+            # A full or damaged store has its own condition; the recordings must be kept in bounds.
+            _log.error("retention of events failed", error=str(error))
+            return
+        if report:
+            _log.info("retention", report=report)
+
+
+def _limits(days: float | None, gigabytes: float | None) -> Limits:
+    return Limits(None if days is None else timedelta(days=days), _bytes(gigabytes))
+
+
+def _bytes(gigabytes: float | None) -> int | None:
+    return None if gigabytes is None else round(gigabytes * 1e9)

@@ -1,0 +1,53 @@
+"""Completes the evidence folders that a killed program left with parts in them."""
+
+from pathlib import Path
+from typing import Final
+
+import structlog
+
+from streamer.core.atomic_file import PART, write_atomically
+from streamer.core.errors import StorageError
+from streamer.recording.recovery import recover_part
+
+from .manifest import seal
+from .writer import as_json
+
+_log = structlog.get_logger(__name__)
+
+_CLIP: Final = "clip"
+_FACTS: Final = "clip.json"
+
+
+def recover_evidence(root: Path) -> int:
+    """Complete the clips among the parts below *root*, remove all other parts, and seal anew.
+
+    Nothing may be writing there.
+
+    Returns:
+        How many folders were completed.
+    """
+    folders = sorted({part.parent for part in root.glob(f"*/*/*{PART}")})
+    done = 0
+    for folder in folders:
+        try:
+            _recover(folder)
+        except (OSError, StorageError) as error:  # The others may be better off.
+            _log.warning("evidence not recovered", folder=str(folder), reason=str(error))
+        else:
+            done += 1
+    return done
+
+
+def _recover(folder: Path) -> None:
+    for part in sorted(folder.glob(f"*{PART}")):
+        # Stills and texts are written in one piece: a part of one is of no use.
+        kept = part.name.startswith(_CLIP) and recover_part(part, part.with_suffix(""))
+        if not kept:
+            part.unlink(missing_ok=True)
+        _log.info("evidence recovered" if kept else "part removed", path=str(part))
+    clips = sorted(path.name for path in folder.glob(f"{_CLIP}*") if path.name != _FACTS)
+    if clips and not (folder / _FACTS).exists():
+        reason = "the program ended while it was written"
+        facts = {"files": clips, "complete": False, "reason": reason}
+        write_atomically(folder / _FACTS, as_json(facts))
+    seal(folder)
