@@ -78,7 +78,7 @@ def retry(
     data_dir: DataFolder = None,
 ) -> None:
     """Bring dead letters back; a running `streamer watch` sends them within seconds."""
-    with open_store(config, data_dir) as store:
+    with open_store(config, data_dir, writable=True) as store:
         count = store.outbox.retry(numbers or None)
     _report("retry", count, requested=len(set(numbers or ())), outcome="due now")
 
@@ -91,7 +91,7 @@ def give_up(
     data_dir: DataFolder = None,
 ) -> None:
     """Give up deliveries: they are never sent again."""
-    with open_store(config, data_dir) as store:
+    with open_store(config, data_dir, writable=True) as store:
         count = store.outbox.give_up(numbers)
     _report("give-up", count, requested=len(set(numbers)), outcome="given up")
 

@@ -46,12 +46,11 @@ def list_events(
     data_dir: DataFolder = None,
 ) -> None:
     """List events, newest first."""
-    from rich.table import Table
-
     from streamer.alarm.event import EventKind
+    from streamer.core.local_time import for_people
 
     out = output.current()
-    table = Table("time", "camera", "event", "score", "reason", "id")
+    rows = []
     with open_store(config, data_dir) as store:
         for recorded in store.events(
             camera=camera,
@@ -62,10 +61,15 @@ def list_events(
         ):
             out.record(recorded.as_json())
             event = recorded.event
-            local = event.utc.astimezone().isoformat(" ", "seconds")
-            score = f"{event.score:.2f}"
-            table.add_row(local, event.camera, event.kind.value, score, event.reason, event.id)
-    out.say(table if table.row_count else "no events")
+            when, score = for_people(event.utc), f"{event.score:.2f}"
+            rows.append((when, event.camera, event.kind.value, score, event.id, event.reason))
+        where = store.path
+    if rows:
+        out.rows(("time", "camera", "event", "score", "id", "reason"), rows)
+        more = "; --limit shows more" if len(rows) == limit else ""
+        out.note(f"{len(rows)} event{'s' * (len(rows) != 1)} from {where}{more}")
+    else:
+        out.say(f"no events in {where}")
 
 
 @app.command("show")
@@ -129,15 +133,26 @@ def export_events(
     out.result(record, f"{target}: {len(events)} events, {files} evidence files")
 
 
-def open_store(files: list[Path] | None, folder: Path | None) -> "SqliteEventStore":
-    """Open the event store of the configuration or folder.
+def open_store(
+    files: list[Path] | None, folder: Path | None, *, writable: bool = False
+) -> "SqliteEventStore":
+    """Open the event store of the configuration or folder, by default for reading only.
+
+    Reading works on a full or read-only disk.
 
     Raises:
         StorageError: It does not exist or cannot be read.
     """
+    from streamer.core.errors import StorageError
     from streamer.store.sqlite import SqliteEventStore
 
-    return SqliteEventStore(data_settings(files, folder).events_file, create=False)
+    path = data_settings(files, folder).events_file
+    if not path.exists():
+        named = "" if files or folder else "; --config or --data-dir names another folder"
+        raise StorageError(f"{path}: there is no event store: no such file{named}")
+    if writable:
+        return SqliteEventStore(path, create=False)
+    return SqliteEventStore.open_read_only(path)
 
 
 def moment(text: str | None) -> datetime | None:
@@ -182,15 +197,17 @@ def _faults(folder: Path | None) -> list[str]:
 
 
 def _details(recorded: "RecordedEvent", record: dict[str, Any]) -> "RenderableType":
+    from streamer.core.local_time import for_people
+
     event = recorded.event
     rows: dict[str, Any] = {
         "event": f"{event.id} ({event.kind.value})",
         "camera": event.camera,
-        "time": event.utc.astimezone().isoformat(" ", "milliseconds"),
+        "time": for_people(event.utc, precision="milliseconds"),
         "media time": f"{event.pts_ns / 1e9:.3f} s, onset at {event.onset_ns / 1e9:.3f} s",
         "reason": event.reason,
         "score": f"{event.score:.2f}",
-        "evidence": recorded.evidence or "none",
+        "evidence": _evidence(recorded),
     }
     lines = [f"{name:14} {value}" for name, value in rows.items()]
     lines += [f"{'':14} {Path(file).name}" for file in record["files"]]
@@ -199,6 +216,15 @@ def _details(recorded: "RecordedEvent", record: dict[str, Any]) -> "RenderableTy
         error = f" ({output.current().redact(delivery['error'])})" if delivery["error"] else ""
         lines.append(f"{'delivery':14} {delivery['channel']}: {delivery['state']}{error}")
     return "\n".join([*lines, ""])
+
+
+def _evidence(recorded: "RecordedEvent") -> str:
+    """Where the evidence is, and its state unless all of it is written."""
+    state, folder = recorded.evidence_state.value, recorded.evidence
+    reason = f": {recorded.evidence_reason}" if recorded.evidence_reason else ""
+    if folder is None:
+        return f"{state}{reason}"
+    return str(folder) if state == "written" else f"{folder} ({state}{reason})"
 
 
 def _pack(target: Path, events: "list[RecordedEvent]", folders: list[Path]) -> int:

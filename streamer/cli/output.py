@@ -5,7 +5,7 @@ Standard output holds only results; notes, the log and errors go to standard err
 
 import json
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
@@ -58,6 +58,16 @@ class Output:
         """Write text without --json; nothing with it."""
         if not self.json:
             self._console().print(text)
+
+    def rows(self, head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+        """Write aligned rows without --json. No cell is cut or folded: people copy from them."""
+        if self.json:
+            return
+        table = [head, *rows]
+        widths = [max(map(len, column)) for column in zip(*table, strict=True)]
+        for row in table:
+            cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
+            self._console().print("  ".join(cells).rstrip(), soft_wrap=True)
 
     def note(self, text: str) -> None:
         """Write progress to standard error, unless --quiet is given."""
