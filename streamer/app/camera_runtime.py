@@ -27,7 +27,7 @@ from streamer.core.pipeline import (
     file_links,
     live_links,
 )
-from streamer.detect.inference_scheduler import InferenceScheduler, Seat
+from streamer.detect.inference_scheduler import InferenceScheduler, Seat, SeatStatistics
 from streamer.evidence.alarm_recorder import AlarmRecorder
 from streamer.evidence.clip_writer import ClipSpan, ClipWriter
 from streamer.evidence.writer import EvidenceWriter, Provenance
@@ -46,6 +46,7 @@ from streamer.store import EventStore, RecordedEvent
 
 from .camera_spec import CameraSpec
 from .detector_builder import build_detector, detection_stage
+from .inference_report import hanging_inference, inference_report
 from .models import Models
 from .output_builder import build_file_output, build_outputs
 from .source_builder import build_source, ending
@@ -215,6 +216,7 @@ class CameraRuntime:
         frames, results = self._statistics.statistics(), self._results.counts()
         video = self._source.video.statistics() if self._source.video else None
         connection = self._source.connection()
+        seat = self._seat.statistics() if self._seat is not None else None
         return CameraReport(
             camera=self.name,
             stale_after_s=self.spec.stale_after_s,
@@ -234,9 +236,10 @@ class CameraRuntime:
             links=tuple(links.values()),
             ring=self._ring.statistics() if self._ring else None,
             recorder=self._recorder.state() if self._recorder else None,
-            conditions=tuple(self._conditions()),
+            conditions=tuple(self._conditions(seat)),
             inferences=results.inferences,
             inferred_fps=results.fps,
+            **({} if seat is None else inference_report(seat, fps=self.spec.settings.detect.fps)),
             end_to_end=results.latency,
             latency=results.quantiles,
         )
@@ -249,7 +252,11 @@ class CameraRuntime:
             return alarm.status.state
         return AlarmState.ALARM if self._was_in_alarm else AlarmState.IDLE
 
-    def _conditions(self) -> Iterator[Condition]:
+    def _conditions(self, seat: SeatStatistics | None) -> Iterator[Condition]:
+        if seat is not None:
+            yield from hanging_inference(
+                seat, latency_budget_ns=self.spec.latency_budget_ns, clock=self._context.clock
+            )
         output = None if self._file is None else self._file.state()
         if output is not None and output.error:
             yield Condition("output", output.error, output.since_ns)

@@ -32,6 +32,7 @@ from .camera_spec import CameraSpec, camera_specs
 from .channels import open_channels
 from .data_folder import own_data_folder
 from .event_store import open_event_store
+from .inference_report import OverloadLog
 from .models import Models, open_models, provenance
 from .retention import RetentionService, retention_plan
 from .supervisor import Supervisor
@@ -80,6 +81,8 @@ class Program:
             self.supervisor.add_service("status", self._publish_status)
         self._retention = self._retention_service(config)
         self.supervisor.add_service("retention", self._retention.run)
+        if context.scheduler is not None:
+            self.supervisor.add_service("overload", OverloadLog(context.scheduler).run)
         for spec in camera_specs(config):
             self.supervisor.add(self.camera(spec))
 

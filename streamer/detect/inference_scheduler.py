@@ -28,7 +28,7 @@ from typing import Final
 
 from streamer.core.clock import Clock
 from streamer.core.frame import Frame
-from streamer.core.latency import LatencyHistogram, LatencyQuantiles
+from streamer.core.latency import LatencyCounts, LatencyHistogram
 
 from .overload import OverloadMonitor, OverloadState
 from .service_time import ServiceTime
@@ -48,6 +48,11 @@ minimum is kept with late results. Its turn comes first, so its next frame will 
 late results at once would delay other cameras' frames, until all of them are late."""
 
 
+SKIPPED: Final = ("superseded", "no_time", "failed", "discarded")
+"""Reasons why a sampled frame was not inferred: a newer one took its place; it could not be
+finished within the latency budget; the detector raised an error; the pipeline ended."""
+
+
 @dataclass(frozen=True, slots=True)
 class SeatStatistics:
     """Inferences of one camera since the program started.
@@ -64,8 +69,7 @@ class SeatStatistics:
     """Of the inferred ones, those that ended after the latency budget."""
 
     skipped: Mapping[str, int]
-    """By reason: `superseded` by a newer frame; `no_time` to finish within the budget; `failed`
-    with an error; `discarded` when the pipeline ended."""
+    """By reason, one of `SKIPPED`."""
 
     waiting: int
     """Frames that wait for the engine."""
@@ -73,7 +77,7 @@ class SeatStatistics:
     running_since_ns: int | None
     """When the inference in progress began."""
 
-    service: LatencyQuantiles
+    service: LatencyCounts
     """How long inferences took, from the start of one to its result."""
 
     overload: OverloadState
@@ -367,7 +371,7 @@ class Seat:
                 skipped=dict(self._skipped),
                 waiting=self._wanted - inferred - skipped - (running_ns is not None),
                 running_since_ns=running_ns,
-                service=self._services.quantiles(),
+                service=self._services.counts(),
                 overload=self._overload(now_ns),
             )
 

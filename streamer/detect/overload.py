@@ -8,7 +8,8 @@ _NS: Final = 1_000_000_000
 
 _WINDOW_NS: Final = 30 * _NS
 _WINDOW_FRAMES: Final = 10
-"""The share is measured over 30 s, and over at least ten sampled frames."""
+"""The share is measured over 30 s, and over at least ten sampled frames. An overload begins after
+half of that time at the earliest: the first inferences wait for the network to be compiled."""
 
 _STEPS: Final = 10
 """Parts of the window; it moves by one of them."""
@@ -77,7 +78,8 @@ class OverloadMonitor:
         late -= first.late
         span_s = max(1, now_ns - first.at_ns) / _NS
         share = min(1.0, in_time / wanted) if wanted > 0 else 1.0
-        since_ns = self._since(now_ns, share, enough=wanted >= _WINDOW_FRAMES)
+        long = now_ns - first.at_ns >= self._window_ns // 2
+        since_ns = self._since(now_ns, share, enough=long and wanted >= _WINDOW_FRAMES // 2)
         worst = 1.0
         if since_ns is not None:
             worst = min(share, 1.0 if self._state.since_ns is None else self._state.worst_share)

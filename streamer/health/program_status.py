@@ -101,6 +101,12 @@ class CameraStatus:
     fps: float
     inferences: int
     inferred_fps: float
+    wanted_fps: float
+    late_inferences: int
+    skipped_superseded: int
+    skipped_no_time: int
+    skipped_failed: int
+    skipped_discarded: int
     latency_p50_ms: float
     latency_p99_ms: float
     source_lag_s: float | None

@@ -8,6 +8,7 @@ from itertools import accumulate
 from typing import TYPE_CHECKING, Any, Final
 
 from streamer.core.latency import BOUNDS_S, LatencyCounts
+from streamer.detect.inference_scheduler import SKIPPED
 
 from .program_status import CameraState, CameraStatus, ProgramStatus
 from .reports import TaskPhase
@@ -20,12 +21,14 @@ CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
 _CAMERA: Final = (
     ("camera_fps", "gauge", "fps", "Frames per second, recent."),
     ("camera_inferred_fps", "gauge", "inferred_fps", "Inferences per second, recent."),
+    ("camera_wanted_fps", "gauge", "wanted_fps", "Frames per second sampled for inference."),
     ("camera_last_frame_age_seconds", "gauge", "age_s", "Age of the newest frame."),
     ("camera_source_lag_seconds", "gauge", "source_lag_s", "How far the stream is behind."),
     ("camera_failures_last_hour", "gauge", "failures_last_hour", "Failures in the last hour."),
     ("camera_ring_bytes", "gauge", "ring_bytes", "Size of the packet ring."),
     ("camera_failed_attempts", "gauge", "failed_attempts", "Failed connection attempts in a row."),
     ("inferences", "counter", "inferences", "Inferences whose result reached the alarm."),
+    ("inferences_late", "counter", "late_inferences", "Inferences after the latency budget."),
     ("camera_frames", "counter", "frames", "Frames that reached the end of the pipeline."),
     ("camera_restarts", "counter", "restarts", "Restarts of the pipeline after a failure."),
     ("camera_connections", "counter", "connections", "Connections opened."),
@@ -40,7 +43,7 @@ _CAMERA: Final = (
 
 _LATENCIES: Final = (
     ("end_to_end", "From the arrival of a packet to the alarm's state after its inference."),
-    ("inference", "Duration of one inference, with the wait for the engine."),
+    ("inference", "Duration of one inference, from its start to its result."),
     ("decode", "Duration of decoding one packet."),
 )
 
@@ -137,6 +140,13 @@ def _cameras(cameras: tuple[CameraStatus, ...]) -> "Iterator[Metric]":
     ]
     text = "Frames that were dropped, by reason."
     yield _metric("counter", "frames_dropped", text, "camera reason", drops)
+    skips = [
+        ((camera.camera, why), getattr(camera, f"skipped_{why}"))
+        for camera in cameras
+        for why in SKIPPED
+    ]
+    text = "Sampled frames that were not inferred, by reason."
+    yield _metric("counter", "inferences_skipped", text, "camera reason", skips)
     pending = [((), sum(camera.evidence_pending for camera in cameras))]
     text = "Alarms whose evidence is not complete yet."
     yield _metric("gauge", "evidence_pending", text, "", pending)

@@ -120,6 +120,15 @@ class CameraReport:
     inferred_fps: float = 0.0
     """Inferences per second, recent; falls towards 0 while none end."""
 
+    wanted_fps: float = 0.0
+    """Frames per second that were sampled for inference, recent."""
+
+    late_inferences: int = 0
+    """Inferences that ended after the latency budget."""
+
+    skipped_inferences: Mapping[str, int] = field(default_factory=dict)
+    """Sampled frames that were not inferred, by reason; see `SeatStatistics.skipped`."""
+
     end_to_end: LatencyCounts = NO_LATENCIES
     """From the arrival of a packet to the alarm's state after its inference."""
 
@@ -127,13 +136,13 @@ class CameraReport:
     """Quantiles of the same times."""
 
     inference_time: LatencyCounts = NO_LATENCIES
-    """Of each inference, with the wait for the engine."""
+    """Of each inference, from its start to its result."""
 
     decode_time: LatencyCounts = NO_LATENCIES
     """Of each decoded packet."""
 
     dropped: Mapping[str, int] = field(default_factory=dict)
-    """Frames dropped outside of links, by reason in one word, e.g. `admission` or `behind`."""
+    """Frames dropped outside of links, by reason in one word, e.g. `behind`."""
 
     source_lag_s: float | None = None
     """How far the newest packet's media time is behind the monotonic clock; `None` if unknown."""

@@ -10,9 +10,10 @@ import av
 import httpx
 import numpy as np
 import pytest
+from structlog.testing import capture_logs
 
 from engines.engine import EngineState
-from streamer.app import camera_runtime
+from streamer.app import camera_runtime, inference_report
 from streamer.app import program as program_module
 from streamer.app import supervisor as supervisor_module
 from streamer.app.camera_runtime import AppContext, CameraRuntime
@@ -23,6 +24,7 @@ from streamer.config import Config, load
 from streamer.core.backoff import Backoff
 from streamer.core.clock import SystemClock
 from streamer.core.errors import SinkError
+from streamer.detect import overload
 from streamer.evidence.writer import Provenance
 from streamer.web.server import WebServer
 from tests.support.rtsp_server import free_port
@@ -62,7 +64,8 @@ def configured(folder: Path, cameras: str) -> Config:
 @contextmanager
 def running(config: Config, **more):
     """The program and its web server, in a thread of its own."""
-    with open_program(config, models=Models(Network()), **more) as program:
+    models = more.pop("models", None) or Models(Network())
+    with open_program(config, models=models, **more) as program:
         web = WebServer(
             "127.0.0.1", 0, token=None, status=program.status, cameras=program.live_views
         )
@@ -142,6 +145,56 @@ def test_a_camera_that_crashes_in_a_loop_is_seen_in_the_status(tmp_path):
     assert status["problems"][0].startswith(f"camera south: {south['state']}: ")
     assert south["since_utc"] < south["last_error_utc"]
     assert 'streamer_camera_state{camera="north",state="live"} 1.0' in metrics
+
+
+class SlowNetwork(Network):
+    """A network that takes a fifth of a second, one image at a time."""
+
+    def __init__(self) -> None:
+        self.hang = threading.Event()
+        self.hang.set()
+
+    def __call__(self, image, background=None, *, dark=False):
+        self.hang.wait(LIMIT_S)
+        time.sleep(0.2)  # The work of a slow engine, not a wait for something.
+        return super().__call__(image, background, dark=dark)
+
+
+def test_an_overload_is_a_state_with_figures_and_a_hanging_inference_a_condition(
+    tmp_path, monkeypatch
+):
+    monkeypatch.setattr(overload, "_WINDOW_NS", 1_000_000_000)
+    monkeypatch.setattr(inference_report, "_HANGS_NS", 100_000_000)
+    config = configured(
+        tmp_path,
+        "".join(
+            f"  {name}:\n    source: {{address: 'pattern:', live: always}}\n"
+            "    latency_budget_ms: 1000\n"
+            for name in ("north", "south")
+        ),
+    )
+    network = SlowNetwork()
+    with capture_logs() as logs, running(config, models=Models(network)) as (program, web):
+        until(lambda: camera(program, "south").state.value == "overloaded", what="the overload")
+        until(lambda: camera(program, "north").inferences >= 3, what="some inferences")
+        until(lambda: [one for one in logs if "overloaded" in one["event"]], what="a log line")
+        with httpx.Client(timeout=LIMIT_S, trust_env=False) as client:
+            status = client.get(f"{web.url}status").json()
+            metrics = client.get(f"{web.url}metrics").text
+        network.hang.clear()
+        conditions = until(lambda: program.status().conditions, what="the hanging inference")
+        network.hang.set()
+    south = status["cameras"][1]
+    assert south["wanted_fps"] > 5
+    assert 1 < south["inferred_fps"] < 4
+    assert south["skipped_superseded"] > 5
+    assert "of 10 inferences per second in time" in south["reason"]
+    assert f"camera south: overloaded: {south['reason']}" in status["problems"]
+    assert 'streamer_camera_state{camera="south",state="overloaded"} 1.0' in metrics
+    assert 'streamer_inferences_skipped_total{camera="south",reason="superseded"}' in metrics
+    assert (conditions[0].condition, conditions[0].camera) in {
+        ("inference", "north"), ("inference", "south"),
+    }  # fmt: skip
 
 
 class StatusChannel:

@@ -66,6 +66,12 @@ def test_one_missing_inference_of_a_slow_camera_is_no_overload():
     assert camera.run(30, inferred=0).since_ns is not None
 
 
+def test_a_slow_start_is_no_overload():
+    camera = Camera()
+    assert camera.run(1, inferred=0).since_ns is None
+    assert camera.run(60, inferred=1).since_ns is None
+
+
 @given(st.lists(st.sampled_from(["in_time", "late", "skipped"]), max_size=200))
 def test_the_shares_are_shares_whatever_happens(fates):
     camera = Camera()
