@@ -241,6 +241,12 @@ class ProgramStatus:
 
     disk: DiskStatus | None
 
+    def summary(self) -> dict[str, Any]:
+        """The JSON object that channels publish of the program: what changes rarely."""
+        keys = ("version", "instance", "problems")
+        entry = {key: _plain(getattr(self, key)) for key in keys}
+        return {**entry, "cameras": {one.camera: one.state.value for one in self.cameras}}
+
     def as_json(self) -> dict[str, Any]:
         """The snapshot as a JSON object."""
         found = _plain(self)
