@@ -5,6 +5,8 @@ import itertools
 import json
 import os
 import re
+import shutil
+import time
 import zipfile
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -32,6 +34,7 @@ Kind = Annotated[
     Literal["raised", "updated", "cleared"] | None, typer.Option(help="Only events of this kind.")
 ]
 
+_ZIP_BEGINS = (1980, 1, 1, 0, 0, 0)
 _UNITS = {"m": "minutes", "h": "hours", "d": "days"}
 
 
@@ -63,13 +66,16 @@ def list_events(
             event = recorded.event
             when, score = for_people(event.utc), f"{event.score:.2f}"
             rows.append((when, event.camera, event.kind.value, score, event.id, event.reason))
-        where = store.path
+        where, gone = store.path, store.retention.expired()
     if rows:
         out.rows(("time", "camera", "event", "score", "id", "reason"), rows)
         more = "; --limit shows more" if len(rows) == limit else ""
         out.note(f"{len(rows)} event{'s' * (len(rows) != 1)} from {where}{more}")
     else:
         out.say(f"no events in {where}")
+    if gone is not None:
+        until = for_people(gone.until)
+        out.note(f"retention has deleted {gone.alarms} older alarms, the newest of {until}")
 
 
 @app.command("show")
@@ -82,9 +88,12 @@ def show_event(
     """Show all events of an alarm, their deliveries, and whether the evidence is unchanged."""
     out = output.current()
     with open_store(config, data_dir) as store:
+        holds = {hold.alarm_id: hold for hold in store.retention.holds()}
         for recorded in _of_alarm(store, event_id):
+            hold = holds.get(recorded.event.alarm_id)
             record = {
                 **recorded.as_json(),
+                "hold": None if hold is None else hold.reason,
                 "deliveries": [
                     {"channel": each.channel, "state": each.state.value, "error": each.error}
                     for each in store.outbox.of_event(recorded.event.id)
@@ -131,6 +140,38 @@ def export_events(
         "faults": faults,
     }
     out.result(record, f"{target}: {len(events)} events, {files} evidence files")
+
+
+@app.command("hold")
+def hold_alarm(
+    event_id: Annotated[str, typer.Argument(metavar="ID", help="Id of an alarm or its event.")],
+    *,
+    reason: Annotated[str, typer.Option(help="Why it is kept, e.g. a file number.")] = "",
+    config: DataConfig = None,
+    data_dir: DataFolder = None,
+) -> None:
+    """Put an alarm under a legal hold: its events and evidence are never deleted."""
+    with open_store(config, data_dir, writable=True) as store:
+        alarm_id = _of_alarm(store, event_id)[0].event.alarm_id
+        store.retention.hold(alarm_id, reason)
+    record = {"kind": "hold", "alarm": alarm_id, "reason": reason}
+    output.current().result(record, f"{alarm_id} is under a legal hold until it is released")
+
+
+@app.command("release")
+def release_alarm(
+    event_id: Annotated[str, typer.Argument(metavar="ID", help="Id of an alarm or its event.")],
+    *,
+    config: DataConfig = None,
+    data_dir: DataFolder = None,
+) -> None:
+    """End the legal hold of an alarm: it expires as others do."""
+    with open_store(config, data_dir, writable=True) as store:
+        alarm_id = _of_alarm(store, event_id)[0].event.alarm_id
+        held = store.retention.release(alarm_id)
+    record = {"kind": "release", "alarm": alarm_id, "held": held}
+    text = "is no longer under a legal hold" if held else "was not under a legal hold"
+    output.current().result(record, f"{alarm_id} {text}")
 
 
 def open_store(
@@ -209,6 +250,11 @@ def _details(recorded: "RecordedEvent", record: dict[str, Any]) -> "RenderableTy
         "score": f"{event.score:.2f}",
         "evidence": _evidence(recorded),
     }
+    if recorded.evidence_deleted is not None:
+        when = for_people(recorded.evidence_deleted)
+        rows["evidence"] = f"deleted by retention at {when}"
+    if record["hold"] is not None:
+        rows["legal hold"] = record["hold"] or "yes"
     lines = [f"{name:14} {value}" for name, value in rows.items()]
     lines += [f"{'':14} {Path(file).name}" for file in record["files"]]
     lines += [f"{'':14} FAULT: {fault}" for fault in record["faults"]]
@@ -239,10 +285,15 @@ def _pack(target: Path, events: "list[RecordedEvent]", folders: list[Path]) -> i
         # Stored: video and images are compressed already.
         with zipfile.ZipFile(cast("IO[bytes]", file), "w", zipfile.ZIP_STORED) as archive:
             lines = (json.dumps(recorded.as_json()) + "\n" for recorded in events)
-            archive.writestr("events.jsonl", "".join(lines))
+            # A clock that is not set gives dates before 1980, where ZIP begins.
+            now = max(time.localtime()[:6], _ZIP_BEGINS)
+            archive.writestr(zipfile.ZipInfo("events.jsonl", now), "".join(lines))
             for folder in folders:
                 for path in _files(folder):
-                    archive.write(path, f"{folder.parent.name}/{folder.name}/{path.name}")
+                    name = f"{folder.parent.name}/{folder.name}/{path.name}"
+                    info = zipfile.ZipInfo.from_file(path, name, strict_timestamps=False)
+                    with path.open("rb") as source, archive.open(info, "w") as entry:
+                        shutil.copyfileobj(source, entry)
                     packed += 1
         file.publish()
     except BaseException:

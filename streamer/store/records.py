@@ -47,7 +47,8 @@ class RecordedEvent:
     """When it was recorded, aware UTC."""
 
     evidence_deleted: datetime | None = None
-    """When retention deleted the evidence, aware UTC; `None` if it did not."""
+    """When retention deleted the evidence, aware UTC; `None` if it did not. The paths are `None`
+    then."""
 
     evidence_state: EvidenceState = EvidenceState.NONE
 

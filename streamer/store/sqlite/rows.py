@@ -108,8 +108,8 @@ def recorded_event(row: sqlite3.Row, data_dir: Path) -> RecordedEvent:
     return RecordedEvent(
         number=row["event_number"],
         event=event,
-        evidence=resolved_path(row["evidence"], data_dir),
-        image=resolved_path(row["image"], data_dir),
+        evidence=resolved_path(row["evidence"], data_dir) if deleted_us is None else None,
+        image=resolved_path(row["image"], data_dir) if deleted_us is None else None,
         added=from_us(row["added_us"]),
         evidence_deleted=None if deleted_us is None else from_us(deleted_us),
         evidence_state=EvidenceState(row["evidence_state"]),

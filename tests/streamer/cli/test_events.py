@@ -1,7 +1,9 @@
 """`streamer events` and `streamer deliveries` on a real store."""
 
 import json
+import os
 import threading
+import time
 import zipfile
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -293,3 +295,49 @@ def test_without_channels_nothing_can_be_tested(
     file.write_text("cameras: {a: {source: {address: x}}}\n")
     assert main(["deliveries", "test", str(file)]) == Exit.USAGE
     assert "alarms are sent to nobody" in capsys.readouterr().err
+
+
+def test_files_and_clocks_from_before_1980_are_exported(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A clock that is not set dates files in 1970, where no ZIP entry can be."""
+    still = data / "evidence" / "north" / "north-1" / "still-0.jpg"
+    os.utime(still, (44, 44))
+    monkeypatch.setattr("time.localtime", lambda at=20: time.gmtime(at))
+    target = tmp_path / "x.zip"
+    run(data, "events", "export", str(target), capsys=capsys)
+    with zipfile.ZipFile(target) as archive:
+        assert archive.testzip() is None
+        assert archive.read("north/north-1/still-0.jpg") == b"image"
+        assert {entry.date_time[0] for entry in archive.infolist()} >= {1980}
+
+
+def test_a_legal_hold_is_set_shown_and_released(
+    data: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ("events", "hold", "north-1-1", "--reason", "court of north, 7/26")
+    (record,) = run(data, *arguments, capsys=capsys)
+    assert record == {"kind": "hold", "alarm": "north-1", "reason": "court of north, 7/26"}
+    shown = run(data, "events", "show", "north-1", capsys=capsys)
+    assert {each["hold"] for each in shown} == {"court of north, 7/26"}
+    assert main(["events", "show", "north-1", "--data-dir", str(data)]) == Exit.OK
+    assert "legal hold     court of north, 7/26" in capsys.readouterr().out
+    (record,) = run(data, "events", "release", "north-1", capsys=capsys)
+    assert record == {"kind": "release", "alarm": "north-1", "held": True}
+    assert main(["events", "hold", "nobody", "--data-dir", str(data)]) == Exit.USAGE
+
+
+def test_the_list_says_what_retention_has_deleted(
+    data: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with SqliteEventStore(data / "events.sqlite") as store:
+        store.outbox.give_up([each.number for each in store.outbox.pending()])
+        assert store.retention.forget_evidence("north-1")
+    assert main(["events", "show", "north-1", "--data-dir", str(data)]) == Exit.OK
+    shown = capsys.readouterr().out
+    assert "deleted by retention at" in shown
+    assert "FAULT" not in shown
+    with SqliteEventStore(data / "events.sqlite") as store:
+        assert store.retention.delete("north-1")
+    assert main(["events", "list", "--data-dir", str(data)]) == Exit.OK
+    assert "retention has deleted 1 older alarms" in capsys.readouterr().err
