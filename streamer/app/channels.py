@@ -5,12 +5,13 @@ Apprise takes longer than the rest of the program's start.
 """
 
 import ssl
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
 from typing import assert_never
 
 from streamer.config import AppriseSettings, Config, MqttSettings, WebhookSettings
 from streamer.core.errors import ConfigError
-from streamer.notify import Channel
+from streamer.notify import Channel, ChannelOptions, DeliveryFailed
 
 Settings = WebhookSettings | MqttSettings | AppriseSettings
 
@@ -26,14 +27,80 @@ def open_channels(config: Config, *, in_alarm: Collection[str] | None = None) ->
     Raises:
         ConfigError: A channel cannot be made of its settings.
     """
+    return [open_channel(config, name, in_alarm=in_alarm) for name in config.notify]
+
+
+def open_channel(config: Config, name: str, *, in_alarm: Collection[str] | None = None) -> Channel:
+    """Return one channel of the `notify` section, not entered yet; see `open_channels`.
+
+    Raises:
+        ConfigError: It cannot be made of its settings.
+    """
     watched = [name for name, camera in config.cameras.items() if camera.enabled]
-    channels: list[Channel] = []
-    for name, settings in config.notify.items():
+    try:
+        return _channel(name, config.notify[name], cameras=watched, in_alarm=in_alarm)
+    except ValueError as error:
+        raise ConfigError(f"notify.{name}: {error}") from error
+
+
+@dataclass(frozen=True, slots=True)
+class ChannelCheck:
+    """What a check of one channel found."""
+
+    name: str
+
+    reached: bool
+    """Whether its receiver was reached."""
+
+    error: str | None
+    """Why not; `None` without an error: then this kind of receiver cannot be checked."""
+
+
+def check_channels(config: Config) -> Iterator[ChannelCheck]:
+    """Check whether the receiver of each channel can be reached; nothing is sent to any.
+
+    Each takes at most the timeout of its channel.
+    """
+    for name in config.notify:
         try:
-            channels.append(_channel(name, settings, cameras=watched, in_alarm=in_alarm))
-        except ValueError as error:
-            raise ConfigError(f"notify.{name}: {error}") from error
-    return channels
+            with open_channel(config, name) as channel:
+                yield ChannelCheck(name, reached=channel.check(), error=None)
+        except (ConfigError, DeliveryFailed) as error:
+            yield ChannelCheck(name, reached=False, error=str(error))
+
+
+def channel_options(config: Config) -> dict[str, ChannelOptions]:
+    """Return how the dispatcher treats each channel of the `notify` section, by name."""
+    return {
+        name: ChannelOptions(
+            check_interval_s=settings.check_interval_s, channel_alerts=settings.channel_alerts
+        )
+        for name, settings in config.notify.items()
+    }
+
+
+def _tls(settings: WebhookSettings | MqttSettings) -> ssl.SSLContext:
+    """Return the TLS settings of a channel.
+
+    Raises:
+        ValueError: A file cannot be read or holds no certificate; the message names its key.
+    """
+    key = "ca_file"
+    try:
+        context = ssl.create_default_context(cafile=settings.ca_file)
+        if settings.cert_file is not None:
+            key = "cert_file"
+            # Without a function OpenSSL asks for the passphrase on the terminal.
+            context.load_cert_chain(settings.cert_file, settings.key_file, password=lambda: "")
+    except ssl.SSLError:
+        message = f"{key}: {getattr(settings, key)} holds no usable certificate"
+        if key == "cert_file":
+            message += ", or its key does not fit or needs a passphrase"
+        raise ValueError(message) from None
+    except OSError as error:
+        message = f"{key}: cannot read {error.filename or getattr(settings, key)}"
+        raise ValueError(f"{message} ({(error.strerror or str(error)).lower()})") from None
+    return context
 
 
 def _channel(
@@ -50,6 +117,7 @@ def _channel(
                 headers={key: text.get_secret_value() for key, text in settings.headers.items()},
                 include_image=settings.include_image,
                 timeout_s=settings.timeout_s,
+                tls=_tls(settings) if settings.ca_file or settings.cert_file else None,
             )
         case MqttSettings():
             from streamer.notify.mqtt import MqttChannel
@@ -60,7 +128,7 @@ def _channel(
                 port=settings.port,
                 user=settings.user,
                 password=settings.password.get_secret_value() if settings.password else None,
-                tls=ssl.create_default_context() if settings.tls else None,
+                tls=_tls(settings) if settings.tls else None,
                 base_topic=settings.base_topic,
                 cameras=cameras,
                 in_alarm=in_alarm,

@@ -1,7 +1,7 @@
 """The whole program that `streamer watch` runs: cameras, background services and their status."""
 
 import uuid
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from datetime import datetime, timedelta
@@ -29,7 +29,7 @@ from streamer.store.buffered import BufferedEventStore
 
 from .camera_runtime import AppContext, CameraRuntime
 from .camera_spec import CameraSpec, camera_specs
-from .channels import open_channels
+from .channels import channel_options, open_channels
 from .data_folder import own_data_folder
 from .event_store import open_event_store
 from .inference_report import OverloadLog
@@ -73,7 +73,12 @@ class Program:
             give_up_after=timedelta(days=retry.give_up_after_days),
         )
         self._dispatcher = Dispatcher(
-            store.outbox, channels, retry=policy, on_confirmed=self._mark_delivered
+            store.outbox,
+            channels,
+            options=channel_options(config),
+            retry=policy,
+            on_confirmed=self._mark_delivered,
+            clock=context.clock,
         )
         if channels:
             self.supervisor.add_service("delivery", self._dispatcher.run)
@@ -158,17 +163,11 @@ class Program:
                 camera.mark_delivered(event.alarm_id)
 
     def _publish_status(self, cancel: CancelToken) -> None:
-        """Hand every change of a camera's status to the channels that publish it."""
-        published: dict[str, Mapping[str, object]] = {}
+        """Hand the status of the cameras to the channels that publish it."""
         while True:
-            for camera in self.status().cameras:
-                entry = camera.summary()
-                # Times are derived from the wall clock anew in each snapshot and differ slightly.
-                shown = {key: entry[key] for key in entry if not key.endswith("_utc")}
-                if published.get(camera.camera) != shown:
-                    published[camera.camera] = shown
-                    for channel in self._publishers:
-                        channel.show_status(camera.camera, entry)
+            cameras = {camera.camera: camera.summary() for camera in self.status().cameras}
+            for channel in self._publishers:
+                channel.show_cameras(cameras)
             cancel.sleep(_STATUS_S)
 
 

@@ -124,8 +124,20 @@ def _begins_with(*schemes: str) -> AfterValidator:
     allowed = f"{', '.join(first)} or {last}"
 
     def check(address: Address) -> Address:
-        if urlsplit(address.get_secret_value()).scheme.lower() not in schemes:
+        text = address.get_secret_value()
+        if not text.lower().startswith(tuple(f"{scheme}://" for scheme in schemes)):
             raise ValueError(f"must begin with {allowed}")
+        if any(character.isspace() or not character.isprintable() for character in text):
+            raise ValueError("a URL holds no spaces and no control characters")
+        try:  # Of the standard library: its messages hold parts of the URL, ours hold none.
+            parts = urlsplit(text)
+            host, port = parts.hostname, parts.port
+        except ValueError:
+            raise ValueError("its host or port is not valid; a port is 1 to 65535") from None
+        if not host:
+            raise ValueError("names no host")
+        if port == 0:
+            raise ValueError("its host or port is not valid; a port is 1 to 65535")
         return address
 
     return AfterValidator(check)

@@ -5,22 +5,32 @@ the program is killed between sending and recording the confirmation.
 """
 
 import logging
+import socket
 import threading
 import warnings
-from typing import Any, Final, Self
+from typing import TYPE_CHECKING, Any, Final, Self
 
 import apprise
 
-from streamer.alarm.event import EventKind
+from streamer.core.uninterruptible import UninterruptibleCalls, TooManyCalls
 from streamer.core.redact import Redactor, all_parts
 
-from .channel import DeliveryFailed, Notification
+from .channel import DeliveryFailed, Notification, NotificationKind
+from .network_errors import network_reason
+
+if TYPE_CHECKING:
+    from concurrent.futures import Future
 
 _KINDS: Final = {
-    EventKind.RAISED: apprise.NotifyType.FAILURE,
-    EventKind.UPDATED: apprise.NotifyType.WARNING,
-    EventKind.CLEARED: apprise.NotifyType.SUCCESS,
+    NotificationKind.RAISED: apprise.NotifyType.FAILURE,
+    NotificationKind.UPDATED: apprise.NotifyType.WARNING,
+    NotificationKind.CLEARED: apprise.NotifyType.SUCCESS,
+    NotificationKind.TEST: apprise.NotifyType.INFO,
+    NotificationKind.CHANNEL_DOWN: apprise.NotifyType.WARNING,
+    NotificationKind.CHANNEL_UP: apprise.NotifyType.SUCCESS,
 }
+
+_CHECKS: Final = UninterruptibleCalls("apprise check", limit=4)
 
 _LOGGER: Final = logging.getLogger("apprise")
 # At detailed levels, Apprise and urllib3 log URLs with their tokens. So nothing reaches the log:
@@ -36,7 +46,8 @@ class AppriseChannel:
     Args:
         name: Name in the configuration.
         url: Apprise URL of the service; all of it is secret.
-        timeout_s: Longest wait for the connection, and for each response.
+        timeout_s: Longest time for an attempt; the service gets it for the connection and for
+            each response as well.
 
     Raises:
         ValueError: Apprise does not accept the URL.
@@ -59,8 +70,13 @@ class AppriseChannel:
                 f" ({self._redact(warned.text) or 'unknown service'})"
             )
         service.socket_connect_timeout = service.socket_read_timeout = timeout_s
+        self._timeout_s = timeout_s
+        self._service = service
         self._apprise: Any = apprise.Apprise()
         self._apprise.add(service)
+        self._calls = UninterruptibleCalls(f"apprise {name}", limit=1)
+        # Of the attempt that did not end in time, and its key. Used by the delivering thread only.
+        self._late: tuple[str, Future[str | None]] | None = None
 
     def deliver(self, notification: Notification) -> None:
         """Send once. The warnings that Apprise logs are the reason of a failure.
@@ -68,6 +84,60 @@ class AppriseChannel:
         Raises:
             DeliveryFailed: The service did not accept it.
         """
+        attempt = self._earlier_attempt(notification.key)
+        if attempt is None:
+            try:
+                attempt = self._calls.submit(lambda: self._notify(notification))
+            except TooManyCalls:
+                raise DeliveryFailed("an earlier attempt has not ended") from None
+        try:
+            reason = attempt.result(self._timeout_s)
+        except TimeoutError:
+            self._late = notification.key, attempt
+            raise DeliveryFailed(f"no answer within {self._timeout_s:g} s") from None
+        if reason is not None:
+            raise DeliveryFailed(reason)
+
+    def check(self) -> bool:
+        """Connect to the server of the service where its URL names one, and send nothing.
+
+        Returns:
+            False where the server is not known: most services have theirs built in.
+
+        Raises:
+            DeliveryFailed: There is no connection, and why.
+        """
+        host = getattr(self._service, "smtp_host", None) or self._service.host
+        port = self._service.port
+        if not host or not isinstance(port, int):
+            return False
+
+        def connect() -> None:
+            socket.create_connection((host, port), timeout=self._timeout_s).close()
+
+        try:
+            _CHECKS.call(connect, timeout_s=self._timeout_s)
+        except TimeoutError:
+            raise DeliveryFailed(f"no connection within {self._timeout_s:g} s") from None
+        except TooManyCalls:
+            raise DeliveryFailed("earlier checks have not ended") from None
+        except OSError as error:
+            raise DeliveryFailed(network_reason(error) or "no connection") from None
+        return True
+
+    def _earlier_attempt(self, key: str) -> "Future[str | None] | None":
+        """Return the attempt at the same notification that was late, unless it failed since.
+
+        It may still arrive, and these services know no keys: sending beside it would repeat it.
+        """
+        late, self._late = self._late, None
+        if late is None or late[0] != key:
+            return None
+        failed = late[1].done() and (late[1].exception() or late[1].result()) is not None
+        return None if failed else late[1]
+
+    def _notify(self, notification: Notification) -> str | None:
+        """Send once and return why it failed; `None` if it did not. In a thread of its own."""
         image = notification.image
         # Every second attempt is without the image, which may be what the service refuses.
         attached = notification.attempt % 2 and image is not None and image.is_file()
@@ -76,11 +146,10 @@ class AppriseChannel:
                 title=notification.title,
                 body=notification.text,
                 body_format=apprise.NotifyFormat.TEXT,
-                notify_type=_KINDS[notification.event.kind],
+                notify_type=_KINDS[notification.kind],
                 attach=str(image) if attached and image is not None else None,
             )
-        if not sent:
-            raise DeliveryFailed(self._redact(warned.text) or "the service did not accept it")
+        return None if sent else self._redact(warned.text) or "the service did not accept it"
 
     def __enter__(self) -> Self:
         return self

@@ -1,21 +1,28 @@
 """The dispatcher: one thread per channel, so that a dead receiver delays no other channel.
 
-Deliveries added by this process are sent at once, those of other processes within seconds.
+Deliveries added by this process are sent at once, those of other processes within seconds. No
+failure of one channel, a bug included, ends or delays another one: each thread starts again by
+itself.
 """
 
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import timedelta
 from typing import Final
 
 import structlog
 
-from streamer.core.clock import CancelToken
-from streamer.core.errors import StorageError
+from streamer.core.backoff import Backoff, FailureCounter
+from streamer.core.clock import CancelToken, Clock, SystemClock
+from streamer.core.errors import Cancelled, StorageError
 from streamer.store import DeliveryLock, Outbox
 
-from .channel import Channel
-from .delivery_worker import ChannelStatus, DeliveryWorker, OnConfirmed, Outcome
+from .channel import Channel, Notification
+from .channel_status import ChannelState, ChannelStatus
+from .delivery_worker import DeliveryWorker, OnConfirmed, Outcome
+from .reachability import Change
 from .retry import RetryPolicy
 
 _log = structlog.get_logger(__name__)
@@ -23,9 +30,28 @@ _log = structlog.get_logger(__name__)
 _POLL_S: Final = 2.0
 """Interval at which the outbox is read for rows of other processes, and the lock is tried."""
 
-_FINAL_ATTEMPTS_S: Final = 5.0
+_STOP_S: Final = 1.1
 """After the stop, untried deliveries are attempted once for this long: an alarm that is raised
-while the program ends still reaches its receiver. The first failure ends it. Arbitrary."""
+while the program ends still reaches its receiver. The first failure ends it. An attempt that takes
+longer is left behind; the next start repeats it. Service managers kill a program that takes longer
+than some seconds to end."""
+
+_STUCK: Final = timedelta(minutes=3)
+"""An attempt that takes longer than any configurable timeout (2 minutes) hangs: that is shown."""
+
+_RESTART: Final = Backoff(initial_s=1.0, max_delay_s=60.0, reset_after_s=60.0)
+"""Delays before a worker starts again that ended with an unexpected error."""
+
+
+@dataclass(frozen=True, slots=True)
+class ChannelOptions:
+    """How the dispatcher treats one channel."""
+
+    check_interval_s: float | None = None
+    """Time between two checks of the receiver; `None` never checks."""
+
+    channel_alerts: bool = False
+    """Whether this channel is notified when another one goes down or comes up."""
 
 
 class Dispatcher:
@@ -34,9 +60,11 @@ class Dispatcher:
     Args:
         outbox: Holds the deliveries.
         channels: The channels; names are unique. Entered and left by `run`.
+        options: By name of the channel; the defaults of `ChannelOptions` where one is missing.
         retry: Decides whether and when a failed delivery is tried again.
         on_confirmed: Called with the event, the name of the channel and the wall time of each
             confirmation, in the thread of the channel, after it is on disk.
+        clock: Returns when something happened.
     """
 
     def __init__(
@@ -44,53 +72,79 @@ class Dispatcher:
         outbox: Outbox,
         channels: Sequence[Channel],
         *,
+        options: Mapping[str, ChannelOptions] | None = None,
         retry: RetryPolicy | None = None,
         on_confirmed: OnConfirmed = lambda *_: None,
+        clock: Clock | None = None,
     ) -> None:
         names = [channel.name for channel in channels]
         if len(set(names)) < len(names):
             raise ValueError(f"channel names must be unique, got {names}")
         self._outbox = outbox
+        self._clock = clock or SystemClock()
+        chosen = {name: (options or {}).get(name, ChannelOptions()) for name in names}
         self._workers = [
-            DeliveryWorker(channel, outbox, retry=retry or RetryPolicy(), on_confirmed=on_confirmed)
+            DeliveryWorker(
+                channel,
+                outbox,
+                retry=retry or RetryPolicy(),
+                on_confirmed=on_confirmed,
+                on_change=self._report_change,
+                check_interval_s=chosen[channel.name].check_interval_s,
+                clock=self._clock,
+            )
             for channel in channels
         ]
+        self._take_news = [one for one in self._workers if chosen[one.channel.name].channel_alerts]
         self._wakeup = _Wakeup()
 
     def run(self, cancel: CancelToken) -> None:
         """Deliver until *cancel* is set. May be called again after it returned.
 
-        Returns when the attempts under way have ended, each within the timeout of its channel.
-
-        Raises:
-            ExceptionGroup: The bugs that ended it. Errors of receivers and of the store do not end
-                it: they are logged, shown by `status` and retried.
+        Returns 1.1 s after the stop at the latest. An attempt that is still under way is left
+        behind then; its delivery stays in the outbox.
         """
-        ended = CancelToken()
-        ended.on_cancel(self._wakeup.notify)
-        cancel.on_cancel(ended.set)
+        stopped = threading.Event()
+        cancel.on_cancel(stopped.set)
+        cancel.on_cancel(self._wakeup.notify)
         self._warn_of_unknown_channels()
-        errors: list[Exception] = []  # Appending is atomic.
         threads = [
             threading.Thread(
-                target=self._serve,
-                args=(worker, ended, errors),
-                name=f"notify/{worker.channel.name}",
+                target=self._serve, args=(worker, cancel), name=f"notify/{worker.channel.name}"
             )
             for worker in self._workers
         ]
         self._outbox.subscribe(self._wakeup.notify)
         for thread in threads:
             thread.start()
+        stopped.wait()
+        end = time.monotonic() + _STOP_S
         for thread in threads:
-            thread.join()
+            thread.join(max(0.0, end - time.monotonic()))
+            if thread.is_alive():
+                _log.warning("an attempt is left behind, its delivery waits", thread=thread.name)
         self._outbox.unsubscribe(self._wakeup.notify)
-        if errors:
-            raise ExceptionGroup("delivery failed", errors)
 
     def status(self) -> tuple[ChannelStatus, ...]:
         """Return the state of each channel. From any thread."""
-        return tuple(worker.status for worker in self._workers)
+        return tuple(map(_status, self._workers))
+
+    def _report_change(self, name: str, change: Change) -> None:
+        """Notify the other channels that one went down or came up. In the thread of that one."""
+        now_ns = self._clock.monotonic_ns()
+        for worker in self._take_news:
+            if worker.channel.name == name:
+                continue
+            news = Notification.of_channel(
+                name,
+                receiver=worker.channel.name,
+                down=change.down,
+                since=self._clock.utc_at(change.since_ns),
+                now=self._clock.utc_at(now_ns),
+                reason=change.reason,
+            )
+            worker.post(name, news)
+        self._wakeup.notify()
 
     def _warn_of_unknown_channels(self) -> None:
         configured = {worker.channel.name for worker in self._workers}
@@ -107,18 +161,30 @@ class Dispatcher:
                     waiting=backlog.waiting,
                 )
 
-    def _serve(self, worker: DeliveryWorker, cancel: CancelToken, errors: list[Exception]) -> None:
-        lock = self._outbox.lock(worker.channel.name)
-        try:
-            if self._acquire(lock, worker, cancel):
-                with worker.channel:
-                    self._deliver(worker, cancel)
-        except Exception as error:  # noqa: BLE001  comes out of `run`
-            error.add_note(f"in thread notify/{worker.channel.name}")
-            errors.append(error)
-            cancel.set()
-        finally:
-            lock.release()
+    def _serve(self, worker: DeliveryWorker, cancel: CancelToken) -> None:
+        """Deliver until the stop, and start again after an unexpected error."""
+        failures = FailureCounter(_RESTART)
+        while True:
+            began = time.monotonic()
+            lock = self._outbox.lock(worker.channel.name)
+            try:
+                if self._acquire(lock, worker, cancel):
+                    with worker.channel:
+                        self._deliver(worker, cancel)
+            except Exception as error:  # noqa: BLE001  a bug must not end other channels
+                failures.note_success(time.monotonic() - began)
+                delay_s = failures.delay_s()
+                name = worker.channel.name
+                _log.exception("delivery failed unexpectedly", channel=name, restart_in_s=delay_s)
+                worker.block(f"unexpected {type(error).__name__} in the delivery")
+            else:
+                return
+            finally:
+                lock.release()
+            try:
+                cancel.sleep(delay_s)
+            except Cancelled:
+                return
 
     def _acquire(self, lock: DeliveryLock, worker: DeliveryWorker, cancel: CancelToken) -> bool:
         """Wait for the lock of the channel; return whether it was acquired before the stop."""
@@ -126,6 +192,7 @@ class Dispatcher:
             seen = self._wakeup.count
             try:
                 if lock.acquire():
+                    worker.settle()  # Before `recover`: what has arrived is not due again.
                     self._outbox.recover(worker.channel.name)
                     worker.block(None)
                     return True
@@ -145,21 +212,31 @@ class Dispatcher:
                 if outcome is not Outcome.IDLE:
                     continue
                 due = self._outbox.next_due(worker.channel.name)
+                worker.note_next(None if due is None else worker.now() + due)
                 pause_s = _POLL_S if due is None else min(_POLL_S, due.total_seconds())
             except StorageError as error:
                 _block(worker, str(error))
                 pause_s = _POLL_S
+            pause_s = min(pause_s, worker.maintain())
             self._wakeup.wait(seen, timeout_s=pause_s)
         self._finish(worker)
 
     def _finish(self, worker: DeliveryWorker) -> None:
         """Attempt untried deliveries once, until the first failure."""
-        end = time.monotonic() + _FINAL_ATTEMPTS_S
+        end = time.monotonic() + _STOP_S
         try:
             while time.monotonic() < end and worker.step(untried_only=True) is Outcome.CONFIRMED:
                 pass
         except StorageError as error:
             _block(worker, str(error))
+
+
+def _status(worker: DeliveryWorker) -> ChannelStatus:
+    status = worker.status
+    sending = status.state is ChannelState.SENDING
+    if sending and status.since is not None and worker.now() - status.since > _STUCK:
+        return replace(status, blocked="the attempt under way does not end")
+    return status
 
 
 def _block(worker: DeliveryWorker, message: str) -> None:

@@ -27,6 +27,11 @@ class Topics:
         """`online`, or by the last will `offline`; retained."""
         return f"{self.base}/availability"
 
+    @property
+    def notification(self) -> str:
+        """Messages about the program itself as JSON: tests, channels that are down."""
+        return f"{self.base}/notification"
+
     def event(self, camera: str) -> str:
         """Each event as JSON; not retained."""
         return f"{self.base}/{_level(camera)}/event"

@@ -107,12 +107,15 @@ class MqttChannel:
         Raises:
             DeliveryFailed: There is no connection, or no acknowledgement in time.
         """
-        event = notification.event
-        payload = json.dumps(notification.payload(), ensure_ascii=False)
-        messages = [_Message(self._topics.event(event.camera), payload)]
-        state = ON if notification.camera_in_alarm else OFF
-        topic = self._topics.alarm(event.camera)
-        if not notification.superseded:
+        payload = json.dumps(notification.payload, ensure_ascii=False)
+        camera, in_alarm = notification.camera, notification.in_alarm
+        if camera is None:
+            messages = [_Message(self._topics.notification, payload)]
+        else:
+            messages = [_Message(self._topics.event(camera), payload)]
+        topic = state = ""
+        if camera is not None and in_alarm is not None:
+            topic, state = self._topics.alarm(camera), ON if in_alarm else OFF
             messages.append(_Message(topic, state, retain=True))
         connection = self._connection or self._connect()
         try:
@@ -122,9 +125,23 @@ class MqttChannel:
             # rescheduled it; and it connects at once, not after a delay.
             self._connect()
             raise
-        if not notification.superseded:
+        if topic:
             with self._guard:
                 self._retained[topic] = state
+
+    def check(self) -> bool:
+        """Wait for the connection, which stays open between notifications.
+
+        Raises:
+            DeliveryFailed: There is none, and why.
+        """
+        (self._connection or self._connect()).wait_online(timeout_s=self._timeout_s)
+        return True
+
+    def show_cameras(self, cameras: Mapping[str, Mapping[str, Any]]) -> None:
+        """Publish the status of every camera."""
+        for camera, status in cameras.items():
+            self.show_status(camera, status)
 
     def show_status(self, camera: str, status: Mapping[str, Any]) -> None:
         """Publish a camera's status entry, retained; an unchanged entry is not repeated.
@@ -226,10 +243,7 @@ class _Connection:
             DeliveryFailed: Not all were acknowledged.
         """
         end = time.monotonic() + timeout_s
-        with self._changed:
-            self._changed.wait_for(lambda: self._online or self._error, timeout_s)
-            if not self._online:
-                raise self._failure(self._error or f"no answer within {timeout_s:g} s")
+        self.wait_online(timeout_s=timeout_s)
         infos = [
             self.client.publish(message.topic, message.payload, qos=1, retain=message.retain)
             for message in messages
@@ -246,6 +260,17 @@ class _Connection:
                 refused = self._refused.pop(info.mid, None)
             if refused is not None:
                 raise self._failure(f"did not take the message: {refused}")
+
+    def wait_online(self, *, timeout_s: float) -> None:
+        """Wait until the broker has accepted the connection.
+
+        Raises:
+            DeliveryFailed: It did not, or did not answer in time.
+        """
+        with self._changed:
+            self._changed.wait_for(lambda: self._online or self._error, timeout_s)
+            if not self._online:
+                raise self._failure(self._error or f"no answer within {timeout_s:g} s")
 
     def _failure(self, reason: str) -> DeliveryFailed:
         return DeliveryFailed(f"{self._broker}: {reason}")

@@ -5,6 +5,8 @@ attempt is repeated.
 """
 
 import asyncio
+import base64
+import binascii
 import hashlib
 import hmac
 import json
@@ -12,26 +14,37 @@ import logging
 import mimetypes
 import ssl
 import time
-from collections.abc import Mapping
+import urllib.request
+from collections.abc import Callable, Coroutine, Mapping
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from typing import Final, Self
-from urllib.parse import quote
+from typing import Any, Final, Self
+from urllib.parse import quote, urlsplit
 
 import httpx
 
 from streamer import __version__
 
 from .channel import DeliveryFailed, Notification
+from .event_loop import run_within
 from .network_errors import network_reason
 
 # httpx logs the address of each request, and such addresses hold tokens.
 logging.getLogger("httpx").setLevel(logging.WARNING)
 
+ID_HEADER: Final = "Webhook-Id"
+TIMESTAMP_HEADER: Final = "Webhook-Timestamp"
+SIGNATURE_HEADER: Final = "Webhook-Signature"
+"""Names of Standard Webhooks, https://www.standardwebhooks.com."""
+
 KEY_HEADER: Final = "Idempotency-Key"
 ATTEMPT_HEADER: Final = "Streamer-Attempt"
-TIMESTAMP_HEADER: Final = "Streamer-Timestamp"
-SIGNATURE_HEADER: Final = "Streamer-Signature"
+
+OLD_TIMESTAMP_HEADER: Final = "Streamer-Timestamp"
+OLD_SIGNATURE_HEADER: Final = "Streamer-Signature"
+"""Signature of version 0.1, sent beside the standard one until 0.3."""
+
+SECRET_PREFIX: Final = "whsec_"  # noqa: S105  the mark of a secret, not a secret
 
 _RETRIABLE: Final = frozenset({401, 402, 403, 404, 407, 408, 409, 421, 423, 424, 425, 429})
 """Client errors that are temporary or due to the configuration of the receiver. All others from 400
@@ -47,14 +60,14 @@ class WebhookChannel:
     Args:
         name: Name in the configuration.
         url: URL of the receiver. It may hold a user, a password or a token: only its host is shown.
-        secret: Key of the signature; `None` sends no signature.
+        secret: Key of the signature: `whsec_` and base64, or any text; `None` sends no signature.
         headers: Further headers, e.g. `Authorization`; never shown.
         include_image: Whether the image is sent.
         timeout_s: Longest time for an attempt, from name resolution to the response.
         tls: TLS settings; by default those of the system with its trusted authorities.
 
     Raises:
-        ValueError: The URL is not an HTTP URL.
+        ValueError: The URL is not an HTTP URL, or the secret is not what its prefix says.
     """
 
     def __init__(
@@ -78,6 +91,10 @@ class WebhookChannel:
         self._url = url
         self._host = parts.host
         self._secret = secret
+        try:
+            self._key = None if secret is None else signing_key(secret)
+        except ValueError as error:
+            raise ValueError(f"channel {name!r}: {error}") from None
         self._headers = dict(headers or {})
         self._include_image = include_image
         self._timeout_s = timeout_s
@@ -89,22 +106,45 @@ class WebhookChannel:
         Raises:
             DeliveryFailed: No response in time, or another status.
         """
+        image = notification.read_image() if self._include_image else None
         # asyncio, because its timeout covers the whole attempt. Socket timeouts restart with each
         # byte, so a receiver that sends a byte now and then would block for ever.
+        self._run(lambda: self._deliver(notification, image))
+
+    def check(self) -> bool:
+        """Connect to the receiver, encrypted if its URL is, and send nothing.
+
+        No request is made, not even HEAD: some receivers act upon any request, or lock out who
+        sends one that they do not know. A proxy of the environment is all that is reached.
+
+        Raises:
+            DeliveryFailed: There is no connection, and why.
+        """
+        self._run(self._connect)
+        return True
+
+    def _run(self, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
         try:
-            asyncio.run(self._deliver(notification))
+            run_within(work, timeout_s=self._timeout_s)
         except (TimeoutError, httpx.TimeoutException):
             raise DeliveryFailed(f"{self._host}: no answer within {self._timeout_s:g} s") from None
         except (httpx.TransportError, OSError) as error:
             raise DeliveryFailed(f"{self._host}: {_reason(error)}") from None
 
-    async def _deliver(self, notification: Notification) -> None:
-        image = notification.read_image() if self._include_image else None
-        async with (
-            asyncio.timeout(self._timeout_s),
-            # Redirects are not followed: they could send secrets and alarms to another host.
-            httpx.AsyncClient(verify=self._tls, timeout=self._timeout_s) as client,
-        ):
+    async def _connect(self) -> None:
+        parts = urlsplit(self._url)
+        tls = self._tls if parts.scheme == "https" else None
+        host, port = self._host, parts.port or (443 if tls else 80)
+        proxy = urllib.request.getproxies().get(parts.scheme)
+        if proxy and not urllib.request.proxy_bypass(host):
+            found = urlsplit(proxy)
+            host, port, tls = found.hostname or host, found.port or 80, None
+        _, writer = await asyncio.open_connection(host, port, ssl=tls)
+        writer.close()
+
+    async def _deliver(self, notification: Notification, image: bytes | None) -> None:
+        # Redirects are not followed: they could send secrets and alarms to another host.
+        async with httpx.AsyncClient(verify=self._tls, timeout=self._timeout_s) as client:
             response = await self._post(client, notification, image)
             if image is not None and response.status_code in _IMAGE_REFUSED:
                 response = await self._post(client, notification, None)
@@ -113,7 +153,7 @@ class WebhookChannel:
     async def _post(
         self, client: httpx.AsyncClient, notification: Notification, image: bytes | None
     ) -> httpx.Response:
-        event = json.dumps(notification.payload(), ensure_ascii=False).encode()
+        event = json.dumps(notification.payload, ensure_ascii=False).encode()
         if image is None:
             request = client.build_request("POST", self._url, content=event, headers=self._headers)
             request.headers["Content-Type"] = "application/json"
@@ -130,17 +170,29 @@ class WebhookChannel:
                 },
             )
         request.headers["User-Agent"] = f"streamer/{__version__}"
-        request.headers[KEY_HEADER] = quote(notification.key, safe=":/+@")
-        request.headers[ATTEMPT_HEADER] = str(notification.attempt)
-        if self._secret is not None:
-            timestamp = str(int(time.time()))
-            request.headers[TIMESTAMP_HEADER] = timestamp
-            request.headers[SIGNATURE_HEADER] = signature(
-                request.read(), secret=self._secret, timestamp=timestamp
-            )
+        self._identify(request, notification)
         response = await client.send(request, stream=True)
         await response.aclose()  # The body is not needed.
         return response
+
+    def _identify(self, request: httpx.Request, notification: Notification) -> None:
+        """Add key, attempt and signature."""
+        # A full stop separates the parts of what is signed.
+        key = quote(notification.key, safe=":/+@").replace(".", "%2E")
+        timestamp = str(int(time.time()))
+        request.headers[ID_HEADER] = request.headers[KEY_HEADER] = key
+        request.headers[ATTEMPT_HEADER] = str(notification.attempt)
+        request.headers[TIMESTAMP_HEADER] = timestamp
+        if self._key is None or self._secret is None:
+            return
+        body = request.read()
+        request.headers[SIGNATURE_HEADER] = signature(
+            body, key=self._key, message_id=key, timestamp=timestamp
+        )
+        request.headers[OLD_TIMESTAMP_HEADER] = timestamp
+        signed = timestamp.encode() + b"." + body
+        digest = hmac.new(self._secret.encode(), signed, hashlib.sha256).hexdigest()
+        request.headers[OLD_SIGNATURE_HEADER] = f"sha256={digest}"
 
     def __enter__(self) -> Self:
         return self
@@ -149,10 +201,28 @@ class WebhookChannel:
         """Do nothing: there is no connection between attempts."""
 
 
-def signature(body: bytes, *, secret: str, timestamp: str) -> str:
-    """Return the value of the signature header: HMAC-SHA256 of `<timestamp>.<body>`."""
-    signed = timestamp.encode() + b"." + body
-    return "sha256=" + hmac.new(secret.encode(), signed, hashlib.sha256).hexdigest()
+def signing_key(secret: str) -> bytes:
+    """Return the bytes of a secret: base64 behind `whsec_`, else the text itself.
+
+    Raises:
+        ValueError: What stands behind `whsec_` is not base64.
+    """
+    if not secret.startswith(SECRET_PREFIX):
+        return secret.encode()
+    try:
+        return base64.b64decode(secret.removeprefix(SECRET_PREFIX), validate=True)
+    except binascii.Error:
+        raise ValueError("the secret is not base64 behind 'whsec_'") from None
+
+
+def signature(body: bytes, *, key: bytes, message_id: str, timestamp: str) -> str:
+    """Return the value of the signature header by Standard Webhooks, version `v1`.
+
+    It is the HMAC-SHA256 of `<id>.<timestamp>.<body>` in base64.
+    """
+    signed = f"{message_id}.{timestamp}.".encode() + body
+    digest = hmac.new(key, signed, hashlib.sha256).digest()
+    return f"v1,{base64.b64encode(digest).decode()}"
 
 
 def _raise_unless_acknowledged(response: httpx.Response, *, host: str) -> None:

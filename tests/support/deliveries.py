@@ -8,7 +8,7 @@ from typing import Self
 
 from streamer.alarm.event import Event, EventKind
 from streamer.core.frame import Detection
-from streamer.notify import DeliveryFailed, Notification
+from streamer.notify import DeliveryFailed, Notification, NotificationKind
 from streamer.store import Delivery, DeliveryState, RecordedEvent
 
 START = datetime(2026, 7, 1, 12, tzinfo=UTC)
@@ -59,9 +59,17 @@ def event(
 def notice(what: Event | None = None, *, channel: str = "siren", **more: object) -> Notification:
     """A notice as the outbox would give it."""
     what = what or event()
-    values = {"key": f"{what.id}:{channel}", "attempt": 1, "title": "Alarm: north", "text": "smoke"}
-    values["camera_in_alarm"] = what.kind is not EventKind.CLEARED
-    return Notification(event=what, **{**values, **more})
+    values = {
+        "kind": NotificationKind(what.kind.value),
+        "id": what.id,
+        "key": f"{what.id}:{channel}",
+        "title": "Alarm: north",
+        "text": "smoke",
+        "payload": what.as_json(),
+        "camera": what.camera,
+        "in_alarm": what.kind is not EventKind.CLEARED,
+    }
+    return Notification(**{**values, **more})
 
 
 def delivery(what: Event | None = None, *, channel: str = "siren") -> Delivery:
@@ -90,6 +98,10 @@ class ScriptedChannel:
         self.taken: list[str] = []
         self.tried: list[Notification] = []
         self.entered = 0
+        self.checks = 0
+        self.unreachable: DeliveryFailed | None = None
+        """Raised by each check."""
+
         self._changed = threading.Condition()
 
     def deliver(self, what: Notification) -> None:
@@ -97,10 +109,18 @@ class ScriptedChannel:
         with self._changed:
             self.tried.append(what)
             if outcome is None:
-                self.taken.append(what.event.id)
+                self.taken.append(what.id)
             self._changed.notify_all()
         if outcome is not None:
             raise outcome
+
+    def check(self) -> bool:
+        with self._changed:
+            self.checks += 1
+            self._changed.notify_all()
+        if self.unreachable is not None:
+            raise self.unreachable
+        return True
 
     def wait_for(self, condition: Callable[[], bool], *, timeout_s: float = 20) -> None:
         with self._changed:

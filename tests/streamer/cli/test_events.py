@@ -19,6 +19,8 @@ from streamer.cli.events import moment
 from streamer.cli.exit_codes import Exit
 from streamer.core.frame import Detection
 from streamer.evidence.manifest import seal
+from streamer.notify import Notification
+from streamer.notify.webhook import WebhookChannel
 from streamer.store.sqlite import SqliteEventStore
 
 NOW = datetime.now(UTC)
@@ -259,7 +261,9 @@ def test_a_test_is_sent_to_every_channel_and_each_has_its_own_result(
     assert (bad["channel"], bad["delivered"]) == ("bad", False)
     assert "404" in bad["error"]
     (body,) = receiver.bodies  # type: ignore[attr-defined]
-    assert b"test message" in body
+    message = json.loads(body)
+    assert (message["kind"], message["test"]) == ("test", True)
+    assert "camera" not in message
     assert "hunter2" not in shown.out + shown.err
 
 
@@ -275,17 +279,42 @@ def test_one_channel_may_be_tested(
 
 @pytest.mark.filterwarnings("ignore:'imghdr' is deprecated")  # Apprise imports it.
 def test_a_channel_that_cannot_be_made_is_a_fault_of_the_configuration(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    receiver: ThreadingHTTPServer, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     file = tmp_path / "fire.yaml"
     file.write_text(
-        "notify: {mail: {kind: apprise, url: 'nonsense://hunter2-secret'}}\n"
+        "notify:\n"
+        "  mail: {kind: apprise, url: 'nonsense://hunter2-secret'}\n"
+        f"  good: {{kind: webhook, url: 'http://127.0.0.1:{receiver.server_port}/good'}}\n"
         "cameras: {a: {source: {address: x}}}\n"
     )
     assert main(["deliveries", "test", str(file)]) == Exit.CONFIG
-    shown = capsys.readouterr().err
-    assert shown.startswith("streamer: notify.mail: ")
-    assert "hunter2" not in shown
+    shown = capsys.readouterr()
+    mail, good = shown.out.splitlines()
+    assert mail.startswith("mail: notify.mail: ")
+    assert good == "good: delivered", "the channels behind it are tried as well"
+    assert "hunter2" not in shown.out + shown.err
+
+
+def test_a_channel_that_crashes_does_not_keep_the_test_from_the_others(
+    receiver: ThreadingHTTPServer,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    file = _two_hooks(tmp_path, receiver.server_port)
+    deliver = WebhookChannel.deliver
+
+    def crash_first(channel: WebhookChannel, what: Notification) -> None:
+        if channel.name == "good":
+            raise UnicodeEncodeError("ascii", "ö", 0, 1, "ordinal not in range")
+        deliver(channel, what)
+
+    monkeypatch.setattr(WebhookChannel, "deliver", crash_first)
+    assert main(["deliveries", "test", file]) == Exit.FAILED
+    good, bad = capsys.readouterr().out.splitlines()
+    assert good.startswith("good: unexpected UnicodeEncodeError")
+    assert "404" in bad
 
 
 def test_without_channels_nothing_can_be_tested(

@@ -7,6 +7,8 @@ import pytest
 from streamer.config import InvalidConfig, load
 
 CAMERA = "cameras: {north: {source: {address: 'rtsp://h/1'}}}\n"
+HOOK = CAMERA + "notify:\n  hook:\n    kind: webhook\n"
+BROKER = CAMERA + "notify:\n  home:\n    kind: mqtt\n"
 
 PUBLISH = (
     ":2: defaults.outputs.publish.url: must begin with rtsp://, rtsps://, rtmp://, rtmps:// or"
@@ -27,6 +29,81 @@ CASES = [
         "cameras:\n  north:\n    sorce: {address: x}\n    source: {address: x}\n",
         [":3: cameras.north.sorce: unknown key; did you mean 'source'?"],
         id="a misspelt key",
+    ),
+    pytest.param(
+        HOOK + "    url: http://h:65536/?token=hunter2\n",
+        [":5: notify.hook.url: its host or port is not valid; a port is 1 to 65535"],
+        id="a port that does not exist",
+    ),
+    pytest.param(
+        HOOK + "    url: 'http://:80/x'\n",
+        [":5: notify.hook.url: names no host"],
+        id="no host",
+    ),
+    pytest.param(
+        HOOK + "    url: 'http://h/a b'\n",
+        [":5: notify.hook.url: a URL holds no spaces and no control characters"],
+        id="a space in a URL",
+    ),
+    pytest.param(
+        HOOK + "    url: http://h\n    headers:\n      X-Station: Nörd\n",
+        [
+            (
+                ":7: notify.hook.headers.X-Station: the value of an HTTP header holds printable ASCII"
+                " characters only, on one line, without spaces at either end"
+            )
+        ],
+        id="a header value that cannot be sent",
+    ),
+    pytest.param(
+        HOOK + "    url: http://h\n    headers:\n      'X Station': a\n",
+        [
+            (
+                ":7: notify.hook.headers.X Station: the name of an HTTP header holds letters, digits"
+                " and '-' only"
+            )
+        ],
+        id="a header name that cannot be sent",
+    ),
+    pytest.param(
+        HOOK + "    url: http://h\n    secret: whsec_hunter2!\n",
+        [":6: notify.hook.secret: expected base64 behind 'whsec_'"],
+        id="a secret that is not what its prefix says",
+    ),
+    pytest.param(
+        BROKER + "    host: mqtt://h:1883\n",
+        [
+            (
+                ":5: notify.home.host: expected a host name or address alone; `port` and `tls` are"
+                " other keys"
+            )
+        ],
+        id="a URL for a broker",
+    ),
+    pytest.param(
+        BROKER + "    host: h\n    base_topic: a/#\n",
+        [
+            (
+                ":6: notify.home.base_topic: a topic holds no '#' or '+', and does not begin or end"
+                " with '/'"
+            )
+        ],
+        id="a topic with wildcards",
+    ),
+    pytest.param(
+        BROKER + '    host: h\n    base_topic: "a\\tb"\n',
+        [":6: notify.home.base_topic: a topic is at most 1024 bytes of printable text"],
+        id="a topic with control characters",
+    ),
+    pytest.param(
+        BROKER + "    host: h\n    ca_file: ca.pem\n",
+        [":3: notify.home: ca_file and cert_file need `tls: true`"],
+        id="certificates without encryption",
+    ),
+    pytest.param(
+        CAMERA + "notify: []\n",
+        [":2: notify: expected a section, got an empty list"],
+        id="a list of channels",
     ),
     pytest.param(
         CAMERA + "preview:\n  zzz: 1\n",

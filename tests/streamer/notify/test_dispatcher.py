@@ -3,6 +3,7 @@
 import subprocess
 import sys
 import threading
+import time
 from contextlib import contextmanager
 
 import pytest
@@ -10,7 +11,7 @@ import pytest
 from streamer.core.backoff import Backoff
 from streamer.core.clock import CancelToken
 from streamer.core.errors import StorageError
-from streamer.notify import Dispatcher, RetryPolicy
+from streamer.notify import ChannelState, Dispatcher, RetryPolicy
 from streamer.store.sqlite import SqliteEventStore
 from tests.support.deliveries import ScriptedChannel, event, failed
 
@@ -24,10 +25,10 @@ def store(tmp_path):
 
 
 @contextmanager
-def running(store, *channels, **more):
+def running(store, *channels, dispatcher=None, **more):
     cancel = CancelToken()
     more.setdefault("retry", QUICK)
-    dispatcher = Dispatcher(store.outbox, channels, **more)
+    dispatcher = dispatcher or Dispatcher(store.outbox, channels, **more)
     thread = threading.Thread(target=dispatcher.run, args=(cancel,))
     thread.start()
     try:
@@ -188,20 +189,96 @@ def test_trouble_with_the_store_is_shown_and_ends_nothing(store, monkeypatch):
     assert dispatcher.status()[0].blocked is None
 
 
-def test_a_fault_of_the_program_comes_out_of_run_and_ends_every_thread(store):
+def test_a_bug_of_whoever_is_told_of_confirmations_costs_no_delivery(store):
     def faulty(*_):
         raise RuntimeError("fault")
 
+    siren = ScriptedChannel("siren")
+    with running(store, siren, on_confirmed=faulty):
+        for number in range(3):
+            store.add(event("a", number), channels=["siren"])
+        siren.wait_for(lambda: len(siren.taken) == 3)
+    assert store.outbox.pending() == []
+
+
+class Unusable(ScriptedChannel):
+    """Fails where no channel may: when it is entered."""
+
+    broken = True
+
+    def __enter__(self):
+        if self.broken:
+            raise KeyError("https://example.org/?token=t0psecret")
+        return super().__enter__()
+
+
+def test_a_channel_that_cannot_even_start_disturbs_no_other_and_recovers(store, monkeypatch):
+    monkeypatch.setattr("streamer.notify.dispatcher._RESTART", Backoff.constant(0.01))
+    unusable, mail = Unusable("unusable"), ScriptedChannel("mail")
+    with running(store, unusable, mail) as dispatcher:
+        for number in range(3):
+            store.add(event("a", number), channels=["unusable", "mail"])
+        mail.wait_for(lambda: len(mail.taken) == 3)
+        status, _ = dispatcher.status()
+        assert (status.state, status.reason) == (
+            ChannelState.BLOCKED,
+            "unexpected KeyError in the delivery",
+        )
+        unusable.broken = False
+        unusable.wait_for(lambda: len(unusable.taken) == 3)
+        assert dispatcher.status()[0].blocked is None
+
+
+@pytest.mark.parametrize("fault", [StorageError("the disk is full"), RuntimeError("a bug")])
+def test_an_outcome_that_could_not_be_recorded_jams_no_channel_after_a_restart(
+    store, monkeypatch, fault
+):
+    monkeypatch.setattr("streamer.notify.dispatcher._POLL_S", 0.01)
+    monkeypatch.setattr("streamer.notify.dispatcher._RESTART", Backoff.constant(0.01))
+    confirm = store.outbox.confirm
+    failed_once = threading.Event()
+
+    def failing(*_, **__):
+        failed_once.set()
+        raise fault
+
     siren, mail = ScriptedChannel("siren"), ScriptedChannel("mail")
-    store.add(event(), channels=["siren"])
-    dispatcher = Dispatcher(store.outbox, [siren, mail], on_confirmed=faulty)
-    with pytest.raises(ExceptionGroup) as caught:
-        dispatcher.run(CancelToken())
-    assert caught.group_contains(RuntimeError, match="fault")
-    cancel = CancelToken()
-    cancel.set()
-    dispatcher.run(cancel)
-    assert siren.taken == ["north-1-0"], "it may run again, and sends nothing twice"
+    dispatcher = Dispatcher(store.outbox, [siren, mail], retry=QUICK)
+    store.add(event("a"), channels=["siren"])
+    monkeypatch.setattr(store.outbox, "confirm", failing)
+    with running(store, dispatcher=dispatcher):
+        assert failed_once.wait(20)
+    monkeypatch.setattr(store.outbox, "confirm", confirm)
+    with running(store, dispatcher=dispatcher):
+        for channel in (siren, mail):
+            store.add(event(channel.name), channels=[channel.name])
+            channel.wait_for(lambda: f"{channel.name}-0" in channel.taken)  # noqa: B023  waited for here
+    assert store.outbox.pending() == []
+    assert siren.taken == ["a-0", "siren-0"], "what had arrived is not sent again"
+
+
+def test_the_end_does_not_wait_for_an_attempt_that_hangs(store):
+    release = threading.Event()
+    entered = threading.Event()
+
+    class Stuck(ScriptedChannel):
+        def deliver(self, what):
+            entered.set()
+            release.wait(30)
+            super().deliver(what)
+
+    stuck = Stuck("stuck")
+    dispatcher = Dispatcher(store.outbox, [stuck], retry=QUICK)
+    store.add(event(), channels=["stuck"])
+    with running(store, dispatcher=dispatcher):
+        assert entered.wait(20)
+        began = time.monotonic()
+    assert time.monotonic() - began < 1.5
+    # Its lock is still held: until it has ended, nothing else delivers for this channel.
+    with running(store, dispatcher=dispatcher):
+        release.set()
+        store.add(event("b"), channels=["stuck"])
+        stuck.wait_for(lambda: stuck.taken[-1:] == ["b-0"])
 
 
 def test_channels_of_one_name_are_refused(store):

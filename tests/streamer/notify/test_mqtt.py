@@ -6,10 +6,11 @@ import ssl
 import subprocess
 import sys
 import time
+from datetime import UTC, datetime
 
 import pytest
 
-from streamer.notify import DeliveryFailed
+from streamer.notify import DeliveryFailed, Notification
 from streamer.notify.homeassistant import Topics, discovery
 from streamer.notify.mqtt import MqttChannel
 from tests.support.deliveries import event, notice
@@ -45,8 +46,8 @@ def test_an_event_and_the_state_of_its_alarm_arrive(broker):
         channel.deliver(notice(event("a", 1, kind="cleared")))
         listener.wait_for_message("streamer/north/alarm", "OFF")
         assert listener.json_on("streamer/north/event") == [
-            notice(event("a", 0)).payload(),
-            notice(event("a", 1, kind="cleared")).payload(),
+            notice(event("a", 0)).payload,
+            notice(event("a", 1, kind="cleared")).payload,
         ]
         assert listener.on("streamer/north/alarm") == ["ON", "OFF"]
 
@@ -63,7 +64,7 @@ def test_the_state_is_retained_and_the_event_is_not(broker):
 def test_a_superseded_event_does_not_change_the_state(broker):
     with MqttListener(broker.port) as listener, channel_for(broker) as channel:
         channel.deliver(notice(event("a", 1, kind="cleared")))
-        channel.deliver(notice(event("a", 0), superseded=True))
+        channel.deliver(notice(event("a", 0), in_alarm=None))
         listener.wait_for(lambda: len(listener.on("streamer/north/event")) == 2)
         assert listener.on("streamer/north/alarm") == ["OFF"]
 
@@ -128,7 +129,7 @@ def test_a_test_beside_a_program_that_watches_does_not_disturb_it(broker):
     with MqttListener(broker.port) as listener, channel_for(broker, cameras=cameras) as watching:
         watching.deliver(notice())
         with channel_for(broker, cameras=cameras) as testing:
-            testing.deliver(notice(event("test", camera="test"), superseded=True))
+            testing.deliver(Notification.test("home", datetime.now(UTC)))
         listener.wait_for(lambda: listener.on(AVAILABILITY)[-2:] == ["offline", "online"])
         assert listener.on(AVAILABILITY).count("offline") == 1
         assert listener.on("streamer/north/alarm") == ["ON"]

@@ -5,7 +5,6 @@ import hmac
 import json
 import ssl
 import threading
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from email.parser import BytesParser
 from email.policy import HTTP
@@ -15,7 +14,7 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 import pytest
 
 from streamer.notify import DeliveryFailed
-from streamer.notify.webhook import WebhookChannel, signature
+from streamer.notify.webhook import WebhookChannel, signature, signing_key
 from tests.support.deliveries import event, notice
 from tests.support.http_receiver import Answer, HttpReceiver
 from tests.support.rtsp_server import certificate
@@ -60,7 +59,7 @@ def parts(request) -> dict:
 def test_the_event_arrives_as_json_with_its_key(receiver):
     WebhookChannel("siren", url=receiver.url).deliver(notice(attempt=3))
     (request,) = receiver.requests
-    assert json.loads(request.body) == notice().payload()
+    assert json.loads(request.body) == notice().payload
     assert request.headers["content-type"] == "application/json"
     assert request.key == "north-1-0:siren"
     assert request.headers["streamer-attempt"] == "3"
@@ -76,6 +75,11 @@ def test_every_attempt_carries_the_same_key_and_body(receiver):
     assert (first.key, first.body) == (second.key, second.body)
 
 
+def test_the_key_of_every_message_fits_between_full_stops(receiver):
+    WebhookChannel("siren", url=receiver.url).deliver(notice(event("a.b")))
+    assert receiver.requests[0].key == "a%2Eb-0:siren"
+
+
 def test_a_key_of_any_letters_fits_into_a_header(receiver):
     what = event("nörd\r\nX: 1")
     WebhookChannel("siren", url=receiver.url).deliver(notice(what))
@@ -89,7 +93,7 @@ def test_the_image_comes_along(receiver, tmp_path):
     found = parts(receiver.requests[0])
     assert found["image"] == ("image/jpeg", JPEG)
     kind, body = found["event"]
-    assert (kind, json.loads(body)) == ("application/json", notice().payload())
+    assert (kind, json.loads(body)) == ("application/json", notice().payload)
 
 
 @pytest.mark.parametrize("wanted", [True, False])
@@ -125,15 +129,47 @@ def test_a_receiver_can_tell_that_nobody_else_sent_it(receiver, tmp_path, with_i
     assert abs(datetime.now(UTC) - sent) < timedelta(minutes=1)
 
 
-def test_a_signature_depends_on_secret_time_and_body():
-    base = {"secret": "s", "timestamp": "1"}
+def test_the_signature_is_that_of_standard_webhooks():
+    # The example of the specification's test suite.
+    made = signature(
+        b'{"test": 2432232314}',
+        key=signing_key("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"),
+        message_id="msg_p5jXN8AQM9LWM0D4loKWxJek",
+        timestamp="1614265330",
+    )
+    assert made == "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE="
+
+
+def test_a_signature_depends_on_secret_id_time_and_body():
+    base = {"key": b"s", "message_id": "a", "timestamp": "1"}
     made = {
         signature(b"body", **base),
         signature(b"bodY", **base),
-        signature(b"body", **{**base, "secret": "S"}),
+        signature(b"body", **{**base, "key": b"S"}),
+        signature(b"body", **{**base, "message_id": "b"}),
         signature(b"body", **{**base, "timestamp": "2"}),
     }
-    assert len(made) == 4
+    assert len(made) == 5
+
+
+@pytest.mark.parametrize("secret", ["whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw", "pass word"])
+def test_each_attempt_is_signed_anew_under_the_same_id(receiver, secret):
+    channel = WebhookChannel("siren", url=receiver.url, secret=secret)
+    for attempt in (1, 2):
+        channel.deliver(notice(attempt=attempt))
+    for request in receiver.requests:
+        assert request.headers["webhook-id"] == request.key == "north-1-0:siren"
+        assert request.headers["webhook-signature"] == signature(
+            request.body,
+            key=signing_key(secret),
+            message_id=request.headers["webhook-id"],
+            timestamp=request.headers["webhook-timestamp"],
+        )
+
+
+def test_a_secret_that_is_not_what_its_prefix_says_is_refused():
+    with pytest.raises(ValueError, match="is not base64 behind 'whsec_'"):
+        WebhookChannel("siren", url="http://h/", secret="whsec_t0psecret!")
 
 
 def test_further_headers_are_sent_and_cannot_replace_ours(receiver):
@@ -280,5 +316,5 @@ def test_a_certificate_is_checked(encrypted):
 
 
 def test_a_superseded_event_is_sent_like_any_other(receiver):
-    WebhookChannel("siren", url=receiver.url).deliver(replace(notice(), superseded=True))
+    WebhookChannel("siren", url=receiver.url).deliver(notice(in_alarm=None))
     assert len(receiver.requests) == 1
