@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any, Final, Self
 
 import apprise
 
-from streamer.core.uninterruptible import UninterruptibleCalls, TooManyCalls
 from streamer.core.redact import Redactor, all_parts
+from streamer.core.uninterruptible import TooManyCalls, UninterruptibleCalls
 
 from .channel import DeliveryFailed, Notification, NotificationKind
 from .network_errors import network_reason

@@ -14,7 +14,7 @@ from typing import Any, Final, Protocol, Self, runtime_checkable
 import structlog
 
 from streamer.alarm.event import Event
-from streamer.core.uninterruptible import UninterruptibleCalls, TooManyCalls
+from streamer.core.uninterruptible import TooManyCalls, UninterruptibleCalls
 from streamer.store import Delivery
 
 _log = structlog.get_logger(__name__)

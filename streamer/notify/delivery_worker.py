@@ -87,6 +87,7 @@ class DeliveryWorker:
         self._clock = clock or SystemClock()
         self._rng = rng
         self._unrecorded: Callable[[], Outcome] | None = None
+        self._claim_failed = False
         self._acknowledged: OrderedDict[str, None] = OrderedDict()
         self._reachability = Reachability(check_interval_s)
         self._outage = False
@@ -106,7 +107,7 @@ class DeliveryWorker:
         settled = self.settle()
         if settled is not None:
             return settled
-        delivery = self._outbox.claim(self.channel.name, untried_only=untried_only)
+        delivery = self._claim(untried_only=untried_only)
         if delivery is None:
             return Outcome.IDLE
         if delivery.key in self._acknowledged:  # Its outcome got lost, or it waited in memory.
@@ -151,6 +152,14 @@ class DeliveryWorker:
     def now(self) -> datetime:
         """Return the present wall time, aware UTC."""
         return self._clock.utc_at(self._clock.monotonic_ns())
+
+    def _claim(self, *, untried_only: bool) -> Delivery | None:
+        if self._claim_failed:  # It may have taken effect: then a row is `sending`, and nobody is.
+            self._outbox.recover(self.channel.name)
+        self._claim_failed = True
+        delivery = self._outbox.claim(self.channel.name, untried_only=untried_only)
+        self._claim_failed = False
+        return delivery
 
     def _record(self) -> Outcome:
         assert self._unrecorded is not None, "there is an outcome to record"

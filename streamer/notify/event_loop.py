@@ -10,7 +10,7 @@ from collections.abc import Callable, Coroutine
 from functools import partial
 from typing import Any, Final, TypeVar
 
-from streamer.core.uninterruptible import UninterruptibleCalls, TooManyCalls
+from streamer.core.uninterruptible import TooManyCalls, UninterruptibleCalls
 
 Result = TypeVar("Result")
 

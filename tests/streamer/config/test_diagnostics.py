@@ -49,8 +49,8 @@ CASES = [
         HOOK + "    url: http://h\n    headers:\n      X-Station: Nörd\n",
         [
             (
-                ":7: notify.hook.headers.X-Station: the value of an HTTP header holds printable ASCII"
-                " characters only, on one line, without spaces at either end"
+                ":7: notify.hook.headers.X-Station: the value of an HTTP header holds printable"
+                " ASCII characters only, on one line, without spaces at either end"
             )
         ],
         id="a header value that cannot be sent",
@@ -59,8 +59,8 @@ CASES = [
         HOOK + "    url: http://h\n    headers:\n      'X Station': a\n",
         [
             (
-                ":7: notify.hook.headers.X Station: the name of an HTTP header holds letters, digits"
-                " and '-' only"
+                ":7: notify.hook.headers.X Station: the name of an HTTP header holds letters,"
+                " digits and '-' only"
             )
         ],
         id="a header name that cannot be sent",

@@ -169,7 +169,9 @@ def test_what_is_sent_is_what_was_recorded(store, tmp_path):
     store.add(event(), image=image, channels=["siren"])
     worker.step()
     (sent,) = channel.tried
-    assert (sent.payload, sent.image, sent.key) == (event().as_json(), image, "north-1-0:siren")
+    assert (sent.image, sent.key) == (image, "north-1-0:siren")
+    evidence = {"state": "none", "reason": ""}
+    assert sent.payload == {**event().as_json(), "stored": True, "evidence": evidence}
     assert sent.title == "Alarm: north"
     assert "grew 38 %" in sent.text
     assert sent.read_image() is None, "there is no such file, and that is no failure"

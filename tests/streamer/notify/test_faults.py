@@ -1,5 +1,6 @@
 """No failure of a channel or of the store jams delivery, loses a message or repeats it."""
 
+import logging
 import shutil
 import subprocess
 import sys
@@ -8,7 +9,8 @@ import time
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+import structlog
+from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from streamer.core.backoff import Backoff
@@ -60,12 +62,17 @@ FAULTS = st.dictionaries(
 )
 
 
-@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=25,
+    phases=(Phase.generate,),
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
 @given(plan=FAULTS)
 def test_whichever_call_of_the_store_fails_each_event_arrives_once_and_in_order(
     tmp_path_factory, plan
 ):
     folder = tmp_path_factory.mktemp("store")
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
     patch = pytest.MonkeyPatch()
     patch.setattr("streamer.notify.dispatcher._POLL_S", 0.002)
     patch.setattr("streamer.notify.dispatcher._RESTART", Backoff.constant(0.002))
@@ -76,16 +83,16 @@ def test_whichever_call_of_the_store_fails_each_event_arrives_once_and_in_order(
         dispatcher = Dispatcher(FlakyOutbox(store.outbox, plan), [siren, mail], retry=QUICK)
         for _ in range(2):  # The second run goes on where the first one was stopped.
             cancel = CancelToken()
-            thread = threading.Thread(target=dispatcher.run, args=(cancel,))
+            thread = threading.Thread(target=dispatcher.run, args=(cancel,), daemon=True)
             thread.start()
             for channel in (siren, mail):
-                channel.wait_for(lambda: len(channel.taken) == 3)  # noqa: B023  waited for here
+                channel.wait_for(lambda: len(channel.taken) == 3, timeout_s=5)  # noqa: B023  waited for here
             cancel.set()
             thread.join(20)
             assert not thread.is_alive()
         assert siren.taken == mail.taken == ["a-0", "a-1", "a-2"]
         wait_until(lambda: settled(store, dispatcher))
-    patch.undo()
+    structlog.reset_defaults()
 
 
 def settled(store, dispatcher) -> bool:
