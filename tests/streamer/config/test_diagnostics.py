@@ -102,7 +102,7 @@ CASES = [
     ),
     pytest.param(
         CAMERA + "notify: []\n",
-        [":2: notify: expected a section, got an empty list"],
+        [":2: notify: expected a section, got a list of 0"],
         id="a list of channels",
     ),
     pytest.param(
