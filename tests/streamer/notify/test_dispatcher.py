@@ -189,7 +189,7 @@ def test_trouble_with_the_store_is_shown_and_ends_nothing(store, monkeypatch):
     assert dispatcher.status()[0].blocked is None
 
 
-def test_a_bug_of_whoever_is_told_of_confirmations_costs_no_delivery(store):
+def test_a_bug_in_the_handler_of_confirmations_costs_no_delivery(store):
     def faulty(*_):
         raise RuntimeError("fault")
 
