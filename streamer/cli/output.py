@@ -74,6 +74,10 @@ class Output:
         if self.verbosity >= 0:
             sys.stderr.write(f"{self.redact(text)}\n")
 
+    def warn(self, text: str) -> None:
+        """Write a warning to standard error, also with --quiet."""
+        sys.stderr.write(f"streamer: warning: {self.redact(text)}\n")
+
     def error(self, text: str) -> None:
         """Write each line of *text* to standard error, prefixed with `streamer: `."""
         for line in self.redact(text).splitlines():

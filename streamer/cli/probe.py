@@ -1,12 +1,12 @@
 """`streamer probe`: measures what an address delivers and what must be decoded to watch it."""
 
 from dataclasses import asdict
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from . import output
+from . import output, termination
+from .credentials import PasswordFile, User, credentials
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -19,10 +19,8 @@ _FPS = (0.2, 0.5, 1.0, 2.0, 5.0)
 def probe(
     address: Annotated[str, typer.Argument(metavar="URL", help="A stream, device or file.")],
     *,
-    user: Annotated[str | None, typer.Option(help="User name.")] = None,
-    password_file: Annotated[
-        Path | None, typer.Option(help="File with the password.", dir_okay=False)
-    ] = None,
+    user: User = None,
+    password_file: PasswordFile = None,
     transport: Annotated[
         Literal["auto", "tcp", "udp"], typer.Option(help="RTSP transport.")
     ] = "auto",
@@ -36,19 +34,20 @@ def probe(
 ) -> None:
     """Open a camera and report its stream. Reads it for a few seconds."""
     from streamer.core.clock import CancelToken
-    from streamer.core.redact import redact_url, secret_parts
+    from streamer.core.redact import redact_url
     from streamer.sources.options import VideoOptions
     from streamer.sources.probe import probe as probe_address
 
     out = output.current()
-    password = password_file.read_text().rstrip("\r\n") if password_file else None
-    out.secrets |= secret_parts(address) | ({password} if password else set())
-    options = VideoOptions(transport=transport, user=user, password=password, timeout_s=timeout_s)
+    login = credentials(address, user, password_file)
+    options = VideoOptions(
+        transport=transport, user=login.user, password=login.password, timeout_s=timeout_s
+    )
     out.note(f"probing {redact_url(address)}")
+    cancel = CancelToken()
     try:
-        report = probe_address(
-            address, options=options, cancel=CancelToken(), fps=tuple(fps or _FPS)
-        )
+        with termination.current().on_signal(cancel.set):  # A blocked call is cut by it.
+            report = probe_address(address, options=options, cancel=cancel, fps=tuple(fps or _FPS))
     except ValueError as error:  # A folder or the pattern: there is nothing to measure.
         raise typer.BadParameter(str(error)) from error
     out.result(_record(report), lambda: _table(report))
