@@ -20,6 +20,7 @@ THREADS = {
     "streamer/app/supervised_task.py": "one thread a camera, and what serves all cameras",
     "streamer/cli/termination.py": "ends the process although the main thread may be blocked",
     "streamer/sinks/publish_process.py": "a process of its own: reads frames while it encodes",
+    "streamer/evidence/disk_worker.py": "a slow or hanging disk must not hold an alarm up",
     "streamer/store/bounded_calls.py": "a call to a disk that hangs must not hold an alarm up",
     "streamer/core/uninterruptible.py": "calls that cannot be interrupted, left behind when late",
     "streamer/notify/dispatcher.py": "one thread a channel: a dead receiver delays nobody else",

@@ -28,9 +28,7 @@ from streamer.core.pipeline import (
     live_links,
 )
 from streamer.detect.inference_scheduler import InferenceScheduler, Seat, SeatStatistics
-from streamer.evidence.alarm_recorder import AlarmRecorder
-from streamer.evidence.clip_writer import ClipSpan, ClipWriter
-from streamer.evidence.writer import EvidenceWriter, Provenance
+from streamer.evidence.writer import Provenance
 from streamer.health.reports import CameraReport, Condition
 from streamer.recording.recording_paths import RecordingNumbers
 from streamer.recording.ring import PacketRing
@@ -44,6 +42,7 @@ from streamer.stages.overlay import Overlay
 from streamer.stages.result_statistics import ResultStatistics
 from streamer.store import EventStore, RecordedEvent
 
+from .camera_evidence import CameraEvidence
 from .camera_spec import CameraSpec
 from .detector_builder import build_detector, detection_stage
 from .inference_report import hanging_inference, inference_report
@@ -127,9 +126,20 @@ class CameraRuntime:
             tap=self._ring,
             every_frame=self._shown and outputs.every_frame,
         )
+        self._storage_paused = ""  # Written as a whole.
+        self._evidence = CameraEvidence(
+            spec,
+            models=context.models,
+            provenance=context.provenance,
+            clock=context.clock,
+            store=context.store,
+            ring=self._ring,
+            draw=Overlay(spec.name, clock=context.clock).draw,
+            on_event=self._on_event,
+            clips_paused=lambda: self._storage_paused,
+        )
         self._was_in_alarm = any(True for _ in self._open_alarms())
         self._lock = threading.Lock()
-        self._storage_paused = ""  # Written as a whole.
         # All below are guarded by _lock.
         self._pipeline: Pipeline | None = None
         self._alarm: Alarm | None = None
@@ -143,6 +153,7 @@ class CameraRuntime:
             ExceptionGroup: With the error of each part that failed.
         """
         with bound_contextvars(camera=self.name):  # Every line that its threads log has the name.
+            self._evidence.recorder.recover(self.name)
             alarm, pipeline = self._build()
         with self._lock:
             if self._finished:
@@ -172,13 +183,20 @@ class CameraRuntime:
             pipeline.stop()
 
     def close(self) -> None:
-        """Release what outlives the pipeline: viewers leave, the packet ring is emptied."""
+        """Release what outlives the pipeline: viewers leave, the packet ring is emptied.
+
+        The evidence is written first: of a recording all of it, otherwise what a second suffices
+        for.
+        """
         if self._seat is not None and self._context.scheduler is not None:
             self._context.scheduler.remove(self._seat)
         if self.live_view is not None:
             self.live_view.close()
         if self._ring is not None:
             self._ring.close()
+        with self._lock:
+            cut_short = self._finished and not self.spec.replay
+        self._evidence.close(cut_short=cut_short)
 
     def mark_delivered(self, alarm_id: str) -> None:
         """Note that a delivery of this alarm was confirmed: its cool-down may begin."""
@@ -237,6 +255,7 @@ class CameraRuntime:
             ring=self._ring.statistics() if self._ring else None,
             recorder=self._recorder.state() if self._recorder else None,
             conditions=tuple(self._conditions(seat)),
+            evidence_pending=self._evidence.pending(),
             inferences=results.inferences,
             inferred_fps=results.fps,
             **({} if seat is None else inference_report(seat, fps=self.spec.settings.detect.fps)),
@@ -260,6 +279,8 @@ class CameraRuntime:
         output = None if self._file is None else self._file.state()
         if output is not None and output.error:
             yield Condition("output", output.error, output.since_ns)
+        if (evidence := self._evidence.condition()) is not None:
+            yield evidence
 
     def _fault(self, *, detailed: bool = False) -> str:
         """Why the source delivers no frames: its class, or the whole message; empty if it does."""
@@ -270,31 +291,13 @@ class CameraRuntime:
 
     def _build(self) -> tuple[Alarm, Pipeline]:
         spec = self.spec
-        overlay = Overlay(spec.name, clock=self._context.clock, live=spec.realtime)
-        evidence = clips = None
-        if spec.evidence_folder is not None:
-            evidence = EvidenceWriter(
-                spec.evidence_folder, provenance=self._context.provenance, draw=overlay.draw
-            )
-            clip, clock = spec.settings.clip, self._context.clock
-            span = ClipSpan(round(clip.pre_roll_s * _NS), round(clip.post_roll_s * _NS))
-            clips = ClipWriter(evidence, ring=self._ring, span=span, clock=clock)
-        recorder = AlarmRecorder(
-            evidence=evidence,
-            clips=clips,
-            store=self._context.store,
-            channels=spec.channels,
-            on_event=self._on_event,
-        )
-        alarm = self._open_alarm(clips)
+        alarm = self._open_alarm()
         source = self._source.source
         if self._ring is not None:
             source = ending(source, self._ring.end_readers)
         sinks: dict[str, Sink] = {"status": self._statistics}
         sinks |= build_outputs(spec, live_view=self.live_view, file=self._file)
         workers: dict[str, Worker] = {}
-        if clips is not None:
-            workers["clips"] = clips.run
         if self._recorder is not None:
             workers["recorder"] = self._recorder
         publish = sinks.get("publish")
@@ -303,16 +306,14 @@ class CameraRuntime:
         return alarm, Pipeline(
             spec.name,
             source,
-            self._stages(alarm, recorder, clips, overlay),
+            self._stages(alarm),
             sinks,
             make_link=self._link_factory(),
             workers=workers,
             gates={} if self._seat is None else {"detect": self._seat},
         )
 
-    def _stages(
-        self, alarm: Alarm, recorder: AlarmRecorder, clips: ClipWriter | None, overlay: Overlay
-    ) -> dict[str, Stage]:
+    def _stages(self, alarm: Alarm) -> dict[str, Stage]:
         spec, context = self.spec, self._context
         detector = build_detector(
             spec.settings, context.models, clock=context.clock, prior_file=spec.prior_file
@@ -322,12 +323,10 @@ class CameraRuntime:
             alarm,
             inference_interval_ns=spec.inference_interval_ns,
             clock=context.clock,
-            record=recorder.record,
+            record=self._evidence.recorder.record,
             count=self._results,
             seat=self._seat,
         )
-        if clips is not None:
-            detect = ending(detect, clips.close)
         stages: dict[str, Stage] = {"detect": detect}
         enhance = spec.settings.enhance
         if self._shown and context.models.lowlight is not None and enhance.enabled:
@@ -337,7 +336,7 @@ class CameraRuntime:
             )
             stages["enhance"] = Enhance(LowLightFilter(enhancer))
         if self._shown:
-            stages["overlay"] = overlay
+            stages["overlay"] = Overlay(spec.name, clock=context.clock, live=spec.realtime)
         return stages
 
     def _link_factory(self) -> LinkFactory:
@@ -391,13 +390,11 @@ class CameraRuntime:
             on_begin=self._context.observe_clock,
         )
 
-    def _open_alarm(self, clips: ClipWriter | None) -> Alarm:
+    def _open_alarm(self) -> Alarm:
         """The camera's alarm; one that an earlier run left active goes on."""
         alarm = Alarm(self.name, self.spec.settings.alarm)
         for recorded in self._open_alarms():
             alarm.resume(recorded.event)
-            if recorded.evidence is not None and clips is not None:
-                clips.recover(recorded.evidence)
         return alarm
 
     def _open_alarms(self) -> Iterator[RecordedEvent]:

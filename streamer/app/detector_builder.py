@@ -35,7 +35,7 @@ def build_detector(
 
     Without *prior_file* the false-positive prior starts empty and is not saved.
     """
-    thresholds = _thresholds(settings, models)
+    thresholds = thresholds_of(settings, models)
     background = _background(settings)
     prior, save_prior = None, None
     if background is not None and settings.detect.false_positive_prior.enabled:
@@ -55,6 +55,7 @@ def build_detector(
         prior=prior,
         save_prior=save_prior,
         preprocess=_preprocess(settings, models),
+        backend=lambda: models.backend,
     )
 
 
@@ -94,7 +95,7 @@ def inference_interval_ns(settings: CameraSettings) -> int:
     return round(_NS / settings.detect.fps)
 
 
-def _thresholds(settings: CameraSettings, models: Models) -> Thresholds:
+def thresholds_of(settings: CameraSettings, models: Models) -> Thresholds:
     """Return the configured thresholds, or those that the network was shipped with."""
     high, low = settings.alarm.threshold, settings.alarm.low_threshold
     idle = models.smoke.threshold if high is None else high

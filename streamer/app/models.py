@@ -148,6 +148,7 @@ def provenance(config: Config, models: Models) -> Provenance:
         model=model.name,
         model_digest=model.digest,
         backend=models.backend,
-        threshold=model.threshold,
+        thresholds={},  # Of each camera; it fills them in.
+        zones={},
         config_digest=config.digest(),
     )

@@ -67,6 +67,12 @@ class DetectorResult:
     late: bool = False
     """Whether it was found only after the latency budget of the camera."""
 
+    threshold: float = 0.0
+    """Probability that a region had to exceed somewhere, as it applied to this frame."""
+
+    computed_by: str = ""
+    """Library, device and precision that ran the network for this frame."""
+
 
 class AlarmState(enum.Enum):
     """State of a camera's alarm."""

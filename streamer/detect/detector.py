@@ -66,6 +66,7 @@ class Detector:
         save_prior: Called every ten minutes and by `flush`, to save the prior.
         preprocess: Returns the image to infer: the frame's own, or a brighter one if it is dark.
             By default the frame is inferred as it is.
+        backend: Returns what runs the network at this moment, for the result.
     """
 
     def __init__(
@@ -80,6 +81,7 @@ class Detector:
         prior: FalsePositivePrior | None = None,
         save_prior: Callable[[], None] | None = None,
         preprocess: Callable[[Frame], Image] | None = None,
+        backend: Callable[[], str] = str,
     ) -> None:
         if prior is not None and background is None:
             raise ValueError("a prior needs a background model, which recognises the scene")
@@ -92,6 +94,7 @@ class Detector:
         self._prior = prior
         self._save_prior = save_prior
         self._preprocess = preprocess
+        self._backend = backend
         self._difference = FrameDifference()
         self._unlearned: _Unlearned | None = None
         self._saved_ns: int | None = None
@@ -107,14 +110,16 @@ class Detector:
         image = frame.image if self._preprocess is None else self._preprocess(frame)
         enhanced = image is not frame.image
         inferred = self._segmenter(image, frame.pts_ns, self._background, enhanced=enhanced)
+        computed_by = self._backend()  # Now: a plan may take over before the next frame.
         probability = inferred.probability
         probability.flags.writeable = False
         motion = self._difference.update(frame.pts_ns, inferred.image, probability.shape)
         reduced, entered_new_scene = self._suppress(probability, frame)
         idle = alarm_state is AlarmState.IDLE
+        threshold = self._thresholds.idle if idle else self._thresholds.active
         detections = find_regions(
             reduced,
-            threshold=self._thresholds.idle if idle else self._thresholds.active,
+            threshold=threshold,
             low_threshold=self._thresholds.low,
             zones=self._zones,
             min_area=self._min_area,
@@ -126,6 +131,8 @@ class Detector:
             detections=detections,
             used_background=inferred.used_background,
             entered_new_scene=entered_new_scene,
+            threshold=threshold,
+            computed_by=computed_by,
         )
 
     def flush(self, *, alarm_state: AlarmState) -> None:

@@ -30,7 +30,7 @@ def recover_evidence(root: Path) -> int:
     done = 0
     for folder in folders:
         try:
-            _recover(folder)
+            recover_folder(folder)
         except (OSError, StorageError) as error:  # The others may be better off.
             _log.warning("evidence not recovered", folder=str(folder), reason=str(error))
         else:
@@ -38,7 +38,15 @@ def recover_evidence(root: Path) -> int:
     return done
 
 
-def _recover(folder: Path) -> None:
+def recover_folder(folder: Path) -> None:
+    """Complete the clip in *folder* and seal it anew, if there is anything in it.
+
+    Raises:
+        OSError: As the system gave it.
+        StorageError: A part cannot be completed.
+    """
+    if not folder.is_dir():
+        return
     for part in sorted(folder.glob(f"*{PART}")):
         # Stills and texts are written in one piece: a part of one is of no use.
         kept = part.name.startswith(_CLIP) and recover_part(part, part.with_suffix(""))

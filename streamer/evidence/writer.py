@@ -18,7 +18,7 @@ from streamer.core.frame import Frame
 from streamer.core.image import Image
 from streamer.core.jpeg import EVIDENCE_QUALITY, encode_gray_png, encode_jpeg
 
-from .manifest import seal
+from .manifest import MANIFEST, seal
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,10 +35,15 @@ class Provenance:
     """SHA-256 of the file of the network."""
 
     backend: str
-    """Runtime and device that ran the network."""
+    """Library, device and precision that ran the network for this frame."""
 
-    threshold: float
-    """Smoke probability from which a pixel counts, 0 to 1, as shipped with the network."""
+    thresholds: Mapping[str, float]
+    """Smoke probabilities of this camera, 0 to 1: `idle` and `active` are what a region must exceed
+    somewhere, outside of and during an alarm, `low` what all of its pixels exceed, and `applied`
+    the one of the first two that decided."""
+
+    zones: Mapping[str, Any]
+    """Where smoke counts at this camera: `include` and `exclude`, polygons."""
 
     config_digest: str
     """SHA-256 of the configuration without its secrets."""
@@ -49,7 +54,7 @@ class EvidenceWriter:
 
     Args:
         root: Folder that holds `<camera>/<alarm>/`; made when needed.
-        provenance: Returns what makes the decisions at that moment; stored in each event file.
+        provenance: Returns what decided on a frame; stored in each event file.
         draw: Draws the detections over the image of a frame.
     """
 
@@ -57,7 +62,7 @@ class EvidenceWriter:
         self,
         root: Path,
         *,
-        provenance: Callable[[], Provenance],
+        provenance: Callable[[Frame], Provenance],
         draw: Callable[[Frame], Image],
     ) -> None:
         self._root = root
@@ -66,23 +71,42 @@ class EvidenceWriter:
         # The alarm's thread and the clip writer's thread seal the same folder.
         self._sealing = threading.Lock()
 
-    def write(self, event: Event, frame: Frame) -> Path:
-        """Write stills, mask and event file, seal them, and return the folder of the alarm.
+    def folder(self, event: Event) -> Path:
+        """Return the folder of the alarm of *event*, which may not exist yet."""
+        return self._root / safe_file_name(event.camera) / safe_file_name(event.alarm_id)
 
-        Raises:
-            StorageError: The disk does not accept them.
+    def write(self, event: Event, frame: Frame) -> "Written":
+        """Encode and write overlay, event file, still and mask, and seal them. In a worker.
+
+        A file that the disk does not accept does not keep the others from being written. The
+        overlay comes first: a notification waits for it.
         """
-        folder = self._root / safe_file_name(event.camera) / safe_file_name(event.alarm_id)
-        number = event.sequence
-        with _translated(folder):
-            write_atomically(folder / f"still-{number}.jpg", _jpeg(frame.image))
-            write_atomically(folder / f"overlay-{number}.jpg", _jpeg(self._draw(frame)))
-            if frame.segmentation is not None:
-                mask = _mask(frame.segmentation.probability)
-                write_atomically(folder / f"mask-{number}.png", mask)
-            write_atomically(folder / f"event-{number}.json", self._event_file(event, frame))
-            self._seal(folder)
-        return folder
+        folder, number = self.folder(event), event.sequence
+        contents: dict[str, Callable[[], bytes]] = {
+            f"overlay-{number}.jpg": lambda: _jpeg(self._draw(frame)),
+            f"event-{number}.json": lambda: self._event_file(event, frame),
+            f"still-{number}.jpg": lambda: _jpeg(frame.image),
+        }
+        if frame.segmentation is not None:
+            probability = frame.segmentation.probability
+            contents[f"mask-{number}.png"] = lambda: _mask(probability)
+        written, missing = [], []
+        with self._sealing:
+            self._make_private(folder)
+            for name, content in contents.items():
+                try:
+                    write_atomically(folder / name, content())
+                except OSError as error:
+                    missing.append(str(storage_error(folder / name, error)))
+                else:
+                    written.append(name)
+            try:
+                if written:
+                    seal(folder, changed=written)
+            except OSError as error:
+                missing.append(str(storage_error(folder / MANIFEST, error)))
+        overlay = f"overlay-{number}.jpg"
+        return Written(folder / overlay if overlay in written else None, tuple(written), missing)
 
     def add_clip(self, folder: Path, facts: Mapping[str, Any]) -> None:
         """Add a clip that was written into *folder* to its manifest.
@@ -96,11 +120,15 @@ class EvidenceWriter:
         """
         with _translated(folder):
             write_atomically(folder / "clip.json", as_json(facts))
-            self._seal(folder)
+            with self._sealing:
+                seal(folder, changed=["clip.json", *facts["files"]])
 
-    def _seal(self, folder: Path) -> None:
-        with self._sealing:
-            seal(folder)
+    def _make_private(self, folder: Path) -> None:
+        """Make the folders; others may not read what a camera saw."""
+        with contextlib.suppress(OSError):  # The first file says it.
+            self._root.parent.mkdir(parents=True, exist_ok=True)
+            self._root.mkdir(mode=0o700, exist_ok=True)
+            folder.mkdir(parents=True, exist_ok=True)
 
     def _event_file(self, event: Event, frame: Frame) -> bytes:
         return as_json(
@@ -112,9 +140,23 @@ class EvidenceWriter:
                 "width": frame.image.width,
                 "height": frame.image.height,
                 "regions": [asdict(region) for region in event.regions],
-                "provenance": asdict(self._provenance()),
+                "provenance": asdict(self._provenance(frame)),
             }
         )
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """What became of the files of one event."""
+
+    image: Path | None
+    """The image for notifications, if it was written."""
+
+    files: tuple[str, ...]
+    """Names of what was written."""
+
+    missing: list[str]
+    """What was not, and why, a line each."""
 
 
 def _jpeg(image: Image) -> bytes:

@@ -18,7 +18,13 @@ from streamer.evidence.writer import Provenance
 from streamer.store.prior_file import PriorFile
 
 PROVENANCE = Provenance(
-    program="p", model="m", model_digest="d", backend="b", threshold=0.5, config_digest="c"
+    program="p",
+    model="m",
+    model_digest="d",
+    backend="b",
+    thresholds={},
+    zones={},
+    config_digest="c",
 )
 
 

@@ -46,7 +46,13 @@ class Network:
 
 def provenance() -> Provenance:
     return Provenance(
-        program="p", model="m", model_digest="d", backend="b", threshold=0.5, config_digest="c"
+        program="p",
+        model="m",
+        model_digest="d",
+        backend="b",
+        thresholds={},
+        zones={},
+        config_digest="c",
     )
 
 

@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 
 from streamer.core.clock import MediaClock
-from streamer.core.errors import StorageError
 from streamer.core.frame import AlarmState, AlarmStatus, Frame, SegmentationResult
 from streamer.core.image import Image
+from streamer.evidence import manifest as manifest_module
 from streamer.evidence.manifest import seal, verify
 from streamer.evidence.writer import EvidenceWriter, Provenance
 from streamer.stages.overlay import Overlay
@@ -26,7 +26,9 @@ CLOCK = MediaClock(datetime(2026, 8, 1, 14, 5, tzinfo=UTC))
 PROVENANCE = Provenance(
     program="streamer 0.2.0",
     model="smoke", model_digest="ab" * 32,
-    backend="openvino", threshold=0.5, config_digest="cd" * 32,
+    backend="openvino", config_digest="cd" * 32,
+    thresholds={"idle": 0.5, "active": 0.4, "low": 0.3, "applied": 0.4},
+    zones={"include": [], "exclude": []},
 )  # fmt: skip
 MAP = np.linspace(0, 1, 12 * 20, dtype=np.float32).reshape(12, 20)
 FILES = ["event-0.json", "mask-0.png", "overlay-0.jpg", "still-0.jpg"]
@@ -45,7 +47,7 @@ def smoky(probability=MAP) -> Frame:
 
 def evidence_under(root: Path) -> EvidenceWriter:
     return EvidenceWriter(
-        root, provenance=lambda: PROVENANCE, draw=Overlay("north", clock=CLOCK).draw
+        root, provenance=lambda _: PROVENANCE, draw=Overlay("north", clock=CLOCK).draw
     )
 
 
@@ -54,9 +56,15 @@ def evidence(tmp_path):
     return evidence_under(tmp_path)
 
 
+def written(evidence, what, frame):
+    """Write all and return the folder."""
+    assert evidence.write(what, frame).missing == []
+    return evidence.folder(what)
+
+
 @pytest.fixture
 def folder(evidence):
-    return evidence.write(event(), smoky())
+    return written(evidence, event(), smoky())
 
 
 def manifest(folder):
@@ -102,13 +110,13 @@ def test_the_mask_is_the_network_s_map_at_its_own_size_in_256_steps(folder):
 
 
 def test_a_map_that_leaves_0_to_1_is_cut_there_and_does_not_wrap_round(evidence):
-    folder = evidence.write(event(), smoky(np.float32([[-0.5, 0.25, 1.0001, 7]])))
+    folder = written(evidence, event(), smoky(np.float32([[-0.5, 0.25, 1.0001, 7]])))
     mask = cv2.imread(str(folder / "mask-0.png"), cv2.IMREAD_UNCHANGED)
     assert mask.tolist() == [[0, 64, 255, 255]]
 
 
 def test_a_frame_without_inference_has_no_mask(evidence):
-    folder = evidence.write(event(), replace(smoky(), segmentation=None))
+    folder = written(evidence, event(), replace(smoky(), segmentation=None))
     assert names(folder) == ["event-0.json", "manifest.json", "overlay-0.jpg", "still-0.jpg"]
     assert verify(folder) == []
 
@@ -124,7 +132,9 @@ def test_the_event_s_file_has_when_why_and_what_decided(folder):
         "score": 0.87, "box": [0.4, 0.4, 0.5, 0.6], "frame": 38, "width": 320, "height": 180,
         "provenance": {
             "program": "streamer 0.2.0", "model": "smoke", "model_digest": "ab" * 32,
-            "backend": "openvino", "threshold": 0.5, "config_digest": "cd" * 32,
+            "backend": "openvino", "config_digest": "cd" * 32,
+            "thresholds": {"idle": 0.5, "active": 0.4, "low": 0.3, "applied": 0.4},
+            "zones": {"include": [], "exclude": []},
         },
     }  # fmt: skip
     assert region[0]["box"] == [0.4, 0.4, 0.5, 0.6]
@@ -133,9 +143,9 @@ def test_the_event_s_file_has_when_why_and_what_decided(folder):
 
 def test_updated_and_cleared_add_to_the_folder_and_change_nothing_in_it(evidence, folder):
     before = {name: (folder / name).read_bytes() for name in FILES}
-    assert evidence.write(event("north-1", 1), smoky()) == folder
+    assert written(evidence, event("north-1", 1), smoky()) == folder
     cleared = replace(event("north-1", 2, kind="cleared"), regions=())
-    assert evidence.write(cleared, smoky()) == folder
+    assert written(evidence, cleared, smoky()) == folder
     assert {name: (folder / name).read_bytes() for name in FILES} == before
     assert sorted(manifest(folder)["files"]) == sorted(
         name.replace("0", str(number)) for name in FILES for number in range(3)
@@ -179,9 +189,10 @@ def test_a_manifest_that_is_gone_or_torn_is_reported_in_one_line(folder, text):
 def test_a_clip_is_sealed_with_what_is_known_of_it(evidence, folder):
     (folder / "clip.mp4").write_bytes(b"video")
     (folder / "clip-2.mp4.part").write_bytes(b"half of a")
-    evidence.add_clip(folder, {"frames": 25, "complete": True})
+    facts = {"files": ["clip.mp4"], "frames": 25, "complete": True}
+    evidence.add_clip(folder, facts)
     assert sorted(manifest(folder)["files"]) == sorted(["clip.json", "clip.mp4", *FILES])
-    assert json.loads((folder / "clip.json").read_text()) == {"frames": 25, "complete": True}
+    assert json.loads((folder / "clip.json").read_text()) == facts
     assert verify(folder) == []
     (folder / "clip.mp4").write_bytes(b"Video")
     assert verify(folder) == ["clip.mp4: changed since it was sealed"]
@@ -190,37 +201,60 @@ def test_a_clip_is_sealed_with_what_is_known_of_it(evidence, folder):
 # Disks that are full or in the way, and a kill.
 
 
-@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full here")
-@pytest.mark.parametrize("name", [*FILES, "manifest.json"])
-def test_a_disk_that_is_full_at_any_file_is_reported_in_one_line(tmp_path, evidence, name):
-    folder = tmp_path / "north" / "north-1"
-    folder.mkdir(parents=True)
-    (folder / f"{name}.part").symlink_to("/dev/full")
-    with pytest.raises(StorageError) as error:
-        evidence.write(event(), smoky())
-    assert str(error.value).endswith(f"cannot write {folder}: the disk is full")
-    assert not (folder / name).exists()
-    assert verify(folder)[0].startswith("manifest.json: cannot be read")  # Nothing is sealed.
+def no_room_for(path):
+    if not Path("/dev/full").exists():
+        pytest.skip("there is no /dev/full here")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.with_name(f"{path.name}.part").symlink_to("/dev/full")
 
-    assert not (folder / f"{name}.part").exists(), "there is room again"
-    assert evidence.write(event(), smoky()) == folder
+
+@pytest.mark.parametrize("name", FILES)
+def test_a_file_that_the_disk_does_not_take_is_named_and_the_others_are_written(evidence, name):
+    folder = evidence.folder(event())
+    no_room_for(folder / name)
+    found = evidence.write(event(), smoky())
+    assert found.missing == [f"cannot write {folder / name}: the disk is full"]
+    assert found.image == (None if name == "overlay-0.jpg" else folder / "overlay-0.jpg")
+    assert sorted(found.files) == sorted(set(FILES) - {name})
+    assert sorted(manifest(folder)["files"]) == sorted(found.files)
+    assert verify(folder) == []
+    assert evidence.write(event(), smoky()).missing == [], "there is room again"
     assert verify(folder) == []
     assert names(folder) == sorted([*FILES, "manifest.json"])
 
 
-@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full here")
 def test_a_disk_that_fills_up_leaves_the_older_seal_as_it_was(evidence, folder):
-    (folder / "manifest.json.part").symlink_to("/dev/full")
-    with pytest.raises(StorageError, match="the disk is full"):
-        evidence.write(event("north-1", 1), smoky())
+    no_room_for(folder / "manifest.json")
+    found = evidence.write(event("north-1", 1), smoky())
+    assert found.missing == [f"cannot write {folder / 'manifest.json'}: the disk is full"]
     assert sorted(manifest(folder)["files"]) == FILES
     assert verify(folder) == []
 
 
-def test_a_root_that_cannot_be_a_folder_is_reported_in_one_line(tmp_path):
+def test_a_root_that_cannot_be_a_folder_is_reported_a_line_for_each_file(tmp_path):
     (tmp_path / "file").write_text("in the way")
-    with pytest.raises(StorageError, match=r"^cannot write .*: not a directory$"):
-        evidence_under(tmp_path / "file").write(event(), smoky())
+    found = evidence_under(tmp_path / "file").write(event(), smoky())
+    assert (found.files, found.image) == ((), None)
+    assert all(line.endswith(": not a directory") for line in found.missing)
+    assert len(found.missing) == len(FILES)
+
+
+def test_an_update_reads_no_file_that_was_sealed_before(evidence, folder, monkeypatch):
+    (folder / "clip.mp4").write_bytes(b"long video")
+    evidence.add_clip(folder, {"files": ["clip.mp4"]})
+    read = []
+    digest = manifest_module._digest
+    monkeypatch.setattr(
+        manifest_module, "_digest", lambda path: (read.append(path.name), digest(path))[1]
+    )
+    evidence.write(event("north-1", 1), smoky())
+    assert sorted(read) == ["event-1.json", "mask-1.png", "overlay-1.jpg", "still-1.jpg"]
+    assert verify(folder) == []
+
+
+def test_others_may_not_read_the_folder(tmp_path):
+    written(evidence_under(tmp_path / "evidence"), event(), smoky())
+    assert (tmp_path / "evidence").stat().st_mode & 0o777 == 0o700
 
 
 KILLED = """
