@@ -17,12 +17,12 @@ MODULES = sorted(
 
 THREADS = {
     "streamer/core/pipeline.py": "one thread a part",
+    "streamer/core/uninterruptible.py": "calls that cannot be interrupted, left behind when late",
     "streamer/app/supervised_task.py": "one thread a camera, and what serves all cameras",
     "streamer/cli/termination.py": "ends the process although the main thread may be blocked",
     "streamer/sinks/publish_process.py": "a process of its own: reads frames while it encodes",
     "streamer/evidence/disk_worker.py": "a slow or hanging disk must not hold an alarm up",
     "streamer/store/bounded_calls.py": "a call to a disk that hangs must not hold an alarm up",
-    "streamer/core/uninterruptible.py": "calls that cannot be interrupted, left behind when late",
     "streamer/notify/dispatcher.py": "one thread a channel: a dead receiver delays nobody else",
     "streamer/web/server.py": "encodes images and builds the status beside the event loop",
     "streamer/bench/link.py": "the two ends of the link it measures",

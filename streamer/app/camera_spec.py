@@ -43,6 +43,9 @@ class CameraSpec:
     prior_file: Path | None = None
     """File of the learned false-positive prior; `None` neither loads nor saves it."""
 
+    allow_link_local: bool = False
+    """Whether the address may lead to link-local addresses."""
+
     replay: bool = False
     """Whether the clock is the media time of a recording; nothing runs in real time then."""
 
@@ -54,7 +57,9 @@ class CameraSpec:
             "images": SourceKind.FOLDER,
             "pattern": SourceKind.PATTERN,
         }
-        return chosen.get(self.settings.source.kind) or kind_of(self.address)
+        found = chosen.get(self.settings.source.kind) or kind_of(self.address)
+        is_forced = self.settings.source.kind == "video" and found is SourceKind.SNAPSHOT
+        return SourceKind.HTTP if is_forced else found
 
     @property
     def address(self) -> str:
@@ -115,6 +120,7 @@ def camera_spec(name: str, settings: CameraSettings, config: Config) -> CameraSp
         evidence_folder=config.evidence_folder,
         recordings_folder=config.recordings_folder / folder if settings.record.enabled else None,
         prior_file=config.priors_folder / f"{folder}.npz",
+        allow_link_local=config.network.allow_link_local,
     )
 
 

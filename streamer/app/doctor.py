@@ -71,7 +71,7 @@ def examine(config: "Config", *, reach: bool) -> Iterator[Finding]:
     if reach:
         for name, camera in config.cameras.items():
             if camera.enabled:
-                yield from _safely(f"camera {name}", partial(_camera, name, camera))
+                yield from _safely(f"camera {name}", partial(_camera, name, camera, config))
 
 
 def _safely(check: str, work: Callable[[], Iterator[Finding]]) -> Iterator[Finding]:
@@ -275,10 +275,10 @@ def _port(host: str, number: int) -> Iterator[Finding]:
         yield Finding("preview", "ok", f"{where} is free")
 
 
-def _camera(name: str, camera: "CameraSettings") -> Iterator[Finding]:
+def _camera(name: str, camera: "CameraSettings", config: "Config") -> Iterator[Finding]:
     check = f"camera {name}"
     try:
-        report = probe_camera(camera)
+        report = probe_camera(camera, allow_link_local=config.network.allow_link_local)
     except StreamerError as error:
         yield Finding(check, "fail", str(error), f"try `streamer probe {camera.source.address}`")
         return
@@ -291,7 +291,7 @@ def _camera(name: str, camera: "CameraSettings") -> Iterator[Finding]:
     yield Finding(check, "ok", message)
 
 
-def probe_camera(camera: "CameraSettings") -> "ProbeReport | None":
+def probe_camera(camera: "CameraSettings", *, allow_link_local: bool) -> "ProbeReport | None":
     """Probe the camera; return `None` for folders of images and the test pattern.
 
     Raises:
@@ -307,5 +307,11 @@ def probe_camera(camera: "CameraSettings") -> "ProbeReport | None":
     spec = CameraSpec(name="", settings=camera)
     if spec.kind in (SourceKind.FOLDER, SourceKind.PATTERN):
         return None
-    options = video_options(camera.source)
-    return probe(spec.address, options=options, cancel=CancelToken(), fps=(camera.detect.fps,))
+    options = video_options(camera.source, allow_link_local=allow_link_local)
+    return probe(
+        spec.address,
+        options=options,
+        cancel=CancelToken(),
+        fps=(camera.detect.fps,),
+        kind=None if camera.source.kind == "auto" else spec.kind,
+    )

@@ -13,8 +13,9 @@ from streamer.core.clock import CancelToken, Clock
 from streamer.core.frame import Frame
 from streamer.core.packet import PacketTap
 from streamer.core.pipeline import Source
-from streamer.sources.address import SourceKind
+from streamer.sources.address import SourceKind, says_kind
 from streamer.sources.constant_rate import ConstantRate
+from streamer.sources.http import HttpSource
 from streamer.sources.images import ImageFolderSource
 from streamer.sources.options import VideoOptions
 from streamer.sources.pattern import PatternSource
@@ -54,7 +55,8 @@ def build_source(
         every_frame: Whether all frames are decoded rather than those that are sampled.
     """
     attempt = _attempt(spec, clock, tap, every_frame=every_frame)
-    video = attempt if isinstance(attempt, VideoSource) else None
+    part = attempt.video if isinstance(attempt, HttpSource) else attempt
+    video = part if isinstance(part, VideoSource) else None
     if not spec.live:
         return CameraSource(_logging_as(spec.name, attempt), video, lambda: None)
     wait = spec.settings.reconnect
@@ -91,7 +93,7 @@ def _logging_as(camera: str, source: Source) -> Source:
     return run
 
 
-def video_options(settings: SourceSettings) -> VideoOptions:
+def video_options(settings: SourceSettings, *, allow_link_local: bool) -> VideoOptions:
     """Return how *settings* fetch and decode a stream, at any speed and inference rate."""
     return VideoOptions(
         transport=settings.transport,
@@ -102,6 +104,7 @@ def video_options(settings: SourceSettings) -> VideoOptions:
         ca_file=None if settings.ca_file is None else str(settings.ca_file),
         loop=settings.loop,
         frame_rate=settings.frame_rate,
+        allow_link_local=allow_link_local,
         hwaccel=settings.hwaccel,
     )
 
@@ -113,7 +116,7 @@ def _attempt(spec: CameraSpec, clock: Clock, tap: PacketTap | None, *, every_fra
     unpaced = not spec.live or spec.kind in (SourceKind.PATTERN, SourceKind.FOLDER)
     realtime = settings.realtime and unpaced and not spec.replay
     options = replace(
-        video_options(settings),
+        video_options(settings, allow_link_local=spec.allow_link_local),
         realtime=realtime,
         inference_interval_ns=interval_ns,
         every_frame=every_frame,
@@ -128,6 +131,14 @@ def _attempt(spec: CameraSpec, clock: Clock, tap: PacketTap | None, *, every_fra
             )
             return ImageFolderSource(Path(spec.address), frames, loop=settings.loop)
         case SourceKind.SNAPSHOT:
-            poll_ns = round(settings.poll_s * _NS)
-            return SnapshotSource(spec.address, clock=clock, interval_ns=poll_ns, options=options)
-    return VideoSource(spec.address, clock=clock, live=spec.live, options=options, tap=tap)
+            return _snapshots(spec, clock, options)
+    video = VideoSource(spec.address, clock=clock, live=spec.live, options=options, tap=tap)
+    is_unsaid = spec.kind is SourceKind.HTTP and not says_kind(spec.address)
+    if spec.live and settings.kind == "auto" and is_unsaid:
+        return HttpSource(video=video, snapshot=_snapshots(spec, clock, options))
+    return video
+
+
+def _snapshots(spec: CameraSpec, clock: Clock, options: VideoOptions) -> SnapshotSource:
+    poll_ns = round(spec.settings.source.poll_s * _NS)
+    return SnapshotSource(spec.address, clock=clock, interval_ns=poll_ns, options=options)

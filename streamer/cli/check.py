@@ -80,7 +80,7 @@ def _probed_sizes(config: "Config") -> dict[str, tuple[int, int]]:
     for name, camera in config.cameras.items():
         if camera.enabled:
             output.current().note(f"probing {name} at {camera.source.address}")
-            report = probe_camera(camera)
+            report = probe_camera(camera, allow_link_local=config.network.allow_link_local)
             if report is not None:
                 sizes[name] = report.height, report.width
     return sizes

@@ -8,8 +8,11 @@ from typing import Any, Final
 
 from pydantic import SecretStr, ValidationError
 
+from streamer.core.destinations import check_literal
+from streamer.core.errors import ForbiddenDestination
 from streamer.core.redact import redact_url, secret_parts
 
+from .channels import MqttSettings, WebhookSettings
 from .convert import ConvertOptions
 from .diagnostics import InvalidConfig, Problem, translate, unknown
 from .field_types import Loc, place_of
@@ -92,6 +95,8 @@ def load(
         except ValidationError as error:
             problems += _translated(error, documents)
         problems += _unknown_channels(data, documents)
+    if config is not None and not config.network.allow_link_local:
+        problems += _forbidden(config, documents)
     if config is None or problems:
         raise InvalidConfig(sorted(set(problems), key=_order))
     texts = dict(_filled_in(data))
@@ -111,7 +116,10 @@ def from_source(address: str, *, name: str = "camera") -> Loaded:
         InvalidConfig: The address is empty.
     """
     try:
-        config = Config.model_validate({"cameras": {name: {"source": {"address": address}}}})
+        # A person who types an address means it.
+        network = {"allow_link_local": True}
+        cameras = {name: {"source": {"address": address}}}
+        config = Config.model_validate({"network": network, "cameras": cameras})
     except ValidationError as error:
         raise InvalidConfig(
             [Problem("--source", None, "", message) for _, message, _ in translate(error)]
@@ -197,6 +205,31 @@ def _unknown_channels(data: Mapping[str, Any], documents: Sequence[Document]) ->
             if isinstance(name, str) and name not in known:
                 message = unknown("channel", name, known)
                 yield _located((*holder, "notify", index), message, documents)
+
+
+def _forbidden(config: Config, documents: Sequence[Document]) -> Iterator[Problem]:
+    """Yield a problem for each URL that is written with an address that is not permitted.
+
+    Names are checked when they are resolved.
+    """
+    urls: dict[Loc, str] = {}
+    for name, camera in config.cameras.items():
+        urls["cameras", name, "source", "address"] = camera.source.address.get_secret_value()
+        if camera.outputs.publish is not None:
+            url = camera.outputs.publish.url.get_secret_value()
+            urls["cameras", name, "outputs", "publish", "url"] = url
+    for name, channel in config.notify.items():
+        match channel:
+            case WebhookSettings():
+                urls["notify", name, "url"] = channel.url.get_secret_value()
+            case MqttSettings():
+                host = f"[{channel.host}]" if ":" in channel.host else channel.host
+                urls["notify", name, "host"] = f"mqtt://{host}"
+    for loc, url in urls.items():
+        try:
+            check_literal(url)
+        except ForbiddenDestination as error:
+            yield _located(loc, str(error), documents)
 
 
 def _filled_in(data: Any, loc: Loc = ()) -> Iterator[tuple[Loc, Text]]:

@@ -44,6 +44,14 @@ class EngineSettings(Section):
     on few cores; or the path of an ONNX file."""
 
 
+class NetworkSettings(Section):
+    """Where the URLs of this configuration may lead."""
+
+    allow_link_local: bool = False
+    """Whether URLs may lead to link-local addresses (169.254.0.0/16, fe80::/10) and to addresses
+    at which clouds serve credentials. Needed for a camera that has no other address."""
+
+
 class PreviewSettings(Section):
     """Live view: a page that shows all cameras."""
 
@@ -92,6 +100,9 @@ class Config(Section):
 
     engine: EngineSettings = EngineSettings()
     """Network for smoke detection, and the device that runs it."""
+
+    network: NetworkSettings = NetworkSettings()
+    """Where the URLs of this configuration may lead."""
 
     preview: PreviewSettings = PreviewSettings()
     """Live view: a page that shows all cameras."""

@@ -6,6 +6,7 @@
     + SourceLost         may come back: reconnect
     + SourceRejected     does not come back by itself: wrong password, unknown codec
   x DecoderUnavailable   the requested hardware decoder cannot be used here
+  x ForbiddenDestination a URL leads to an address that is not allowed
   x SinkError            an output cannot be written
   x StorageError         the event store or the evidence cannot be written
 * Cancelled              not an error: the pipeline is stopping
@@ -74,6 +75,10 @@ class SourceRejected(SourceError):  # noqa: N818  as above
 
 class DecoderUnavailable(StreamerError):  # noqa: N818  as above
     """The requested hardware decoder is not on this machine, or does not support the video."""
+
+
+class ForbiddenDestination(StreamerError):  # noqa: N818  as above
+    """A URL leads to a link-local address or to the metadata service of a cloud."""
 
 
 class SinkError(StreamerError):

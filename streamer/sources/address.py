@@ -54,6 +54,18 @@ _SCHEMES: Final = {
     "pattern": SourceKind.PATTERN,
 }
 
+_HTTP_NAMES: Final = (
+    (SourceKind.HTTP, re.compile(r"\.(?:m3u8|mpd|ts|mp4|flv|mkv|webm|mjpe?g|h26[45])(?=[?/])")),
+    (
+        SourceKind.SNAPSHOT,
+        re.compile(
+            r"snap|still|getimage|(?<!m)jpe?g(?=[./?])|/images?(?=[./?])|/pict(?:ure)(?=[/?])"
+        ),
+    ),
+    (SourceKind.HTTP, re.compile(r"video|stream|mjpe?g|/live|/hls")),
+)
+"""Words of cameras' paths and parameters; the first that is found counts."""
+
 
 def kind_of(address: str) -> SourceKind:
     """Return the kind of an address. Checks whether a plain path is a folder; opens nothing."""
@@ -62,13 +74,28 @@ def kind_of(address: str) -> SourceKind:
     found = _URL.match(address)
     if found:
         kind = _SCHEMES.get(found[1].lower(), SourceKind.STREAM)
-        is_jpeg = urlsplit(address).path.lower().endswith((".jpg", ".jpeg"))
-        if kind is SourceKind.HTTP and is_jpeg:
-            return SourceKind.SNAPSHOT
-        return kind
+        return _http_kind(address) or kind if kind is SourceKind.HTTP else kind
     if address.startswith("/dev/video"):
         return SourceKind.DEVICE
     return SourceKind.FOLDER if Path(address).is_dir() else SourceKind.FILE
+
+
+def says_kind(address: str) -> bool:
+    """Whether the name of an HTTP address says if it serves a video or a snapshot."""
+    return _http_kind(address) is not None
+
+
+def _http_kind(address: str) -> SourceKind | None:
+    """Return what the name of an HTTP address promises; `None` if only the server can tell."""
+    try:
+        parts = urlsplit(address)
+    except ValueError:  # An unfinished IPv6 address.
+        return None
+    name = f"{parts.path}?{parts.query}".lower()
+    for kind, pattern in _HTTP_NAMES:
+        if pattern.search(name):
+            return kind
+    return None
 
 
 def split_credentials(address: str) -> tuple[str, str | None, str | None]:

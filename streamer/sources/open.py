@@ -1,5 +1,6 @@
 """Opens a video once: translates address and options for FFmpeg, and finds the video stream."""
 
+import errno
 import ssl
 from dataclasses import dataclass
 from fractions import Fraction
@@ -21,6 +22,7 @@ from .address import SourceKind, kind_of, with_credentials
 from .ffmpeg_errors import FaultContext, source_error, translate
 from .interrupt import CallWatch
 from .options import VideoOptions
+from .permitted import check_permitted, followed
 
 _FAST_ANALYSIS_US: Final = 200_000
 """Opens a camera in 0.25 s; with FFmpeg's default of five seconds it takes 1.1 s and more."""
@@ -80,6 +82,8 @@ def open_video(
         Cancelled: *cancel* was set.
     """
     kind = kind_of(address)
+    if kind.network:
+        check_permitted(address, options, live=live)
     watch = CallWatch(cancel, options.timeout_s)
     try:
         with watch:
@@ -87,6 +91,10 @@ def open_video(
     except av.error.FFmpegError as error:
         if cancel.is_set():
             raise Cancelled from None
+        if error.errno == errno.EIO and _forbids_redirects(options, kind):
+            moved, options = followed(address, options, live=live, cancel=cancel)
+            if moved != address:
+                return open_video(moved, options, live=live, cancel=cancel, hwaccel=hwaccel)
         context = FaultContext(
             address=address,
             live=live,
@@ -148,6 +156,11 @@ def _open(
     )
 
 
+def _forbids_redirects(options: VideoOptions, kind: SourceKind) -> bool:
+    """Whether FFmpeg must not follow redirects: they may lead to where it is not permitted."""
+    return kind in (SourceKind.HTTP, SourceKind.SNAPSHOT) and not options.allow_link_local
+
+
 def _ffmpeg_options(
     options: VideoOptions, *, kind: SourceKind, url: str, fast: bool
 ) -> dict[str, str]:
@@ -166,6 +179,8 @@ def _ffmpeg_options(
         result["tls_verify"] = "1" if options.tls_verify else "0"
         if options.tls_verify:
             result["ca_file"] = options.ca_file or _system_certificates()
+    if _forbids_redirects(options, kind):
+        result["max_redirects"] = "0"
     if kind in (SourceKind.HTTP, SourceKind.FILE, SourceKind.STREAM):
         # MPEG-TS may announce new streams in the middle; they continue the old ones.
         result["merge_pmt_versions"] = "1"

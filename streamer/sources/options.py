@@ -43,6 +43,9 @@ class VideoOptions:
     ca_file: str | None = None
     """CA certificates (PEM) to trust instead of those of this machine."""
 
+    allow_link_local: bool = True
+    """Whether the address may lead to link-local addresses and to metadata services of clouds."""
+
     hwaccel: str | None = None
     """Hardware decoder, as in `open_hwaccel`; `None` decodes on the CPU. The CPU also decodes what
     the hardware cannot."""

@@ -11,7 +11,7 @@ from streamer.core.errors import SourceError, SourceFault
 from streamer.core.packet import EncodedPacket
 from streamer.core.redact import redact_url
 
-from .address import SourceKind, kind_of
+from .address import SourceKind, kind_of, says_kind
 from .frame_sampler import FrameSampler, SamplingPlan
 from .options import VideoOptions
 from .snapshot import SnapshotSource
@@ -85,6 +85,7 @@ def probe(
     options: VideoOptions,
     cancel: CancelToken,
     fps: tuple[float, ...] = (0.2, 0.5, 1, 2, 5),
+    kind: SourceKind | None = None,
 ) -> ProbeReport:
     """Open *address*, read it for a few seconds and measure.
 
@@ -93,12 +94,13 @@ def probe(
         options: Transport, credentials, timeout, frame rate and TLS; other options are ignored.
         cancel: Ends the measurement early; the report then covers what was read.
         fps: Inference rates to plan for.
+        kind: What *address* leads to; `None`: what its name or the server says.
 
     Raises:
         SourceError: The address delivers no frames; with the fault and what to do about it.
         ValueError: The address is a folder or the test pattern.
     """
-    kind = kind_of(address)
+    kind = kind or _kind(address, options, cancel)
     if kind in (SourceKind.FOLDER, SourceKind.PATTERN):
         raise ValueError(f"only videos and snapshots can be probed, got a {kind.value}")
     if kind is SourceKind.SNAPSHOT:
@@ -150,6 +152,13 @@ def probe(
         timestamp_repairs=counts.repairs.total,
         plans=tuple(SamplingCost(rate, _plan(packets, rate)) for rate in fps),
     )
+
+
+def _kind(address: str, options: VideoOptions, cancel: CancelToken) -> SourceKind:
+    kind = kind_of(address)
+    if kind is not SourceKind.HTTP or says_kind(address):
+        return kind
+    return SnapshotSource(address, clock=SystemClock(), options=options).served(cancel)
 
 
 class _PacketInfo(NamedTuple):

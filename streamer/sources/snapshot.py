@@ -1,25 +1,27 @@
 """`SnapshotSource`: requests a JPEG from a camera at a fixed interval."""
 
 import logging
-from collections.abc import Generator, Iterator
+import ssl
+from collections.abc import Callable, Iterator
 from typing import Final
 
 import httpx
 
 from streamer.core.clock import CancelToken, Clock
-from streamer.core.errors import SourceError, SourceFault
+from streamer.core.errors import ForbiddenDestination, SourceError, SourceFault
 from streamer.core.frame import Frame
-from streamer.core.redact import redact_url
+from streamer.core.redact import redact, redact_url
 
-from .address import resolve_credentials
+from .address import SourceKind, resolve_credentials
 from .ffmpeg_errors import FaultContext, source_error
 from .frame_sampler import FrameSampler
+from .http_fetch import Fetched, HttpFetcher, TooLarge, tls_context
+from .http_login import CameraLogin, UnsupportedLogin
 from .images import decode_image
+from .jpeg_stream import begins_jpeg, first_jpeg
 from .options import VideoOptions
 
 _NS: Final = 1_000_000_000
-_LARGEST_BYTES: Final = 64 << 20
-"""More than any camera's JPEG. A wrong address must not fill the memory."""
 
 _FAULTS_BY_STATUS: Final = {
     401: SourceFault.WRONG_PASSWORD, 403: SourceFault.WRONG_PASSWORD, 404: SourceFault.NOT_FOUND,
@@ -32,6 +34,8 @@ logging.getLogger("httpx").setLevel(logging.WARNING)
 
 class SnapshotSource:
     """Polls one address. Media time is the measured time since the first frame.
+
+    An address that serves motion JPEG is read up to its first image, at each interval.
 
     Args:
         address: http or https; may contain user and password.
@@ -55,11 +59,10 @@ class SnapshotSource:
         self._url, user, password = resolve_credentials(
             address, user=options.user, password=options.password
         )
-        self._auth = _Auth(user or "", password or "") if user or password else None
+        self._login = CameraLogin(user or "", password or "") if user or password else None
         self._clock = clock
         self._interval_ns = interval_ns
-        self._timeout_s = options.timeout_s
-        self._tls_verify = options.tls_verify
+        self._options = options
         self._sampler = FrameSampler(options.inference_interval_ns)
         self._number = 0
         self._last_ns = -1
@@ -74,49 +77,99 @@ class SnapshotSource:
         Raises:
             SourceLost: A request failed.
             SourceRejected: The camera refused the request, e.g. because of the password.
-            Cancelled: *cancel* was set while the source waited for the next request.
+            Cancelled: *cancel* was set while the source waited.
         """
-        with httpx.Client(
-            auth=self._auth,
-            timeout=self._timeout_s,
-            verify=self._tls_verify,
-            follow_redirects=True,
-        ) as client:
+        with self._fetcher(cancel) as fetcher:
             due_ns = self._clock.monotonic_ns()
             while not cancel.is_set():
-                frame = self._frame(self._request(client))
+                frame = self._frame(self._image(self._request(fetcher, is_enough=_has_first_image)))
                 yield frame
                 now_ns = self._clock.monotonic_ns()
                 due_ns = max(due_ns + self._interval_ns, now_ns)
                 cancel.sleep((due_ns - now_ns) / _NS)
 
-    def _request(self, client: httpx.Client) -> bytes:
-        """Return the body of one response.
+    def served(self, cancel: CancelToken) -> SourceKind:
+        """Ask the server whether the address serves a snapshot or a video (`SourceKind.HTTP`).
 
-        httpx limits the time of each read. The limit here also covers a camera that sends byte by
-        byte.
+        Raises:
+            SourceError: It serves neither, or the request failed.
+            Cancelled: *cancel* was set.
         """
-        began_ns = self._clock.monotonic_ns()
-        body = bytearray()
+        with self._fetcher(cancel) as fetcher:
+            fetched = self._request(fetcher, is_enough=lambda _response, _body: True)
+        if fetched.content_type == "text/html":
+            raise self._no_image(fetched)
+        is_image = fetched.content_type.startswith("image/")
+        return SourceKind.SNAPSHOT if is_image else SourceKind.HTTP
+
+    def _fetcher(self, cancel: CancelToken) -> HttpFetcher:
+        return HttpFetcher(
+            self._url,
+            login=self._login,
+            timeout_s=self._options.timeout_s,
+            tls=self._tls(),
+            allow_link_local=self._options.allow_link_local,
+            cancel=cancel,
+        )
+
+    def _tls(self) -> ssl.SSLContext:
         try:
-            with client.stream("GET", self._url) as response:
-                if not response.is_success:
-                    raise self._refused(response.status_code)
-                for part in response.iter_bytes():
-                    body += part
-                    if len(body) > _LARGEST_BYTES:
-                        raise self._error(
-                            SourceFault.DAMAGED, "damaged: the response is no snapshot"
-                        )
-                    if self._clock.monotonic_ns() - began_ns > self._timeout_s * _NS:
-                        raise self._error(SourceFault.STALLED)
-        except httpx.HTTPError as error:
-            raise self._translate(error) from None  # Its request contains the address.
-        return bytes(body)
+            return tls_context(verify=self._options.tls_verify, ca_file=self._options.ca_file)
+        except OSError as error:
+            reason = (error.strerror or str(error)).lower()
+            raise self._error(
+                SourceFault.REFUSED, f"refused: ca_file {self._options.ca_file}: {reason}"
+            ) from error
+
+    def _request(
+        self, fetcher: HttpFetcher, *, is_enough: Callable[[httpx.Response, bytes], bool]
+    ) -> Fetched:
+        try:
+            fetched = fetcher.fetch(is_enough=is_enough)
+        # Errors of httpx hold the request, whose address may contain a password.
+        except (TimeoutError, httpx.TimeoutException):
+            raise self._error(SourceFault.STALLED) from None
+        except (ForbiddenDestination, UnsupportedLogin) as error:
+            raise self._error(SourceFault.REFUSED, f"refused: {error}") from None
+        except TooLarge:
+            raise self._error(
+                SourceFault.DAMAGED, "damaged: the response is larger than any image"
+            ) from None
+        except (httpx.HTTPError, httpx.InvalidURL) as error:
+            raise self._translate(error) from None
+        except OSError:
+            raise self._error(
+                SourceFault.NO_ROUTE, "no route: the host name is not known"
+            ) from None
+        if fetched.status != httpx.codes.OK:
+            raise self._refused(fetched.status)
+        return fetched
+
+    def _image(self, fetched: Fetched) -> bytes:
+        """Return the image in a response."""
+        body = fetched.body
+        image = first_jpeg(body)
+        if image is not None:
+            return image
+        if begins_jpeg(body):
+            raise self._error(
+                SourceFault.DAMAGED, f"damaged: the image ends early, after {len(body)} bytes"
+            )
+        if fetched.content_type.startswith("text/") or body.lstrip()[:1] in (b"<", b"{", b""):
+            raise self._no_image(fetched)
+        return body  # PNG, WebP, ...
+
+    def _no_image(self, fetched: Fetched) -> SourceError:
+        kind = fetched.content_type or "a text"
+        return self._error(
+            SourceFault.DAMAGED,
+            f"damaged: the camera answered with {kind} of {len(fetched.body)} bytes, no image;"
+            " is the path right, and does the camera need a login?",
+        )
 
     def _frame(self, body: bytes) -> Frame:
         context = FaultContext(
-            address=self._address, live=True, opening=True, timeout_s=self._timeout_s
+            address=self._address, live=True, opening=True, timeout_s=self._options.timeout_s
         )
         image = decode_image(body, context=context)
         arrived_ns = self._clock.monotonic_ns()
@@ -137,44 +190,47 @@ class SnapshotSource:
         )
         return self._error(fault, detail)
 
-    def _translate(self, error: httpx.HTTPError) -> SourceError:
-        if isinstance(error, httpx.TimeoutException):
-            return self._error(SourceFault.STALLED)
+    def _translate(self, error: httpx.HTTPError | httpx.InvalidURL) -> SourceError:
         if isinstance(error, httpx.ConnectError):
-            return self._connect_error(str(error))
+            return self._connect_error(error)
         if isinstance(error, (httpx.RemoteProtocolError, httpx.NetworkError)):
             return self._error(SourceFault.ENDED)
-        return self._error(SourceFault.DAMAGED)
+        if isinstance(error, httpx.DecodingError):
+            return self._error(SourceFault.DAMAGED)
+        return self._error(SourceFault.REFUSED, f"refused: {redact(str(error))}")
 
-    def _connect_error(self, message: str) -> SourceError:
-        """Distinguish connection errors by the system's message: httpx has one class for all."""
-        if "CERTIFICATE" in message or "SSL" in message:
-            return self._error(
-                SourceFault.REFUSED, "refused: the certificate is not valid for this host"
-            )
-        if "refused" in message.lower():
-            return self._error(SourceFault.REFUSED)
+    def _connect_error(self, error: BaseException) -> SourceError:
+        """Distinguish connection errors by their causes: httpx has one class for all."""
+        for cause in _causes(error):
+            if isinstance(cause, ssl.SSLError):
+                return self._error(
+                    SourceFault.REFUSED, "refused: the certificate is not valid for this host"
+                )
+            if isinstance(cause, ConnectionRefusedError):
+                return self._error(SourceFault.REFUSED)
         return self._error(SourceFault.NO_ROUTE)
 
     def _error(self, fault: SourceFault, detail: str | None = None) -> SourceError:
         return source_error(
-            fault, address=self._address, live=True, detail=detail, timeout_s=self._timeout_s
+            fault,
+            address=self._address,
+            live=True,
+            detail=detail,
+            timeout_s=self._options.timeout_s,
         )
 
 
-class _Auth(httpx.Auth):
-    """Basic or Digest, as the camera requires; the scheme of the first challenge is kept."""
+def _has_first_image(response: httpx.Response, body: bytes) -> bool:
+    """Whether a response that does not say how long it is may be left: it may be endless."""
+    if "content-length" in response.headers and not body.startswith(b"--"):
+        return False
+    # The search begins at the start of the body, so it is made only when an image may have ended.
+    return b"\xff\xd9" in body[-65_536 - 1 :] and first_jpeg(body) is not None
 
-    def __init__(self, user: str, password: str) -> None:
-        self._basic = httpx.BasicAuth(user, password)
-        self._digest = httpx.DigestAuth(user, password)
-        self._scheme: httpx.Auth | None = None
 
-    def auth_flow(self, request: httpx.Request) -> Generator[httpx.Request, httpx.Response, None]:
-        if self._scheme is None:
-            response = yield request
-            if response.status_code != httpx.codes.UNAUTHORIZED:
-                return
-            challenge = response.headers.get("www-authenticate", "").lower()
-            self._scheme = self._digest if "digest" in challenge else self._basic
-        yield from self._scheme.auth_flow(request)
+def _causes(error: BaseException | None) -> Iterator[BaseException]:
+    while error is not None:
+        if isinstance(error, BaseExceptionGroup):
+            error = error.exceptions[0]
+        yield error
+        error = error.__cause__ or error.__context__

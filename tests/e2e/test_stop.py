@@ -31,6 +31,7 @@ cameras:
   describing: {{source: {{address: "rtsp://127.0.0.1:{silent}/x"}}}}
   stream: {{source: {{address: "http://127.0.0.1:{silent}/x.ts"}}}}
   refused: {{source: {{address: "rtsp://127.0.0.1:{closed}/x"}}}}
+  snapshot: {{source: {{address: "http://127.0.0.1:{silent}/snap.jpg"}}}}
   pattern:
     source: {{address: "pattern:"}}
     outputs:

@@ -192,3 +192,27 @@ def test_people_see_what_was_written_where_the_environment_filled_in(tmp_path: P
     assert cameras["a"]["source"]["address"] == "rtsp://${env:HOST}/1"
     assert cameras["b"]["source"]["user"] == "me"
     assert "10.0.0.1" not in json.dumps(cameras)
+
+
+def test_an_address_that_urls_must_not_lead_to_is_a_problem_with_its_line(tmp_path: Path) -> None:
+    file = tmp_path / "fire.yaml"
+    text = (
+        "notify:\n"
+        "  hook: {kind: webhook, url: 'http://2852039166/latest'}\n"
+        "  home: {kind: mqtt, host: fe80::1}\n"
+        "cameras:\n"
+        "  a: {source: {address: 'rtsp://u:p@169.254.1.2/1'}}\n"
+        "  b:\n"
+        "    source: {address: 'rtsp://192.0.2.1/1'}\n"
+        "    outputs: {publish: {url: 'rtsp://[fd00:ec2::254]/1'}}\n"
+    )
+    file.write_text(text)
+    with pytest.raises(InvalidConfig) as caught:
+        load(file)
+    assert [(problem.line, problem.key) for problem in caught.value.problems] == [
+        (2, "notify.hook.url"), (3, "notify.home.host"), (5, "cameras.a.source.address"),
+        (8, "cameras.b.outputs.publish.url"),
+    ]  # fmt: skip
+    assert all("network.allow_link_local" in line for line in str(caught.value).splitlines())
+    file.write_text(f"network: {{allow_link_local: true}}\n{text}")
+    assert load(file).config.network.allow_link_local

@@ -9,6 +9,7 @@ from streamer.sources.address import (
     host_of,
     kind_of,
     resolve_credentials,
+    says_kind,
     split_credentials,
     with_credentials,
 )
@@ -33,12 +34,32 @@ secrets = st.text(
         ("https://cam/hls/live.m3u8", SourceKind.HTTP),
         ("http://cam/snapshot.jpg?channel=1", SourceKind.SNAPSHOT),
         ("https://cam/image.JPEG", SourceKind.SNAPSHOT),
+        ("http://cam/cgi-bin/snapshot.cgi?channel=1", SourceKind.SNAPSHOT),
+        ("http://cam/cgi-bin/api.cgi?cmd=Snap&channel=0", SourceKind.SNAPSHOT),
+        ("http://cam/ISAPI/Streaming/channels/101/\x70icture", SourceKind.SNAPSHOT),
+        ("http://cam/axis-cgi/jpg/image.cgi", SourceKind.SNAPSHOT),
+        ("http://cam/axis-cgi/mjpg/video.cgi", SourceKind.HTTP),
+        ("http://cam/snapshots/live.m3u8", SourceKind.HTTP),
         ("srt://cam:9000", SourceKind.STREAM),
         ("pattern:", SourceKind.PATTERN),
     ],
 )
 def test_an_address_gives_its_kind(address, kind):
     assert kind_of(address) is kind
+
+
+@pytest.mark.parametrize(
+    ("address", "is_clear"),
+    [
+        ("http://cam/snapshot.cgi", True),
+        ("http://cam/live.ts", True),
+        ("http://cam/videostream.cgi?rate=0", True),
+        ("http://cam/cgi/get?channel=1", False),
+        ("http://cam/", False),
+    ],
+)
+def test_an_address_may_leave_its_kind_to_the_server(address, is_clear):
+    assert says_kind(address) is is_clear
 
 
 def test_a_folder_is_distinguished_from_a_file_on_disk(tmp_path):

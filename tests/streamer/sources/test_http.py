@@ -8,12 +8,14 @@ import pytest
 from streamer.core.clock import CancelToken, SystemClock
 from streamer.core.errors import SourceFault, SourceLost, SourceRejected
 from streamer.sources.address import SourceKind
+from streamer.sources.http import HttpSource
 from streamer.sources.options import VideoOptions
 from streamer.sources.probe import probe
 from streamer.sources.snapshot import SnapshotSource
 from streamer.sources.video import VideoSource
 from tests.support.clips import jpeg, video_clip
 from tests.support.http_camera import PASSWORD, USER, HttpCamera, multipart, pieces
+from tests.support.http_logins import LoginCamera
 from tests.support.rtsp_server import free_port
 from tests.support.stepping import StepClock, StepStop
 
@@ -179,6 +181,46 @@ def test_a_probe_of_a_snapshot_address_requests_one(camera):
     )
     assert (report.kind, report.width, report.height) == (SourceKind.SNAPSHOT, 320, 180)
     assert len(camera.requests) == 1
+
+
+def test_an_address_that_does_not_say_what_it_serves_is_requested_once(camera, transport_stream):
+    camera.bodies |= {"/a.cgi": jpeg(), "/b.cgi": pieces(transport_stream)}
+    camera.types |= {"/a.cgi": "image/jpeg", "/b.cgi": "video/mp2t"}
+    options = VideoOptions(timeout_s=1)
+    for path, kind in (("/a.cgi", SourceKind.SNAPSHOT), ("/b.cgi", SourceKind.HTTP)):
+        source = HttpSource(video=stream(camera.url + path), snapshot=snapshots(camera.url + path))
+        assert next(source(CancelToken())).image.size == (180, 320)
+        report = probe(camera.url + path, options=options, cancel=CancelToken())
+        assert report.kind is kind
+
+
+def test_a_page_at_such_an_address_is_one_clear_line(camera):
+    camera.bodies["/a.cgi"], camera.types["/a.cgi"] = b"<html>welcome</html>", "text/html"
+    source = HttpSource(video=stream(camera.url + "/a"), snapshot=snapshots(camera.url + "/a.cgi"))
+    assert "answered with text/html of 20 bytes, no image" in str(until_failure(source)[1])
+
+
+def test_a_redirect_of_a_stream_is_followed_only_to_where_it_may_lead(camera, transport_stream):
+    camera.bodies["/live.ts"] = pieces(transport_stream)
+    with LoginCamera(b"") as elsewhere:
+        outcomes = {
+            camera.url + "/live.ts": SourceFault.ENDED,
+            "http://169.254.169.254/latest": SourceFault.REFUSED,
+        }
+        for target, outcome in outcomes.items():
+            elsewhere.redirect_to = target
+            url = f"http://127.0.0.1:{elsewhere.port}/video.ts"
+            frames, error = until_failure(stream(url, allow_link_local=False))
+            assert error.fault is outcome
+            assert len(frames) == (50 if outcome is SourceFault.ENDED else 0)
+    assert "network.allow_link_local" in str(error)
+
+
+@pytest.mark.parametrize("url", ["rtsp://169.254.1.2/1", "http://169.254.1.2/video.ts"])
+def test_a_link_local_stream_is_not_reached_unless_allowed(url):
+    _, error = until_failure(stream(url, allow_link_local=False))
+    assert error.fault is SourceFault.REFUSED
+    assert "network.allow_link_local" in str(error)
 
 
 def test_a_stream_joined_between_two_key_frames_begins_with_the_next(camera, tmp_path):
