@@ -26,6 +26,9 @@ class DecodedFrame(NamedTuple):
 
     frame: VideoFrame
     pts_ns: int
+    arrived_ns: int
+    """When the demuxer delivered its packet."""
+
     sampled: bool
     """Whether it is selected for inference."""
 
@@ -62,6 +65,7 @@ class Decoder:
         self._backlog_bytes = 0
         self._backlog_truncated = False  # The backlog does not begin with a key frame.
         self._isolated_pts_ns: int | None = None  # Of the last key frame that was decoded alone.
+        self._arrived_ns = 0  # Of the last packet.
         self.decoded = 0
         """Frames that came out of the decoder intact."""
 
@@ -74,6 +78,7 @@ class Decoder:
         self.consecutive_errors = 0
         """Packets in a row that could not be decoded."""
 
+        context.copy_opaque = True  # Frames carry the arrival of their packets.
         context.thread_type = "SLICE" if realtime else "AUTO"
         context.thread_count = 1 if realtime else 0
 
@@ -82,18 +87,19 @@ class Decoder:
         packet: "Packet[VideoStream]",
         timestamps: NormalizedTimestamps,
         *,
-        has_pts: bool = True,
+        arrived_ns: int,
     ) -> Iterator[DecodedFrame]:
         """Yield the frames that this packet completes.
 
         Args:
             packet: Its timestamps are replaced by media time in nanoseconds.
-            timestamps: Media time of the packet.
-            has_pts: Whether the stream gives its presentation time; if not, the frames take the
-                decoding times in order.
+            timestamps: Media time of the packet. Without presentation times of the stream, the
+                frames take the decoding times in order.
+            arrived_ns: When the demuxer delivered the packet, before any delay on its way.
         """
-        packet.pts = timestamps.pts_ns if has_pts else None
+        packet.pts = timestamps.pts_ns if timestamps.has_pts else None
         packet.dts = timestamps.dts_ns
+        packet.opaque = self._arrived_ns = arrived_ns
         self._timestamps.note_packet(timestamps.dts_ns)
         keyframe = packet.is_keyframe
         mode = self._sampler.observe_packet(timestamps.dts_ns, keyframe=keyframe).decode
@@ -114,7 +120,13 @@ class Decoder:
                 frames.clear()  # No other reference: its buffer can be used again.
                 self._isolated_pts_ns = timestamps.pts_ns
                 pts_ns = self._normalizer.next_display_pts(timestamps.pts_ns)
-                yield DecodedFrame(frame, pts_ns, sampled=True)
+                yield DecodedFrame(frame, pts_ns, arrived_ns, sampled=True)
+
+    def skip(self) -> None:
+        """Forget all packets so far: those after them up to the next key frame do not come."""
+        self._backlog.clear()
+        self._backlog_bytes, self._backlog_truncated = 0, True
+        self._context.flush_buffers()
 
     def flush(self) -> Iterator[DecodedFrame]:
         """Yield the frames that are still in the decoder at the end of the stream."""
@@ -153,7 +165,10 @@ class Decoder:
             pts_ns = self._normalizer.next_display_pts(self._timestamps.of(frame))
             sampled = self._sampler.selects(pts_ns)
             if sampled or self._every_frame:
-                yield DecodedFrame(frame, pts_ns, sampled)
+                arrived_ns = frame.opaque
+                if not isinstance(arrived_ns, int):  # A frame that the decoder made up.
+                    arrived_ns = self._arrived_ns
+                yield DecodedFrame(frame, pts_ns, arrived_ns, sampled)
 
     def _decode(self, packet: "Packet[VideoStream]") -> list[VideoFrame]:
         if packet.is_corrupt:

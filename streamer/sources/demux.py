@@ -10,7 +10,7 @@ from av.stream import Stream  # noqa: TC002
 from av.video.stream import VideoStream  # noqa: TC002
 
 from streamer.core.clock import CancelToken, Clock
-from streamer.core.errors import SourceFault
+from streamer.core.errors import SourceError, SourceFault
 
 from .ffmpeg_errors import FaultContext, source_error, translate
 from .interrupt import CallWatch
@@ -44,6 +44,7 @@ class Demuxer:
         self._clock = clock
         self._window_ns = clock.monotonic_ns()
         self._reading_ns = 0  # Spent in reads since `_window_ns`.
+        self._timed_out = False
         self.busy = False
         """Whether the reader hardly waited for packets during the last second: then packets wait
         for the reader, or come at once after a delay of the network."""
@@ -76,6 +77,8 @@ class Demuxer:
         self, packets: "Iterator[Packet[Stream]]", watch: CallWatch
     ) -> "Packet[Stream] | None":
         """Return the next packet of any stream; `None` at the end, and if the token is set."""
+        if self._timed_out:
+            raise self._stalled()
         began_ns = self._clock.monotonic_ns()
         try:
             with watch:
@@ -93,13 +96,11 @@ class Demuxer:
                     silent=watch.timed_out,
                 ),
             ) from error
-        if packet is None and watch.timed_out and not watch.cancelled and self._live:
-            raise source_error(
-                SourceFault.STALLED,
-                address=self._address,
-                live=self._live,
-                timeout_s=self._timeout_s,
-            )
+        if watch.timed_out and self._live and not watch.cancelled:
+            # FFmpeg hides the timeout behind the last packet, which it held back, or a clean end.
+            if packet is None:
+                raise self._stalled()
+            self._timed_out = True
         self._measure(began_ns, self._clock.monotonic_ns())
         return packet
 
@@ -109,6 +110,11 @@ class Demuxer:
         if window_ns >= _BUSY_WINDOW_NS:
             self.busy = self._reading_ns < window_ns * _BUSY_SHARE
             self._window_ns, self._reading_ns = ended_ns, 0
+
+    def _stalled(self) -> SourceError:
+        return source_error(
+            SourceFault.STALLED, address=self._address, live=self._live, timeout_s=self._timeout_s
+        )
 
     def _check_silence(self, began_ns: int) -> None:
         silent_s = (self._clock.monotonic_ns() - began_ns) / _NS

@@ -22,6 +22,13 @@ _MAX_ISOLATED_FAILURES: Final = 3
 many, every frame is decoded for the rest of the connection."""
 
 
+_MANY_SKIPS: Final = 3
+_SKIPS_WITHIN_NS: Final = 30_000_000_000
+_LIMITED_NS: Final = 60_000_000_000
+"""After so many skips within this time, only key frames are decoded for a minute: skipping in the
+middle of a group wastes what was decoded of it."""
+
+
 class DecodeMode(enum.Enum):
     """How much of a stream is decoded."""
 
@@ -66,6 +73,8 @@ class FrameSampler:
         self._previous_ns: int | None = None
         self._step_ns = 0  # Distance of the last two candidates.
         self._isolated_failures = 0
+        self._skips_ns: deque[int] = deque(maxlen=_MANY_SKIPS)
+        self._limited_until_ns: int | None = None  # Key frames only, whatever the plan would be.
         self.plan = SamplingPlan(DecodeMode.EVERY_FRAME, self._initial_reason(), None)
 
     def begin(self) -> None:
@@ -73,6 +82,8 @@ class FrameSampler:
         self._gops_ns.clear()
         self._keyframe_ns = None
         self._isolated_failures = 0
+        self._skips_ns.clear()
+        self._limited_until_ns = None
         self.plan = SamplingPlan(DecodeMode.EVERY_FRAME, self._initial_reason(), None)
 
     def observe_packet(self, dts_ns: int, *, keyframe: bool) -> SamplingPlan:
@@ -80,7 +91,11 @@ class FrameSampler:
 
         The plan changes to `KEY_FRAMES` only at a key frame.
         """
-        if self._always_every_frame:
+        if self._limited_until_ns is not None and keyframe and dts_ns >= self._limited_until_ns:
+            self._limited_until_ns, self._keyframe_ns = None, None
+            self._gops_ns.clear()
+            self.plan = SamplingPlan(DecodeMode.EVERY_FRAME, self._initial_reason(), None)
+        if self._always_every_frame or self._limited_until_ns is not None:
             return self.plan
         assert self._interval_ns is not None
         since_key_ns = 0 if self._keyframe_ns is None else dts_ns - self._keyframe_ns
@@ -103,6 +118,23 @@ class FrameSampler:
                 self._decode_every_frame(gop_ns, f"{reason} {_s(self._interval_ns)}")
         return self.plan
 
+    def note_skip(self, dts_ns: int) -> None:
+        """Note that packets were skipped because decoding cannot keep up.
+
+        If it happens again and again, only key frames are decoded for a minute.
+        """
+        self._skips_ns.append(dts_ns)
+        often = len(self._skips_ns) == _MANY_SKIPS
+        if (
+            often
+            and dts_ns - self._skips_ns[0] <= _SKIPS_WITHIN_NS
+            and self._isolated_failures < _MAX_ISOLATED_FAILURES
+        ):
+            self._skips_ns.clear()
+            self._limited_until_ns = dts_ns + _LIMITED_NS
+            reason = "decoding every frame cannot keep up with the camera"
+            self.plan = SamplingPlan(DecodeMode.KEY_FRAMES, reason, self.plan.gop_ns)
+
     def note_isolated_keyframe(self, *, decoded: bool) -> SamplingPlan:
         """Note whether a key frame that was decoded alone gave a frame; return the plan."""
         self._isolated_failures = 0 if decoded else self._isolated_failures + 1
@@ -110,6 +142,7 @@ class FrameSampler:
             self._isolated_failures >= _MAX_ISOLATED_FAILURES
             and self.plan.decode is DecodeMode.KEY_FRAMES
         ):
+            self._limited_until_ns = None
             self._decode_every_frame(self.plan.gop_ns, "its key frames cannot be decoded alone")
         return self.plan
 

@@ -34,6 +34,9 @@ _DISCONTINUOUS_GAP_NS: Final = 10_000_000_000
 _CONTINUOUS_GAP_NS: Final = 30 * 3600 * 1_000_000_000
 """FFmpeg's limits (dts_delta_threshold and dts_error_threshold) for a plausible gap."""
 
+_SEGMENTED: Final = ("hls", "dash")
+"""FFmpeg's names of protocols that fetch one file after the other."""
+
 _DEFAULT_FRAME_NS: Final = 40_000_000
 _LOWEST_RATE, _HIGHEST_RATE = 1 / 60, 1000
 """A frame rate outside these limits is a wrong guess of FFmpeg's."""
@@ -54,6 +57,9 @@ class OpenedStream:
 
     has_timestamps: bool
     """Whether the container stores timestamps; if not, FFmpeg invents some at 25 fps."""
+
+    segmented: bool
+    """Whether a live stream comes in pieces of many seconds."""
 
 
 def open_video(
@@ -153,6 +159,7 @@ def _open(
         frame_ns=_frame_ns(stream),
         max_gap_ns=_DISCONTINUOUS_GAP_NS if flags & Flags.ts_discont else _CONTINUOUS_GAP_NS,
         has_timestamps=not flags & Flags.no_timestamps,
+        segmented=container.format.name in _SEGMENTED,
     )
 
 

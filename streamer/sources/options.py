@@ -28,6 +28,10 @@ class VideoOptions:
     every_frame: bool = False
     """Yield every frame and mark the sampled ones; `False` yields only the sampled frames."""
 
+    max_lag_ns: int = 1_000_000_000
+    """A live stream whose packets wait here for longer than this is continued at a later key
+    frame. At most 1 s is useful: above, the timestamps count as wrong."""
+
     realtime: bool = False
     """Read a file in real time, as FFmpeg's `-re`; `False` reads it as fast as possible."""
 
@@ -57,5 +61,7 @@ class VideoOptions:
             raise ValueError(
                 f"inference_interval_ns must be above 0, got {self.inference_interval_ns}"
             )
+        if self.max_lag_ns <= 0:
+            raise ValueError(f"max_lag_ns must be above 0, got {self.max_lag_ns}")
         if self.frame_rate is not None and self.frame_rate <= 0:
             raise ValueError(f"frame_rate must be above 0, got {self.frame_rate}")

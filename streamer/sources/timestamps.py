@@ -2,29 +2,38 @@
 
 Cameras restart their timestamps, set their clocks, wrap their counters and omit timestamps, but a
 recording, an alarm and a viewer need one time that only grows. Valid timestamps keep their
-distances exactly; only impossible ones are repaired, and counted.
+distances exactly; only impossible ones are repaired, and counted. Those of a live stream that leave
+the arrival of its packets for good are not used until they follow it again.
 """
 
 from bisect import insort
+from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Final
 
+from .arrival import ArrivalMonitor, Deviation, RateCheck
+from .timeline import REORDER_NS, REORDER_PACKETS, Timeline, unwrapped_offset
+
 _NS: Final = 1_000_000_000
 
-_WRAPS: Final = (1 << 33, 1 << 32)
-"""Ticks after which the timestamps of MPEG-TS and RTP wrap."""
-
-_SHIFTS: Final = (*_WRAPS, *(-wrap for wrap in _WRAPS))
-
-_REORDER_NS: Final = _NS
-"""A timestamp up to this much below the highest is a reordered frame or jitter, not a jump."""
-
-_REORDER_PACKETS: Final = 16
-"""The deepest reordering that H.264 and H.265 allow; a step back that lasts longer is a jump."""
+READ_AHEAD: Final = 8
+"""Packets of a file that decide whether one with an odd timestamp is alone."""
 
 _LIVE_SLACK_NS: Final = 5 * _NS
-"""A live timestamp may be ahead of the time elapsed here by this much: bursts after a delay."""
+"""A live timestamp may be ahead of the time elapsed here by this much: bursts after a delay. A
+timestamp is compared with those from before a jump for as long."""
+
+_ODD_STEP_NS: Final = 10 * _NS
+"""A step of a file above this is compared with the packets that follow."""
+
+_LIVE_OFFSET_NS: Final = 2 * _NS
+"""Change of the distance from decoding to presentation time that needs no reason."""
+
+_ERRATIC: Final = 4
+_ERRATIC_NS: Final = 10 * _NS
+"""So many jumps within this time, and the timestamps mean nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +48,9 @@ class NormalizedTimestamps:
 
     duration_ns: int
     """0 if unknown."""
+
+    has_pts: bool = True
+    """Whether `pts_ns` is that of the stream; if not, its frame takes the next decoding time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,10 +69,20 @@ class TimestampRepairs:
     non_monotonic: int = 0
     """A frame was not later than the one before, and was moved behind it."""
 
+    outliers: int = 0
+    """A timestamp did not fit the packets around it, and was replaced."""
+
+    deviations: int = 0
+    """The timestamps stood still, ran at a wrong rate or jumped all the time, so that the arrival
+    of the packets replaced them for a while."""
+
     @property
     def total(self) -> int:
         """Sum of all repairs."""
-        return self.missing + self.jumps + self.wraps + self.non_monotonic
+        return (
+            self.missing + self.jumps + self.wraps + self.non_monotonic
+            + self.outliers + self.deviations
+        )  # fmt: skip
 
 
 class TimestampNormalizer:
@@ -76,25 +98,60 @@ class TimestampNormalizer:
         self._time_base = Fraction(1, _NS)
         self._max_gap_ns = 0
         self._frame_ns = 0
+        self._segmented = False
         self._depth = 0  # Of reordering, in frames.
         self._pending_pts_ns: list[int] = []  # Sorted; not used as a decoding time yet.
-        self._anchor: tuple[int, int] | None = None  # (ticks, ns) of one instant.
-        self._shift = 0  # Ticks to add to timestamps for the wraps so far.
-        self._highest = 0  # Ticks, unwrapped.
-        self._packets_since_highest = 0  # Packets since the highest timestamp.
+        self._timeline: Timeline | None = None
+        self._previous: Timeline | None = None  # Before the last jump of a live stream.
+        self._previous_arrived_ns = 0
+        self._jumped_ns: deque[int] = deque(maxlen=_ERRATIC)  # Arrivals of the last jumps.
+        self._offsets: deque[int] = deque(maxlen=REORDER_PACKETS)  # Ticks from dts to pts.
+        self._odd_offsets = 0  # In a row.
+        self._longest_step_ns = 0
+        self._monitor = ArrivalMonitor()
+        self._check: RateCheck | None = None  # While the arrival replaces the timestamps.
         self._arrived_ns: int | None = None
         self._last_pts_ns: int | None = None  # Highest so far, across connections.
         self._last_dts_ns: int | None = None
         self._last_display_ns: int | None = None
         self._missing = self._jumps = self._wraps = self._non_monotonic = 0
+        self._outliers = self._deviations = 0
 
     @property
     def repairs(self) -> TimestampRepairs:
         """Repairs since the stream began; from any thread."""
-        return TimestampRepairs(self._missing, self._jumps, self._wraps, self._non_monotonic)
+        return TimestampRepairs(
+            self._missing,
+            self._jumps,
+            self._wraps,
+            self._non_monotonic,
+            self._outliers,
+            self._deviations,
+        )
+
+    @property
+    def disturbances(self) -> int:
+        """Number of repairs that no camera in order needs."""
+        return self._jumps + self._outliers + self._deviations
+
+    @property
+    def lag_ns(self) -> int:
+        """How much later than usual the last packet of a live stream arrived; from any thread."""
+        return 0 if self._check or self._segmented else self._monitor.lag_ns
+
+    @property
+    def by_arrival(self) -> bool:
+        """Whether the arrival replaces the timestamps at present; from any thread."""
+        return self._check is not None
 
     def begin(
-        self, *, time_base: Fraction, frame_ns: int, max_gap_ns: int, reorder_depth: int = 0
+        self,
+        *,
+        time_base: Fraction,
+        frame_ns: int,
+        max_gap_ns: int,
+        reorder_depth: int = 0,
+        segmented: bool = False,
     ) -> None:
         """Start a connection or another pass of a file, with timestamps unrelated to earlier ones.
 
@@ -103,17 +160,29 @@ class TimestampNormalizer:
             frame_ns: Distance of two frames, for gaps of unknown length.
             max_gap_ns: Longest plausible distance of two timestamps of a file.
             reorder_depth: Frames that may be decoded before an earlier one; grows when exceeded.
+            segmented: Whether a live stream comes in pieces of many seconds, as HLS does: then its
+                arrival says nothing about its timestamps.
         """
         self._time_base = time_base
         self._frame_ns = max(frame_ns, 1)
         self._max_gap_ns = max_gap_ns
+        self._segmented = segmented
         self._depth = reorder_depth
         self._pending_pts_ns.clear()
-        self._anchor = None
-        self._shift = self._packets_since_highest = 0
+        self._timeline = self._previous = self._check = None
+        self._jumped_ns.clear()
+        self._offsets.clear()
+        self._odd_offsets = self._longest_step_ns = 0
+        self._monitor.begin()
 
     def normalize(
-        self, *, pts: int | None, dts: int | None, duration: int | None, arrived_ns: int
+        self,
+        *,
+        pts: int | None,
+        dts: int | None,
+        duration: int | None,
+        arrived_ns: int,
+        following: Sequence[int] = (),
     ) -> NormalizedTimestamps:
         """Return the times of the next packet, in stream order.
 
@@ -122,33 +191,36 @@ class TimestampNormalizer:
             dts: Decoding time in ticks; `None` if missing.
             duration: In ticks; `None` or 0 if unknown.
             arrived_ns: Monotonic arrival time.
+            following: Timestamps of the next packets of a file: each its decoding time, or its
+                presentation time if that is missing.
         """
         elapsed_ns = 0 if self._arrived_ns is None else max(0, arrived_ns - self._arrived_ns)
         self._arrived_ns = arrived_ns
         duration_ns = self._ns(duration) if duration and duration > 0 else 0
         step_ns = duration_ns or self._frame_ns
+        bridge_ns = max(elapsed_ns, step_ns) if self._live else step_ns
         key = dts if dts is not None else pts
         if key is None:
             self._missing += 1
             pts_ns = self._next_ns(elapsed_ns if self._live else step_ns)
             # The next packet with a timestamp anchors the media time again.
-            self._anchor = None
-            return self._result(pts_ns, pts_ns, duration_ns)
-        presentation = key if pts is None else pts
-        if self._anchor is None:
-            self._anchor_at(presentation, key, max(elapsed_ns, step_ns) if self._live else step_ns)
-            correction = 0
-        else:
-            found = self._wrap_correction(key, elapsed_ns)
-            if found is None:
-                self._jumps += 1
-                bridge_ns = max(elapsed_ns, step_ns) if self._live else step_ns
-                self._anchor_at(presentation, key, bridge_ns)
-            correction = found or 0
-        ticks = key + self._shift + correction
-        pts_ns = self._at(ticks + _unwrapped_offset(presentation - key))
-        dts_ns = self._at(ticks) if dts is not None else self._decoding_ns(pts_ns, step_ns)
-        return self._result(pts_ns, dts_ns, duration_ns)
+            self._timeline = None
+            return self._result(pts_ns, pts_ns, duration_ns, has_pts=False)
+        if self._check is not None and not self._follow(self._check, key, arrived_ns):
+            pts_ns = self._next_ns(elapsed_ns)
+            return self._result(pts_ns, pts_ns, duration_ns, has_pts=False)
+        offset, has_pts = self._offset(pts, dts, step_ns, following)
+        ticks = self._place(key, offset, bridge_ns, elapsed_ns, following)
+        if ticks is None:
+            return self._replacement(step_ns, duration_ns)
+        assert self._timeline is not None
+        pts_ns = self._timeline.at(ticks + offset)
+        dts_ns = self._timeline.at(ticks)
+        if dts is None:
+            dts_ns = self._decoding_ns(pts_ns, step_ns)
+        if self._live and not self._segmented:
+            self._compare(dts_ns, arrived_ns)
+        return self._result(pts_ns, dts_ns, duration_ns, has_pts=has_pts)
 
     def next_display_pts(self, pts_ns: int | None) -> int:
         """Return the media time of the next decoded frame, later than that of the frame before.
@@ -165,45 +237,153 @@ class TimestampNormalizer:
         self._last_display_ns = max(pts_ns, 0)
         return self._last_display_ns
 
-    def _result(self, pts_ns: int, dts_ns: int, duration_ns: int) -> NormalizedTimestamps:
+    def _result(
+        self, pts_ns: int, dts_ns: int, duration_ns: int, *, has_pts: bool
+    ) -> NormalizedTimestamps:
         if self._last_dts_ns is not None and dts_ns <= self._last_dts_ns:
             dts_ns = self._last_dts_ns + 1
         self._last_dts_ns = dts_ns
         self._last_pts_ns = pts_ns if self._last_pts_ns is None else max(self._last_pts_ns, pts_ns)
-        return NormalizedTimestamps(pts_ns, dts_ns, duration_ns)
+        return NormalizedTimestamps(pts_ns, dts_ns, duration_ns, has_pts)
 
     def _next_ns(self, bridge_ns: int) -> int:
         return 0 if self._last_pts_ns is None else self._last_pts_ns + max(bridge_ns, 1)
 
-    def _anchor_at(self, presentation: int, key: int, bridge_ns: int) -> None:
-        """Map this packet to *bridge_ns* after the last one."""
-        self._shift = self._packets_since_highest = 0
-        self._anchor = (key + _unwrapped_offset(presentation - key), self._next_ns(bridge_ns))
-        self._highest = key
-        self._pending_pts_ns.clear()
+    def _replacement(self, step_ns: int, duration_ns: int) -> NormalizedTimestamps:
+        """Return times for an outlier of a file: one step after the packet before it."""
+        self._outliers += 1
+        assert self._last_dts_ns is not None
+        dts_ns = self._last_dts_ns + step_ns
+        pts_ns = dts_ns + self._ns(max(self._offsets, default=0))
+        return self._result(pts_ns, dts_ns, duration_ns, has_pts=False)
 
-    def _wrap_correction(self, key: int, elapsed_ns: int) -> int | None:
-        """Return ticks to add to this timestamp beside the shift; `None` if it is a jump."""
+    def _offset(
+        self, pts: int | None, dts: int | None, step_ns: int, following: Sequence[int]
+    ) -> tuple[int, bool]:
+        """Return the ticks from decoding to presentation, and whether they are the packet's own.
+
+        A presentation time far from its decoding time is replaced: by the largest recent distance,
+        that of key frames. If it stays, the stream has changed.
+        """
+        if pts is None:
+            return 0, False
+        if dts is None:
+            return 0, True
+        offset = unwrapped_offset(pts - dts)
+        if not self._is_plausible(offset, dts, step_ns, following):
+            self._outliers += 1
+            self._odd_offsets += 1
+            if self._odd_offsets <= REORDER_PACKETS:
+                return max(self._offsets), False
+            self._offsets.clear()
+            self._jumps += 1
+            self._timeline = None
+        self._odd_offsets = 0
+        self._offsets.append(offset)
+        return offset, True
+
+    def _is_plausible(self, offset: int, dts: int, step_ns: int, following: Sequence[int]) -> bool:
+        if not self._offsets:
+            return True
+        lowest, largest = min(self._offsets), max(self._offsets)
+        change_ns = self._ns(max(offset - largest, lowest - offset, 0))
+        limit_ns = REORDER_PACKETS * max(step_ns, self._longest_step_ns)
+        if change_ns <= max(limit_ns, _LIVE_OFFSET_NS if self._live else _ODD_STEP_NS):
+            return True
+        if not self._live and len(following) < READ_AHEAD and change_ns <= self._max_gap_ns:
+            return True  # At the end of a file nothing can tell.
+        # In a file with a long pause, the packets that follow come near this time.
+        shown = dts + offset
+        return any(self._ns(abs(shown - key)) <= _ODD_STEP_NS for key in following)
+
+    def _place(
+        self, key: int, offset: int, bridge_ns: int, elapsed_ns: int, following: Sequence[int]
+    ) -> int | None:
+        """Return a timestamp without wraps, on the timeline or a new one; `None` for an outlier."""
+        timeline = self._timeline
+        if timeline is None:
+            self._anchor_at(key, offset, bridge_ns)
+            return key
+        if not self._live and self._is_alone(timeline, key, following):
+            return None
         limit_ns = elapsed_ns + _LIVE_SLACK_NS if self._live else self._max_gap_ns
-        ahead, back = self._ticks(limit_ns), self._ticks(_REORDER_NS)
-        delta, wrap = key + self._shift - self._highest, 0
-        if not -back <= delta <= ahead:
-            wrap = min(_SHIFTS, key=lambda ticks: abs(delta + ticks))
-            delta += wrap
-            if not -back <= delta <= ahead:
-                return None
-        if delta > 0:
-            self._highest += delta
-            self._packets_since_highest = 0
-        else:
-            self._packets_since_highest += 1
-            if self._packets_since_highest > _REORDER_PACKETS:
-                return None
-        if wrap <= 0:  # A late timestamp from before the wrap does not undo it.
-            return wrap
-        self._shift += wrap
-        self._wraps += 1
-        return 0
+        highest = timeline.highest
+        placed = timeline.place(key, ahead_ns=limit_ns) or self._return(key)
+        if placed is None:
+            self._jump(timeline, key, offset, bridge_ns)
+            return key
+        ticks, wrapped = placed
+        self._wraps += wrapped
+        if timeline is self._timeline:
+            step_ns = self._ns(timeline.highest - highest)
+            self._longest_step_ns = max(step_ns, self._longest_step_ns * 15 // 16)
+        return ticks
+
+    def _is_alone(self, timeline: Timeline, key: int, following: Sequence[int]) -> bool:
+        """Whether most of the packets that follow do not share the step of a timestamp."""
+        limit = timeline.ticks(_ODD_STEP_NS)
+        if not following or -timeline.ticks(REORDER_NS) <= timeline.distance(key) <= limit:
+            return False
+        near = sum(0 < timeline.distance(each) <= limit for each in following)
+        return 2 * near > len(following)
+
+    def _return(self, key: int) -> tuple[int, bool] | None:
+        """Continue as before the last jump: what seemed to be a jump was an outlier."""
+        previous, now_ns = self._previous, self._arrived_ns or 0
+        away_ns = now_ns - self._previous_arrived_ns
+        if previous is None or away_ns > _LIVE_SLACK_NS:
+            return None
+        placed = previous.place(key, ahead_ns=away_ns + _LIVE_SLACK_NS)
+        if placed is not None:
+            self._timeline, self._previous = previous, None
+            self._jumped_ns.pop()
+            self._jumps -= 1
+            self._outliers += 1
+            self._monitor.begin()
+        return placed
+
+    def _jump(self, timeline: Timeline, key: int, offset: int, bridge_ns: int) -> None:
+        """Continue at another value; with the arrival if this happens all the time."""
+        self._jumps += 1
+        now_ns = self._arrived_ns or 0
+        if self._live and not self._segmented:
+            self._previous, self._previous_arrived_ns = timeline, now_ns
+            self._jumped_ns.append(now_ns)
+            erratic = len(self._jumped_ns) == _ERRATIC and now_ns - self._jumped_ns[0] < _ERRATIC_NS
+            if erratic or key + timeline.shift == timeline.highest:  # The same again and again.
+                self._distrust()
+        self._anchor_at(key, offset, bridge_ns)
+
+    def _anchor_at(self, key: int, offset: int, bridge_ns: int) -> None:
+        """Map the presentation of this packet to *bridge_ns* after the last one."""
+        self._timeline = Timeline(self._time_base, key + offset, self._next_ns(bridge_ns), key)
+        self._pending_pts_ns.clear()
+        self._monitor.begin()
+
+    def _compare(self, dts_ns: int, arrived_ns: int) -> None:
+        """Notice that the timestamps left the arrival; from the next packet on."""
+        match self._monitor.observe(dts_ns, arrived_ns):
+            case Deviation.RATE:
+                self._distrust()
+            case Deviation.LATE:
+                assert self._timeline is not None
+                self._jumps += 1
+                self._timeline.anchor_ns += self._monitor.lag_ns
+                self._monitor.begin()
+            case None:
+                pass
+
+    def _distrust(self) -> None:
+        self._deviations += 1
+        self._check = RateCheck()
+
+    def _follow(self, check: RateCheck, key: int, arrived_ns: int) -> bool:
+        """Whether the timestamps follow the arrival again; then they are used from here on."""
+        if not check.observe(self._ns(key), arrived_ns):
+            return False
+        self._check = self._timeline = self._previous = None
+        self._jumped_ns.clear()
+        return True
 
     def _decoding_ns(self, pts_ns: int, step_ns: int) -> int:
         """Return a decoding time where the demuxer gave none: the lowest pending presentation time.
@@ -211,8 +391,10 @@ class TimestampNormalizer:
         The list holds one time more than the reorder depth, so its lowest value increases with
         every packet and never exceeds the packet's presentation time.
         """
-        if self._packets_since_highest:  # More reordering than announced.
-            self._depth = min(max(self._depth, self._packets_since_highest), _REORDER_PACKETS)
+        assert self._timeline is not None
+        reordered = self._timeline.packets_since_highest
+        if reordered:  # More reordering than announced.
+            self._depth = min(max(self._depth, reordered), REORDER_PACKETS)
         if not self._pending_pts_ns:
             self._pending_pts_ns = [
                 pts_ns - step_ns * (back + 1) for back in reversed(range(self._depth))
@@ -223,21 +405,5 @@ class TimestampNormalizer:
             self._pending_pts_ns.pop(0)
         return lowest_ns
 
-    def _at(self, ticks: int) -> int:
-        assert self._anchor is not None
-        anchor_ticks, anchor_ns = self._anchor
-        return anchor_ns + self._ns(ticks - anchor_ticks)
-
     def _ns(self, ticks: int) -> int:
         return ticks * self._time_base.numerator * _NS // self._time_base.denominator
-
-    def _ticks(self, nanoseconds: int) -> int:
-        return nanoseconds * self._time_base.denominator // (self._time_base.numerator * _NS)
-
-
-def _unwrapped_offset(offset: int) -> int:
-    """Return presentation minus decoding time, corrected if only one of the two has wrapped."""
-    for wrap in _WRAPS:
-        if abs(offset) > wrap // 2 and abs(abs(offset) - wrap) < wrap // 4:
-            return offset - wrap if offset > 0 else offset + wrap
-    return offset

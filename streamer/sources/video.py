@@ -4,10 +4,11 @@ One call is one attempt; `ReconnectingSource` repeats attempts. What must surviv
 time, frame numbers, counts) is held by the source, so the same object is called again.
 """
 
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import Final
+from typing import Final, NamedTuple
 
 import structlog
 from av.codec.hwaccel import HWAccel
@@ -23,6 +24,7 @@ from streamer.core.log_limit import LogLimit
 from streamer.core.packet import PacketTap
 from streamer.core.redact import redact_url
 
+from .backlog import BacklogSkipper
 from .decode import DecodedFrame, Decoder
 from .demux import Demuxer
 from .ffmpeg_errors import source_error
@@ -30,7 +32,12 @@ from .frame_sampler import DecodeMode, FrameSampler, SamplingPlan
 from .open import OpenedStream, open_video
 from .options import VideoOptions
 from .packet_copy import PacketCopier
-from .timestamps import NormalizedTimestamps, TimestampNormalizer, TimestampRepairs
+from .timestamps import (
+    READ_AHEAD,
+    NormalizedTimestamps,
+    TimestampNormalizer,
+    TimestampRepairs,
+)
 
 _log = structlog.get_logger(__name__)
 
@@ -71,6 +78,15 @@ class VideoStatistics:
     stream_changes: int
     """Changes of the frame size."""
 
+    skipped_behind: int
+    """Packets of a live stream that were not decoded because decoding was behind."""
+
+    lag_ns: int
+    """How much later than usual the last packet of a live stream was read."""
+
+    by_arrival: bool
+    """Whether the timestamps of the stream are not usable at present, so that arrival counts."""
+
     repairs: TimestampRepairs
 
     decoder: str
@@ -108,12 +124,16 @@ class VideoSource:
         self._sampler = FrameSampler(
             self._options.inference_interval_ns, every_frame=self._options.every_frame
         )
+        self._skipper = BacklogSkipper(self._options.max_lag_ns)
+        self._paced = live or self._options.realtime
         self._log = _log.bind(address=redact_url(address))
         self._number = 0
         self._size: tuple[int, int] | None = None
         self._opened = self._packets = self._bytes = 0
         self._frames = self._decoded = self._damaged = self._stream_changes = 0
         self._limit = LogLimit()  # Of the lines about what is decoded.
+        self._fault_limit = LogLimit()  # Of the lines about timestamps and backlogs.
+        self._disturbances = 0  # Of the timestamps, at the last check.
         self._logged_mode: DecodeMode | None = None
         self._decoder = "" if self._options.hwaccel else "cpu"
         self._realtime_start_ns: int | None = None  # Monotonic time at which media time was 0.
@@ -133,6 +153,9 @@ class VideoSource:
             frames=self._frames,
             damaged=self._damaged,
             stream_changes=self._stream_changes,
+            skipped_behind=self._skipper.skipped,
+            lag_ns=self._normalizer.lag_ns,
+            by_arrival=self._normalizer.by_arrival,
             repairs=self._normalizer.repairs,
             decoder=self._decoder,
         )
@@ -176,17 +199,29 @@ class VideoSource:
     def _frames_of(self, opened: OpenedStream, cancel: CancelToken) -> Iterator[Frame]:
         self._opened += 1
         self._sampler.begin()
+        self._skipper.begin()
         decoder = Decoder(
             opened.stream.codec_context,
             self._sampler,
             self._normalizer,
             every_frame=self._options.every_frame,
-            realtime=self._live or self._options.realtime,
+            realtime=self._paced,
+        )
+        demuxer = Demuxer(
+            opened,
+            address=self._address,
+            live=self._live,
+            timeout_s=self._options.timeout_s,
+            clock=self._clock,
         )
         decoded_before, damaged_before = self._decoded, self._damaged
         frame_ns = self._clock.monotonic_ns()
-        for packet, timestamps, has_pts in self._normalized(opened, cancel):
-            for decoded in decoder.decode(packet, timestamps, has_pts=has_pts):
+        for packet, timestamps, arrived_ns in self._normalized(opened, demuxer, cancel):
+            if self._live and self._skips(packet, timestamps, arrived_ns, demuxer, decoder):
+                continue
+            for decoded in decoder.decode(
+                packet, timestamps, arrived_ns=arrived_ns - self._normalizer.lag_ns
+            ):
                 self._note_decoder(opened)
                 yield self._frame(decoded)
                 del decoded  # The decoder may use its buffer again before the next one.
@@ -208,9 +243,9 @@ class VideoSource:
             raise self._error(SourceFault.NO_VIDEO)
 
     def _normalized(
-        self, opened: OpenedStream, cancel: CancelToken
-    ) -> Iterator[tuple["Packet[VideoStream]", NormalizedTimestamps, bool]]:
-        """Yield each packet, its times, and whether the stream gives its presentation time."""
+        self, opened: OpenedStream, demuxer: Demuxer, cancel: CancelToken
+    ) -> Iterator[tuple["Packet[VideoStream]", NormalizedTimestamps, int]]:
+        """Yield each packet, its times, and when it arrived; and give it to the tap."""
         reader = _TimestampReader(self._options.frame_rate, opened, live=self._live)
         copier = PacketCopier(opened.stream) if self._tap else None
         self._normalizer.begin(
@@ -218,30 +253,67 @@ class VideoSource:
             frame_ns=reader.frame_ns,
             max_gap_ns=opened.max_gap_ns,
             reorder_depth=opened.stream.codec_context.reorder_depth,
+            segmented=opened.segmented,
         )
-        demuxer = Demuxer(
-            opened,
-            address=self._address,
-            live=self._live,
-            timeout_s=self._options.timeout_s,
-            clock=self._clock,
-        )
-        for packet in demuxer.packets(cancel):
-            pts, dts, duration = reader.read(packet)
+        read_ahead = 0 if self._live else READ_AHEAD
+        for packet, raw, following in _with_following(demuxer.packets(cancel), reader, read_ahead):
+            now_ns = self._clock.monotonic_ns()
             timestamps = self._normalizer.normalize(
-                pts=pts, dts=dts, duration=duration, arrived_ns=self._clock.monotonic_ns()
+                pts=raw.pts,
+                dts=raw.dts,
+                duration=raw.duration,
+                arrived_ns=now_ns,
+                following=following,
             )
+            self._log_disturbances(now_ns)
             if self._options.realtime:
                 self._wait_for(timestamps.dts_ns, cancel)
             self._packets += 1
             self._bytes += packet.size
+            arrived_ns = self._clock.arrival_of(timestamps.pts_ns)
             if copier is not None and self._tap is not None:
-                self._tap(
-                    copier.copy(
-                        packet, timestamps, arrived_ns=self._clock.arrival_of(timestamps.pts_ns)
-                    )
-                )
-            yield packet, timestamps, pts is not None
+                self._tap(copier.copy(packet, timestamps, arrived_ns=arrived_ns))
+            yield packet, timestamps, arrived_ns
+
+    def _skips(
+        self,
+        packet: "Packet[VideoStream]",
+        timestamps: NormalizedTimestamps,
+        arrived_ns: int,
+        demuxer: Demuxer,
+        decoder: Decoder,
+    ) -> bool:
+        """Whether this packet is not decoded, because the stream is behind the camera."""
+        began = not self._skipper.skipping
+        lag_ns = self._normalizer.lag_ns
+        skips = self._skipper.skips(
+            keyframe=packet.is_keyframe, lag_ns=lag_ns, busy=demuxer.busy, arrived_ns=arrived_ns
+        )
+        if skips and began:
+            decoder.skip()
+            self._sampler.note_skip(timestamps.dts_ns)
+            withheld = self._fault_limit.admit(arrived_ns)
+            if withheld is not None:
+                self._log.warning(
+                    "decoding is behind: continues at a later key frame",
+                    lag_s=round(lag_ns / _NS, 1), skipped=self._skipper.skipped,
+                    lines_withheld=withheld,
+                )  # fmt: skip
+        return skips
+
+    def _log_disturbances(self, now_ns: int) -> None:
+        """Log that the timestamps needed repair, once for all repairs of some minutes."""
+        if self._normalizer.disturbances == self._disturbances:
+            return
+        self._disturbances = self._normalizer.disturbances
+        repairs = self._normalizer.repairs
+        withheld = self._fault_limit.admit(now_ns)
+        if withheld is not None:
+            self._log.warning(
+                "timestamps repaired", jumps=repairs.jumps, outliers=repairs.outliers,
+                deviations=repairs.deviations, by_arrival=self._normalizer.by_arrival,
+                lines_withheld=withheld,
+            )  # fmt: skip
 
     def _hardware(self) -> HWAccel | None:
         """Return the hardware decoder, or `None` to decode on the CPU if it is unavailable."""
@@ -299,7 +371,7 @@ class VideoSource:
                 self._log.info("frame size changed", width=width, height=height)
         self._size = image.size
         self._clock.advance_to(decoded.pts_ns)
-        arrived_ns = self._clock.arrival_of(decoded.pts_ns)
+        arrived_ns = decoded.arrived_ns if self._paced else self._clock.arrival_of(decoded.pts_ns)
         frame = Frame(image, decoded.pts_ns, arrived_ns, self._number, sampled=decoded.sampled)
         self._number += 1
         self._frames += 1
@@ -315,6 +387,14 @@ class VideoSource:
             cancel.sleep(ahead_ns / _NS)
         elif ahead_ns < -_BEHIND_NS:
             self._realtime_start_ns -= ahead_ns
+
+
+class _RawTimestamps(NamedTuple):
+    """Timestamps of a packet in ticks, each `None` if unknown."""
+
+    pts: int | None
+    dts: int | None
+    duration: int | None
 
 
 class _TimestampReader:
@@ -333,11 +413,29 @@ class _TimestampReader:
             self.time_base = 1 / Fraction(rate).limit_denominator(1001)
             self.frame_ns = int(self.time_base * _NS)
 
-    def read(self, packet: "Packet[VideoStream]") -> tuple[int | None, int | None, int | None]:
-        """Return (pts, dts, duration) in ticks of `time_base`, each `None` if unknown."""
+    def read(self, packet: "Packet[VideoStream]") -> _RawTimestamps:
+        """Return the timestamps of the next packet in ticks of `time_base`."""
         if self._counts:
             self._count += 1
-            return None, self._count - 1, 1
+            return _RawTimestamps(None, self._count - 1, 1)
         if self._invented:
-            return None, None, None
-        return packet.pts, packet.dts, packet.duration
+            return _RawTimestamps(None, None, None)
+        return _RawTimestamps(packet.pts, packet.dts, packet.duration)
+
+
+def _with_following(
+    packets: "Iterator[Packet[VideoStream]]", reader: _TimestampReader, read_ahead: int
+) -> Iterator[tuple["Packet[VideoStream]", _RawTimestamps, list[int]]]:
+    """Yield each packet, its timestamps, and those of up to *read_ahead* packets after it."""
+    waiting = deque[tuple["Packet[VideoStream]", _RawTimestamps]]()
+    for packet in packets:
+        waiting.append((packet, reader.read(packet)))
+        if len(waiting) > read_ahead:
+            yield *waiting.popleft(), _keys(waiting)
+    while waiting:
+        yield *waiting.popleft(), _keys(waiting)
+
+
+def _keys(packets: Iterable[tuple["Packet[VideoStream]", _RawTimestamps]]) -> list[int]:
+    keys = (raw.pts if raw.dts is None else raw.dts for _, raw in packets)
+    return [key for key in keys if key is not None]

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streamer.sources.timestamps import TimestampNormalizer
+from streamer.sources.timestamps import READ_AHEAD, TimestampNormalizer
 
 S = 1_000_000_000
 FRAME = 3600  # 40 ms at 90 kHz.
@@ -33,6 +33,22 @@ def normalized(normalizer, stream, *, arrivals=None):
         arrived_ns = arrivals[index] if arrivals else index * S // 25
         found.append(normalizer.normalize(pts=pts, dts=dts, duration=FRAME, arrived_ns=arrived_ns))
     return found
+
+
+def normalized_file(normalizer, stream):
+    """As `normalized`, with the packets that follow, as a file is read."""
+    pairs = [each if isinstance(each, tuple) else (each, each) for each in stream]
+    keys = [pts if dts is None else dts for pts, dts in pairs]
+    return [
+        normalizer.normalize(
+            pts=pts,
+            dts=dts,
+            duration=FRAME,
+            arrived_ns=0,
+            following=keys[index + 1 : index + 1 + READ_AHEAD],
+        )
+        for index, (pts, dts) in enumerate(pairs)
+    ]
 
 
 def times(packets):
@@ -217,3 +233,65 @@ def test_reordered_frames_without_decoding_times_get_some(groups, announced):
     if announced:
         assert all(packet.dts_ns <= packet.pts_ns for packet in found)
     assert normalizer.repairs.total == 0
+
+
+@pytest.mark.parametrize("hours", [6, -6, 1, 29])
+@pytest.mark.parametrize("max_gap_ns", [10 * S, 30 * 3600 * S])
+@pytest.mark.parametrize("at", [1, 20, 47])
+def test_one_timestamp_of_a_file_hours_away_moves_no_other(hours, max_gap_ns, at):
+    normalizer = started(max_gap_ns=max_gap_ns)
+    stream = [number * FRAME for number in range(50)]
+    stream[at] += hours * 3600 * 90_000
+    found = normalized_file(normalizer, stream)
+    assert times(found) == [number * S // 25 for number in range(50)]
+    assert [index for index, packet in enumerate(found) if not packet.has_pts] == [at]
+    assert normalizer.repairs.outliers == normalizer.repairs.total == 1
+
+
+@pytest.mark.parametrize("hours", [6, -6])
+def test_one_presentation_time_of_reordered_frames_hours_away_moves_no_other(hours):
+    shown = [0]
+    for group in range(10):
+        shown += [3 * group + 3, 3 * group + 1, 3 * group + 2]  # P, B, B
+    stream = [((n + 1) * FRAME, index * FRAME) for index, n in enumerate(shown)]
+    good = normalized_file(started(max_gap_ns=10 * S), stream)
+    odd = list(stream)
+    odd[16] = (odd[16][0] + hours * 3600 * 90_000, odd[16][1])
+    normalizer = started(max_gap_ns=10 * S)
+    found = normalized_file(normalizer, odd)
+    assert [packet for index, packet in enumerate(found) if index != 16] == [
+        packet for index, packet in enumerate(good) if index != 16
+    ]
+    assert abs(found[16].pts_ns - good[16].pts_ns) <= 3 * S // 25
+    assert not found[16].has_pts
+    assert normalizer.repairs.outliers == normalizer.repairs.total == 1
+
+
+@given(
+    steps=st.lists(st.integers(1, 90_000 * 7200), min_size=1, max_size=20),
+    data=st.data(),
+)
+def test_pauses_of_hours_in_a_file_are_kept_with_reordered_frames_too(steps, data):
+    shown = [0]
+    for step in steps:
+        shown.append(shown[-1] + step)
+    order = list(range(len(shown)))
+    for index in range(1, len(order) - 1):
+        if data.draw(st.booleans()):
+            order[index], order[index + 1] = order[index + 1], order[index]
+    depth = max(index - place for place, index in enumerate(order))
+    decoding = [shown[max(0, place - max(0, depth))] for place in range(len(order))]
+    stream = [(shown[index], decoding[place]) for place, index in enumerate(order)]
+    normalizer = started(max_gap_ns=30 * 3600 * S)
+    found = normalized_file(normalizer, stream)
+    expected = [(pts - stream[0][0]) * S // 90_000 for pts, _ in stream]
+    assert times(found) == expected
+    assert all(packet.has_pts for packet in found)
+
+
+@given(jump=st.one_of(st.integers(-(1 << 31), -2 * 90_000), st.integers(90_000 * 20, 1 << 31)))
+def test_a_jump_that_the_packets_after_it_share_is_a_jump(jump):
+    normalizer = started(max_gap_ns=10 * S)
+    stream = [number * FRAME + (jump if number >= 20 else 0) for number in range(40)]
+    assert times(normalized_file(normalizer, stream)) == [n * S // 25 for n in range(40)]
+    assert normalizer.repairs.jumps == normalizer.repairs.total == 1
