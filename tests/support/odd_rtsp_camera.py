@@ -58,6 +58,9 @@ class OddRtspCamera:
         self.sent = 0
         """Frames sent, to all clients."""
 
+        self.sent_ns: dict[int, int] = {}
+        """Monotonic time at which each frame of the first client was sent."""
+
         self.described = threading.Event()
         """Set when a DESCRIBE has come."""
 
@@ -150,6 +153,7 @@ class OddRtspCamera:
             while not self._ending.wait(max(0, began + number / self.rate - time.monotonic())):
                 if self.silent_after is not None and number >= self.silent_after:
                     return
+                self.sent_ns.setdefault(number, time.monotonic_ns())
                 unit = self._units[number % len(self._units)]
                 for nal in unit:
                     last = nal is unit[-1]

@@ -1,0 +1,93 @@
+"""Age of live frames when decoding is slower than the camera, against a real RTSP stream."""
+
+import time
+from contextlib import closing
+from itertools import takewhile
+
+import numpy as np
+
+from streamer.core.clock import CancelToken, SystemClock
+from streamer.sources.frame_sampler import DecodeMode
+from streamer.sources.options import VideoOptions
+from streamer.sources.video import VideoSource
+from tests.support.odd_rtsp_camera import OddRtspCamera
+
+MS = 1_000_000
+FRAME_NS = 40 * MS
+CLIP_FRAMES = 50
+LAG_NS = 300 * MS
+
+
+def camera(server, **options):
+    options = VideoOptions(transport="tcp", **{"max_lag_ns": LAG_NS, **options})
+    return VideoSource(server.url, clock=SystemClock(), live=True, options=options)
+
+
+def number_of(frame):
+    """The number that the camera gave a frame: the bar in the image gives it but for whole loops."""
+    in_clip = int(np.argmax(frame.image.luma()[90])) // 4
+    loops = round((frame.pts_ns / FRAME_NS - in_clip) / CLIP_FRAMES)
+    return in_clip + loops * CLIP_FRAMES
+
+
+def watched(source, server, *, seconds, per_frame_s):
+    """Frames, and (true age when yielded, error of `arrived_ns`) of each.
+
+    The thread of the source needs *per_frame_s* for each frame, as a slow decoder does.
+    """
+    frames, ages, errors = [], [], []
+    until = time.monotonic() + seconds
+    with closing(source(CancelToken())) as stream:
+        for frame in stream:
+            now_ns = time.monotonic_ns()
+            sent_ns = server.sent_ns[number_of(frame)]
+            frames.append(frame)
+            ages.append(now_ns - sent_ns)
+            errors.append(frame.arrived_ns - sent_ns)
+            if time.monotonic() > until:
+                return frames, ages, errors
+            time.sleep(per_frame_s)
+    raise AssertionError("the stream ended")
+
+
+def test_a_source_at_half_speed_stays_near_the_present_and_counts_what_it_skips(elementary):
+    with OddRtspCamera(elementary) as server:
+        source = camera(server, every_frame=True)
+        frames, ages, errors = watched(source, server, seconds=4, per_frame_s=0.08)
+    assert max(ages) < 1_500 * MS  # It measures whether it is busy once a second.
+    assert max(ages[-10:]) < LAG_NS + 400 * MS
+    assert max(errors) < 500 * MS  # What waited while the stream was analysed is not known.
+    assert max(errors[-5:]) < 150 * MS, "the age counts what waited before the demuxer"
+    assert source.statistics().skipped_behind >= 10
+    assert source.statistics().repairs.total == 0
+    assert len(frames) > 20
+
+
+def test_a_source_that_falls_behind_again_and_again_decodes_key_frames_only(elementary):
+    with OddRtspCamera(elementary) as server:
+        source = camera(server, every_frame=True)
+        _, ages, _ = watched(source, server, seconds=5, per_frame_s=0.1)
+    assert source.plan.decode is DecodeMode.KEY_FRAMES
+    assert "cannot keep up" in source.plan.reason
+    assert max(ages[-5:]) < LAG_NS + 100 * MS
+
+
+def test_a_source_that_keeps_up_skips_nothing(elementary):
+    with OddRtspCamera(elementary) as server:
+        source = camera(server, every_frame=True)
+        _, ages, errors = watched(source, server, seconds=2, per_frame_s=0.0)
+    assert source.statistics().skipped_behind == 0
+    assert sorted(ages)[len(ages) // 2] < 150 * MS
+    assert sorted(errors)[len(errors) // 2] < 150 * MS
+
+
+def test_timestamps_that_stand_still_do_not_change_how_often_frames_are_sampled(elementary):
+    with OddRtspCamera(elementary, ticks=lambda _: 0) as server:
+        source = camera(server, inference_interval_ns=400 * MS)
+        with closing(source(CancelToken())) as stream:
+            began = next(stream).arrived_ns
+            frames = list(takewhile(lambda frame: frame.arrived_ns - began < 4_000 * MS, stream))
+    late = [frame for frame in frames if frame.arrived_ns - began > 2_000 * MS]
+    assert 4 <= len(late) <= 6
+    assert source.statistics().repairs.deviations == 1
+    assert source.statistics().by_arrival
