@@ -49,6 +49,7 @@ from .inference_report import hanging_inference, inference_report
 from .models import Models
 from .output_builder import build_file_output, build_outputs
 from .source_builder import build_source, ending
+from .video_report import video_conditions, video_report
 
 _NS: Final = 1_000_000_000
 _READ_AHEAD_S: Final = 20
@@ -232,7 +233,7 @@ class CameraRuntime:
         if pipeline is not None:
             links = _added(links, pipeline.statistics())
         frames, results = self._statistics.statistics(), self._results.counts()
-        video = self._source.video.statistics() if self._source.video else None
+        video = self._source.video
         connection = self._source.connection()
         seat = self._seat.statistics() if self._seat is not None else None
         return CameraReport(
@@ -246,11 +247,7 @@ class CameraRuntime:
             connection_since_ns=connection.since_ns if connection else None,
             fault=self._fault(detailed=True),
             failed_attempts=connection.attempts if connection else 0,
-            connections=video.opened if video else 0,
-            packets=video.packets if video else 0,
-            damaged=video.damaged if video else 0,
-            timestamp_repairs=video.repairs.total if video else 0,
-            decoder=video.decoder if video else "",
+            **({} if video is None else video_report(video.statistics(), live=self.live)),
             links=tuple(links.values()),
             ring=self._ring.statistics() if self._ring else None,
             recorder=self._recorder.state() if self._recorder else None,
@@ -281,6 +278,8 @@ class CameraRuntime:
             yield Condition("output", output.error, output.since_ns)
         if (evidence := self._evidence.condition()) is not None:
             yield evidence
+        if self._source.video is not None:
+            yield from video_conditions(self._source.video.statistics())
 
     def _fault(self, *, detailed: bool = False) -> str:
         """Why the source delivers no frames: its class, or the whole message; empty if it does."""

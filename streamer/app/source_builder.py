@@ -120,6 +120,8 @@ def _attempt(spec: CameraSpec, clock: Clock, tap: PacketTap | None, *, every_fra
         realtime=realtime,
         inference_interval_ns=interval_ns,
         every_frame=every_frame,
+        # The other half is for what comes behind the source.
+        max_lag_ns=min(spec.latency_budget_ns // 2, _NS),
     )
     match spec.kind:
         case SourceKind.PATTERN:

@@ -116,8 +116,9 @@ class Frame:
     from frame to frame of a source, across reconnects too."""
 
     arrived_ns: int
-    """Monotonic time at which the frame came out of the decoder, by `Clock.arrival_of`. Links
-    measure the age of a frame from it. In a replay it is the media time itself."""
+    """Monotonic time at which the demuxer delivered the packet of the frame, less the time that a
+    live packet waited before that. Links measure the age of a frame from it. In a replay it is the
+    media time itself."""
 
     number: int
     """Counts up by one for each frame that the source yields; a gap means dropped frames."""

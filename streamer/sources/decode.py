@@ -3,6 +3,7 @@
 The decision whether key frames suffice is made in `frame_sampler.py`; this module carries it out.
 """
 
+import time
 from collections.abc import Iterator
 from typing import Final, NamedTuple
 
@@ -12,6 +13,8 @@ from av.packet import Packet  # noqa: TC002  one place for imports
 from av.video.codeccontext import VideoCodecContext
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream  # noqa: TC002
+
+from streamer.core.latency import LatencyHistogram
 
 from .frame_sampler import DecodeMode, FrameSampler
 from .timestamps import NormalizedTimestamps, TimestampNormalizer
@@ -44,6 +47,7 @@ class Decoder:
         realtime: Decode with one thread, because many cameras share the cores, and more threads
             delay each frame and hold more of them. `False` uses all cores, for files that are
             read as fast as possible.
+        decode_time: Gets the time that each packet takes.
     """
 
     def __init__(
@@ -54,8 +58,10 @@ class Decoder:
         *,
         every_frame: bool,
         realtime: bool,
+        decode_time: LatencyHistogram,
     ) -> None:
         self._context = context
+        self._decode_time = decode_time
         self._sampler = sampler
         self._normalizer = normalizer
         self._every_frame = every_frame
@@ -174,12 +180,15 @@ class Decoder:
         if packet.is_corrupt:
             self.damaged += 1
         self.packets_without_frame += 1
+        began_ns = time.perf_counter_ns()
         try:
             frames = self._context.decode(packet)
         except av.error.FFmpegError:
             self.damaged += 1
             self.consecutive_errors += 1
             return []
+        finally:
+            self._decode_time.add(time.perf_counter_ns() - began_ns)
         self.consecutive_errors = 0
         return self._intact(frames)
 

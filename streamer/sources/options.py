@@ -20,7 +20,7 @@ class VideoOptions:
     """Password, unless the address contains it; plain, not percent-encoded."""
 
     timeout_s: float = 10.0
-    """A stream that sends nothing for this long is lost. Also bounds opening and shutdown."""
+    """A stream that sends nothing for this long is lost. Also bounds the whole of opening."""
 
     inference_interval_ns: int | None = None
     """Media time from one frame sampled for inference to the next; `None` samples every frame."""

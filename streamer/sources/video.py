@@ -20,6 +20,7 @@ from streamer.core.errors import DecoderUnavailable, SourceError, SourceFault
 from streamer.core.frame import Frame
 from streamer.core.hwaccel import is_hardware_decoded, open_hwaccel
 from streamer.core.image import Image
+from streamer.core.latency import LatencyCounts, LatencyHistogram
 from streamer.core.log_limit import LogLimit
 from streamer.core.packet import PacketTap
 from streamer.core.redact import redact_url
@@ -50,6 +51,10 @@ _FAILING_NS: Final = 5_000_000_000
 
 _MIN_PACKETS: Final = 10
 """Minimum number of packets without a frame; key frames may be rarer than the times above."""
+
+_BEHIND_FOR_NS: Final = 60_000_000_000
+"""A stream counts as behind for this long after packets were skipped, so that the state is steady
+while they are skipped again and again."""
 
 _BEHIND_NS: Final = 1_000_000_000
 """A file in real time that is this late continues from here, without catching up."""
@@ -84,8 +89,15 @@ class VideoStatistics:
     lag_ns: int
     """How much later than usual the last packet of a live stream was read."""
 
-    by_arrival: bool
-    """Whether the timestamps of the stream are not usable at present, so that arrival counts."""
+    behind_since_ns: int | None
+    """When a live stream fell behind; `None` once nothing was skipped for a minute. By
+    `Clock.monotonic_ns`."""
+
+    by_arrival_since_ns: int | None
+    """Since when the timestamps of a live stream are not usable, so that the arrival counts."""
+
+    decode_time: LatencyCounts
+    """Of each decoded packet."""
 
     repairs: TimestampRepairs
 
@@ -132,6 +144,9 @@ class VideoSource:
         self._opened = self._packets = self._bytes = 0
         self._frames = self._decoded = self._damaged = self._stream_changes = 0
         self._limit = LogLimit()  # Of the lines about what is decoded.
+        self._decode_time = LatencyHistogram()
+        self._behind: tuple[int, int] | None = None  # Arrival of the first and last skip.
+        self._by_arrival_since_ns: int | None = None
         self._fault_limit = LogLimit()  # Of the lines about timestamps and backlogs.
         self._disturbances = 0  # Of the timestamps, at the last check.
         self._logged_mode: DecodeMode | None = None
@@ -155,7 +170,9 @@ class VideoSource:
             stream_changes=self._stream_changes,
             skipped_behind=self._skipper.skipped,
             lag_ns=self._normalizer.lag_ns,
-            by_arrival=self._normalizer.by_arrival,
+            behind_since_ns=self._behind_since_ns(),
+            by_arrival_since_ns=self._by_arrival_since_ns,
+            decode_time=self._decode_time.counts(),
             repairs=self._normalizer.repairs,
             decoder=self._decoder,
         )
@@ -206,6 +223,7 @@ class VideoSource:
             self._normalizer,
             every_frame=self._options.every_frame,
             realtime=self._paced,
+            decode_time=self._decode_time,
         )
         demuxer = Demuxer(
             opened,
@@ -290,6 +308,8 @@ class VideoSource:
             keyframe=packet.is_keyframe, lag_ns=lag_ns, busy=demuxer.busy, arrived_ns=arrived_ns
         )
         if skips and began:
+            since_ns = self._behind_since_ns()
+            self._behind = (arrived_ns if since_ns is None else since_ns, arrived_ns)
             decoder.skip()
             self._sampler.note_skip(timestamps.dts_ns)
             withheld = self._fault_limit.admit(arrived_ns)
@@ -301,8 +321,18 @@ class VideoSource:
                 )  # fmt: skip
         return skips
 
+    def _behind_since_ns(self) -> int | None:
+        behind = self._behind
+        if behind is None or self._clock.monotonic_ns() - behind[1] > _BEHIND_FOR_NS:
+            return None
+        return behind[0]
+
     def _log_disturbances(self, now_ns: int) -> None:
         """Log that the timestamps needed repair, once for all repairs of some minutes."""
+        if not self._normalizer.by_arrival:
+            self._by_arrival_since_ns = None
+        elif self._by_arrival_since_ns is None:
+            self._by_arrival_since_ns = now_ns
         if self._normalizer.disturbances == self._disturbances:
             return
         self._disturbances = self._normalizer.disturbances

@@ -279,8 +279,8 @@ def test_pauses_of_hours_in_a_file_are_kept_with_reordered_frames_too(steps, dat
     for index in range(1, len(order) - 1):
         if data.draw(st.booleans()):
             order[index], order[index + 1] = order[index + 1], order[index]
-    depth = max(index - place for place, index in enumerate(order))
-    decoding = [shown[max(0, place - max(0, depth))] for place in range(len(order))]
+    depth = max(place - index for place, index in enumerate(order))
+    decoding = [shown[max(0, place - depth)] for place in range(len(order))]
     stream = [(shown[index], decoding[place]) for place, index in enumerate(order)]
     normalizer = started(max_gap_ns=30 * 3600 * S)
     found = normalized_file(normalizer, stream)
