@@ -54,7 +54,7 @@ class ArrivalMonitor:
     def begin(self) -> None:
         """Forget everything: a new connection, or timestamps that continue at another value."""
         self.lag_ns = 0
-        """How much later than usual the last packet arrived for its timestamp."""
+        """Delay of the last packet: its arrival, compared with its timestamp."""
 
         self._floor_ns: int | None = None  # Lower envelope of arrival minus media time.
         self._arrived_ns = 0

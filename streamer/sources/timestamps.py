@@ -136,7 +136,7 @@ class TimestampNormalizer:
 
     @property
     def lag_ns(self) -> int:
-        """How much later than usual the last packet of a live stream arrived; from any thread."""
+        """Delay of the last packet of a live stream; from any thread."""
         return 0 if self._check or self._segmented else self._monitor.lag_ns
 
     @property

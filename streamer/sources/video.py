@@ -87,7 +87,7 @@ class VideoStatistics:
     """Packets of a live stream that were not decoded because decoding was behind."""
 
     lag_ns: int
-    """How much later than usual the last packet of a live stream was read."""
+    """Delay of the last packet of a live stream, on its way and before it was read here."""
 
     behind_since_ns: int | None
     """When a live stream fell behind; `None` once nothing was skipped for a minute. By
