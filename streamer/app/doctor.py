@@ -2,23 +2,30 @@
 
 Each check yields findings and raises nothing: an unexpected error becomes a finding, so that the
 other checks still run. Nothing is changed on the machine. If the program is running here, its
-status is checked as well.
+status is checked as well, and what it uses is not reported as taken.
 """
 
-import ctypes
 import os
 import platform
+import shlex
 import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Literal
+from typing import TYPE_CHECKING, Final, Literal
 
+from streamer.core.clock import CancelToken
+from streamer.core.clock_guard import clock_is_synchronised
 from streamer.core.errors import ConfigError, StreamerError
 from streamer.core.listening import for_url, listen
+from streamer.core.local_time import for_people
+from streamer.core.redact import redact_url
 from streamer.health.disk import disk_status
+
+from .running_program import RunningProgram, find_running
 
 if TYPE_CHECKING:
     from streamer.config import CameraSettings, Config
@@ -28,13 +35,8 @@ Status = Literal["ok", "warn", "fail"]
 
 _LIBRARIES: Final = ("av", "numpy", "opencv-python-headless", "openvino", "onnxruntime")
 _DECODERS: Final = ("h264", "hevc", "mjpeg")
-_TIME_ERROR: Final = 5
-"""Return value of Linux' adjtimex while the clock is not synchronised."""
-
-_TIMEX_BYTES: Final = 512
-"""Larger than `struct timex`; all zero makes adjtimex change nothing."""
-
-_STATUS_TIMEOUT_S: Final = 5.0
+_CLOCK_TOLERANCE: Final = timedelta(days=1)
+_SET_CLOCK: Final = "set it by chrony or systemd-timesyncd, or on the host of this container"
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,26 +54,33 @@ class Finding:
     """What to do about it; empty if nothing is wrong."""
 
 
-def examine(config: "Config", *, reach: bool) -> Iterator[Finding]:
+def examine(
+    config: "Config", *, reach: bool, cancel: CancelToken | None = None
+) -> Iterator[Finding]:
     """Yield all findings, each as soon as it is known.
 
     Args:
         config: The configuration that the machine is to run.
-        reach: Whether the cameras are opened as well.
+        reach: Whether cameras and receivers of notifications are contacted as well.
+        cancel: Ends a camera that is being opened.
     """
+    running = find_running(config)
+    yield from _safely("running", partial(_running, running))
     yield from _safely("program", _program)
     yield from _safely("decoders", _decoders)
     yield from _safely("network", partial(_network, config))
-    yield from _safely("data", partial(_data, config.data_dir))
+    yield from _safely("data", partial(_data, config))
+    yield from _safely("events", partial(_events, config))
     yield from _safely("memory", partial(_memory, config))
-    yield from _safely("notify", partial(_notify, config))
-    yield from _safely("clock", _clock)
+    yield from _safely("notify", partial(_notify, config, running, reach=reach))
+    yield from _safely("clock", partial(_clock, config))
     if config.preview.enabled:
-        yield from _safely("preview", partial(_preview, config))
+        yield from _safely("preview", partial(_preview, config, running))
     if reach:
         for name, camera in config.cameras.items():
             if camera.enabled:
-                yield from _safely(f"camera {name}", partial(_camera, name, camera, config))
+                work = partial(_camera, name, camera, config, cancel)
+                yield from _safely(f"camera {name}", work)
 
 
 def _safely(check: str, work: Callable[[], Iterator[Finding]]) -> Iterator[Finding]:
@@ -144,7 +153,8 @@ def _network(config: "Config") -> Iterator[Finding]:
         yield Finding("gpu", "warn", f"{engine.device}: {problem}", fix)
 
 
-def _data(folder: Path) -> Iterator[Finding]:
+def _data(config: "Config") -> Iterator[Finding]:
+    folder = config.data_dir
     there = next(path for path in (folder, *folder.parents) if path.exists())
     try:
         with tempfile.TemporaryFile(dir=there) as file:
@@ -195,8 +205,8 @@ def _available_bytes() -> int | None:
     return None
 
 
-def _notify(config: "Config") -> Iterator[Finding]:
-    from .channels import open_channels
+def _notify(config: "Config", running: RunningProgram, *, reach: bool) -> Iterator[Finding]:
+    from .channels import check_channels, open_channels
 
     if not config.notify:
         yield Finding("notify", "ok", "no channel is configured; alarms are only stored on disk")
@@ -206,59 +216,94 @@ def _notify(config: "Config") -> Iterator[Finding]:
     except ConfigError as error:
         yield Finding("notify", "fail", str(error), "correct the settings of the channel")
         return
+    test = "`streamer deliveries test CONFIG` sends a message"
     names = ", ".join(config.notify)
-    yield Finding(
-        "notify", "ok", f"{names}: settings are usable; `streamer deliveries test` sends a message"
-    )
-
-
-def _clock() -> Iterator[Finding]:
-    state = _clock_state()
-    if state is None:
-        yield Finding("clock", "ok", "its synchronisation cannot be checked on this system")
-    elif state == _TIME_ERROR:
-        fix = "set it by chrony or systemd-timesyncd, or on the host of this container"
-        yield Finding("clock", "warn", "not synchronised: the times of alarms may be wrong", fix)
-    else:
-        yield Finding("clock", "ok", "synchronised")
-
-
-def _clock_state() -> int | None:
-    """State of the kernel's clock; `None` where the kernel does not report it."""
-    try:
-        adjtimex = ctypes.CDLL(None).adjtimex
-    except (OSError, AttributeError):
-        return None
-    state = int(adjtimex(ctypes.create_string_buffer(_TIMEX_BYTES)))
-    return None if state < 0 else state
-
-
-def _preview(config: "Config") -> Iterator[Finding]:
-    running = _running_status(config)
-    if running is None:
-        yield from _port(config.preview.host, config.preview.port)
+    if running.found:  # A second connection to a broker would replace the program's own.
+        message = f"{names}: settings are usable; the running program checks the receivers"
+        yield Finding("notify", "ok", message)
         return
-    where = f"{for_url(config.preview.host)}:{config.preview.port}"
-    yield Finding("preview", "ok", f"streamer {running['version']} is running at {where}")
-    for problem in running["problems"]:
-        yield Finding("running", "warn", problem, "see /status of the running program")
+    if not reach:
+        yield Finding("notify", "ok", f"{names}: settings are usable; {test}")
+        return
+    for one in check_channels(config):
+        check = f"notify {one.name}"
+        if one.error is not None:
+            fix = "start the receiver, or correct the settings of the channel"
+            yield Finding(check, "fail", one.error, fix)
+        elif one.reached:
+            yield Finding(check, "ok", f"its receiver is reached; {test}")
+        else:
+            yield Finding(check, "ok", f"settings are usable; {test}")
 
 
-def _running_status(config: "Config") -> dict[str, Any] | None:
-    """The program status that a running program serves at the preview's address; `None` if none."""
-    import httpx
+def _clock(config: "Config") -> Iterator[Finding]:
+    now = datetime.now(UTC)
+    shown = for_people(now)
+    written = _newest_event(config)
+    built = datetime.fromtimestamp(Path(__file__).stat().st_mtime, UTC)
+    for moment, of_what in ((written, "the newest event"), (built, "this program's files")):
+        if moment is not None and now < moment - _CLOCK_TOLERANCE:
+            message = f"it says {shown}, before {of_what} of {for_people(moment)}"
+            yield Finding("clock", "fail", message, f"{_SET_CLOCK}, before the program starts")
+            return
+    synchronised = clock_is_synchronised()
+    if synchronised is None:
+        message = f"{shown}; its synchronisation cannot be checked on this system"
+        yield Finding("clock", "ok", message)
+    elif synchronised:
+        yield Finding("clock", "ok", f"{shown}, synchronised")
+    else:
+        message = f"{shown}, not synchronised: the times of alarms may be wrong"
+        yield Finding("clock", "warn", message, _SET_CLOCK)
 
-    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(config.preview.host, config.preview.host)  # noqa: S104  compared, not listened on
-    token = config.preview.token
-    headers = {} if token is None else {"Authorization": f"Bearer {token.get_secret_value()}"}
-    url = httpx.URL(scheme="http", host=host, port=config.preview.port, path="/status")
+
+def _newest_event(config: "Config") -> datetime | None:
+    from streamer.store.sqlite import SqliteEventStore
+
     try:
-        with httpx.Client(timeout=_STATUS_TIMEOUT_S, trust_env=False) as client:
-            found = client.get(url, headers=headers).json()
-    except (httpx.HTTPError, ValueError):
+        with SqliteEventStore.open_read_only(config.events_file) as store:
+            newest = next(iter(store.events(limit=1, newest_first=True)), None)
+    except StreamerError:
         return None
-    known = isinstance(found, dict) and {"version", "problems"} <= set(found)
-    return found if known else None
+    return newest.event.utc if newest else None
+
+
+def _events(config: "Config") -> Iterator[Finding]:
+    from streamer.store.sqlite import SqliteEventStore
+
+    path = config.events_file
+    if not path.exists():
+        yield Finding("events", "ok", f"{path} is made when the program starts")
+        return
+    try:
+        with SqliteEventStore.open_read_only(path) as store:
+            active = len(list(store.open_alarms()))
+            waiting = sum(one.waiting for one in store.outbox.backlog().values())
+    except StreamerError as error:
+        fix = "move the file away, and the program makes a new one; keep it for its events"
+        yield Finding("events", "fail", str(error), fix)
+        return
+    yield Finding("events", "ok", f"{path}: {active} alarms active, {waiting} deliveries wait")
+
+
+def _running(running: RunningProgram) -> Iterator[Finding]:
+    if running.holder:
+        yield Finding("running", "ok", f"a program uses this data folder: {running.holder}")
+    if running.status is not None:
+        for problem in running.status["problems"]:
+            yield Finding("running", "warn", problem, "see /status of the running program")
+
+
+def _preview(config: "Config", running: RunningProgram) -> Iterator[Finding]:
+    where = f"{for_url(config.preview.host)}:{config.preview.port}"
+    if running.status is not None:
+        version = running.status["version"]
+        yield Finding("preview", "ok", f"streamer {version} is running at {where}")
+    elif running.refusal:
+        fix = "give the configuration of the running program: `streamer doctor --config FILE`"
+        yield Finding("preview", "fail", f"{where}: {running.refusal}", fix)
+    else:
+        yield from _port(config.preview.host, config.preview.port)
 
 
 def _port(host: str, number: int) -> Iterator[Finding]:
@@ -275,15 +320,20 @@ def _port(host: str, number: int) -> Iterator[Finding]:
         yield Finding("preview", "ok", f"{where} is free")
 
 
-def _camera(name: str, camera: "CameraSettings", config: "Config") -> Iterator[Finding]:
+def _camera(
+    name: str, camera: "CameraSettings", config: "Config", cancel: CancelToken | None
+) -> Iterator[Finding]:
     check = f"camera {name}"
     try:
-        report = probe_camera(camera, allow_link_local=config.network.allow_link_local)
+        report = probe_camera(
+            camera, allow_link_local=config.network.allow_link_local, cancel=cancel
+        )
     except StreamerError as error:
-        yield Finding(check, "fail", str(error), f"try `streamer probe {camera.source.address}`")
+        yield Finding(check, "fail", str(error), f"try `{_probe_command(camera)}`")
         return
     if report is None:
-        yield Finding(check, "ok", f"{camera.source.address} is a folder or the test pattern")
+        address = str(camera.source.address)
+        yield Finding(check, "ok", f"{address} is not a stream: it is opened when watched")
         return
     fps = camera.detect.fps
     plan = f"; {report.plans[0].plan}" if report.plans else ""
@@ -291,13 +341,28 @@ def _camera(name: str, camera: "CameraSettings", config: "Config") -> Iterator[F
     yield Finding(check, "ok", message)
 
 
-def probe_camera(camera: "CameraSettings", *, allow_link_local: bool) -> "ProbeReport | None":
+def _probe_command(camera: "CameraSettings") -> str:
+    """Return the complete command that opens this camera; it requests the password."""
+    from streamer.sources.address import resolve_credentials
+
+    source = camera.source
+    address, user, _ = resolve_credentials(
+        source.address.get_secret_value(), user=source.user, password=None
+    )
+    command = ["streamer", "probe", redact_url(address)]
+    command += ["--user", user] if user else []
+    command += ["--transport", source.transport] if source.transport != "auto" else []
+    return shlex.join([*command, "--timeout", f"{source.timeout_s:g}"])
+
+
+def probe_camera(
+    camera: "CameraSettings", *, allow_link_local: bool, cancel: CancelToken | None = None
+) -> "ProbeReport | None":
     """Probe the camera; return `None` for folders of images and the test pattern.
 
     Raises:
         SourceError: It cannot be opened or decoded.
     """
-    from streamer.core.clock import CancelToken
     from streamer.sources.address import SourceKind
     from streamer.sources.probe import probe
 
@@ -308,10 +373,5 @@ def probe_camera(camera: "CameraSettings", *, allow_link_local: bool) -> "ProbeR
     if spec.kind in (SourceKind.FOLDER, SourceKind.PATTERN):
         return None
     options = video_options(camera.source, allow_link_local=allow_link_local)
-    return probe(
-        spec.address,
-        options=options,
-        cancel=CancelToken(),
-        fps=(camera.detect.fps,),
-        kind=None if camera.source.kind == "auto" else spec.kind,
-    )
+    cancel = cancel or CancelToken()
+    return probe(spec.address, options=options, cancel=cancel, fps=(camera.detect.fps,))

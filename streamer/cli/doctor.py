@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
-from . import output
+from . import output, termination
 from .common import configuration
 from .exit_codes import Exit, one_line
 
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from streamer.app.doctor import Finding
+    from streamer.core.clock import CancelToken
 
 _STYLE: Final = {"ok": "green", "warn": "yellow", "fail": "bold red"}
 
@@ -26,18 +27,24 @@ def doctor(
     ] = None,
 ) -> None:
     """Check this machine and a running program. Advises on each problem."""
+    from streamer.core.clock import CancelToken
+
     out = output.current()
     counts = dict.fromkeys(_STYLE, 0)
-    for finding in _findings(config or []):
-        counts[finding.status] += 1
-        out.record({"kind": "finding", **asdict(finding)})
-        _say(finding)
+    cancel = CancelToken()
+    with termination.current().on_signal(cancel.set):  # A camera that is being opened is cut.
+        for finding in _findings(config or [], cancel):
+            if cancel.is_set():
+                raise termination.Interrupted
+            counts[finding.status] += 1
+            out.record({"kind": "finding", **asdict(finding)})
+            _say(finding)
     out.record({"kind": "summary", **counts})
     if counts["fail"]:
         raise typer.Exit(Exit.FAILED)
 
 
-def _findings(files: list[Path]) -> "Iterator[Finding]":
+def _findings(files: list[Path], cancel: "CancelToken") -> "Iterator[Finding]":
     from streamer.app.doctor import Finding, examine
     from streamer.config import from_source
     from streamer.core.errors import ConfigError
@@ -53,7 +60,7 @@ def _findings(files: list[Path]) -> "Iterator[Finding]":
             files = []
         else:
             yield Finding("configuration", "ok", f"{names} is valid")
-    yield from examine(loaded.config, reach=bool(files))
+    yield from examine(loaded.config, reach=bool(files), cancel=cancel)
 
 
 def _say(finding: "Finding") -> None:

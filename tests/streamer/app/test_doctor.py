@@ -1,7 +1,9 @@
 """What `streamer doctor` finds."""
 
+import os
 import socket
 import threading
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -9,9 +11,12 @@ from typing import Any
 import pytest
 
 from engines.errors import DeviceUnavailable, InaccurateEngine, ModelFileError
+from streamer.alarm.event import Event, EventKind
 from streamer.app import doctor
+from streamer.app.data_folder import own_data_folder
 from streamer.app.doctor import Finding, examine
 from streamer.config import Config
+from streamer.store.sqlite import SqliteEventStore
 
 
 def config(**settings: Any) -> Config:
@@ -138,16 +143,81 @@ def test_too_little_memory_is_a_warning(monkeypatch: pytest.MonkeyPatch) -> None
     assert found("memory").status == "ok"
 
 
-@pytest.mark.parametrize(("state", "status"), [(5, "warn"), (0, "ok"), (None, "ok")])
+@pytest.mark.parametrize(("state", "status"), [(False, "warn"), (True, "ok"), (None, "ok")])
 def test_a_clock_that_nobody_sets_is_a_warning(
-    state: int | None, status: str, monkeypatch: pytest.MonkeyPatch
+    *, state: bool | None, status: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(doctor, "_clock_state", lambda: state)
+    monkeypatch.setattr(doctor, "clock_is_synchronised", lambda: state)
     assert found("clock").status == status
 
 
-def test_the_kernel_reports_the_state_of_its_clock() -> None:
-    assert doctor._clock_state() in (None, 0, 1, 2, 3, 4, 5)
+def test_a_clock_before_the_newest_event_is_a_failure(tmp_path: Path) -> None:
+    later = datetime.now(UTC) + timedelta(days=400)
+    with SqliteEventStore(tmp_path / "events.sqlite") as store:
+        store.add(raised_at(later))
+    finding = found("clock", data_dir=tmp_path)
+    assert (finding.status, "before the newest event" in finding.message) == ("fail", True)
+    assert "chrony" in finding.advice
+
+
+def raised_at(moment: datetime) -> Event:
+    return Event(
+        "north-1", 0, EventKind.RAISED, "north", pts_ns=0, utc=moment, onset_ns=0, reason="x",
+        score=0.9, regions=(),
+    )  # fmt: skip
+
+
+def test_the_event_store_is_read(tmp_path: Path) -> None:
+    assert "is made when the program starts" in found("events", data_dir=tmp_path).message
+    with SqliteEventStore(tmp_path / "events.sqlite") as store:
+        store.add(raised_at(datetime.now(UTC)), channels=["a", "b"])
+    assert "1 alarms active, 2 deliveries wait" in found("events", data_dir=tmp_path).message
+    (tmp_path / "events.sqlite").write_bytes(b"this is no store" * 1000)
+    finding = found("events", data_dir=tmp_path)
+    assert (finding.status, bool(finding.advice)) == ("fail", True)
+
+
+def test_a_program_that_uses_the_data_folder_is_named_and_its_port_is_not_taken(
+    tmp_path: Path,
+) -> None:
+    preview = {"enabled": False}
+    with own_data_folder(config(data_dir=tmp_path)):
+        finding = found("running", data_dir=tmp_path, preview=preview)
+        assert finding.status == "ok"
+        assert f"pid {os.getpid()} on" in finding.message
+    findings = list(examine(config(data_dir=tmp_path, preview=preview), reach=False))
+    assert not [each for each in findings if each.check == "running"]
+
+
+def test_receivers_are_contacted_on_request_but_not_beside_a_running_program(
+    tmp_path: Path,
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as closed:
+        port = closed.getsockname()[1]
+    hook = {"kind": "webhook", "url": f"http://127.0.0.1:{port}/"}
+    settings = {"data_dir": tmp_path, "notify": {"hook": hook}, "preview": {"enabled": False}}
+    wanted = config(**settings)
+
+    def checked(*, reach: bool) -> dict[str, Finding]:
+        return {each.check: each for each in examine(wanted, reach=reach)}
+
+    refused = checked(reach=True)["notify hook"]
+    assert (refused.status, bool(refused.advice)) == ("fail", True)
+    assert "deliveries test" in checked(reach=False)["notify"].message
+    with own_data_folder(wanted):
+        assert "the running program checks" in checked(reach=True)["notify"].message
+
+
+def test_the_advice_for_a_camera_is_a_complete_command_without_its_password() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as closed:
+        port = closed.getsockname()[1]
+    source = {"address": f"rtsp://fire:hunter2@127.0.0.1:{port}/stream1", "transport": "tcp"}
+    wanted = config(cameras={"a": {"source": source}}, preview={"enabled": False})
+    (finding,) = [each for each in examine(wanted, reach=True) if each.check == "camera a"]
+    assert finding.advice == (
+        f"try `streamer probe rtsp://127.0.0.1:{port}/stream1 --user fire --transport tcp"
+        " --timeout 10`"
+    )
 
 
 def test_a_port_in_use_is_a_failure() -> None:
@@ -185,7 +255,10 @@ def test_the_problems_of_a_running_program_are_findings() -> None:
         assert findings["preview"].message == f"streamer 1.2 is running at 127.0.0.1:{port}"
         running = findings["running"]
         assert (running.status, running.message) == ("warn", "disk: only 0 GB")
-        assert found("preview", preview={"port": port}).status == "fail"  # without the token
+        refused = found("preview", preview={"port": port})
+        assert refused.status == "fail"
+        assert "refuses the token" in refused.message
+        assert "doctor --config" in refused.advice
     finally:
         cancel.set()
         thread.join(20)
