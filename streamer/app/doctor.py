@@ -373,5 +373,10 @@ def probe_camera(
     if spec.kind in (SourceKind.FOLDER, SourceKind.PATTERN):
         return None
     options = video_options(camera.source, allow_link_local=allow_link_local)
-    cancel = cancel or CancelToken()
-    return probe(spec.address, options=options, cancel=cancel, fps=(camera.detect.fps,))
+    return probe(
+        spec.address,
+        options=options,
+        cancel=cancel or CancelToken(),
+        fps=(camera.detect.fps,),
+        kind=None if camera.source.kind == "auto" else spec.kind,
+    )

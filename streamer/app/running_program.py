@@ -35,7 +35,7 @@ class RunningProgram:
 
 
 def find_running(config: "Config") -> RunningProgram:
-    """Look for a program that uses the data folder or the preview's address of *config*."""
+    """Find a program that uses the data folder or the preview's address of *config*."""
     holder = ""
     if _is_locked(config.lock_file):
         holder = ProcessLock(config.lock_file).holder() or "unknown"
