@@ -30,6 +30,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command in *arguments*, by default those of the process; return the exit code."""
     wanted = list(sys.argv[1:] if arguments is None else arguments)
     output.reset()
+    output.accept_every_character()
     disable_malloc_trim()
     signals = termination.reset()
     signals.open()
