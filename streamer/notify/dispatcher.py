@@ -109,8 +109,12 @@ class Dispatcher:
         cancel.on_cancel(self._wakeup.notify)
         self._warn_of_unknown_channels()
         threads = [
+            # Daemons, because an attempt that is left behind must not keep the process from ending.
             threading.Thread(
-                target=self._serve, args=(worker, cancel), name=f"notify/{worker.channel.name}"
+                target=self._serve,
+                args=(worker, cancel),
+                name=f"notify/{worker.channel.name}",
+                daemon=True,
             )
             for worker in self._workers
         ]
