@@ -264,7 +264,7 @@ class Connection:
 
 
 def publish_state(client: mqtt.Client, topic: str, payload: str) -> None:
-    """Publish a retained message without waiting; a lost one is published at the next connection."""
+    """Publish a retained message without waiting; a lost one is sent with the next connection."""
     client.publish(topic, payload, qos=0, retain=True)
 
 
