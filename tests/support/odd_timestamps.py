@@ -6,13 +6,13 @@ PACKET = 188
 TICKS = 90_000
 
 
-def with_odd_pts(source: Path, target: Path, *, picture: int, hours: float) -> Path:
-    """Copy an MPEG-TS file; the presentation time of one picture is *hours* later in the copy.
+def with_odd_pts(source: Path, target: Path, *, frame: int, hours: float) -> Path:
+    """Copy an MPEG-TS file; the presentation time of one frame is *hours* later in the copy.
 
     Args:
-        source: With one picture a PES packet, as FFmpeg writes it.
+        source: With one frame a PES packet, as FFmpeg writes it.
         target: The copy.
-        picture: Number of the picture in the order of decoding, from 0.
+        frame: Number of the frame in the order of decoding, from 0.
         hours: May be negative.
     """
     data = bytearray(source.read_bytes())
@@ -24,11 +24,11 @@ def with_odd_pts(source: Path, target: Path, *, picture: int, hours: float) -> P
         if not (begins and is_video):
             continue
         number += 1
-        if number == picture:
+        if number == frame:
             _move(data, pes + 9, round(hours * 3600 * TICKS))
             target.write_bytes(data)
             return target
-    raise ValueError(f"{source} has only {number + 1} pictures")
+    raise ValueError(f"{source} has only {number + 1} frames")
 
 
 def _move(data: bytearray, at: int, ticks: int) -> None:

@@ -302,11 +302,11 @@ def test_a_file_without_packets_is_not_looped_for_ever(tmp_path):
 
 
 @pytest.mark.parametrize("hours", [6, -6])
-@pytest.mark.parametrize("picture", [25, 40])  # A key frame and another.
+@pytest.mark.parametrize("frame", [25, 40])  # A key frame and another.
 @pytest.mark.parametrize("interval_ns", [None, S])
-def test_one_picture_hours_away_changes_no_time_of_a_file(tmp_path, hours, picture, interval_ns):
+def test_one_frame_hours_away_changes_no_time_of_a_file(tmp_path, hours, frame, interval_ns):
     good = video_clip(tmp_path / "good.ts", frames=100, b_frames=2, options={"preset": "medium"})
-    odd = with_odd_pts(good, tmp_path / "odd.ts", picture=picture, hours=hours)
+    odd = with_odd_pts(good, tmp_path / "odd.ts", frame=frame, hours=hours)
     packets: list[EncodedPacket] = []
     camera = source(odd, inference_interval_ns=interval_ns, tap=packets.append)
     expected = times_ms(source(good, inference_interval_ns=interval_ns)(CancelToken()))
