@@ -5,6 +5,7 @@ other checks still run. Nothing is changed on the machine. If the program is run
 status is checked as well, and what it uses is not reported as taken.
 """
 
+import errno
 import os
 import platform
 import shlex
@@ -164,6 +165,8 @@ def _data(config: "Config") -> Iterator[Finding]:
     except OSError as error:
         reason = (error.strerror or str(error)).lower()
         fix = "set data_dir to a folder that you may write, or change its owner"
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            fix = "delete files, or set data_dir to a larger disk"
         yield Finding("data", "fail", f"{there} cannot be written: {reason}", fix)
         return
     disk = disk_status(folder)

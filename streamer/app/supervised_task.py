@@ -3,15 +3,14 @@
 import threading
 import traceback
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Final
 
 import structlog
 
-from engines.errors import EngineError
 from streamer.core.backoff import Backoff, FailureCounter
 from streamer.core.clock import CancelToken, Clock
-from streamer.core.errors import Cancelled, StreamerError
+from streamer.core.errors import Cancelled, is_expected, leaves
 from streamer.health.reports import ErrorReport, TaskPhase, TaskReport
 
 _log = structlog.get_logger(__name__)
@@ -147,10 +146,7 @@ class SupervisedTask:
                 self._failures.note_success((now_ns - self._since_ns) / _NS)
                 delay_s = self._failures.delay_s()
             self._last_error = ErrorReport(message, text, now_ns)
-        _log.error(
-            "failed", part=self.name, error=message, restart_in_s=delay_s,
-            exc_info=None if is_expected(error) else error,
-        )  # fmt: skip
+        _log.error("failed", part=self.name, error=message, restart_in_s=delay_s, exc_info=error)
         return delay_s
 
     def _failures_last_hour(self, now_ns: int) -> int:
@@ -166,21 +162,8 @@ class SupervisedTask:
 
 def one_line(error: BaseException) -> str:
     """Return the first cause on one line, with the notes that name the failed part."""
-    first = next(_leaves(error))
+    first = next(leaves(error))
     text = " ".join(str(first).split()) or type(first).__name__
     if not is_expected(first):
         text = f"{type(first).__name__}: {text}"
     return f"{text} ({', '.join(first.__notes__)})" if hasattr(first, "__notes__") else text
-
-
-def is_expected(error: BaseException) -> bool:
-    """Whether *error* says by itself what is wrong; else it may be a bug: show its traceback."""
-    return all(isinstance(one, StreamerError | EngineError | OSError) for one in _leaves(error))
-
-
-def _leaves(error: BaseException) -> Iterator[BaseException]:
-    if isinstance(error, BaseExceptionGroup):
-        for inner in error.exceptions:
-            yield from _leaves(inner)
-    else:
-        yield error

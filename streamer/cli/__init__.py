@@ -5,6 +5,7 @@ import sys
 import traceback
 from collections.abc import Sequence
 from importlib import import_module
+from pathlib import Path
 from typing import Annotated, Final
 
 import typer
@@ -29,6 +30,7 @@ CONTRACT: Final = 2
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command in *arguments*, by default those of the process; return the exit code."""
     wanted = list(sys.argv[1:] if arguments is None else arguments)
+    _open_streams()
     output.reset()
     output.accept_every_character()
     disable_malloc_trim()
@@ -41,6 +43,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if status == Exit.INTERRUPTED and signals.first is not None:
         return Exit.OK if signals.is_regular_end else 128 + signals.first
     return status
+
+
+def _open_streams() -> None:
+    """Replace streams that are closed, as a service may start: Python has `None` for them."""
+    for name in ("stdin", "stdout", "stderr"):
+        if getattr(sys, name) is None:
+            stream = Path(os.devnull).open("r" if name == "stdin" else "w")  # noqa: SIM115  for good
+            setattr(sys, name, stream)
 
 
 def _run(wanted: list[str]) -> int:

@@ -16,6 +16,7 @@
 """
 
 import enum
+from collections.abc import Iterator
 
 
 class StreamerError(Exception):
@@ -98,3 +99,21 @@ class Cancelled(BaseException):
 
 class ConsumerClosed(Cancelled):
     """Raised by `Link.put` when the receiver takes no more items."""
+
+
+def is_expected(error: BaseException) -> bool:
+    """Whether *error* says by itself what is wrong; else it may be a bug: show its traceback."""
+    return all(
+        # By name: the engines are no part of the core.
+        isinstance(one, StreamerError | OSError) or type(one).__module__ == "engines.errors"
+        for one in leaves(error)
+    )
+
+
+def leaves(error: BaseException) -> Iterator[BaseException]:
+    """Yield *error*, or all errors of a group."""
+    if isinstance(error, BaseExceptionGroup):
+        for inner in error.exceptions:
+            yield from leaves(inner)
+    else:
+        yield error

@@ -2,7 +2,7 @@
 
 Parts log with `structlog.get_logger(__name__)`. Entries of libraries that use the
 standard `logging` module come out in the same form. Entries that repeat are collapsed, see
-`log_repeats.py`, unless everything is logged (level "debug").
+`log_repeats.py`, and tracebacks show bugs only, unless everything is logged (level "debug").
 """
 
 import logging
@@ -15,6 +15,7 @@ from typing import Any, Final, Literal
 import structlog
 from structlog.typing import EventDict, Processor
 
+from .errors import is_expected
 from .local_time import for_machines, for_people
 from .log_repeats import REPEATED, RepeatedLines
 from .redact import redact
@@ -59,6 +60,7 @@ def set_up(*, level: Level, style: Style, redact: Callable[[str], str] = redact)
             processors=[
                 _add_repeated,
                 structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+                *([] if level == "debug" else [_drop_expected_traceback]),
                 structlog.processors.format_exc_info,  # Before redaction: messages hold secrets.
                 _Redactor(redact),
                 _renderer(style),
@@ -99,6 +101,19 @@ def _add_repeated(logger: Any, method: str, event: EventDict) -> EventDict:
     count = getattr(event["_record"], REPEATED, 0)
     if count:
         event[REPEATED] = f"{count} times"
+    return event
+
+
+def _drop_expected_traceback(logger: Any, method: str, event: EventDict) -> EventDict:
+    """Leave the traceback out where the error says what is wrong: a full disk is no bug."""
+    del logger, method
+    error = event.get("exc_info")
+    if error is True:
+        error = sys.exc_info()[1]
+    error = error[1] if isinstance(error, tuple) else error
+    if isinstance(error, BaseException) and is_expected(error):
+        del event["exc_info"]
+        event.setdefault("error", str(error))
     return event
 
 

@@ -148,9 +148,13 @@ def test_killed_again_and_again_it_comes_to_its_end(clip, whole, tmp_path):
     same(output, whole)
 
 
-def test_ctrl_c_ends_it_at_once_and_it_goes_on_later(clip, whole, tmp_path):
+@pytest.mark.parametrize(
+    ("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)]
+)
+def test_a_signal_ends_it_at_once_and_it_goes_on_later(clip, whole, tmp_path, number, code):
     output = tmp_path / "out.mp4"
-    assert sent(signal.SIGINT, clip, output, lambda: chunks_done(output) >= 1) == 130
+    assert sent(number, clip, output, lambda: chunks_done(output) >= 1) == code
+    assert not output.with_name("out.mp4.part").exists()
     assert chunks_done(output) >= 1
     done = run(clip, output)
     assert (done.returncode, ", resumed" in done.stdout) == (0, True)

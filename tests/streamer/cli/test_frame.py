@@ -2,6 +2,7 @@
 
 import json
 import logging
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -290,10 +291,38 @@ def test_an_error_in_the_log_shows_its_traceback_without_secrets(
 ) -> None:
     log.set_up(level="info", style=style, redact=lambda text: text.replace("hunter2", "***"))
     try:
-        raise OSError("hunter2 refused")
-    except OSError:
+        raise ValueError("hunter2 refused")
+    except ValueError:
         structlog.get_logger("a").exception("failed")
         logging.getLogger("b").exception("failed")
     shown = capsys.readouterr().err
     assert shown.count("Traceback") == 2
     assert "hunter2" not in shown
+
+
+@pytest.mark.parametrize("level", ["info", "debug"])
+def test_an_error_that_says_what_is_wrong_is_logged_without_its_traceback(
+    level: log.Level, capsys: pytest.CaptureFixture[str]
+) -> None:
+    log.set_up(level=level, style="json")
+    try:
+        raise StorageError("the disk is full")
+    except StorageError as error:
+        structlog.get_logger("a").error("failed", exc_info=error)
+        structlog.get_logger("a").exception("failed")
+        logging.getLogger("b").exception("failed")
+    lines = [json.loads(line) for line in capsys.readouterr().err.splitlines()]
+    assert len(lines) == 3
+    for line in lines:
+        assert ("exception" in line) is (level == "debug")
+        assert "the disk is full" in str(line)
+
+
+@pytest.mark.parametrize("closed", ["stdin", "stdout", "stderr"])
+def test_closed_streams_are_no_error(closed: str) -> None:
+    number = ("stdin", "stdout", "stderr").index(closed)
+    done = subprocess.run(
+        [sys.executable, "-m", "streamer.cli", "--version"],
+        cwd=ROOT, timeout=60, check=False, preexec_fn=lambda: os.close(number),
+    )  # fmt: skip
+    assert done.returncode == 0
