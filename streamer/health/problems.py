@@ -42,7 +42,8 @@ def _outbox_problems(outbox: Iterable[OutboxStatus], error: str) -> Iterator[str
             yield f"channel {channel.channel}: {channel.reason}"
         if channel.dead_letters:
             count = channel.dead_letters
-            yield f"channel {channel.channel}: {count} dead letters wait for a decision"
+            letters = "1 dead letter waits" if count == 1 else f"{count} dead letters wait"
+            yield f"channel {channel.channel}: {letters} for a decision: see `deliveries`"
     if error:
         yield f"outbox: {error}"
 

@@ -12,6 +12,7 @@ from datetime import datetime
 from typing import Any, Final, Literal
 
 from streamer.core.latency import NO_LATENCIES, LatencyCounts
+from streamer.notify import ChannelState
 
 from .disk import DiskStatus
 from .reports import TaskPhase
@@ -201,8 +202,22 @@ class OutboxStatus:
     """One notification channel: its deliveries and what waits for it."""
 
     channel: str
+    state: ChannelState | None
+    """`None` if the channel is not in the configuration, but something waits for it."""
+
+    since_utc: datetime | None
     reason: str
     """Why nothing is delivered or the last attempt failed; empty when all is well."""
+
+    attempts: int
+    """Attempts so far at the delivery that was attempted last."""
+
+    next_attempt_utc: datetime | None
+    last_error: str | None
+    last_error_utc: datetime | None
+    down_since_utc: datetime | None
+    checked_utc: datetime | None
+    """When the receiver was last reached."""
 
     confirmed: int
     """Deliveries since the program started."""

@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 from streamer.core.latency import BOUNDS_S, LatencyCounts
 from streamer.detect.inference_scheduler import SKIPPED
+from streamer.notify import ChannelState
 
+from .disk import DiskLevel
 from .program_status import CameraState, CameraStatus, ProgramStatus
 from .reports import TaskPhase
 
@@ -117,6 +119,10 @@ def _metrics(status: ProgramStatus) -> "Iterator[Metric]":
     yield _metric("gauge", "engine_building_ratio", text, "engine device", building)
     if status.disk is not None:
         free, total = [((), status.disk.free_bytes)], [((), status.disk.total_bytes)]
+        state = status.disk.state
+        states = [((level.value,), level is state) for level in DiskLevel]
+        text = "1 for the present state of the data folder's disk, 0 for the others."
+        yield _metric("gauge", "disk_state", text, "state", states)
         yield _metric("gauge", "disk_free_bytes", "Free space for the data folder.", "", free)
         yield _metric("gauge", "disk_size_bytes", "Size of the data folder's disk.", "", total)
 
@@ -193,3 +199,10 @@ def _outbox(status: ProgramStatus) -> "Iterator[Metric]":
     faults = [((one.channel,), bool(one.reason)) for one in status.outbox]
     text = "1 while nothing is delivered or the last attempt failed."
     yield _metric("gauge", "channel_fault", text, "channel", faults)
+    states = [
+        ((one.channel, state.value), one.state is state)
+        for one in status.outbox
+        for state in ChannelState
+    ]
+    text = "1 for the present state of a channel, 0 for the others."
+    yield _metric("gauge", "channel_state", text, "channel state", states)

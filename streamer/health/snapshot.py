@@ -237,17 +237,22 @@ def _outbox(
     """Every channel of the configuration, then others for which something waits."""
     reports = {channel.name: channel for channel in channels}
     for name in [*reports, *(name for name in backlog if name not in reports)]:
-        report, waits = reports.get(name), backlog.get(name)
-        if report is None:
-            reason = "not in the configuration"
-        else:
-            reason = report.blocked or report.last_error or ""
+        known, waits = reports.get(name), backlog.get(name)
+        report = known or ChannelStatus(name, blocked="not in the configuration")
         yield OutboxStatus(
             channel=name,
-            reason=reason,
-            confirmed=report.confirmed if report else 0,
-            failed=report.failed if report else 0,
-            last_confirmed_utc=report.last_confirmed if report else None,
+            state=known.state if known else None,
+            since_utc=report.since,
+            reason=report.reason,
+            attempts=report.attempts,
+            next_attempt_utc=report.next_attempt,
+            last_error=report.last_error,
+            last_error_utc=report.last_error_at,
+            down_since_utc=report.down_since,
+            checked_utc=report.checked,
+            confirmed=report.confirmed,
+            failed=report.failed,
+            last_confirmed_utc=report.last_confirmed,
             waiting=waits.waiting if waits else 0,
             dead_letters=waits.dead if waits else 0,
             oldest_waiting_utc=waits.oldest if waits else None,

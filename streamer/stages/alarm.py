@@ -32,16 +32,16 @@ class AlarmStage:
     def __call__(self, frames: Iterator[Frame]) -> Iterator[Frame]:
         """Yield every frame with the status of the alarm after it."""
         for frame in frames:
-            events = self._update(frame)
+            event = self._update(frame)
             updated = replace(frame, alarm_status=self._alarm.status)
-            for event in events:
+            if event is not None:
                 self._record(event, updated)
             yield updated
 
-    def _update(self, frame: Frame) -> tuple[Event, ...]:
+    def _update(self, frame: Frame) -> Event | None:
         result = frame.detector_result
         if result is None:
-            return ()
+            return None
         return self._alarm.update(
             Observation(
                 frame.pts_ns,

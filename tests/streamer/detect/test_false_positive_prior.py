@@ -255,7 +255,8 @@ def first_alarm_s(prior, show, *, seconds, start_s=0):
         regions = find_regions(
             reduced, threshold=THRESHOLD, min_area=0.0002, raw_probability=probability
         )
-        if alarm.update(Observation(second * NS, NOON, regions, used_background=True)):
+        event = alarm.update(Observation(second * NS, NOON, regions, used_background=True))
+        if event is not None:
             return second - start_s, alarm
         frozen = alarm.status.state is AlarmState.ALARM
         prior.update(probability, NOON, second * NS, frozen=frozen)

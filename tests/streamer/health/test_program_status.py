@@ -219,7 +219,7 @@ def test_channels_that_fail_or_hold_deliveries_are_problems():
     ]
     assert whole.problems == (
         "channel ops: HTTP 500",
-        "channel ops: 1 dead letters wait for a decision",
+        "channel ops: 1 dead letter waits for a decision: see `deliveries`",
         "channel mail: another process delivers for this channel",
         "channel old: not in the configuration",
     )
