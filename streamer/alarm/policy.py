@@ -2,16 +2,21 @@
 
 **States**: idle, pending (a track exists), alarm (an event was raised and not yet cleared).
 
+**Places**: an alarm is smoke at one place. Several alarms of a camera may be active at once; smoke
+at a place that belongs to none of them raises another one.
+
 **Hysteresis**: outside of idle, a region needs only `AlarmSettings.active_threshold`, a share
 (`hysteresis_ratio`) of the threshold, so that a plume that thins for a moment is not lost; and an
-alarm is cleared only after `clear_after_s` without smoke.
+alarm is cleared only after `clear_after_s` *of observation* without smoke at its place. Time in
+which the camera was blind proves nothing.
 
 All settings are in seconds, not in inferences: one inference per second and twenty-five raise the
 same alarm at the same time.
 """
 
 import math
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Final
 
@@ -19,11 +24,17 @@ from streamer.config.alarm import AlarmSettings
 from streamer.core.frame import AlarmState, AlarmStatus, Detection
 
 from .event import Event, EventKind
-from .tracks import Track, Tracker
+from .tracks import Track, Tracker, same_place
 
 _NS: Final = 1_000_000_000
 _HISTORY: Final = 3
 """Confirm windows for which track points are stored: growth is measured over all of them."""
+
+_OBSERVED_INTERVALS: Final = 3
+"""Between two inferences further apart than so many intervals and a second, nothing was watched."""
+
+_MOST_COOLING: Final = 16
+"""Cleared alarms that new smoke may continue. Arbitrary."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,43 +50,69 @@ class Observation:
     """Whether the network compared the frame with a background."""
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class _ActiveAlarm:
+    """One alarm, active or cooling down."""
+
     alarm_id: str
     sequence: int
     """Of its newest event."""
 
-    last_reported_ns: int
-    last_reported_area: float
-    last_reported_tracks: int
+    origin: tuple[Detection, ...]
+    """Where its smoke was when it was raised; empty if that is not known: then it is everywhere."""
+
+    newest: tuple[Detection, ...]
+    """Where its smoke was last."""
+
     last_detected_ns: int
+    last_reported_ns: int
+    last_reported_area: float = 0.0
+    last_reported_tracks: int = 0
+    tracks: set[int] = field(default_factory=set)
+    """Numbers of the tracks that are its smoke."""
+
+    smokeless_ns: int = 0
+    """Time observed without smoke at its place, since it was last detected."""
+
+    cleared_ns: int = 0
     delivered: bool = False
     """Whether the delivery of one of its events was confirmed."""
 
+    def owns(self, track: Track) -> bool:
+        """Whether a track is smoke of this alarm: its own track, or at its place."""
+        if track.number in self.tracks or not self.origin:
+            return True
+        region = track.last.region
+        return any(same_place(place, region) for place in (*self.newest, *self.origin))
+
 
 class Alarm:
-    """The alarm of one camera. One thread updates it; `mark_delivered` may be called from any.
+    """The alarms of one camera. One thread updates it; `mark_delivered` may be called from any.
 
     Args:
         camera: Name of the camera, for the events.
         policy: When to raise, update and clear.
+        inference_interval_ns: Media time between two sampled frames.
     """
 
-    def __init__(self, camera: str, policy: AlarmSettings | None = None) -> None:
+    def __init__(
+        self,
+        camera: str,
+        policy: AlarmSettings | None = None,
+        *,
+        inference_interval_ns: int = _NS,
+    ) -> None:
         self.camera = camera
         """Name of the camera."""
 
         self.policy = policy or AlarmSettings()
+        self._interval_ns = inference_interval_ns
         self._window_ns = round(self.policy.confirm_window_s * _NS)
-        self._tracker = Tracker(
-            window_ns=max(_HISTORY * self._window_ns, 20 * _NS),
-            timeout_ns=round(self.policy.track_timeout_s * _NS),
-            min_points=_HISTORY * self.policy.min_hits,
-        )
+        self._tracker = self._new_tracker()
         self._observed: list[int] = []  # Media times of the inferences in the confirm window.
-        self._active: _ActiveAlarm | None = None
-        self._previous: _ActiveAlarm | None = None  # The one that was cleared last.
-        self._cleared_ns = 0
+        self._updated_ns: int | None = None
+        self._active: list[_ActiveAlarm] = []  # Oldest first.
+        self._cooling: list[_ActiveAlarm] = []  # Cleared; oldest first.
         self.status = AlarmStatus(AlarmState.IDLE, since_ns=0)
         """Status after the newest observation."""
 
@@ -86,28 +123,42 @@ class Alarm:
 
     def mark_delivered(self, alarm_id: str) -> None:
         """Note that a delivery was confirmed: only then a cool-down follows. Any thread."""
-        for alarm in (self._active, self._previous):
-            if alarm is not None and alarm.alarm_id == alarm_id:
+        for alarm in (*self._active, *self._cooling):
+            if alarm.alarm_id == alarm_id:
                 alarm.delivered = True
 
-    def resume(self, last: Event) -> None:
+    def resume(self, last: Event, *, delivered: bool = False) -> None:
         """Continue an alarm that was not cleared when the program ended.
 
         Args:
             last: Its newest event. `clear_after_s` counts from the next observation.
+            delivered: Whether the delivery of one of its events was confirmed.
         """
-        self._active = _ActiveAlarm(last.alarm_id, last.sequence, 0, 0, len(last.regions), 0)
+        area = math.fsum(region.area for region in last.regions)
+        self._active.append(
+            _ActiveAlarm(
+                last.alarm_id, last.sequence, origin=last.regions, newest=last.regions,
+                last_detected_ns=0, last_reported_ns=0, last_reported_area=area,
+                last_reported_tracks=len(last.regions), delivered=delivered,
+            )
+        )  # fmt: skip
         self.status = AlarmStatus(AlarmState.ALARM, since_ns=0)
 
-    def update(self, seen: Observation) -> Event | None:
-        """Process the detections of one inference; return the event that follows, if any."""
-        if self._active and not self._observed:  # Resumed: its times start here.
-            self._active.last_detected_ns = self._active.last_reported_ns = seen.pts_ns
+    def update(self, seen: Observation) -> tuple[Event, ...]:
+        """Process the detections of one inference; return the events that follow."""
+        observed_ns = self._advance(seen.pts_ns)
         self._add(seen)
         confirmed = [
             track for track in self._tracker.tracks if self._is_confirmed(track, seen.pts_ns)
         ]
-        event = self._next_event(seen, confirmed)
+        # Of this moment: an alarm that is cleared now still owns its place.
+        free = [track for track in confirmed if not any(a.owns(track) for a in self._active)]
+        events = [
+            event
+            for alarm in tuple(self._active)
+            if (event := self._follow(alarm, seen, confirmed, observed_ns=observed_ns))
+        ]
+        events += self._raise(seen, free)
         state = AlarmState.IDLE
         if self._active:
             state = AlarmState.ALARM
@@ -115,7 +166,33 @@ class Alarm:
             state = AlarmState.PENDING
         since = self.status.since_ns if state is self.status.state else seen.pts_ns
         self.status = AlarmStatus(state, since, seen.regions)
-        return event
+        return tuple(events)
+
+    def _new_tracker(self) -> Tracker:
+        return Tracker(
+            window_ns=max(_HISTORY * self._window_ns, 20 * _NS),
+            timeout_ns=round(self.policy.track_timeout_s * _NS),
+            min_points=_HISTORY * self.policy.min_hits,
+        )
+
+    def _advance(self, now_ns: int) -> int:
+        """Return how much time was observed since the last inference.
+
+        After a gap an inference vouches for its own interval only, so that a camera that was blind
+        for minutes clears nothing, and one that is inferred too rarely clears later, but does.
+        """
+        before_ns, self._updated_ns = self._updated_ns, now_ns
+        if before_ns is None or now_ns <= before_ns:  # Media time begins here, or begins again.
+            self._tracker = self._new_tracker()
+            self._observed.clear()
+            self._cooling.clear()
+            for alarm in self._active:
+                alarm.last_detected_ns = alarm.last_reported_ns = now_ns
+                alarm.tracks.clear()
+            return 0
+        gap_ns = now_ns - before_ns
+        watched = gap_ns <= _OBSERVED_INTERVALS * self._interval_ns + _NS
+        return gap_ns if watched else min(gap_ns, self._interval_ns)
 
     def _add(self, seen: Observation) -> None:
         self._tracker.update(seen.pts_ns, seen.regions)
@@ -124,21 +201,30 @@ class Alarm:
         while len(self._observed) > self.policy.min_hits and self._observed[0] < first_ns:
             self._observed.pop(0)
 
-    def _next_event(self, seen: Observation, tracks: list[Track]) -> Event | None:
-        best = max(tracks, key=lambda track: self._score(track, seen.pts_ns), default=None)
-        if self._active is None:
-            policy = self.policy
-            min_score = (
-                policy.min_score if seen.used_background else policy.min_score_without_background
-            )
-            if best is None or self._score(best, seen.pts_ns) < min_score:
+    def _follow(
+        self,
+        alarm: _ActiveAlarm,
+        seen: Observation,
+        confirmed: Sequence[Track],
+        *,
+        observed_ns: int,
+    ) -> Event | None:
+        """Update an active alarm: where its smoke is, and since when there is none."""
+        own = [
+            track
+            for track in self._tracker.tracks
+            if track.last.pts_ns == seen.pts_ns and alarm.owns(track)
+        ]
+        if not own:
+            alarm.smokeless_ns += observed_ns
+            if alarm.smokeless_ns < self.policy.clear_after_s * _NS:
                 return None
-            return self._raise(seen, best, tracks)
-        if seen.regions:
-            self._active.last_detected_ns = seen.pts_ns
-        if seen.pts_ns - self._active.last_detected_ns >= self.policy.clear_after_s * _NS:
-            return self._clear(self._active, seen)
-        return self._update(self._active, seen, best, tracks)
+            return self._clear(alarm, seen)
+        alarm.last_detected_ns, alarm.smokeless_ns = seen.pts_ns, 0
+        alarm.tracks = {track.number for track in own}
+        alarm.newest = tuple(track.last.region for track in own)
+        alarm.origin = alarm.origin or alarm.newest
+        return self._update(alarm, seen, [track for track in confirmed if track in own])
 
     def _window_start_ns(self, now_ns: int) -> int:
         return min(now_ns - self._window_ns, self._observed[0])
@@ -174,28 +260,43 @@ class Alarm:
         uncertain = 1 - _ramp(0.5, confidence, 0.8)
         return math.pow(confidence, 1.5 - 0.75 * support) * (1 - 0.4 * still * uncertain)
 
-    def _raise(self, seen: Observation, best: Track, tracks: list[Track]) -> Event:
-        previous = self._previous
-        if previous is not None and self._is_cooling_down(previous, seen.pts_ns):
-            self._active = previous
-            previous.last_detected_ns = seen.pts_ns
-            return self._report(
-                previous, EventKind.UPDATED, seen, best, tracks, prefix="seen again: "
-            )
+    def _raise(self, seen: Observation, free: list[Track]) -> Iterator[Event]:
+        """Raise an alarm for confirmed tracks that belong to none; continue one that cools down."""
+        now_ns, policy = seen.pts_ns, self.policy
+        cooldown_ns = policy.cooldown_s * _NS
+        self._cooling = [one for one in self._cooling if now_ns - one.cleared_ns < cooldown_ns]
+        min_score = (
+            policy.min_score if seen.used_background else policy.min_score_without_background
+        )
+        for alarm in reversed(self._cooling.copy()):
+            # Never if it was not delivered: then nobody knows of it.
+            own = [track for track in free if alarm.delivered and alarm.owns(track)]
+            if not own or self._score(self._best(own, now_ns), now_ns) < min_score:
+                continue
+            self._cooling.remove(alarm)
+            self._active.append(alarm)
+            alarm.last_detected_ns, alarm.smokeless_ns = now_ns, 0
+            free = [track for track in free if track not in own]
+            yield self._report(alarm, EventKind.UPDATED, seen, own, prefix="seen again: ")
+        if not free or self._score(self._best(free, now_ns), now_ns) < min_score:
+            return
         raised_at = seen.utc.strftime("%Y%m%dT%H%M%S.%f")[:-3]
-        alarm = _ActiveAlarm(f"{self.camera}-{raised_at}Z", -1, seen.pts_ns, 0, 0, seen.pts_ns)
-        self._active = alarm
-        return self._report(alarm, EventKind.RAISED, seen, best, tracks)
+        regions = tuple(track.last.region for track in free)
+        alarm = _ActiveAlarm(
+            f"{self.camera}-{raised_at}Z", -1, origin=regions, newest=regions,
+            last_detected_ns=now_ns, last_reported_ns=now_ns,
+        )  # fmt: skip
+        self._active.append(alarm)
+        yield self._report(alarm, EventKind.RAISED, seen, free)
 
-    def _is_cooling_down(self, previous: _ActiveAlarm, now_ns: int) -> bool:
-        """Whether smoke continues the previous alarm; never if that one was not delivered."""
-        return previous.delivered and now_ns - self._cleared_ns < self.policy.cooldown_s * _NS
+    def _best(self, tracks: Sequence[Track], now_ns: int) -> Track:
+        return max(tracks, key=lambda track: self._score(track, now_ns))
 
     def _update(
-        self, alarm: _ActiveAlarm, seen: Observation, best: Track | None, tracks: list[Track]
+        self, alarm: _ActiveAlarm, seen: Observation, tracks: Sequence[Track]
     ) -> Event | None:
         elapsed_ns = seen.pts_ns - alarm.last_reported_ns
-        if best is None or elapsed_ns < self.policy.update_every_s * _NS:
+        if not tracks or elapsed_ns < self.policy.update_every_s * _NS:
             return None
         area = sum(track.last.region.area for track in tracks)
         prefix = ""
@@ -205,30 +306,36 @@ class Alarm:
             prefix = f"{area / alarm.last_reported_area:.1f} times as large as last reported: "
         if not prefix:
             return None
-        return self._report(alarm, EventKind.UPDATED, seen, best, tracks, prefix=prefix)
+        return self._report(alarm, EventKind.UPDATED, seen, tracks, prefix=prefix)
 
     def _clear(self, alarm: _ActiveAlarm, seen: Observation) -> Event:
         alarm.sequence += 1
-        elapsed_s = (seen.pts_ns - alarm.last_detected_ns) / _NS
-        event = Event(
+        reason = f"nothing seen for {alarm.smokeless_ns / _NS:.0f} s"
+        blind_s = (seen.pts_ns - alarm.last_detected_ns - alarm.smokeless_ns) / _NS
+        if blind_s >= 1:
+            reason += f" of observation; {blind_s:.0f} s were not observed"
+        self._active.remove(alarm)
+        alarm.cleared_ns = seen.pts_ns
+        alarm.tracks.clear()
+        if alarm.origin:
+            self._cooling = [*self._cooling, alarm][-_MOST_COOLING:]
+        return Event(
             alarm.alarm_id, alarm.sequence, EventKind.CLEARED, self.camera, seen.pts_ns, seen.utc,
-            onset_ns=alarm.last_detected_ns, reason=f"nothing seen for {elapsed_s:.0f} s",
-            score=0.0, regions=(),
+            onset_ns=alarm.last_detected_ns, reason=reason, score=0.0, regions=(),
         )  # fmt: skip
-        self._previous, self._active, self._cleared_ns = alarm, None, seen.pts_ns
-        return event
 
     def _report(
         self,
         alarm: _ActiveAlarm,
         kind: EventKind,
         seen: Observation,
-        best: Track,
-        tracks: list[Track],
+        tracks: Sequence[Track],
         *,
         prefix: str = "",
     ) -> Event:
+        best = self._best(tracks, seen.pts_ns)
         alarm.sequence += 1
+        alarm.tracks |= {track.number for track in tracks}
         alarm.last_reported_ns = seen.pts_ns
         alarm.last_reported_area = max(1e-9, sum(track.last.region.area for track in tracks))
         alarm.last_reported_tracks = len(tracks)

@@ -172,6 +172,17 @@ def merge_regions(regions: Sequence[Detection]) -> Detection:
     )
 
 
+def same_place(known: Detection, region: Detection) -> bool:
+    """Whether a region may be smoke from the place of a known one, minutes later too.
+
+    The boxes overlap, or the ground points are close. How close depends on the size: the lowest
+    point of a large plume may be anywhere along its lower edge.
+    """
+    allowance = 1 + _SIZE_ALLOWANCE * math.sqrt(max(known.area, region.area))
+    close = math.dist(known.ground_point, region.ground_point) <= _MAX_DISTANCE * allowance
+    return close or _distance(known, region) <= 1
+
+
 def _is_near(before: Sequence[Detection], region: Detection) -> bool:
     return any(_distance(old, region) <= 1 for old in before)
 

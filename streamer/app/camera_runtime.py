@@ -40,7 +40,7 @@ from streamer.sources.reconnect import ConnectionState
 from streamer.stages.low_light import Enhance, LowLightFilter
 from streamer.stages.overlay import Overlay
 from streamer.stages.result_statistics import ResultStatistics
-from streamer.store import EventStore, RecordedEvent
+from streamer.store import EventStore
 
 from .camera_evidence import CameraEvidence
 from .camera_spec import CameraSpec
@@ -48,6 +48,7 @@ from .detector_builder import build_detector, detection_stage
 from .inference_report import hanging_inference, inference_report
 from .models import Models
 from .output_builder import build_file_output, build_outputs
+from .restored_alarm import restored_alarm
 from .source_builder import build_source, ending
 from .video_report import video_conditions, video_report
 
@@ -139,11 +140,11 @@ class CameraRuntime:
             on_event=self._on_event,
             clips_paused=lambda: self._storage_paused,
         )
-        self._was_in_alarm = any(True for _ in self._open_alarms())
         self._lock = threading.Lock()
         # All below are guarded by _lock.
         self._pipeline: Pipeline | None = None
-        self._alarm: Alarm | None = None
+        self._alarm = restored_alarm(spec, context.store)
+        self._began = False
         self._links: dict[str, LinkStatistics] = {}  # Of the runs that have ended.
         self._finished = self._stopped = False
 
@@ -155,11 +156,11 @@ class CameraRuntime:
         """
         with bound_contextvars(camera=self.name):  # Every line that its threads log has the name.
             self._evidence.recorder.recover(self.name)
-            alarm, pipeline = self._build()
+            pipeline = self._build()
         with self._lock:
             if self._finished:
                 return
-            self._alarm, self._pipeline = alarm, pipeline
+            self._pipeline = pipeline
         try:
             pipeline.run()
         finally:
@@ -203,8 +204,7 @@ class CameraRuntime:
         """Note that a delivery of this alarm was confirmed: its cool-down may begin."""
         with self._lock:
             alarm = self._alarm
-        if alarm is not None:
-            alarm.mark_delivered(alarm_id)
+        alarm.mark_delivered(alarm_id)
 
     def pause_storage(self, reason: str) -> None:
         """Write neither recordings nor clips while *reason* is not empty."""
@@ -263,10 +263,7 @@ class CameraRuntime:
     def _alarm_state(self) -> AlarmState:
         """State of the alarm itself: it may be active although no frame has come."""
         with self._lock:
-            alarm = self._alarm
-        if alarm is not None:
-            return alarm.status.state
-        return AlarmState.ALARM if self._was_in_alarm else AlarmState.IDLE
+            return self._alarm.status.state
 
     def _conditions(self, seat: SeatStatistics | None) -> Iterator[Condition]:
         if seat is not None:
@@ -288,9 +285,9 @@ class CameraRuntime:
             return ""
         return state.message if detailed and state.message else state.fault.value
 
-    def _build(self) -> tuple[Alarm, Pipeline]:
+    def _build(self) -> Pipeline:
         spec = self.spec
-        alarm = self._open_alarm()
+        alarm = self._current_alarm()
         source = self._source.source
         if self._ring is not None:
             source = ending(source, self._ring.end_readers)
@@ -302,7 +299,7 @@ class CameraRuntime:
         publish = sinks.get("publish")
         if isinstance(publish, PublishSink):
             workers["publish-abort"] = publish.abort_on
-        return alarm, Pipeline(
+        return Pipeline(
             spec.name,
             source,
             self._stages(alarm),
@@ -389,19 +386,17 @@ class CameraRuntime:
             on_begin=self._context.observe_clock,
         )
 
-    def _open_alarm(self) -> Alarm:
-        """The camera's alarm; one that an earlier run left active goes on."""
-        alarm = Alarm(self.name, self.spec.settings.alarm)
-        for recorded in self._open_alarms():
-            alarm.resume(recorded.event)
-        return alarm
+    def _current_alarm(self) -> Alarm:
+        """Return the alarm, which goes on over restarts of the pipeline.
 
-    def _open_alarms(self) -> Iterator[RecordedEvent]:
-        """Newest events of the alarms of this camera that are not cleared."""
-        store = self._context.store
-        for recorded in [] if store is None else store.open_alarms():
-            if recorded.event.camera == self.name:
-                yield recorded
+        It is restored again for the first run: a camera that this one replaces may have raised
+        alarms since.
+        """
+        alarm = None if self._began else restored_alarm(self.spec, self._context.store)
+        with self._lock:
+            self._began = True
+            self._alarm = alarm or self._alarm
+            return self._alarm
 
     def _on_event(self, event: Event) -> None:
         if not self.spec.channels:  # No delivery will confirm it: being on disk is enough.

@@ -12,33 +12,48 @@ from typing import assert_never
 from streamer.config import AppriseSettings, Config, MqttSettings, WebhookSettings
 from streamer.core.errors import ConfigError
 from streamer.notify import Channel, ChannelOptions, DeliveryFailed
+from streamer.notify.published_topics import PublishedTopics
 
 Settings = WebhookSettings | MqttSettings | AppriseSettings
 
 
-def open_channels(config: Config, *, in_alarm: Collection[str] | None = None) -> list[Channel]:
-    """Return the channels of the `notify` section, not entered yet.
+def open_channels(config: Config, *, in_alarm: Collection[str] = ()) -> list[Channel]:
+    """Return the channels of the `notify` section for the running program, not entered yet.
 
     Args:
         config: The configuration, with the channels and the names of the cameras.
-        in_alarm: Cameras whose alarm was active when the program ended; `None` where that is not
-            known, as for a test message.
+        in_alarm: Cameras of which an alarm is open, by the event store.
 
     Raises:
         ConfigError: A channel cannot be made of its settings.
     """
-    return [open_channel(config, name, in_alarm=in_alarm) for name in config.notify]
+    published = PublishedTopics(config.data_dir / "mqtt-topics.json")
+    running = _Running(frozenset(in_alarm), published)
+    return [_open(config, name, running) for name in config.notify]
 
 
-def open_channel(config: Config, name: str, *, in_alarm: Collection[str] | None = None) -> Channel:
-    """Return one channel of the `notify` section, not entered yet; see `open_channels`.
+def open_channel(config: Config, name: str) -> Channel:
+    """Return one channel of the `notify` section for a check or a test, not entered yet.
+
+    It does not disturb a running program that uses the same channel.
 
     Raises:
         ConfigError: It cannot be made of its settings.
     """
-    watched = [name for name, camera in config.cameras.items() if camera.enabled]
+    return _open(config, name, None)
+
+
+@dataclass(frozen=True, slots=True)
+class _Running:
+    """What channels of the running program know, and those of a test do not."""
+
+    in_alarm: frozenset[str]
+    published: PublishedTopics
+
+
+def _open(config: Config, name: str, running: _Running | None) -> Channel:
     try:
-        return _channel(name, config.notify[name], cameras=watched, in_alarm=in_alarm)
+        return _channel(name, config, running)
     except ValueError as error:
         raise ConfigError(f"notify.{name}: {error}") from error
 
@@ -103,9 +118,8 @@ def _tls(settings: WebhookSettings | MqttSettings) -> ssl.SSLContext:
     return context
 
 
-def _channel(
-    name: str, settings: Settings, *, cameras: list[str], in_alarm: Collection[str] | None
-) -> Channel:
+def _channel(name: str, config: Config, running: _Running | None) -> Channel:
+    settings: Settings = config.notify[name]
     match settings:
         case WebhookSettings():
             from streamer.notify.webhook import WebhookChannel
@@ -130,8 +144,15 @@ def _channel(
                 password=settings.password.get_secret_value() if settings.password else None,
                 tls=_tls(settings) if settings.tls else None,
                 base_topic=settings.base_topic,
-                cameras=cameras,
-                in_alarm=in_alarm,
+                cameras=[each for each, camera in config.cameras.items() if camera.enabled],
+                silent=[
+                    each
+                    for each, camera in config.cameras.items()
+                    if camera.notify is not None and name not in camera.notify
+                ],
+                in_alarm=running.in_alarm if running else (),
+                published=running.published if running else None,
+                announce=running is not None,
                 discover=settings.discovery,
                 timeout_s=settings.timeout_s,
             )

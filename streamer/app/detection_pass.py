@@ -145,7 +145,7 @@ class DetectionPass:
         """Yield the frames with a fresh inference. All work is done in the calling thread."""
         settings = self._setup.settings
         interval_ns = inference_interval_ns(settings)
-        alarm = Alarm(_CAMERA, settings.alarm)
+        alarm = Alarm(_CAMERA, settings.alarm, inference_interval_ns=interval_ns)
 
         def record(event: Event, _: Frame) -> None:
             alarm.mark_delivered(event.alarm_id)  # There is nobody to notify.

@@ -163,11 +163,13 @@ class Program:
                 camera.mark_delivered(event.alarm_id)
 
     def _publish_status(self, cancel: CancelToken) -> None:
-        """Hand the status of the cameras to the channels that publish it."""
+        """Hand the status to the channels that publish it."""
         while True:
-            cameras = {camera.camera: camera.summary() for camera in self.status().cameras}
+            status = self.status()
+            cameras = {camera.camera: camera.summary() for camera in status.cameras}
             for channel in self._publishers:
                 channel.show_cameras(cameras)
+                channel.show_program(status.summary())
             cancel.sleep(_STATUS_S)
 
 

@@ -32,6 +32,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     wanted = list(sys.argv[1:] if arguments is None else arguments)
     _open_streams()
     output.reset()
+    output.accept_every_character()
     disable_malloc_trim()
     signals = termination.reset()
     signals.open()

@@ -94,7 +94,7 @@ def _checked(events: "list[Event]", onset_s: float, evidence: Path, overlay: Pat
     if events[0].pts_ns < onset_s * 1e9:
         raise StreamerError("the demonstration failed: the alarm came before the smoke")
     folder = next(evidence.rglob(MANIFEST)).parent
-    sealed = set(json.loads((folder / MANIFEST).read_text())["files"])
+    sealed = set(json.loads((folder / MANIFEST).read_bytes())["files"])
     wanted = {"still-0.jpg", "overlay-0.jpg", "mask-0.png", "event-0.json", "clip.mp4"}
     wrong = [*verify(folder), *(f"{name}: missing" for name in sorted(wanted - sealed))]
     for video in (folder / "clip.mp4", overlay):

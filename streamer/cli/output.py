@@ -3,6 +3,7 @@
 Standard output holds only results; notes, the log and errors go to standard error.
 """
 
+import io
 import json
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -50,7 +51,9 @@ class Output:
         """Write one JSON object with --json; nothing without."""
         if self.json:
             clean = _clean(record, Redactor(self.secrets))
-            line = json.dumps(clean, ensure_ascii=False, allow_nan=False)
+            # Another encoding, as of the locale "C", cannot hold every character.
+            is_utf8 = (sys.stdout.encoding or "").lower() in ("utf-8", "utf8")
+            line = json.dumps(clean, ensure_ascii=not is_utf8, allow_nan=False)
             sys.stdout.write(line + "\n")
             sys.stdout.flush()
 
@@ -129,3 +132,10 @@ def reset() -> None:
     """Return to the defaults, as at the start of the program."""
     global _current  # noqa: PLW0603  one process, one pair of streams
     _current = Output()
+
+
+def accept_every_character() -> None:
+    """Let standard output show what its encoding lacks as an escape, instead of failing."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")

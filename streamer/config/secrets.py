@@ -78,7 +78,13 @@ def _value(placeholder: str, around: Surroundings) -> str:
     if kind == "env" and argument:
         return _from_environment(argument, around.environment)
     if kind == "file" and argument:
-        return _from_file(around.folder / Path(argument).expanduser())
+        try:
+            path = Path(argument).expanduser()
+        except RuntimeError:
+            raise ConfigError(
+                f"this user has no home folder for '~' in {argument}; write the whole path"
+            ) from None
+        return _from_file(around.folder / path)
     raise ConfigError(
         f"'${{{placeholder}}}' is neither ${{env:NAME}}, ${{env:NAME:-default}} nor ${{file:PATH}};"
         " write '$${' for a plain '${'"

@@ -75,9 +75,15 @@ class PreviewSettings(Section):
 
 
 def default_data_dir() -> Path:
-    """Return the data folder by the XDG base directory specification."""
-    base = os.environ.get("XDG_DATA_HOME") or "~/.local/share"
-    return Path(base).expanduser() / "streamer"
+    """Return the data folder by the XDG base directory specification.
+
+    For a user without a home folder, as in many containers, it is that of a system service.
+    """
+    base = os.environ.get("XDG_DATA_HOME")
+    try:
+        return (Path(base) if base else Path.home() / ".local" / "share") / "streamer"
+    except RuntimeError:
+        return Path("/var/lib/streamer")
 
 
 Cameras: TypeAlias = Annotated[dict[Name, CameraSettings], Field(min_length=1)]

@@ -2,6 +2,7 @@
 
 import os
 import re
+import unicodedata
 from fractions import Fraction
 from pathlib import Path
 from typing import Annotated, Any, Final, TypeVar
@@ -72,11 +73,21 @@ class Address(Secret[str]):
         return {"type": "string", "minLength": 1}
 
 
+def _with_home(path: str) -> str:
+    """Return *path* with the home folder in place of `~`."""
+    if path == "~" or path.startswith("~/"):
+        expanded = os.path.expanduser(path)  # noqa: PTH111  unlike Path's, it raises nothing
+        if expanded.startswith("~"):
+            raise ValueError("this user has no home folder for '~'; write the whole path")
+        return expanded
+    return path
+
+
 def _beside_the_file(value: Any) -> Any:
     """Make a relative path relative to the folder of its configuration file."""
     if not isinstance(value, str):
         return value
-    path = Path(value).expanduser() if value.startswith("~") else Path(value)
+    path = Path(_with_home(value))
     return value.folder / path if isinstance(value, Text) else path
 
 
@@ -86,7 +97,7 @@ def _local_or_remote(value: Any) -> Any:
         return value
     folder = value.folder if isinstance(value, Text) else ""
     # Not through Path, which would tidy up what may not be a path at all.
-    return os.path.join(folder, os.path.expanduser(value))  # noqa: PTH111, PTH118
+    return os.path.join(folder, _with_home(value))  # noqa: PTH118
 
 
 def _filled(address: Address) -> Address:
@@ -191,8 +202,18 @@ Port = Annotated[int, Field(ge=1, le=65_535)]
 
 Host = Annotated[str, Field(min_length=1, max_length=253)]
 
-Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,62}$")]
-"""Name that is used in file names, topics and URLs."""
+
+def _composed(name: Any) -> Any:
+    """Return a name in the one of its two spellings in Unicode that keyboards make (NFC)."""
+    return unicodedata.normalize("NFC", name) if isinstance(name, str) else name
+
+
+Name = Annotated[
+    str,
+    Field(pattern=r"^[\p{L}\p{N}][\p{L}\p{M}\p{N}_-]{0,62}$"),
+    BeforeValidator(_composed),
+]
+"""Name of letters of any language; file names and topics are derived from it."""
 
 Point = tuple[Share, Share]
 

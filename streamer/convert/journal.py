@@ -269,7 +269,7 @@ def _chunk(record: dict[str, Any], payload_file: Path) -> FinishedChunk:
 def read_json(path: Path) -> dict[str, Any] | None:
     """Read a JSON object; `None` if the file is missing or incomplete."""
     try:
-        value = json.loads(path.read_text())
+        value = json.loads(path.read_bytes())
     except (FileNotFoundError, ValueError):
         return None
     return value if isinstance(value, dict) else None

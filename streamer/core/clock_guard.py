@@ -429,7 +429,7 @@ def _boot_id() -> str:
 
 def _loaded(path: Path) -> ClockHistory:
     try:
-        values = json.loads(path.read_text())
+        values = json.loads(path.read_bytes())
         spans = tuple(ClockSpan(**span) for span in values.pop("spans"))
         return ClockHistory(**{**values, "state": ClockState(values["state"]), "spans": spans})
     except FileNotFoundError:

@@ -37,7 +37,7 @@ def seal(folder: Path, *, changed: Collection[str] | None = None) -> None:
 def _sealed(folder: Path) -> dict[str, Any]:
     """Return the entries of the present manifest; none if it cannot be read."""
     try:
-        return dict(json.loads((folder / MANIFEST).read_text())["files"])
+        return dict(json.loads((folder / MANIFEST).read_bytes())["files"])
     except (OSError, ValueError, KeyError, TypeError):
         return {}
 
@@ -45,7 +45,7 @@ def _sealed(folder: Path) -> dict[str, Any]:
 def verify(folder: Path) -> list[str]:
     """Return what differs from the manifest of *folder*, a line each; empty if nothing does."""
     try:
-        manifest = json.loads((folder / MANIFEST).read_text())
+        manifest = json.loads((folder / MANIFEST).read_bytes())
         digests = {name: sealed["sha256"] for name, sealed in manifest["files"].items()}
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         return [f"{MANIFEST}: cannot be read ({error})"]

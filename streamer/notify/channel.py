@@ -253,3 +253,11 @@ class ShowsStatus(Protocol):
                 `streamer/health/README.md`.
         """
         ...
+
+    def show_program(self, entry: Mapping[str, Any]) -> None:
+        """Publish the status of the program. From any thread; never waits.
+
+        Args:
+            entry: JSON object with its `problems`, documented in `streamer/health/README.md`.
+        """
+        ...

@@ -96,6 +96,8 @@ class DeliveryWorker:
         self._news_failures = FailureCounter(_NEWS_BACKOFF)
         self._next_news_ns = 0
         self.status = ChannelStatus(channel.name)
+        self.checking = False
+        """Whether a check of the receiver is under way."""
 
     def step(self, *, untried_only: bool = False) -> Outcome:
         """Make one attempt at the most urgent (untried) delivery, if one is due.
@@ -261,7 +263,9 @@ class DeliveryWorker:
             nonlocal reached
             reached = self.channel.check()
 
+        self.checking = True
         failure = self._try(check)
+        self.checking = False
         if failure is None:
             self._note_success(delivery=False, reached=reached)
         else:

@@ -30,11 +30,14 @@ _log = structlog.get_logger(__name__)
 _POLL_S: Final = 2.0
 """Interval at which the outbox is read for rows of other processes, and the lock is tried."""
 
-_STOP_S: Final = 1.1
+_STOP_S: Final = 0.8
 """After the stop, untried deliveries are attempted once for this long: an alarm that is raised
 while the program ends still reaches its receiver. The first failure ends it. An attempt that takes
 longer is left behind; the next start repeats it. Service managers kill a program that takes longer
 than some seconds to end."""
+
+_CHECK_STOP_S: Final = 0.1
+"""Longest wait for a check of a receiver after the stop."""
 
 _STUCK: Final = timedelta(minutes=3)
 """An attempt that takes longer than any configurable timeout (2 minutes) hangs: that is shown."""
@@ -101,7 +104,7 @@ class Dispatcher:
     def run(self, cancel: CancelToken) -> None:
         """Deliver until *cancel* is set. May be called again after it returned.
 
-        Returns 1.1 s after the stop at the latest. An attempt that is still under way is left
+        Returns 0.8 s after the stop at the latest. An attempt that is still under way is left
         behind then; its delivery stays in the outbox.
         """
         stopped = threading.Event()
@@ -109,8 +112,12 @@ class Dispatcher:
         cancel.on_cancel(self._wakeup.notify)
         self._warn_of_unknown_channels()
         threads = [
+            # Daemons, because an attempt that is left behind must not keep the process from ending.
             threading.Thread(
-                target=self._serve, args=(worker, cancel), name=f"notify/{worker.channel.name}"
+                target=self._serve,
+                args=(worker, cancel),
+                name=f"notify/{worker.channel.name}",
+                daemon=True,
             )
             for worker in self._workers
         ]
@@ -119,10 +126,8 @@ class Dispatcher:
             thread.start()
         stopped.wait()
         end = time.monotonic() + _STOP_S
-        for thread in threads:
-            thread.join(max(0.0, end - time.monotonic()))
-            if thread.is_alive():
-                _log.warning("an attempt is left behind, its delivery waits", thread=thread.name)
+        for worker, thread in zip(self._workers, threads, strict=True):
+            _join(thread, worker, end)
         self._outbox.unsubscribe(self._wakeup.notify)
 
     def status(self) -> tuple[ChannelStatus, ...]:
@@ -229,6 +234,17 @@ class Dispatcher:
                 pass
         except StorageError as error:
             _block(worker, str(error))
+
+
+def _join(thread: threading.Thread, worker: DeliveryWorker, end: float) -> None:
+    """Wait for the end of a worker until *end*, but for a check only shortly: it sends nothing."""
+    end_of_check = time.monotonic() + _CHECK_STOP_S
+    while thread.is_alive():
+        now = time.monotonic()
+        if now >= (end_of_check if worker.checking else end):
+            _log.info("left behind, what waits stays in the outbox", thread=thread.name)
+            return
+        thread.join(min(_CHECK_STOP_S, max(0.0, end - now)))
 
 
 def _status(worker: DeliveryWorker) -> ChannelStatus:

@@ -1,4 +1,4 @@
-"""MQTT topics, and the discovery messages for Home Assistant."""
+"""MQTT topics and payloads, and the discovery messages for Home Assistant."""
 
 import hashlib
 import json
@@ -14,6 +14,9 @@ OFFLINE: Final = "offline"
 ON: Final = "ON"
 OFF: Final = "OFF"
 
+UNKNOWN: Final = "None"
+"""State of the alarm of a camera that is not watched: Home Assistant shows it as unknown."""
+
 
 @dataclass(frozen=True, slots=True)
 class Topics:
@@ -28,6 +31,11 @@ class Topics:
         return f"{self.base}/availability"
 
     @property
+    def program(self) -> str:
+        """Status of the program as JSON, with its problems; retained."""
+        return f"{self.base}/status"
+
+    @property
     def notification(self) -> str:
         """Messages about the program itself as JSON: tests, channels that are down."""
         return f"{self.base}/notification"
@@ -37,8 +45,12 @@ class Topics:
         return f"{self.base}/{_level(camera)}/event"
 
     def alarm(self, camera: str) -> str:
-        """`ON` or `OFF`; retained."""
+        """`ON`, `OFF`, or `None` while the camera is not watched; retained."""
         return f"{self.base}/{_level(camera)}/alarm"
+
+    def camera_availability(self, camera: str) -> str:
+        """`online` while the camera is watched or an alarm of it is open; retained."""
+        return f"{self.base}/{_level(camera)}/availability"
 
     def status(self, camera: str) -> str:
         """The camera's health as JSON; retained."""
@@ -48,19 +60,15 @@ class Topics:
 def discovery(topics: Topics, camera: str) -> dict[str, str]:
     """Return retained messages by topic that make *camera* a device with its alarm and status."""
     device = _identifier(f"{topics.base}/{camera}")
-    common: dict[str, Any] = {
-        "availability_topic": topics.availability,
-        "device": {
-            "identifiers": [device],
-            "name": camera,
-            "manufacturer": "streamer",
-            "model": "camera",
-            "sw_version": __version__,
-        },
-        "origin": {"name": "streamer", "sw_version": __version__},
-    }
+    common = _common(device, camera, "camera")
     alarm = {
         **common,
+        # Without frames there is no alarm state: neither ON nor OFF would be true.
+        "availability": [
+            {"topic": topics.availability},
+            {"topic": topics.camera_availability(camera)},
+        ],
+        "availability_mode": "all",
         "name": "Smoke",
         "unique_id": f"{device}_alarm",
         "device_class": "smoke",
@@ -70,8 +78,17 @@ def discovery(topics: Topics, camera: str) -> dict[str, str]:
         "json_attributes_topic": topics.event(camera),
         "qos": 1,
     }
+    return {f"homeassistant/binary_sensor/{device}/alarm/config": json.dumps(alarm)} | (
+        status_discovery(topics, camera)
+    )
+
+
+def status_discovery(topics: Topics, camera: str) -> dict[str, str]:
+    """Return the part of `discovery` that is about the status, for cameras without alarms here."""
+    device = _identifier(f"{topics.base}/{camera}")
     status = {
-        **common,
+        **_common(device, camera, "camera"),
+        "availability_topic": topics.availability,
         "name": "Status",
         "unique_id": f"{device}_status",
         "entity_category": "diagnostic",
@@ -80,9 +97,37 @@ def discovery(topics: Topics, camera: str) -> dict[str, str]:
         "json_attributes_topic": topics.status(camera),
         "qos": 1,
     }
+    return {f"homeassistant/sensor/{device}/status/config": json.dumps(status)}
+
+
+def program_discovery(topics: Topics) -> dict[str, str]:
+    """Return retained messages by topic that make the program a device with its problems."""
+    device = _identifier(topics.base)
+    problem = {
+        **_common(device, f"streamer ({topics.base})", "program"),
+        "availability_topic": topics.availability,
+        "name": "Problem",
+        "unique_id": f"{device}_problem",
+        "device_class": "problem",
+        "entity_category": "diagnostic",
+        "state_topic": topics.program,
+        "value_template": f"{{{{ '{ON}' if value_json.problems else '{OFF}' }}}}",
+        "json_attributes_topic": topics.program,
+        "qos": 1,
+    }
+    return {f"homeassistant/binary_sensor/{device}/problem/config": json.dumps(problem)}
+
+
+def _common(device: str, name: str, model: str) -> dict[str, Any]:
     return {
-        f"homeassistant/binary_sensor/{device}/alarm/config": json.dumps(alarm),
-        f"homeassistant/sensor/{device}/status/config": json.dumps(status),
+        "device": {
+            "identifiers": [device],
+            "name": name,
+            "manufacturer": "streamer",
+            "model": model,
+            "sw_version": __version__,
+        },
+        "origin": {"name": "streamer", "sw_version": __version__},
     }
 
 

@@ -5,45 +5,21 @@ Availability, discovery and status describe the present only: they are published
 connection, because the broker may have lost them.
 """
 
-import contextlib
 import json
-import socket
 import ssl
-import sys
 import threading
-import time
 import uuid
-from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Final, Self
+from collections.abc import Collection, Mapping
+from typing import Any, Self
 
 import paho.mqtt.client as mqtt
 from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
-from paho.mqtt.packettypes import PacketTypes
-from paho.mqtt.reasoncodes import ReasonCode
-from paho.mqtt.subscribeoptions import SubscribeOptions
 
 from .channel import DeliveryFailed, Notification
-from .homeassistant import OFF, OFFLINE, ON, ONLINE, Topics, discovery
-from .network_errors import network_reason
-
-_KEEPALIVE_S: Final = 20
-"""A silent broker counts as gone after one and a half times this; so does a silent client."""
-
-_RECONNECT_S: Final = (1, 15)
-"""First and longest delay between attempts to connect."""
-
-_WITH_WILL: Final = 0x04
-"""Reason code of MQTT 5: disconnect, and publish the last will."""
-
-_CONNECT_ERRORS: Final = {
-    0x84: "it does not speak MQTT 5, which is needed",
-    0x86: "it refuses this user and password",
-    0x87: "it refuses this user and password",
-}
-
-_GOODBYE_S: Final = 2.0
-"""Longest wait for the acknowledgement of `offline` when the program ends."""
+from .homeassistant import Topics
+from .mqtt_connection import Connection, Message, publish_state
+from .published_topics import PublishedTopics
+from .retained_state import RetainedState
 
 
 class MqttChannel:
@@ -59,10 +35,13 @@ class MqttChannel:
         password: Password at the broker; never shown.
         tls: TLS settings with the trusted authorities, e.g. `ssl.create_default_context()`.
         base_topic: First part of all topics.
-        cameras: Names of the cameras, for discovery.
-        in_alarm: Cameras whose alarm is on; `None` if that is unknown, as in a program that only
-            sends a test: then the states of alarms are not published.
+        cameras: Names of the cameras.
+        silent: Those of them whose alarms this channel does not get.
+        in_alarm: Cameras of which an alarm is open, by the event store.
         discover: Whether to publish discovery messages for Home Assistant.
+        announce: Whether to publish availability, states and discovery; a program that only sends
+            a test message beside a running one does not.
+        published: Remembers the topics, so that those of cameras that are gone are cleared.
         timeout_s: Longest time for an attempt.
     """
 
@@ -76,9 +55,12 @@ class MqttChannel:
         password: str | None = None,
         tls: ssl.SSLContext | None = None,
         base_topic: str = "streamer",
-        cameras: Sequence[str] = (),
-        in_alarm: Collection[str] | None = None,
+        cameras: Collection[str] = (),
+        silent: Collection[str] = (),
+        in_alarm: Collection[str] = (),
         discover: bool = True,
+        announce: bool = True,
+        published: PublishedTopics | None = None,
         timeout_s: float = 10.0,
     ) -> None:
         self.name = name
@@ -89,17 +71,18 @@ class MqttChannel:
         self._tls = tls
         self._timeout_s = timeout_s
         self._topics = Topics(base_topic)
+        self._announce = announce
+        self._published = published or PublishedTopics(None)
+        self._broker = f"{host}:{self._port}"
         self._client_id = f"streamer-{uuid.uuid4().hex[:16]}"
         self._guard = threading.Lock()
-        # Guarded by _guard: the retained messages, by topic. They are published under the guard
-        # too, so that no old value is published after a new one.
-        self._retained: dict[str, str] = {self._topics.availability: ONLINE}
-        for camera in cameras:
-            if in_alarm is not None:
-                self._retained[self._topics.alarm(camera)] = ON if camera in in_alarm else OFF
-            if discover:
-                self._retained |= discovery(self._topics, camera)
-        self._connection: _Connection | None = None  # Replaced by the delivering thread only.
+        # Guarded by _guard. Its messages are published under the guard too, so that no old value is
+        # published after a new one.
+        self._state = RetainedState(self._topics, silent=silent, discover=discover)
+        if announce:
+            self._state.add(cameras, in_alarm=in_alarm)
+            self._published.use(self._broker, self._state.messages)
+        self._connection: Connection | None = None  # Replaced by the delivering thread only.
 
     def deliver(self, notification: Notification) -> None:
         """Publish the event and the alarm's state, and wait until the broker has both.
@@ -107,27 +90,27 @@ class MqttChannel:
         Raises:
             DeliveryFailed: There is no connection, or no acknowledgement in time.
         """
-        payload = json.dumps(notification.payload, ensure_ascii=False)
         camera, in_alarm = notification.camera, notification.in_alarm
-        if camera is None:
-            messages = [_Message(self._topics.notification, payload)]
-        else:
-            messages = [_Message(self._topics.event(camera), payload)]
-        topic = state = ""
+        topic = self._topics.notification if camera is None else self._topics.event(camera)
+        messages = [Message(topic, json.dumps(notification.payload, ensure_ascii=False))]
         if camera is not None and in_alarm is not None:
-            topic, state = self._topics.alarm(camera), ON if in_alarm else OFF
-            messages.append(_Message(topic, state, retain=True))
+            with self._guard:
+                state = self._state.alarm_payload(camera, in_alarm=in_alarm)
+            messages.append(Message(self._topics.alarm(camera), state, retain=True))
         connection = self._connection or self._connect()
         try:
             connection.publish(messages, timeout_s=self._timeout_s)
         except DeliveryFailed:
             # A new connection drops what the old one would still send, long after the outbox has
-            # rescheduled it; and it connects at once, not after a delay.
-            self._connect()
+            # rescheduled it; and it connects at once, not after a delay. One that is still being
+            # made has nothing to send.
+            if not connection.is_connecting:
+                self._connect()
             raise
-        if topic:
+        if camera is not None and in_alarm is not None and self._announce:
             with self._guard:
-                self._retained[topic] = state
+                changed = self._state.set_alarm(camera, in_alarm=in_alarm)
+            self._publish(changed - {self._topics.alarm(camera)})
 
     def check(self) -> bool:
         """Wait for the connection, which stays open between notifications.
@@ -139,30 +122,46 @@ class MqttChannel:
         return True
 
     def show_cameras(self, cameras: Mapping[str, Mapping[str, Any]]) -> None:
-        """Publish the status of every camera."""
-        for camera, status in cameras.items():
-            self.show_status(camera, status)
-
-    def show_status(self, camera: str, status: Mapping[str, Any]) -> None:
-        """Publish a camera's status entry, retained; an unchanged entry is not repeated.
-
-        From any thread; never waits. Without a connection it is published on the next connect.
-        """
-        payload = json.dumps(status, ensure_ascii=False)
-        topic = self._topics.status(camera)
+        """Publish the status of every camera where its meaning has changed; see `ShowsStatus`."""
         with self._guard:
-            if self._retained.get(topic) == payload:
-                return
-            self._retained[topic] = payload
-            if self._connection is not None:
-                _publish_state(self._connection.client, topic, payload)
+            changed, gone = self._state.show_cameras(cameras)
+        self._publish(changed)
+        if gone:
+            self._published.release(self._broker, gone)
+            connection = self._connection
+            if connection is not None:
+                connection.clear(gone)
 
-    def _publish_retained(self, client: mqtt.Client) -> None:
+    def show_program(self, entry: Mapping[str, Any]) -> None:
+        """Publish the status of the program where its meaning has changed; see `ShowsStatus`."""
         with self._guard:
-            for topic, payload in self._retained.items():
-                _publish_state(client, topic, payload)
+            changed = self._state.show_program(entry)
+        self._publish(changed)
 
-    def _connect(self) -> "_Connection":
+    def _publish(self, topics: Collection[str]) -> None:
+        """Publish retained messages that changed; without a connection the next one does."""
+        if not topics or not self._announce:
+            return
+        self._published.use(self._broker, topics)
+        with self._guard:
+            connection = self._connection
+            for topic in topics:
+                payload = self._state.messages.get(topic)
+                if connection is not None and payload is not None:
+                    publish_state(connection.client, topic, payload)
+
+    def _publish_all(self, connection: Connection) -> None:
+        """Publish all retained messages, and clear what is gone, at each connection."""
+        if not self._announce:
+            return
+        with self._guard:
+            for topic, payload in self._state.messages.items():
+                publish_state(connection.client, topic, payload)
+        stale = self._published.stale(self._broker)
+        if stale:
+            connection.clear(stale)
+
+    def _connect(self) -> Connection:
         """Connect in the background, replacing the connection if there is one."""
         if self._connection is not None:
             self._connection.end()
@@ -172,12 +171,13 @@ class MqttChannel:
         if self._tls is not None:
             client.tls_set_context(self._tls)
         client.connect_timeout = self._timeout_s
-        self._connection = _Connection(
+        self._connection = Connection(
             client,
             host=self._host,
             port=self._port,
-            availability=self._topics.availability,
-            on_online=self._publish_retained,
+            availability=self._topics.availability if self._announce else None,
+            on_online=self._publish_all,
+            on_cleared=lambda topics: self._published.forget(self._broker, topics),
         )
         return self._connection
 
@@ -189,177 +189,3 @@ class MqttChannel:
         connection, self._connection = self._connection, None
         if connection is not None:
             connection.goodbye()
-
-
-@dataclass(frozen=True, slots=True)
-class _Message:
-    topic: str
-    payload: str
-    retain: bool = False
-
-
-class _Connection:
-    """One paho client with its thread, until `end` or `goodbye`.
-
-    It reconnects by itself when the connection breaks.
-    """
-
-    def __init__(
-        self,
-        client: mqtt.Client,
-        *,
-        host: str,
-        port: int,
-        availability: str,
-        on_online: Callable[[mqtt.Client], None],
-    ) -> None:
-        self.client = client
-        self._broker = f"broker {host}:{port}"
-        self._availability = availability
-        self._publish_retained = on_online
-        self._changed = threading.Condition()
-        # All below are guarded by _changed.
-        self._online = False
-        self._error: str | None = None
-        self._ended = False
-        self._refused: dict[int, str] = {}  # Reasons, by message number.
-
-        client.on_pre_connect = self._on_pre_connect
-        client.on_socket_open = self._on_socket_open
-        client.on_connect = self._on_connect
-        client.on_connect_fail = self._on_connect_fail
-        client.on_disconnect = self._on_disconnect
-        client.on_publish = self._on_publish
-        client.on_message = self._on_message
-        client.will_set(availability, OFFLINE, qos=1, retain=True)
-        client.reconnect_delay_set(*_RECONNECT_S)
-        client.connect_async(host, port, keepalive=_KEEPALIVE_S)
-        client.loop_start()
-
-    def publish(self, messages: Sequence[_Message], *, timeout_s: float) -> None:
-        """Publish in order and wait for every acknowledgement.
-
-        Raises:
-            DeliveryFailed: Not all were acknowledged.
-        """
-        end = time.monotonic() + timeout_s
-        self.wait_online(timeout_s=timeout_s)
-        infos = [
-            self.client.publish(message.topic, message.payload, qos=1, retain=message.retain)
-            for message in messages
-        ]
-        for info in infos:
-            try:
-                info.wait_for_publish(max(0.0, end - time.monotonic()))
-                acknowledged = info.is_published()
-            except (RuntimeError, ValueError):  # Paho raises these if it was not even sent.
-                raise self._failure("the connection was lost") from None
-            if not acknowledged:
-                raise self._failure(f"no acknowledgement within {timeout_s:g} s")
-            with self._changed:
-                refused = self._refused.pop(info.mid, None)
-            if refused is not None:
-                raise self._failure(f"did not take the message: {refused}")
-
-    def wait_online(self, *, timeout_s: float) -> None:
-        """Wait until the broker has accepted the connection.
-
-        Raises:
-            DeliveryFailed: It did not, or did not answer in time.
-        """
-        with self._changed:
-            self._changed.wait_for(lambda: self._online or self._error, timeout_s)
-            if not self._online:
-                raise self._failure(self._error or f"no answer within {timeout_s:g} s")
-
-    def _failure(self, reason: str) -> DeliveryFailed:
-        return DeliveryFailed(f"{self._broker}: {reason}")
-
-    def goodbye(self) -> None:
-        """Publish `offline`, and end."""
-        with self._changed:
-            online = self._online
-            self._ended = True
-        if online:
-            with contextlib.suppress(RuntimeError, ValueError):  # The will publishes the same.
-                info = self.client.publish(self._availability, OFFLINE, qos=1, retain=True)
-                info.wait_for_publish(_GOODBYE_S)
-        self.end()
-
-    def end(self) -> None:
-        """Close the connection and wait for its thread; unsent messages are dropped."""
-        with self._changed:
-            self._ended = True
-        # The will is needed unless `offline` was published; then it publishes the same again.
-        self.client.disconnect(ReasonCode(PacketTypes.DISCONNECT, identifier=_WITH_WILL))
-        # Paho's thread would wait for a silent broker, so its socket is shut down.
-        _shut_down(self.client.socket())
-        self.client.loop_stop()
-        # The client closes its own sockets when it is no longer referred to, so the reference cycle
-        # between it and this object is broken.
-        self.client.on_pre_connect = self.client.on_socket_open = None
-        self.client.on_connect = self.client.on_connect_fail = self.client.on_disconnect = None
-        self.client.on_publish = self.client.on_message = None
-
-    # Called by paho's thread.
-
-    def _on_pre_connect(self, _client: mqtt.Client, _data: Any) -> None:
-        with self._changed:
-            if self._ended:
-                raise ConnectionAbortedError("ended")  # Paho treats it as a failure to connect.
-            self._error = None
-
-    def _on_socket_open(self, _client: mqtt.Client, _data: Any, opened: Any) -> None:
-        with self._changed:
-            if self._ended:
-                _shut_down(opened)
-
-    def _on_connect(
-        self, client: mqtt.Client, _data: Any, _flags: Any, code: ReasonCode, *_more: Any
-    ) -> None:
-        if code.is_failure:
-            self._set_state(online=False, error=_CONNECT_ERRORS.get(code.value, str(code).lower()))
-            return
-        self._publish_retained(client)
-        # The last will of an earlier run may publish `offline` late, e.g. when the machine lost its
-        # power. `online` is then published again.
-        client.subscribe(self._availability, options=SubscribeOptions(qos=1, noLocal=True))
-        self._set_state(online=True, error=None)
-
-    def _on_connect_fail(self, _client: mqtt.Client, _data: Any) -> None:
-        # Paho calls this while it handles the error, and does not pass it.
-        reason = network_reason(sys.exc_info()[1])
-        self._set_state(online=False, error=reason or "cannot be reached")
-
-    def _on_disconnect(self, *_: object) -> None:
-        self._set_state(online=False, error="the connection was lost")
-
-    def _on_publish(self, _: Any, _data: Any, number: int, code: ReasonCode, *_more: Any) -> None:
-        if code.is_failure:
-            with self._changed:
-                self._refused[number] = str(code).lower()
-
-    def _on_message(self, client: mqtt.Client, _data: Any, message: mqtt.MQTTMessage) -> None:
-        with self._changed:
-            wrong = message.payload == OFFLINE.encode() and not self._ended
-        if wrong:
-            _publish_state(client, self._availability, ONLINE)
-
-    def _set_state(self, *, online: bool, error: str | None) -> None:
-        with self._changed:
-            self._online = online
-            # The end of the connection follows a refusal and is less specific.
-            self._error = self._error or error
-            self._changed.notify_all()
-
-
-def _publish_state(client: mqtt.Client, topic: str, payload: str) -> None:
-    """Publish, retained, without waiting: a lost message is published at the next connection."""
-    client.publish(topic, payload, qos=0, retain=True)
-
-
-def _shut_down(opened: Any) -> None:
-    """Shut a socket down: the thread that reads from it sees its end at once."""
-    if opened is not None:
-        with contextlib.suppress(OSError):  # It may have ended by itself.
-            opened.shutdown(socket.SHUT_RDWR)

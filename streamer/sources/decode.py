@@ -222,6 +222,7 @@ class _BestEffortTimestamps:
         self._last_pts = self._last_dts = -(1 << 63)
         self._pts_errors = self._dts_errors = 0
         self._first_dts: int | None = None
+        self._had_pts = False  # Whether the last frame had one.
         self._delay: int | None = None  # Of the first frame behind the first packet.
 
     def note_packet(self, dts: int) -> None:
@@ -232,6 +233,8 @@ class _BestEffortTimestamps:
     def of(self, frame: VideoFrame) -> int | None:
         """Return the presentation time of the next decoded frame; `None` if it has none."""
         pts, dts = frame.pts, frame.dts
+        alone = pts is None and self._had_pts
+        self._had_pts = pts is not None
         if dts is not None:
             self._dts_errors += dts <= self._last_dts
             self._last_dts = dts
@@ -240,6 +243,8 @@ class _BestEffortTimestamps:
             self._last_pts = pts
         if self._delay is None and dts is not None and self._first_dts is not None:
             self._delay = dts - self._first_dts
+        if alone:  # One frame behind the last one is closer than a decoding time.
+            return None
         if pts is None or (self._pts_errors > self._dts_errors and dts is not None):
             # `dts` is that of the packet that the decoder took last, not of this frame's packet.
             return dts if dts is None or self._delay is None else dts - self._delay

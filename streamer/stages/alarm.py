@@ -32,16 +32,16 @@ class AlarmStage:
     def __call__(self, frames: Iterator[Frame]) -> Iterator[Frame]:
         """Yield every frame with the status of the alarm after it."""
         for frame in frames:
-            event = self._update(frame)
+            events = self._update(frame)
             updated = replace(frame, alarm_status=self._alarm.status)
-            if event is not None:
+            for event in events:
                 self._record(event, updated)
             yield updated
 
-    def _update(self, frame: Frame) -> Event | None:
+    def _update(self, frame: Frame) -> tuple[Event, ...]:
         result = frame.detector_result
         if result is None:
-            return None
+            return ()
         return self._alarm.update(
             Observation(
                 frame.pts_ns,

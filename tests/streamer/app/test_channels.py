@@ -41,7 +41,7 @@ def test_a_broker_hears_of_the_cameras_that_are_watched_and_of_their_alarms(
         "streamer.notify.mqtt.MqttChannel", lambda name, **given: made.update(given)
     )
     open_channels(config(home={"kind": "mqtt", "host": "h"}), in_alarm=["a"])
-    assert (made["cameras"], made["in_alarm"], made["tls"]) == (["a"], ["a"], None)
+    assert (made["cameras"], made["in_alarm"], made["tls"]) == (["a"], {"a"}, None)
     assert (made["base_topic"], made["discover"], made["timeout_s"]) == ("streamer", True, 10)
 
 

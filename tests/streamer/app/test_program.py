@@ -225,6 +225,9 @@ class StatusChannel:
     def show_cameras(self, cameras):
         self.published += [(name, dict(status)) for name, status in cameras.items()]
 
+    def show_program(self, entry):
+        self.problems = entry["problems"]
+
     def states(self, camera):
         return [status["state"] for name, status in self.published if name == camera]
 

@@ -15,3 +15,8 @@ def test_an_ordinary_name_stays_and_two_odd_ones_share_no_folder():
     assert safe_file_name("north-20260801T140500.250Z") == "north-20260801T140500.250Z"
     odd = ["a/b", "a b", "a:b", "a_b", "../a_b", ".a_b", "x" * 101, "x" * 102, "ä", "ö", ""]
     assert len({safe_file_name(name) for name in odd}) == len(odd)
+
+
+def test_letters_lose_their_accents_so_that_people_recognise_the_file():
+    assert safe_file_name("Süd-Turm_2").startswith("Sud-Turm_2-")
+    assert safe_file_name("Süd") != safe_file_name("Sud")

@@ -255,8 +255,7 @@ def first_alarm_s(prior, show, *, seconds, start_s=0):
         regions = find_regions(
             reduced, threshold=THRESHOLD, min_area=0.0002, raw_probability=probability
         )
-        event = alarm.update(Observation(second * NS, NOON, regions, used_background=True))
-        if event is not None:
+        if alarm.update(Observation(second * NS, NOON, regions, used_background=True)):
             return second - start_s, alarm
         frozen = alarm.status.state is AlarmState.ALARM
         prior.update(probability, NOON, second * NS, frozen=frozen)

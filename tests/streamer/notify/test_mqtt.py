@@ -13,6 +13,7 @@ import pytest
 from streamer.notify import DeliveryFailed, Notification
 from streamer.notify.homeassistant import Topics, discovery
 from streamer.notify.mqtt import MqttChannel
+from streamer.notify.published_topics import PublishedTopics
 from tests.support.deliveries import event, notice
 from tests.support.mqtt_broker import MqttBroker, MqttListener, free_port
 from tests.support.rtsp_server import certificate
@@ -109,31 +110,152 @@ def test_a_late_last_will_of_a_predecessor_is_corrected(broker):
         assert listener.on(AVAILABILITY).count("offline") == 1
 
 
+LIVE = {"state": "live", "reason": "", "alarm": "idle"}
+LOST = {"state": "reconnecting", "reason": "refused", "alarm": "idle"}
+
+
 def test_home_assistant_discovers_each_camera(broker):
     cameras = ("north", "süd / 2")
     with channel_for(broker, cameras=cameras, in_alarm=["north"]) as channel:
+        channel.show_cameras(dict.fromkeys(cameras, LIVE))
         channel.deliver(notice())
         with MqttListener(broker.port) as late:
             for camera in cameras:
                 for topic in discovery(Topics("streamer"), camera):
                     late.wait_for(lambda: late.on(topic) != [])  # noqa: B023  waited for here
                     (found,) = late.json_on(topic)
-                    assert found["availability_topic"] == AVAILABILITY
+                    assert AVAILABILITY in str(found)
                     assert found["device"]["name"] == camera
             late.wait_for_message("streamer/north/alarm", "ON")
             late.wait_for_message("streamer/s%C3%BCd%20%2F%202/alarm", "OFF")
+
+
+def test_the_alarm_follows_the_event_store_from_the_start(broker):
+    with (
+        MqttListener(broker.port) as listener,
+        channel_for(broker, cameras=["north", "south"], in_alarm=["north"]),
+    ):
+        listener.wait_for_message("streamer/north/alarm", "ON")
+        listener.wait_for_message("streamer/south/alarm", "None")
+        listener.wait_for_message("streamer/south/availability", "offline")
+        assert "OFF" not in listener.on("streamer/south/alarm"), "nobody has seen it yet"
+
+
+def test_a_dead_camera_is_unavailable_and_never_off(broker):
+    with MqttListener(broker.port) as listener, channel_for(broker, cameras=["north"]) as channel:
+        channel.show_cameras({"north": LIVE})
+        listener.wait_for_message("streamer/north/alarm", "OFF")
+        channel.show_cameras({"north": LOST})
+        listener.wait_for(lambda: listener.on("streamer/north/alarm")[-1] == "None")
+        assert listener.on("streamer/north/availability")[-1] == "offline"
+        channel.deliver(notice(event("a", 1, kind="cleared")))
+        assert listener.on("streamer/north/alarm")[-1] == "None"
+        channel.show_cameras({"north": LIVE})
+        listener.wait_for(lambda: listener.on("streamer/north/availability")[-1] == "online")
+        listener.wait_for(lambda: listener.on("streamer/north/alarm")[-1] == "OFF")
+
+
+def test_an_open_alarm_stays_visible_when_the_camera_is_lost(broker):
+    with MqttListener(broker.port) as listener, channel_for(broker, cameras=["north"]) as channel:
+        channel.show_cameras({"north": LIVE})
+        channel.deliver(notice())
+        channel.show_cameras({"north": LOST})
+        listener.wait_for(lambda: listener.json_on("streamer/north/status")[-1:] == [LOST])
+        assert listener.on("streamer/north/alarm")[-1] == "ON"
+        assert listener.on("streamer/north/availability")[-1] == "online"
+
+
+def test_a_camera_whose_alarms_go_elsewhere_has_a_status_and_no_alarm(broker):
+    with (
+        MqttListener(broker.port) as listener,
+        channel_for(broker, cameras=["north"], silent=["north"]) as channel,
+    ):
+        channel.show_cameras({"north": LIVE})
+        listener.wait_for(lambda: listener.json_on("streamer/north/status") == [LIVE])
+        assert not [
+            topic for topic, *_ in listener.heard if topic.endswith(("alarm", "alarm/config"))
+        ]
+
+
+def test_a_camera_that_was_renamed_while_the_program_was_off_is_cleared(broker, tmp_path):
+    file = tmp_path / "topics.json"
+    with channel_for(broker, cameras=["tower"], published=PublishedTopics(file)) as first:
+        first.show_cameras({"tower": LIVE})
+        first.deliver(notice(event(camera="tower")))
+    with (
+        channel_for(broker, base_topic="other", cameras=["tower"]) as neighbour,
+        channel_for(broker, cameras=["peak"], published=PublishedTopics(file)) as second,
+    ):
+        neighbour.check()
+        second.check()
+        until(lambda: "tower" not in file.read_text())
+        with MqttListener(broker.port) as late:
+            late.wait_for_message("streamer/peak/availability", "offline")
+            late.wait_for_message("other/tower/availability", "offline")
+            ours = [topic for topic, *_ in late.heard if not topic.startswith("other/")]
+            of_neighbour = discovery(Topics("other"), "tower")
+            ghosts = [topic for topic in ours if "tower" in topic and topic not in of_neighbour]
+            assert ghosts == []
+
+
+def test_a_broker_that_was_away_is_cleared_when_it_is_back(mosquitto, tmp_path):
+    file = tmp_path / "topics.json"
+    with MqttBroker(tmp_path) as broker:
+        published = PublishedTopics(file)
+        with channel_for(broker, cameras=["tower"], published=published) as first:
+            first.check()
+    PublishedTopics(file).use(f"127.0.0.1:{broker.port}", ["streamer/old/alarm"])
+    with channel_for(broker, cameras=["tower"], published=PublishedTopics(file)) as second:
+        refused(second)
+        assert "streamer/old/alarm" in file.read_text()
+        with broker:
+            deliver_in_the_end(second, event("a", camera="tower"))
+            until(lambda: "streamer/old/alarm" not in file.read_text())
+            assert "streamer/tower/alarm" in file.read_text()
+
+
+def test_cameras_that_come_and_go_while_it_runs_are_discovered_and_cleared(broker):
+    tower = discovery(Topics("streamer"), "tower")
+    with MqttListener(broker.port) as listener, channel_for(broker, cameras=["north"]) as channel:
+        channel.check()
+        channel.show_cameras({"north": LIVE, "tower": LIVE})
+        for topic, payload in tower.items():
+            listener.wait_for_message(topic, payload)
+        listener.wait_for_message("streamer/tower/alarm", "OFF")
+        for _ in range(3):
+            channel.show_cameras({"north": LIVE})
+        for topic in [*tower, "streamer/tower/alarm", "streamer/tower/availability"]:
+            listener.wait_for(lambda: listener.on(topic)[-1:] == [""])  # noqa: B023  waited for here
+        assert "" not in listener.on("streamer/north/alarm")
+
+
+def test_problems_of_the_program_are_published(broker):
+    with MqttListener(broker.port) as listener, channel_for(broker) as channel:
+        channel.check()
+        for count in (10, 11):
+            channel.show_program({"version": "1", "problems": [f"disk: {count} MB are free"]})
+        channel.show_program({"version": "1", "problems": []})
+        listener.wait_for(lambda: len(listener.on("streamer/status")) == 2)
+    assert [each["problems"] for each in listener.json_on("streamer/status")] == [
+        ["disk: 10 MB are free"],
+        [],
+    ]
 
 
 def test_a_test_beside_a_program_that_watches_does_not_disturb_it(broker):
     cameras = ("north", "south")
     with MqttListener(broker.port) as listener, channel_for(broker, cameras=cameras) as watching:
         watching.deliver(notice())
-        with channel_for(broker, cameras=cameras) as testing:
+        before = len(listener.heard)
+        with channel_for(broker, cameras=cameras, announce=False) as testing:
             testing.deliver(Notification.test("home", datetime.now(UTC)))
-        listener.wait_for(lambda: listener.on(AVAILABILITY)[-2:] == ["offline", "online"])
-        assert listener.on(AVAILABILITY).count("offline") == 1
-        assert listener.on("streamer/north/alarm") == ["ON"]
-        assert listener.on("streamer/south/alarm") == []
+        listener.wait_for(lambda: listener.on("streamer/notification") != [])
+        heard = {topic for topic, *_ in listener.heard[before:]}
+        assert {"streamer/notification"} >= {each for each in heard if "notification" in each}
+        assert listener.on(AVAILABILITY).count("offline") == 0
+        assert listener.on("streamer/north/alarm")[-1] == "ON"
+        (test,) = listener.json_on("streamer/notification")
+        assert (test["kind"], test["test"]) == ("test", True)
 
 
 def test_discovery_can_be_left_out(broker):
@@ -144,21 +266,45 @@ def test_discovery_can_be_left_out(broker):
         assert not [topic for topic, *_ in listener.heard if topic.startswith("homeassistant")]
 
 
-def test_the_status_of_a_camera_is_published_whenever_it_changes(broker):
+def test_the_status_of_a_camera_is_published_when_its_meaning_changes(broker):
     with MqttListener(broker.port) as listener:
         channel = channel_for(broker)
-        channel.show_status("north", {"state": "reconnecting"})
+        channel.show_cameras({"north": LOST})
         with channel:
             listener.wait_for(lambda: len(listener.on("streamer/north/status")) == 1)
-            channel.show_status("north", {"state": "live", "frames": 25})
-            channel.show_status("north", {"state": "live", "frames": 25})
-            channel.show_status("north", {"state": "reconnecting", "why": "no route"})
-            listener.wait_for(lambda: len(listener.on("streamer/north/status")) == 3)
-    assert listener.json_on("streamer/north/status") == [
-        {"state": "reconnecting"},
-        {"state": "live", "frames": 25},
-        {"state": "reconnecting", "why": "no route"},
+            for seconds in range(5):
+                reason = f"no frame for {seconds} s"
+                stale = {"state": "stale", "reason": reason, "restarts": seconds}
+                channel.show_cameras({"north": {**stale, "since_utc": f"12:00:0{seconds}"}})
+            channel.show_cameras({"north": LIVE})
+            listener.wait_for(lambda: listener.json_on("streamer/north/status")[-1] == LIVE)
+    assert [each["state"] for each in listener.json_on("streamer/north/status")] == [
+        "reconnecting",
+        "stale",
+        "live",
     ]
+
+
+def test_a_check_is_the_state_of_the_connection(broker):
+    with channel_for(broker, timeout_s=2) as channel:
+        assert channel.check()
+        broker.kill()
+        until(lambda: not reached(channel))
+        broker.start()
+        until(lambda: reached(channel))
+
+
+def reached(channel) -> bool:
+    try:
+        return channel.check()
+    except DeliveryFailed:
+        return False
+
+
+def until(condition) -> None:
+    ends = time.monotonic() + 20
+    while not condition():
+        assert time.monotonic() < ends
 
 
 def test_a_broker_that_is_not_there_is_a_failure_and_not_silence(mosquitto):
@@ -214,7 +360,7 @@ def test_a_broker_that_falls_silent_is_a_failure_within_the_limit(broker):
 
 
 def test_leaving_does_not_wait_for_a_broker_that_fell_silent(broker, monkeypatch):
-    monkeypatch.setattr("streamer.notify.mqtt._GOODBYE_S", 0.1)
+    monkeypatch.setattr("streamer.notify.mqtt_connection._GOODBYE_S", 0.1)
     with channel_for(broker) as channel:
         channel.deliver(notice())
         broker.pause()

@@ -2,7 +2,7 @@
 
 import time
 from contextlib import closing
-from itertools import takewhile
+from itertools import islice, takewhile
 
 import numpy as np
 
@@ -94,3 +94,21 @@ def test_timestamps_that_stand_still_do_not_change_how_often_frames_are_sampled(
     assert 4 <= len(late) <= 6
     assert source.statistics().repairs.deviations == 1
     assert source.statistics().by_arrival_since_ns is not None
+
+
+def test_a_foreign_source_on_the_channel_changes_no_time(elementary):
+    packets = []
+    with OddRtspCamera(elementary, foreign=True) as server:
+        source = VideoSource(
+            server.url,
+            clock=SystemClock(),
+            live=True,
+            options=VideoOptions(transport="tcp"),
+            tap=packets.append,
+        )
+        with closing(source(CancelToken())) as stream:
+            frames = list(islice(stream, 40))
+    took_ns = frames[-1].arrived_ns - frames[0].arrived_ns
+    assert frames[-1].pts_ns - frames[0].pts_ns < took_ns + 1_000 * MS
+    assert packets[-1].pts_ns < took_ns + 1_000 * MS
+    assert max(packet.pts_ns - packet.dts_ns for packet in packets) < 1_000 * MS

@@ -12,6 +12,7 @@ from streamer.sources.frame_sampler import DecodeMode
 from streamer.sources.options import VideoOptions
 from streamer.sources.video import VideoSource
 from tests.support.clips import audio_clip, damaged, joined, truncated, video_clip
+from tests.support.odd_timestamps import with_odd_pts
 from tests.support.stepping import StepClock, StepStop
 
 MS = 1_000_000
@@ -298,3 +299,19 @@ def test_a_device_that_is_not_there_may_come_back():
 def test_a_file_without_packets_is_not_looped_for_ever(tmp_path):
     empty = truncated(video_clip(tmp_path / "a.mkv"), keep=0.02)
     assert fails(source(empty, loop=True)).fault in (SourceFault.NO_VIDEO, SourceFault.DAMAGED)
+
+
+@pytest.mark.parametrize("hours", [6, -6])
+@pytest.mark.parametrize("frame", [25, 40])  # A key frame and another.
+@pytest.mark.parametrize("interval_ns", [None, S])
+def test_one_frame_hours_away_changes_no_time_of_a_file(tmp_path, hours, frame, interval_ns):
+    good = video_clip(tmp_path / "good.ts", frames=100, b_frames=2, options={"preset": "medium"})
+    odd = with_odd_pts(good, tmp_path / "odd.ts", frame=frame, hours=hours)
+    packets: list[EncodedPacket] = []
+    camera = source(odd, inference_interval_ns=interval_ns, tap=packets.append)
+    expected = times_ms(source(good, inference_interval_ns=interval_ns)(CancelToken()))
+    # A key frame that is decoded alone has no neighbours: three frames of reordering are possible.
+    within_ms = 1 if interval_ns is None else 120
+    assert times_ms(camera(CancelToken())) == pytest.approx(expected, abs=within_ms)
+    assert max(packet.pts_ns for packet in packets) == 99 * 40 * MS
+    assert camera.statistics().repairs.outliers == 1
