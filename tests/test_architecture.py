@@ -19,6 +19,7 @@ THREADS = {
     "streamer/core/pipeline.py": "one thread a part",
     "streamer/core/uninterruptible.py": "calls that cannot be interrupted, left behind when late",
     "streamer/app/supervised_task.py": "one thread a camera, and what serves all cameras",
+    "streamer/app/supervisor.py": "closes cameras side by side, so that the end is bounded",
     "streamer/cli/termination.py": "ends the process although the main thread may be blocked",
     "streamer/sinks/publish_process.py": "a process of its own: reads frames while it encodes",
     "streamer/evidence/disk_worker.py": "a slow or hanging disk must not hold an alarm up",

@@ -4,8 +4,9 @@ A failure never affects another camera. Cameras are added, replaced and removed 
 run. Background services (delivery, retention, the web server) end after the last camera.
 
 Ending is bounded: after `finish`, frames on their way have `_FINISH_S`, then every part is stopped
-and has `_STOP_S`, then the services have `_SERVICES_S`. A thread that has not ended by then, for
-example in a system call that nothing interrupts, is given up: `run` returns without it.
+and has `_STOP_S`, then evidence that is being written has `_CLOSE_S`, then the services have
+`_SERVICES_S`. A thread that has not ended by then, for example in a system call that nothing
+interrupts, is given up: `run` returns without it.
 """
 
 import threading
@@ -31,14 +32,17 @@ _log = structlog.get_logger(__name__)
 _RESTART: Final = Backoff(initial_s=1.0, max_delay_s=30.0, reset_after_s=60.0)
 """Delays before a restart. The next failure after a minute without one begins anew. Arbitrary."""
 
-_FINISH_S: Final = 1.5
-"""How long cameras may take to end by themselves after `finish` or `remove`. With the two below
-3.9 s: container runtimes kill after 10 s, and closing what is open takes time as well."""
+_FINISH_S: Final = 1.3
+"""How long cameras may take to end by themselves after `finish` or `remove`. With those below
+4.1 s: container runtimes kill after 10 s, and `streamer watch` ends by force after 4.5 s."""
 
-_STOP_S: Final = 1.2
+_STOP_S: Final = 0.8
 """How long cameras may take to end after `stop`."""
 
-_SERVICES_S: Final = 1.2
+_CLOSE_S: Final = 1.1
+"""How long cameras may take to close, all at once, when the program is ended."""
+
+_SERVICES_S: Final = 0.9
 """How long services may take to end: last deliveries are attempted in it."""
 
 
@@ -56,7 +60,7 @@ class Supervisor:
         self._services: dict[str, SupervisedTask] = {}
         self._cameras: dict[str, tuple[CameraRuntime, SupervisedTask]] = {}
         self._errors: list[Exception] = []
-        self._running = self._finishing = False
+        self._running = self._finishing = self._ended_early = False
         self._replacing = 0
 
     def add_service(self, name: str, work: Callable[[CancelToken], None]) -> None:
@@ -140,10 +144,10 @@ class Supervisor:
             self.stop()
             self._wait_until_over(_STOP_S)
         cameras = self._all_cameras()
-        for camera, task in cameras:
+        for _, task in cameras:
             if task.over:
                 task.join(_STOP_S)  # Its thread has nothing left but to say so.
-            camera.close()
+        self._close([camera for camera, _ in cameras])
         self._services_stop.set()
         end_s = time.monotonic() + _SERVICES_S
         for service in self._services.values():
@@ -159,7 +163,7 @@ class Supervisor:
         with self._changed:
             if self._finishing:
                 return
-            self._finishing = True
+            self._finishing = self._ended_early = True
             self._changed.notify_all()
         for camera, task in self._all_cameras():
             task.cancel.set()
@@ -168,7 +172,7 @@ class Supervisor:
     def stop(self) -> None:
         """End everything soon. From any thread, any number of times."""
         with self._changed:
-            self._finishing = True
+            self._finishing = self._ended_early = True
             self._changed.notify_all()
         for camera, task in self._all_cameras():
             task.cancel.set()
@@ -181,6 +185,24 @@ class Supervisor:
     def services(self) -> list[TaskReport]:
         """Return the reports of the background services."""
         return [task.report() for task in self._services.values()]
+
+    def _close(self, cameras: "list[CameraRuntime]") -> None:
+        """Close cameras, side by side: a share that hangs holds up each that writes to it."""
+        if not self._ended_early:  # Files have come to their end: all of their evidence is written.
+            for camera in cameras:
+                camera.close()
+            return
+        threads = [
+            threading.Thread(target=camera.close, name=f"{camera.name}/close", daemon=True)
+            for camera in cameras
+        ]
+        for thread in threads:
+            thread.start()
+        end_s = time.monotonic() + _CLOSE_S
+        for thread in threads:
+            thread.join(max(0.0, end_s - time.monotonic()))
+            if thread.is_alive():
+                _log.error("does not end and is given up", part=thread.name)
 
     def _all_cameras(self) -> "list[tuple[CameraRuntime, SupervisedTask]]":
         with self._changed:

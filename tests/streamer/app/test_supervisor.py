@@ -295,6 +295,42 @@ def test_a_camera_that_does_not_finish_is_stopped_after_the_grace_period(monkeyp
         assert ended.is_set()
 
 
+def test_cameras_and_services_that_do_not_end_are_given_up_and_named(monkeypatch, capsys):
+    log.set_up(level="info", style="text")
+    for limit in ("_FINISH_S", "_STOP_S", "_CLOSE_S", "_SERVICES_S"):
+        monkeypatch.setattr(module, limit, 0.05)
+    released = threading.Event()
+
+    class Stuck(PipelineCamera):
+        def run(self) -> None:
+            wait(released)
+
+        def finish(self) -> None:
+            """A system call does not listen."""
+
+        stop = finish
+
+    class Unwritten(PipelineCamera):
+        def close(self) -> None:
+            wait(released)
+
+    endless = Endless()
+    cameras = (
+        Stuck("stuck", True, []),
+        Unwritten("unwritten", True, [endless]),
+        PipelineCamera("north", True, [endless]),
+    )
+    supervisor = supervised(*cameras, delivery=lambda stop: wait(released))
+    ending = threading.Thread(target=lambda: (wait(endless.delivered), supervisor.finish()))
+    ending.start()
+    supervisor.run()
+    ending.join()
+    named = {line.split("part=")[1] for line in capsys.readouterr().err.splitlines()}
+    assert named == {"stuck", "unwritten/close", "delivery"}
+    assert cameras[2].closed, "the others end as ever"
+    released.set()
+
+
 def test_nothing_is_added_once_the_program_ends():
     supervisor = Supervisor()
     supervisor.finish()
