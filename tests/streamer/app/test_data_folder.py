@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 
 from streamer.app.data_folder import own_data_folder
+from streamer.cli import main
+from streamer.cli.exit_codes import Exit
 from streamer.config import Config
 from streamer.core.errors import StorageError
 from streamer.evidence.manifest import seal, verify
@@ -52,6 +54,19 @@ def test_a_second_program_is_refused_and_hears_who_is_there(tmp_path):
         first.communicate()
     with own_data_folder(configured(tmp_path / "data")):
         pass
+
+
+def test_a_second_watch_ends_with_one_line(tmp_path, capsys):
+    config = tmp_path / "station.yaml"
+    config.write_text(
+        f"data_dir: {tmp_path / 'data'}\ncameras: {{north: {{source: {{address: 'pattern:'}}}}}}\n"
+    )
+    with own_data_folder(configured(tmp_path / "data")):
+        assert main(["watch", str(config)]) == Exit.FAILED
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(
+        f"streamer: data folder {tmp_path / 'data'} is in use by another program"
+    )
 
 
 def test_a_folder_that_cannot_be_made_is_one_clear_line(tmp_path):

@@ -30,6 +30,7 @@ from tests.support.packets import (
     real_packets,
     shifted,
 )
+from tests.support.small_disk import fill, needs_root, small_disk
 
 ROOT = Path(__file__).resolve().parents[3]
 START = datetime(2026, 8, 1, 23, 59, 57, tzinfo=UTC)
@@ -200,6 +201,33 @@ def test_a_full_disk_stops_recording_but_not_the_worker_which_goes_on_when_there
         assert recorder.state().error == ""
     assert len(files(tmp_path)) == 2
     assert len(file_frame_digests(tmp_path / "2026-08-01/23-59-57_000001.mp4")[0]) >= 25
+
+
+@needs_root
+@pytest.mark.system
+def test_a_disk_that_is_really_full_pauses_the_recorder_until_there_is_room(tmp_path):
+    ring = PacketRing(max_ns=SECOND, max_bytes=1 << 26)
+    time = clock()
+    packets = real_packets(frames=200)
+    with small_disk(tmp_path / "disk", megabytes=2) as disk:
+        recorder = SegmentRecorder(ring, disk / "north", clock=time)
+        with running(recorder, ring):
+            for one in packets[:60]:
+                ring(one)
+            until(lambda: recorder.state().recording is not None)
+            ballast = fill(disk, leave=0)
+            for one in packets[60:100]:
+                ring(one)
+            until(lambda: "the disk is full" in recorder.state().error)
+            ballast.unlink()
+            time.advance_to(60 * SECOND)
+            for one in packets[100:]:
+                ring(one)
+            until(lambda: recorder.state().recording is not None)
+            assert recorder.state().error == ""
+        found = files(disk)
+        assert [name.endswith(".mp4") for name in found] == [True, True]
+        assert len(file_frame_digests(disk / found[1])[0]) >= 75
 
 
 def test_a_folder_that_cannot_be_made_is_trouble_not_a_crash(tmp_path):
