@@ -5,6 +5,7 @@ the disks; every minute, and at once when space is short, it deletes what the li
 deleting does not help, recordings, clips and output files pause; events go on.
 """
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -36,7 +37,13 @@ _MEASURE_S: Final = 5.0
 """Time between two measurements of free space: 62 MB are recorded in it at 100 Mbit/s."""
 
 _ROUND_S: Final = 60.0
-"""Time between two rounds over recordings and output files."""
+"""Least time between two rounds over recordings and output files."""
+
+_ROUND_SHARE: Final = 0.01
+"""A round over a hundred thousand files takes seconds of a core: so much of the time at most."""
+
+_SPARE: Final = 1000
+"""Oldest files that are remembered, so that space can be made without reading the folders."""
 
 _EVENTS_S: Final = 900.0
 """Time between two rounds over evidence and events, which grow slowly."""
@@ -148,7 +155,8 @@ class RetentionService:
         self._paused_since_ns: int | None = None
         self._pause_reason = ""
         # Below: of the service's thread.
-        self._round_ns = self._events_ns = -1 << 62
+        self._round_due_ns = self._events_due_ns = -math.inf
+        self._spare: dict[Path, list[DeletionRound]] = {}
         self._measure()
 
     def run(self, cancel: CancelToken) -> None:
@@ -161,16 +169,21 @@ class RetentionService:
         """Measure once, and do what is due."""
         self._guard.observe(self._numbers.peek())
         self._measure()
-        now_ns = self._clock.monotonic_ns()
-        short = any(disk.state is not DiskLevel.OK for disk in self._disks.values())
-        if now_ns - self._round_ns >= _ROUND_S * _NS or (short and not self._pause_reason):
+        if self._is_short() and self._spare:
+            self._make_room(self._spare)
+        begun_ns = self._clock.monotonic_ns()
+        if begun_ns >= self._round_due_ns or (self._is_short() and not self._pause_reason):
             self._round(stop)
-            self._round_ns = now_ns
+            took_ns = self._clock.monotonic_ns() - begun_ns
+            self._round_due_ns = begun_ns + max(_ROUND_S * _NS, took_ns / _ROUND_SHARE)
             self._measure()
         self._pause()
-        if now_ns - self._events_ns >= _EVENTS_S * _NS and not stop():
-            self._events_ns = now_ns
+        if begun_ns >= self._events_due_ns and not stop():
+            self._events_due_ns = begun_ns + _EVENTS_S * _NS
             self._expire_events(stop)
+
+    def _is_short(self) -> bool:
+        return any(disk.missing_bytes for disk in self._disks.values())
 
     def disk(self) -> DiskStatus:
         """Return the last measurement of the disk of the data folder; never waits for the disk."""
@@ -234,9 +247,9 @@ class RetentionService:
             rounds.setdefault(path.parent, []).append(done)
         self._make_room(rounds)
         recordings.remove_empty_days(self._now())
-        for one in (one for many in rounds.values() for one in many):
-            if text := one.describe():
-                _log.info("retention", report=text)
+        self._spare = {
+            folder: [one.oldest(_SPARE) for one in many] for folder, many in rounds.items()
+        }
 
     def _make_room(self, rounds: dict[Path, list[DeletionRound]]) -> None:
         """Free what is missing on each disk: recordings first, then the output files there."""
@@ -249,6 +262,10 @@ class RetentionService:
                 missing = int(again.missing_bytes * _SLACK)
             for one in rounds.get(folder, []):
                 missing = one.free(missing)
+                if text := one.describe():
+                    _log.info("retention", report=text)
+                one.deleted.clear()
+        self._measure()
 
     def _pause(self) -> None:
         """Pause or resume what writes to each disk."""

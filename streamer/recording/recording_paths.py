@@ -12,7 +12,7 @@ import re
 import threading
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 from streamer.core.atomic_file import PART
 
@@ -73,12 +73,6 @@ def corrected_path(path: Path, start_utc: datetime) -> Path:
     return path.parent.parent / start_utc.strftime(_DAY) / name
 
 
-def is_corrected(name: str) -> bool:
-    """Whether the time in the name of a recording was corrected afterwards."""
-    match = _FILE_NAME.fullmatch(name)
-    return match is not None and match["fixed"] is not None
-
-
 def is_day(name: str) -> bool:
     """Whether a folder of this name holds recordings of one day."""
     return _DAY_NAME.fullmatch(name) is not None
@@ -96,14 +90,32 @@ def sequence_number(name: str) -> int:
     return 0 if match is None else int(match["number"] or 0)
 
 
-def recording_start(day: str, name: str) -> datetime | None:
-    """Return when the recording *name* in the folder *day* begins; `None` if it is none."""
+class RecordingName(NamedTuple):
+    """What the path of a recording says."""
+
+    start: datetime
+    """When it begins, aware UTC."""
+
+    number: int
+    """Its sequence number; 0 if it has none."""
+
+    part: bool
+    """Whether it is being written or was interrupted."""
+
+    corrected: bool
+    """Whether the time was corrected afterwards."""
+
+
+def parse_recording(day: str, name: str) -> RecordingName | None:
+    """Return what the recording *name* in the folder *day* says; `None` if it is none."""
     match = _FILE_NAME.fullmatch(name)
     if match is None or not is_day(day):
         return None
-    numbers = (day[:4], day[5:7], day[8:], match[1], match[2], match[3])
+    hours, minutes, seconds, number, corrected, _, part = match.groups()
+    numbers = (day[:4], day[5:7], day[8:], hours, minutes, seconds)
     try:
         # An archive has a hundred thousand names, and this takes a fifth of `strptime`'s time.
-        return datetime(*map(int, numbers), tzinfo=UTC)  # type: ignore[arg-type, misc]
+        start = datetime(*map(int, numbers), tzinfo=UTC)  # type: ignore[arg-type, misc]
     except ValueError:  # Looks like a time, but there is no such time.
         return None
+    return RecordingName(start, int(number or 0), part is not None, corrected is not None)

@@ -5,19 +5,19 @@ all other files stay. What is decided is in `expiry.py`; here are the files.
 """
 
 import contextlib
+import itertools
 import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple, Self
 
 from streamer.core.clock_guard import Correction
 
 from .expiry import Item, Limits, Reason, expired, true_times
-from .recording_paths import corrected_path, is_corrected, is_day, is_part, recording_start
-from .recording_paths import sequence_number as number_of
+from .recording_paths import RecordingName, corrected_path, is_day, parse_recording
 
 _YOUNG_DAY: Final = timedelta(days=1)
 """Younger folders stay even if empty: a recorder may have made one for its next file."""
@@ -87,6 +87,11 @@ class DeletionRound:
             missing -= self._delete(queue.popleft(), Reason.FREE_SPACE)
         return missing
 
+    def oldest(self, count: int) -> Self:
+        """Return a round of the *count* oldest that are left, for `free` between two rounds."""
+        left = (one for one in self.items if not one.protected and one.key not in self._gone)
+        return type(self)(itertools.islice(left, count), what=self.what, stop=self._stop)
+
     def describe(self) -> str:
         """Return what happened in one line of text; empty if nothing did."""
         parts = [
@@ -120,14 +125,11 @@ class DeletionRound:
         return item.bytes
 
 
-@dataclass(frozen=True, slots=True)
-class _Recording:
-    number: int
-    start: datetime
+class _Recording(NamedTuple):
+    name: RecordingName
     path: str
     bytes: int
     camera: str
-    part: bool
 
 
 class Recordings:
@@ -157,11 +159,16 @@ class Recordings:
             stop: Whether the program ends.
         """
         failed: list[str] = []
-        found = sorted(self._find(failed), key=lambda one: (one.number, one.start, one.path))
-        claims = [one.start if not one.number or is_known(one.number) else None for one in found]
+        found = sorted(
+            self._find(failed), key=lambda one: (one.name.number, one.name.start, one.path)
+        )
+        claims = [
+            one.name.start if not one.name.number or is_known(one.name.number) else None
+            for one in found
+        ]
         times = true_times(claims, now=now)
         items = (
-            Item(one.path, one.camera, one.bytes, time, protected=one.part)
+            Item(one.path, one.camera, one.bytes, time, protected=one.name.part)
             for one, time in zip(found, times, strict=True)
         )
         return DeletionRound(items, what="recordings", failed=failed, stop=stop)
@@ -174,16 +181,17 @@ class Recordings:
         """
         done = True
         for one in self._find([]):
-            in_range = one.number >= correction.first and (
-                correction.end is None or one.number < correction.end
+            number = one.name.number
+            in_range = number >= correction.first and (
+                correction.end is None or number < correction.end
             )
-            path = Path(one.path)
-            if not one.number or not in_range or is_corrected(path.name):
+            if not number or not in_range or one.name.corrected:
                 continue
-            if one.part:
+            if one.name.part:
                 done = False
                 continue
-            new = corrected_path(path, one.start + correction.shift)
+            path = Path(one.path)
+            new = corrected_path(path, one.name.start + correction.shift)
             new.parent.mkdir(parents=True, exist_ok=True)
             path.rename(new)
         return done
@@ -214,8 +222,8 @@ class Recordings:
                 continue
             camera = os.path.relpath(os.path.dirname(folder), self._root)  # noqa: PTH120  as above
             for name in names:
-                start = recording_start(day, name)
-                if start is None:
+                parsed = parse_recording(day, name)
+                if parsed is None:
                     continue
                 path = os.path.join(folder, name)  # noqa: PTH118  as above
                 try:
@@ -223,7 +231,7 @@ class Recordings:
                 except OSError as error:
                     fail(error)
                     continue
-                yield _Recording(number_of(name), start, path, size, camera, is_part(name))
+                yield _Recording(parsed, path, size, camera)
 
 
 def _line(error: OSError) -> str:

@@ -37,7 +37,7 @@ from tests.support.packets import real_packets
 
 source = {"address": "rtsp://192.0.2.1/x"}
 config = Config.model_validate({"data_dir": sys.argv[1], "cameras": {"north": {"source": source}}})
-retention._ROUND_S = 0
+retention._ROUND_S, retention._ROUND_SHARE = 0, 1e9
 clock = SystemClock()
 guard = ClockGuard(
     config.clock_file, read=lambda: replace(read_clocks(), synchronised=False)

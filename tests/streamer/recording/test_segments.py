@@ -15,10 +15,8 @@ from streamer.core.clock import CancelToken, MediaClock
 from streamer.recording.recording_paths import (
     RecordingNumbers,
     corrected_path,
-    is_corrected,
+    parse_recording,
     recording_path,
-    recording_start,
-    sequence_number,
 )
 from streamer.recording.ring import PacketRing
 from streamer.recording.segments import SegmentRecorder
@@ -298,17 +296,17 @@ def test_names_have_the_begin_and_the_number_of_a_recording(tmp_path):
     when = datetime(2026, 8, 1, 14, 5, 9, 999_999, tzinfo=UTC)
     path = recording_path(tmp_path, when, ".mp4", number=42)
     assert path == tmp_path / "2026-08-01" / "14-05-09_000042.mp4"
-    assert recording_start("2026-08-01", path.name) == when.replace(microsecond=0)
-    assert sequence_number(path.name) == 42
+    began = when.replace(microsecond=0)
+    assert parse_recording("2026-08-01", path.name) == (began, 42, False, False)
     new = corrected_path(path, when + timedelta(days=20_000))
     assert new == tmp_path / "2081-05-04" / "14-05-09_000042c.mp4"
-    assert (sequence_number(new.name), is_corrected(new.name)) == (42, True)
+    assert parse_recording("2081-05-04", f"{new.name}.part")[1:] == (42, True, True)
 
 
 @pytest.mark.parametrize("name", ["14-05-09.mp4", "14-05-09-2.mkv", "14-05-09.mp4.part"])
 def test_names_of_earlier_versions_are_recordings_without_a_number(name):
-    assert recording_start("2026-08-01", name) == datetime(2026, 8, 1, 14, 5, 9, tzinfo=UTC)
-    assert sequence_number(name) == 0
+    found = parse_recording("2026-08-01", name)
+    assert (found.start, found.number) == (datetime(2026, 8, 1, 14, 5, 9, tzinfo=UTC), 0)
 
 
 def test_numbers_go_on_over_all_cameras_and_programs(tmp_path):
@@ -336,7 +334,7 @@ def test_numbers_go_on_over_all_cameras_and_programs(tmp_path):
     ],
 )
 def test_other_names_are_no_recordings(day, name):
-    assert recording_start(day, name) is None
+    assert parse_recording(day, name) is None
 
 
 def test_a_segment_without_length_is_refused(tmp_path):
