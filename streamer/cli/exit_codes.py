@@ -75,7 +75,10 @@ def one_line(error: BaseException) -> str:
     if isinstance(error, BaseExceptionGroup):
         return "\n".join(dict.fromkeys(one_line(inner) for inner in error.exceptions))
     if isinstance(error, _UsageError):
-        return str(getattr(error, "format_message", error.__str__)())
+        text = str(getattr(error, "format_message", error.__str__)())
+        if text.startswith("No such command"):
+            return f"{text.rstrip('.').lower()}; 'streamer --help' lists the commands"
+        return text
     if isinstance(error, OSError) and error.strerror:
         where = f": {error.filename}" if error.filename else ""
         return f"{error.strerror.lower()}{where}"

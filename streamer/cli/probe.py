@@ -38,6 +38,8 @@ def probe(
     from streamer.sources.options import VideoOptions
     from streamer.sources.probe import probe as probe_address
 
+    if not address.strip():
+        raise typer.BadParameter("the address is empty")
     out = output.current()
     login = credentials(address, user, password_file)
     options = VideoOptions(

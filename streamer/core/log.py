@@ -6,6 +6,8 @@ standard `logging` module come out in the same form. Entries that repeat are col
 """
 
 import logging
+import os
+import select
 import sys
 import time
 from collections.abc import Callable
@@ -22,6 +24,9 @@ from .redact import redact
 
 Level = Literal["debug", "info", "warning", "error"]
 Style = Literal["text", "json"]
+
+_STALL_S: Final = 0.2
+"""How long the first line waits for a reader that stalls."""
 
 _VERBOSE: Final = ("httpx", "httpcore", "apprise", "asyncio", "urllib3")
 """Libraries that log details as "info"; only their warnings are shown."""
@@ -124,11 +129,15 @@ def _renderer(style: Style) -> Processor:
 
 
 class _ToStandardError(logging.Handler):
-    """Writes to the present `sys.stderr`, which may be replaced at any time."""
+    """Writes to the present `sys.stderr`, which may be replaced at any time.
+
+    A reader that stalls, as a pager does, holds up no part that logs: lines are lost and counted.
+    """
 
     def __init__(self, settings: tuple[Level, Style]) -> None:
         super().__init__()
         self.settings = settings
+        self._lost = 0  # Lines since the reader of standard error stalled. Guarded by the lock.
         self._repeats = None if settings[0] == "debug" else RepeatedLines()
 
     def emit(self, record: logging.LogRecord) -> None:
@@ -146,10 +155,32 @@ class _ToStandardError(logging.Handler):
 
     def _write(self, record: logging.LogRecord) -> None:
         try:
-            sys.stderr.write(self.format(record) + "\n")
-            sys.stderr.flush()
+            line = self.format(record) + "\n"
+            if self._lost:
+                line = f"{self._lost} lines were lost: standard error was not read\n{line}"
+            if _write_bounded(line, timeout_s=0 if self._lost else _STALL_S):
+                self._lost = 0
+            else:
+                self._lost += 1
         except Exception:  # noqa: BLE001  a failing log must not end the part that logs
             self.handleError(record)
+
+
+def _write_bounded(text: str, *, timeout_s: float) -> bool:
+    """Write to standard error unless its reader stalls; return whether all of it was written."""
+    try:
+        descriptor = sys.stderr.fileno()
+    except (AttributeError, OSError, ValueError):  # It is no file: a test reads it.
+        sys.stderr.write(text)
+        return True
+    sys.stderr.flush()
+    data = text.encode(errors="backslashreplace")
+    for start in range(0, len(data), select.PIPE_BUF):
+        # A pipe that is ready takes so many bytes without blocking.
+        if not select.select([], [descriptor], [], timeout_s)[1]:
+            return False
+        os.write(descriptor, data[start : start + select.PIPE_BUF])
+    return True
 
 
 class _Redactor:

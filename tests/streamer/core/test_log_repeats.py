@@ -1,7 +1,9 @@
-"""Lines that repeat are collapsed, lines about alarms never."""
+"""The log holds nothing up: repeated lines are collapsed, a reader that stalls loses some."""
 
 import json
 import logging
+import subprocess
+import sys
 
 import pytest
 import structlog
@@ -104,3 +106,36 @@ def test_everything_is_logged_on_request(capsys):
     for _ in range(20):
         structlog.get_logger("a").warning("no frames", camera="north")
     assert capsys.readouterr().err.count("no frames") == 20
+
+
+STALLED = """
+import sys, structlog
+from streamer.core import log
+log.set_up(level="debug", style="json")
+for number in range(500):
+    structlog.get_logger("a").error("x" * 1000, number=number)
+print("not held up", flush=True)
+sys.stdin.readline()
+structlog.get_logger("a").error("read again")
+"""
+
+
+def test_a_reader_of_standard_error_that_stalls_holds_nothing_up():
+    process = subprocess.Popen(
+        [sys.executable, "-c", STALLED],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    assert process.stdout.readline() == "not held up\n"
+    first = [process.stderr.readline() for _ in range(30)]
+    process.stdin.write("\n")
+    process.stdin.flush()
+    process.stdin.close()
+    rest = process.stderr.readlines()
+    process.stdout.close()
+    process.stderr.close()
+    assert process.wait(20) == 0
+    assert [json.loads(line)["number"] for line in first] == list(range(30))
+    *_, notice, last = rest
+    assert "lines were lost: standard error was not read" in notice
+    assert 400 < int(notice.split()[0]) < 500
+    assert json.loads(last)["event"] == "read again"
