@@ -14,6 +14,7 @@ from streamer.core.errors import ConfigError
 
 _PLACEHOLDER: Final = re.compile(r"\$\$\{|\$\{([^{}]*)\}?")
 _NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
+_LINE_BREAK: Final = re.compile(r"[\r\n\0]")
 _LARGEST_FILE: Final = 65_536
 """Bytes. Arbitrary: a key or a certificate is smaller, a wrong path is usually larger."""
 
@@ -115,8 +116,11 @@ def _from_file(path: Path) -> str:
     if len(content) > _LARGEST_FILE:
         raise ConfigError(f"the file {path} is larger than {_LARGEST_FILE} bytes: no secret")
     try:
-        text = content.decode()
+        text = content.decode("utf-8-sig")  # Some editors write a byte order mark.
     except UnicodeDecodeError as error:
         raise ConfigError(f"the file {path} is not UTF-8 text") from error
-    # Editors and `echo` end a file with a newline that belongs to no password.
-    return text.removesuffix("\n").removesuffix("\r")
+    # Editors and `echo` end a file with newlines that belong to no password.
+    text = text.rstrip("\r\n")
+    if _LINE_BREAK.search(text):
+        raise ConfigError(f"the file {path} has more than one line: no secret")
+    return text

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeAlias
 
-from pydantic import Field, model_validator
+from pydantic import ConfigDict, Field, model_validator
 
 from .camera import CameraDefaults, CameraSettings
 from .channels import Channel, RetrySettings
@@ -91,6 +91,9 @@ Cameras: TypeAlias = Annotated[dict[Name, CameraSettings], Field(min_length=1)]
 
 class Config(Section):
     """The whole configuration."""
+
+    # Keys of a file that hold anchors; the reader leaves them out.
+    model_config = ConfigDict(json_schema_extra={"patternProperties": {"^x-": {}}})
 
     version: Literal[1] = 1
     """Version of the configuration format."""

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from ruamel.yaml import YAML
+from ruamel.yaml.composer import Composer
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 from ruamel.yaml.nodes import MappingNode, Node, ScalarNode
 
@@ -22,6 +23,16 @@ from .secrets import Surroundings, substitute
 
 _LARGEST: Final = 1_048_576
 """Maximum file size in bytes. Arbitrary: enough for a thousand cameras."""
+
+_DEEPEST: Final = 32
+"""Levels of nesting. A configuration has eight at most."""
+
+_MOST_VALUES: Final = 200_000
+"""Values of a file with its aliases replaced: twice those of a thousand cameras with every key.
+A few lines of aliases to aliases could stand for billions."""
+
+_IGNORED: Final = "x-"
+"""Prefix of keys at the top of a file that are not read: a place for anchors."""
 
 _TAG: Final = "tag:yaml.org,2002:"
 _MERGE: Final = f"{_TAG}merge"
@@ -57,7 +68,15 @@ def read_document(path: Path, environment: Mapping[str, str]) -> Document:
         document.add_problem("expected keys such as 'cameras:'", _line(node))
         return document
     around = Surroundings(environment, path.absolute().parent)
-    document.data = _Reader(document, around).mapping(node, ())
+    try:
+        document.data = _Reader(document, around).mapping(node, ())
+    except _TooManyValuesError as error:
+        document.data = {}
+        document.problems = []
+        document.add_problem(
+            f"stands for more than {_MOST_VALUES} values by its aliases: no configuration",
+            error.line,
+        )
     return document
 
 
@@ -76,7 +95,12 @@ def _compose(path: Path, document: Document) -> Node | None:
         document.add_problem(f"is larger than {_LARGEST} bytes: no configuration")
         return None
     try:
-        return YAML(typ="safe", pure=True).compose(text)  # type: ignore[no-any-return]
+        yaml = YAML(typ="safe", pure=True)
+        yaml.Composer = _BoundedComposer
+        return yaml.compose(text)  # type: ignore[no-any-return]
+    except _TooDeepError as error:
+        document.add_problem(f"nested more than {_DEEPEST} levels deep", error.line)
+        return None
     except YAMLError as error:
         document.add_problem(*_syntax_problem(error, text))
         return None
@@ -101,6 +125,34 @@ def _line(node: Node | None) -> int | None:
     return node.start_mark.line + 1 if node is not None else None
 
 
+class _TooDeepError(Exception):
+    def __init__(self, line: int) -> None:
+        super().__init__()
+        self.line = line
+
+
+class _TooManyValuesError(Exception):
+    def __init__(self, line: int | None) -> None:
+        super().__init__()
+        self.line = line
+
+
+class _BoundedComposer(Composer):
+    """Stops at a depth that no configuration has, before Python's stack ends."""
+
+    _depth = 0
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        """Compose one node and those in it."""
+        self._depth += 1
+        try:
+            if self._depth > _DEEPEST:
+                raise _TooDeepError(self.parser.peek_event().start_mark.line + 1)
+            return super().compose_node(parent, index)
+        finally:
+            self._depth -= 1
+
+
 class _Reader:
     """Converts nodes to plain data and collects line numbers and problems."""
 
@@ -108,6 +160,7 @@ class _Reader:
         self._document = document
         self._around = around
         self._constructor = YAML(typ="safe", pure=True).constructor
+        self._values = 0
         self._open: set[int] = set()  # Nodes being read; an alias to one of them would recurse.
 
     def mapping(self, node: MappingNode, loc: Loc) -> dict[str, Any]:
@@ -126,6 +179,8 @@ class _Reader:
                 self._problem(line, (*loc, key), f"repeated; first in line {first[key]}")
                 continue
             first[key] = line
+            if not loc and key.startswith(_IGNORED):
+                continue
             self._document.lines.setdefault((*loc, key), line)
             data[key] = self._value(value_node, (*loc, key))
         for key, value in self._merged(node, loc).items():
@@ -147,6 +202,9 @@ class _Reader:
         return data
 
     def _value(self, node: Node, loc: Loc) -> Any:
+        self._values += 1
+        if self._values > _MOST_VALUES:
+            raise _TooManyValuesError(_line(node))
         if id(node) in self._open:
             self._problem(_line(node), loc, "this anchor contains itself")
             return Unreadable()

@@ -1,6 +1,7 @@
 """Reading files: defaults, several files, paths, digests."""
 
 import json
+import time
 from pathlib import Path
 from typing import Any
 
@@ -216,3 +217,46 @@ def test_an_address_that_urls_must_not_lead_to_is_a_problem_with_its_line(tmp_pa
     assert all("network.allow_link_local" in line for line in str(caught.value).splitlines())
     file.write_text(f"network: {{allow_link_local: true}}\n{text}")
     assert load(file).config.network.allow_link_local
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["cameras: " + "[" * 5000 + "]" * 5000, "cameras: " + "{a: " * 900 + "}" * 900],
+    ids=["lists", "mappings"],
+)
+def test_deep_nesting_is_one_line(tmp_path: Path, text: str) -> None:
+    (tmp_path / "fire.yaml").write_text(text)
+    with pytest.raises(InvalidConfig, match=r"^\S+:1: nested more than 32 levels deep$"):
+        load(tmp_path / "fire.yaml")
+
+
+def test_aliases_that_stand_for_billions_of_values_are_refused_at_once(tmp_path: Path) -> None:
+    lines = ["x-0: &a0 [1, 1, 1, 1, 1, 1, 1, 1, 1, 1]"]
+    lines += [f"x-{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 10)}]" for n in range(1, 10)]
+    (tmp_path / "fire.yaml").write_text("\n".join([*lines, "cameras: *a9"]))
+    began = time.monotonic()
+    with pytest.raises(InvalidConfig, match=r"stands for more than 200000 values by its aliases"):
+        load(tmp_path / "fire.yaml")
+    assert time.monotonic() - began < 10  # It took 40 s; it takes half a second.
+
+
+def test_keys_that_begin_with_x_hold_anchors_and_are_not_read(tmp_path: Path) -> None:
+    (tmp_path / "fire.yaml").write_text(
+        "x-hall: &hall {source: {address: 'pattern:'}, latency_budget_ms: 900, bad: 1}\n"
+        "x-unused: '${env:NOT_SET}'\n"
+        "cameras:\n  a: {<<: *hall, latency_budget_ms: 800}\n"
+    )
+    with pytest.raises(InvalidConfig) as caught:
+        load(tmp_path / "fire.yaml")
+    assert [(p.line, p.key) for p in caught.value.problems] == [(1, "cameras.a.bad")]
+    text = (tmp_path / "fire.yaml").read_text().replace(", bad: 1", "")
+    (tmp_path / "fire.yaml").write_text(text)
+    camera = load(tmp_path / "fire.yaml").config.cameras["a"]
+    assert camera.latency_budget_ms == 800
+    assert str(camera.source.address) == "pattern:"
+
+
+def test_a_repeated_key_is_a_problem_with_its_line_among_anchors_too(tmp_path: Path) -> None:
+    (tmp_path / "fire.yaml").write_text("x-a: 1\nx-a: 2\ncameras: {a: {source: {address: a}}}\n")
+    with pytest.raises(InvalidConfig, match=r":2: x-a: repeated; first in line 1$"):
+        load(tmp_path / "fire.yaml")

@@ -60,12 +60,15 @@ def test_any_text_can_be_written_literally(text: str) -> None:
     assert substitute(text.replace("${", "$${"), around()) == text or "$${" in text
 
 
-def test_a_secret_file_lies_beside_the_configuration_and_loses_its_last_newline(
-    tmp_path: Path,
+@pytest.mark.parametrize(
+    "content", [b"abc", b"abc\n", b"abc\n\n", b"abc\r\n", b"\xef\xbb\xbfabc\r\n\r\n"]
+)
+def test_a_secret_file_lies_beside_the_configuration_and_is_its_one_line(
+    tmp_path: Path, content: bytes
 ) -> None:
-    (tmp_path / "token").write_text("abc\n\n")
-    assert substitute("${file:token}", around(tmp_path)) == "abc\n"
-    assert substitute(f"${{file:{tmp_path}/token}}", around()) == "abc\n"
+    (tmp_path / "token").write_bytes(content)
+    assert substitute("${file:token}", around(tmp_path)) == "abc"
+    assert substitute(f"${{file:{tmp_path}/token}}", around()) == "abc"
 
 
 @pytest.mark.parametrize(
@@ -74,6 +77,7 @@ def test_a_secret_file_lies_beside_the_configuration_and_loses_its_last_newline(
         (None, "cannot read the file .*token: No such file"),
         (b"\xff\xff", "is not UTF-8 text"),
         (b"x" * 70_000, "is larger than 65536 bytes"),
+        (b"first\nsecond\n", "has more than one line"),
     ],
 )
 def test_a_secret_file_that_cannot_be_used_is_reported(
