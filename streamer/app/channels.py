@@ -132,6 +132,7 @@ def _channel(name: str, config: Config, running: _Running | None) -> Channel:
                 include_image=settings.include_image,
                 timeout_s=settings.timeout_s,
                 tls=_tls(settings) if settings.ca_file or settings.cert_file else None,
+                allow_link_local=config.network.allow_link_local,
             )
         case MqttSettings():
             from streamer.notify.mqtt import MqttChannel
@@ -154,6 +155,7 @@ def _channel(name: str, config: Config, running: _Running | None) -> Channel:
                 published=running.published if running else None,
                 announce=running is not None,
                 discover=settings.discovery,
+                allow_link_local=config.network.allow_link_local,
                 timeout_s=settings.timeout_s,
             )
         case AppriseSettings():

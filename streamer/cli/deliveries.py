@@ -6,12 +6,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from streamer.core.local_time import for_machines, for_people
+
 from . import output
-from .common import DataConfig, DataFolder, configuration
+from .common import DataConfig, DataFolder, configuration, data_settings
 from .events import open_store
 from .exit_codes import Exit, exit_code, one_line
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from streamer.config import Config
     from streamer.store import Delivery
 
@@ -31,24 +35,80 @@ def pending(
     data_dir: DataFolder = None,
 ) -> None:
     """List the deliveries that are neither confirmed nor given up, oldest first."""
-    from rich.table import Table
-
     out = output.current()
-    table = Table("number", "channel", "state", "tries", "next try", "event", "error")
+    rows = []
     with open_store(config, data_dir) as store:
         for delivery in store.outbox.pending(channel=channel):
             out.record(_record(delivery))
-            due = delivery.due.astimezone().isoformat(" ", "seconds")
-            table.add_row(
-                str(delivery.number),
-                delivery.channel,
-                delivery.state.value,
-                str(delivery.attempts),
-                "" if delivery.state.value == "dead" else due,
-                delivery.recorded.event.id,
-                out.redact(delivery.error or ""),
+            rows.append(
+                (
+                    str(delivery.number),
+                    delivery.channel,
+                    delivery.state.value,
+                    str(delivery.attempts),
+                    "" if delivery.state.value == "dead" else for_people(delivery.due),
+                    delivery.recorded.event.id,
+                    out.redact(delivery.error or ""),
+                )
             )
-    out.say(table if table.row_count else "all notifications are confirmed")
+    if rows:
+        head = ("number", "channel", "state", "attempts", "next attempt", "event", "error")
+        out.rows(head, rows)
+    else:
+        out.say("all notifications are confirmed")
+
+
+@app.command("channels")
+def channels(*, config: DataConfig = None, data_dir: DataFolder = None) -> None:
+    """Show what waits for each channel: how many, since when, the next attempt, the last error.
+
+    Whether a receiver can be reached now is shown by the running program, and by `streamer doctor`.
+    """
+    out = output.current()
+    with open_store(config, data_dir) as store:
+        found: dict[str, list[Delivery]] = {}
+        for delivery in store.outbox.pending():
+            found.setdefault(delivery.channel, []).append(delivery)
+    for name in data_settings(config, data_dir).notify if config else ():
+        found.setdefault(name, [])
+    records = [_summary(name, deliveries) for name, deliveries in sorted(found.items())]
+    for record in records:
+        out.record(record)
+    if records:
+        head = ("channel", "waiting", "dead letters", "oldest", "attempts", "next attempt", "error")
+        out.rows(head, [_row(record, out.redact) for record in records])
+    else:
+        out.say("nothing waits for any channel")
+
+
+def _summary(channel: str, deliveries: "list[Delivery]") -> dict[str, Any]:
+    """Return what waits for *channel*; the last error is that of the delivery changed last."""
+    waiting = [each for each in deliveries if each.state.value != "dead"]
+    failed = max((each for each in deliveries if each.error), key=_changed, default=None)
+    return {
+        "kind": "channel",
+        "channel": channel,
+        "waiting": len(waiting),
+        "dead_letters": len(deliveries) - len(waiting),
+        "oldest": min((for_machines(each.recorded.added) for each in waiting), default=None),
+        "attempts": max((each.attempts for each in waiting), default=0),
+        "next_attempt": min((for_machines(each.due) for each in waiting), default=None),
+        "error": failed.error if failed else None,
+    }
+
+
+def _changed(delivery: "Delivery") -> datetime:
+    return delivery.changed
+
+
+def _row(record: dict[str, Any], redact: "Callable[[str], str]") -> tuple[str, ...]:
+    oldest, following = (
+        for_people(datetime.fromisoformat(record[key])) if record[key] else ""
+        for key in ("oldest", "next_attempt")
+    )
+    numbers = (str(record[key]) for key in ("waiting", "dead_letters"))
+    error = redact(record["error"] or "")
+    return record["channel"], *numbers, oldest, str(record["attempts"]), following, error
 
 
 def _record(delivery: "Delivery") -> dict[str, Any]:
@@ -58,8 +118,8 @@ def _record(delivery: "Delivery") -> dict[str, Any]:
         "channel": delivery.channel,
         "state": delivery.state.value,
         "attempts": delivery.attempts,
-        "due": delivery.due.isoformat(timespec="milliseconds"),
-        "changed": delivery.changed.isoformat(timespec="milliseconds"),
+        "due": for_machines(delivery.due),
+        "changed": for_machines(delivery.changed),
         "error": delivery.error,
         "event": delivery.recorded.as_json(),
     }

@@ -43,6 +43,7 @@ class MqttChannel:
             a test message beside a running one does not.
         published: Remembers the topics, so that those of cameras that are gone are cleared.
         timeout_s: Longest time for an attempt.
+        allow_link_local: Whether link-local and metadata addresses may be reached.
     """
 
     def __init__(
@@ -62,6 +63,7 @@ class MqttChannel:
         announce: bool = True,
         published: PublishedTopics | None = None,
         timeout_s: float = 10.0,
+        allow_link_local: bool = False,
     ) -> None:
         self.name = name
         self._host = host
@@ -70,6 +72,7 @@ class MqttChannel:
         self._password = password
         self._tls = tls
         self._timeout_s = timeout_s
+        self._allow_link_local = allow_link_local
         self._topics = Topics(base_topic)
         self._announce = announce
         self._published = published or PublishedTopics(None)
@@ -176,6 +179,7 @@ class MqttChannel:
             host=self._host,
             port=self._port,
             availability=self._topics.availability if self._announce else None,
+            allow_link_local=self._allow_link_local,
             on_online=self._publish_all,
             on_cleared=lambda topics: self._published.forget(self._broker, topics),
         )

@@ -14,6 +14,8 @@ from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.reasoncodes import ReasonCode
 from paho.mqtt.subscribeoptions import SubscribeOptions
 
+from streamer.core.destinations import check_address
+from streamer.core.errors import ForbiddenDestination
 from streamer.core.uninterruptible import TooManyCalls, UninterruptibleCalls
 
 from .channel import DeliveryFailed
@@ -63,6 +65,7 @@ class Connection:
         host: Host of the broker.
         port: Port of the broker.
         availability: Topic of the last will; `None` announces nothing, as for a test message.
+        allow_link_local: Whether link-local and metadata addresses may be reached.
         on_online: Called in the thread of the client at each connection.
         on_cleared: Called with each topic that the broker has cleared.
     """
@@ -74,12 +77,14 @@ class Connection:
         host: str,
         port: int,
         availability: str | None,
+        allow_link_local: bool,
         on_online: "Callable[[Connection], None]",
         on_cleared: Callable[[Collection[str]], None],
     ) -> None:
         self.client = client
         self._broker = f"broker {host}:{port}"
         self._availability = availability
+        self._allow_link_local = allow_link_local
         self._on_online = on_online
         self._on_cleared = on_cleared
         self._changed = threading.Condition()
@@ -212,6 +217,13 @@ class Connection:
     def _on_socket_open(self, _client: mqtt.Client, _data: Any, opened: Any) -> None:
         with self._changed:
             if self._ended:
+                _shut_down(opened)
+        if not self._allow_link_local:
+            try:
+                with contextlib.suppress(OSError):  # It is closed already.
+                    check_address(str(opened.getpeername()[0]))
+            except ForbiddenDestination as error:
+                self._set_state(online=False, error=str(error))
                 _shut_down(opened)
 
     def _on_connect(

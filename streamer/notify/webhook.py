@@ -24,6 +24,8 @@ from urllib.parse import quote, urlsplit
 import httpx
 
 from streamer import __version__
+from streamer.core.destinations import check_literal
+from streamer.core.errors import ForbiddenDestination
 
 from .channel import DeliveryFailed, Notification
 from .event_loop import run_within
@@ -65,6 +67,7 @@ class WebhookChannel:
         include_image: Whether the image is sent.
         timeout_s: Longest time for an attempt, from name resolution to the response.
         tls: TLS settings; by default those of the system with its trusted authorities.
+        allow_link_local: Whether link-local and metadata addresses may be reached.
 
     Raises:
         ValueError: The URL is not an HTTP URL, or the secret is not what its prefix says.
@@ -80,6 +83,7 @@ class WebhookChannel:
         include_image: bool = True,
         timeout_s: float = 10.0,
         tls: ssl.SSLContext | None = None,
+        allow_link_local: bool = False,
     ) -> None:
         try:
             parts = httpx.URL(url)
@@ -98,6 +102,7 @@ class WebhookChannel:
         self._headers = dict(headers or {})
         self._include_image = include_image
         self._timeout_s = timeout_s
+        self._allow_link_local = allow_link_local
         self._tls = tls or httpx.create_ssl_context()
 
     def deliver(self, notification: Notification) -> None:
@@ -125,7 +130,11 @@ class WebhookChannel:
 
     def _run(self, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
         try:
-            run_within(work, timeout_s=self._timeout_s)
+            if not self._allow_link_local:
+                check_literal(self._url)
+            run_within(work, timeout_s=self._timeout_s, allow_link_local=self._allow_link_local)
+        except ForbiddenDestination as error:
+            raise DeliveryFailed(str(error)) from None
         except (TimeoutError, httpx.TimeoutException):
             raise DeliveryFailed(f"{self._host}: no answer within {self._timeout_s:g} s") from None
         except (httpx.TransportError, OSError) as error:

@@ -199,6 +199,30 @@ def test_dead_deliveries_are_brought_back(data: Path, capsys: pytest.CaptureFixt
     assert states == ["waiting", "waiting"]
 
 
+def test_what_waits_is_summed_up_by_channel(
+    data: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    with SqliteEventStore(data / "events.sqlite") as store:
+        sent = store.outbox.claim("hook")
+        assert sent is not None
+        store.outbox.reschedule(sent.number, after=timedelta(minutes=4), error="answered 503")
+    hook, mail = run(data, "deliveries", "channels", capsys=capsys)
+    assert (hook["channel"], hook["waiting"], hook["dead_letters"]) == ("hook", 1, 0)
+    assert (hook["attempts"], hook["error"]) == (1, "answered 503")
+    assert str(hook["next_attempt"]) > str(hook["oldest"])
+    assert (mail["waiting"], mail["dead_letters"], mail["error"]) == (0, 1, "refused: 404")
+    assert mail["next_attempt"] is None
+    file = tmp_path / "fire.yaml"
+    file.write_text(
+        f"data_dir: {data}\nnotify: {{quiet: {{kind: webhook, url: 'http://h/'}}}}\n"
+        "cameras: {a: {source: {address: x}}}\n"
+    )
+    assert main(["deliveries", "channels", "--config", str(file)]) == Exit.OK
+    head, _, _, quiet = capsys.readouterr().out.splitlines()
+    assert head.split()[:2] == ["channel", "waiting"]
+    assert quiet.split() == ["quiet", "0", "0", "0"]
+
+
 def test_a_person_may_give_up(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
     first, second = (
         str(each["number"]) for each in run(data, "deliveries", "pending", capsys=capsys)

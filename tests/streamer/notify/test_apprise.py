@@ -3,6 +3,7 @@
 import gc
 import json
 import logging
+import threading
 
 import pytest
 
@@ -91,6 +92,39 @@ def test_a_stalled_service_is_given_up_in_time():
         channel = AppriseChannel("mail", url=url_of(receiver), timeout_s=0.3)
         with pytest.raises(DeliveryFailed):
             channel.deliver(notice())
+
+
+def test_an_attempt_that_was_late_is_awaited_and_not_repeated():
+    late = threading.Event()
+
+    class Slow(HttpReceiver):
+        def note(self, request):
+            late.wait(20)
+            return super().note(request)
+
+    with Slow() as receiver:
+        channel = AppriseChannel("mail", url=url_of(receiver, "?rto=20"), timeout_s=0.2)
+        channel._service.socket_read_timeout = 20  # As a service that knows no timeout.
+        with pytest.raises(DeliveryFailed, match=r"no answer within 0\.2 s"):
+            channel.deliver(notice())
+        with pytest.raises(DeliveryFailed, match="an earlier attempt has not ended"):
+            channel.deliver(notice(event("b")))
+        late.set()
+        receiver.wait_for(lambda: len(receiver.requests) == 1)
+        channel._timeout_s = 20
+        channel.deliver(notice(event("b")))
+        assert len(receiver.requests) == 2
+
+
+def test_a_server_that_is_named_is_checked_and_others_are_unknown():
+    with HttpReceiver() as receiver:
+        channel = AppriseChannel("mail", url=url_of(receiver))
+        assert channel.check()
+        receiver.die()
+        with pytest.raises(DeliveryFailed, match="connection refused"):
+            channel.check()
+        assert receiver.requests == []
+    assert not AppriseChannel("chat", url="tgram://123456789:abcdefg_hijklmnop/12315544/").check()
 
 
 @pytest.mark.parametrize("url", ["nonsense", "nosuchservice://t0psecret", "mailto://"])

@@ -9,9 +9,9 @@ from contextlib import contextmanager
 import pytest
 
 from streamer.core.backoff import Backoff
-from streamer.core.clock import CancelToken
+from streamer.core.clock import CancelToken, SystemClock
 from streamer.core.errors import StorageError
-from streamer.notify import ChannelState, Dispatcher, RetryPolicy
+from streamer.notify import ChannelOptions, ChannelState, Dispatcher, RetryPolicy
 from streamer.store.sqlite import SqliteEventStore
 from tests.support.deliveries import ScriptedChannel, event, failed
 
@@ -279,6 +279,51 @@ def test_the_end_does_not_wait_for_an_attempt_that_hangs(store):
         release.set()
         store.add(event("b"), channels=["stuck"])
         stuck.wait_for(lambda: stuck.taken[-1:] == ["b-0"])
+
+
+class FastClock(SystemClock):
+    """A day passes in an hour and a half: so outages last long enough within a test."""
+
+    def monotonic_ns(self):
+        return super().monotonic_ns() * 1000
+
+    def utc_at(self, monotonic_ns):
+        return super().utc_at(monotonic_ns // 1000)
+
+
+def test_the_other_channels_get_news_of_a_channel_that_is_down_and_up_again(store, capsys):
+    home, mail, hook = (ScriptedChannel(name) for name in ("home", "mail", "hook"))
+    home.unreachable = failed("broker h:1883: connection refused")
+    options = {
+        name: ChannelOptions(check_interval_s=120, channel_alerts=name != "hook")
+        for name in ("home", "mail", "hook")
+    }
+    with running(store, home, mail, hook, options=options, clock=FastClock()) as dispatcher:
+        mail.wait_for(lambda: len(mail.tried) == 1)
+        status, *others = dispatcher.status()
+        assert (status.state, status.reason) == (ChannelState.DOWN, str(home.unreachable))
+        assert [each.state for each in others] == [ChannelState.IDLE, ChannelState.IDLE]
+        home.unreachable = None
+        mail.wait_for(lambda: len(mail.tried) == 2)
+        assert dispatcher.status()[0].state is ChannelState.IDLE
+    down, up = mail.tried
+    assert [each.payload["kind"] for each in mail.tried] == ["channel_down", "channel_up"]
+    assert down.payload["channel"] == up.payload["channel"] == "home"
+    assert "home" in down.title
+    assert "connection refused" in down.text
+    assert home.tried == hook.tried == [], "the channel itself, and one that did not ask"
+    assert capsys.readouterr().out.count("channel is down") == 1
+
+
+def test_news_that_a_channel_does_not_take_is_tried_again(store):
+    home, mail = ScriptedChannel("home"), ScriptedChannel("mail", script=[failed()] * 2)
+    home.unreachable = failed("refused")
+    options = {
+        name: ChannelOptions(check_interval_s=120, channel_alerts=True) for name in ("home", "mail")
+    }
+    with running(store, home, mail, options=options, clock=FastClock()):
+        mail.wait_for(lambda: len(mail.taken) == 1)
+    assert len(mail.tried) == 3
 
 
 def test_channels_of_one_name_are_refused(store):

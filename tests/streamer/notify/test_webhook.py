@@ -3,13 +3,19 @@
 import hashlib
 import hmac
 import json
+import shutil
+import socket
 import ssl
+import subprocess
+import sys
 import threading
+import time
 from datetime import UTC, datetime, timedelta
 from email.parser import BytesParser
 from email.policy import HTTP
 from email.utils import format_datetime
 from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
 
 import pytest
 
@@ -19,6 +25,7 @@ from tests.support.deliveries import event, notice
 from tests.support.http_receiver import Answer, HttpReceiver
 from tests.support.rtsp_server import certificate
 
+ROOT = Path(__file__).resolve().parents[3]
 JPEG = b"\xff\xd8 an image \xff\xd9"
 
 
@@ -267,6 +274,76 @@ def test_a_receiver_that_is_gone_is_the_reason():
 def test_a_host_that_does_not_exist_is_the_reason():
     channel = WebhookChannel("siren", url="http://receiver.invalid/alarm?token=t0psecret")
     assert str(refused(channel)) == "receiver.invalid: its name cannot be resolved"
+
+
+@pytest.mark.parametrize("host", ["169.254.169.254", "metadata.example", "[fe80::1]"])
+def test_an_address_that_serves_credentials_is_not_reached(monkeypatch, host):
+    def resolve(name, port, **_):
+        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("169.254.169.254", port))]
+
+    monkeypatch.setattr(socket, "getaddrinfo", resolve)
+    channel = WebhookChannel("siren", url=f"http://{host}/alarm?token=t0psecret", timeout_s=2)
+    assert "network.allow_link_local" in str(refused(channel))
+    with pytest.raises(DeliveryFailed, match=r"network\.allow_link_local"):
+        channel.check()
+
+
+def test_a_check_connects_and_sends_nothing(receiver):
+    channel = WebhookChannel("siren", url=receiver.url)
+    assert channel.check()
+    receiver.die()
+    with pytest.raises(DeliveryFailed, match=r"127\.0\.0\.1: connection refused"):
+        channel.check()
+    assert receiver.requests == []
+
+
+SILENT_RESOLVER = """
+import sys, threading, time
+from socket import AF_INET, SOCK_DGRAM, socket
+from streamer.notify import DeliveryFailed
+from streamer.notify.event_loop import RESOLVER
+from streamer.notify.webhook import WebhookChannel
+from tests.support.deliveries import notice
+
+server = socket(AF_INET, SOCK_DGRAM)
+server.bind(("127.0.0.1", 53))
+channel = WebhookChannel("siren", url="http://receiver.example/alarm", timeout_s=0.5)
+for attempt in (channel.check, lambda: channel.deliver(notice())):
+    began = time.monotonic()
+    try:
+        attempt()
+    except DeliveryFailed as error:
+        print(error, RESOLVER.running, f"{time.monotonic() - began:.1f}", sep="|")
+print("end", flush=True)
+"""
+
+
+@pytest.mark.system
+def test_the_timeout_bounds_name_resolution_and_the_end_of_the_program_too(tmp_path):
+    (tmp_path / "resolv.conf").write_text("nameserver 127.0.0.1\noptions timeout:8 attempts:1\n")
+    (tmp_path / "nsswitch.conf").write_text("hosts: dns\n")
+    prepare = "ip link set lo up"
+    for name in ("resolv.conf", "nsswitch.conf"):
+        prepare += f"; mount --bind {tmp_path / name} /etc/{name}"
+    own = ["unshare", "--map-root-user", "--net", "--mount", "sh", "-ec"]
+    if shutil.which("unshare") is None or (
+        subprocess.run([*own, prepare], capture_output=True, check=False).returncode
+    ):
+        pytest.skip("no network of its own may be made here")
+    command = [*own, f'{prepare}; exec "$0" -c "$1"', sys.executable, SILENT_RESOLVER]
+    began = time.monotonic()
+    ended = subprocess.run(
+        command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=True
+    )
+    took_s = time.monotonic() - began
+    *attempts, end = ended.stdout.splitlines()
+    assert end == "end"
+    for number, line in enumerate(attempts, 1):
+        reason, running, seconds = line.split("|")
+        assert reason == "receiver.example: no answer within 0.5 s"
+        assert int(running) == number, "the resolver still holds what was left behind"
+        assert float(seconds) < 1
+    assert took_s < 6, "the process ends although the resolver needs 8 s"
 
 
 @pytest.mark.parametrize("url", ["example.org/x", "ftp://example.org", "http://", "http://a:b:c/"])
