@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from . import output
+from . import output, termination
 from .common import configuration
 
 if TYPE_CHECKING:
@@ -75,14 +75,18 @@ def advice(config: "Config") -> list[str]:
 
 def _probed_sizes(config: "Config") -> dict[str, tuple[int, int]]:
     from streamer.app.doctor import probe_camera
+    from streamer.core.clock import CancelToken
 
     sizes = {}
-    for name, camera in config.cameras.items():
-        if camera.enabled:
-            output.current().note(f"probing {name} at {camera.source.address}")
-            report = probe_camera(camera, allow_link_local=config.network.allow_link_local)
-            if report is not None:
-                sizes[name] = report.height, report.width
+    cancel = CancelToken()
+    allowed = config.network.allow_link_local
+    with termination.current().on_signal(cancel.set):  # A camera that is being opened is cut.
+        for name, camera in config.cameras.items():
+            if camera.enabled:
+                output.current().note(f"probing {name} at {camera.source.address}")
+                report = probe_camera(camera, allow_link_local=allowed, cancel=cancel)
+                if report is not None:
+                    sizes[name] = report.height, report.width
     return sizes
 
 

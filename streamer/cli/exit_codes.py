@@ -77,7 +77,8 @@ def one_line(error: BaseException) -> str:
     if isinstance(error, _UsageError):
         text = str(getattr(error, "format_message", error.__str__)())
         if text.startswith("No such command"):
-            return f"{text.rstrip('.').lower()}; 'streamer --help' lists the commands"
+            text = text.rstrip(".?").replace(". Did", "; did").replace("No", "no", 1)
+            return f"{text}; 'streamer --help' lists the commands"
         return text
     if isinstance(error, OSError) and error.strerror:
         where = f": {error.filename}" if error.filename else ""

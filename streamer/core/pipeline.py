@@ -159,12 +159,21 @@ class Pipeline:
         Raises:
             ExceptionGroup: With the error of each part that failed.
         """
-        for thread in self._threads:
-            thread.start()
-        for thread in self._threads:
-            thread.join()
+        try:
+            for thread in self._threads:
+                thread.start()
+            self._join()
+        except BaseException:  # Ctrl-C in the main thread, or no thread can be started.
+            self.stop()
+            self._join()
+            raise
         if self._errors:
             raise ExceptionGroup(f"pipeline {self.name!r} failed", self._errors)
+
+    def _join(self) -> None:
+        for thread in self._threads:
+            if thread.ident is not None:
+                thread.join()
 
     def finish(self) -> None:
         """End the source and process the frames that are on their way; from any thread."""

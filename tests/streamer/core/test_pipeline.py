@@ -1,6 +1,7 @@
 """The pipeline's promises as properties: nothing lost, nothing hangs, no thread left over."""
 
 import itertools
+import signal
 import threading
 import time
 
@@ -287,3 +288,44 @@ def test_what_the_caller_bound_for_the_log_is_in_the_lines_of_all_threads():
         pipeline = Pipeline("north", source, {}, {"out": sink}, make_link=file_links())
     pipeline.run()
     assert seen == [{"camera": "north"}] * 2
+
+
+def test_ctrl_c_ends_the_threads_before_it_leaves_run():
+    began, ended = threading.Event(), threading.Event()
+
+    def endless(stop):
+        try:
+            began.set()
+            while True:
+                yield frame(0)
+                stop.sleep(0.001)
+        finally:
+            ended.set()
+
+    def interrupt():
+        began.wait()
+        signal.raise_signal(signal.SIGINT)
+
+    interrupting = threading.Thread(target=interrupt)
+    interrupting.start()
+    pipeline = Pipeline("north", endless, {}, {"out": list}, make_link=file_links())
+    with pytest.raises(KeyboardInterrupt):
+        pipeline.run()
+    interrupting.join()
+    assert ended.is_set()
+
+
+def test_when_a_thread_cannot_be_started_the_others_end(monkeypatch):
+    def endless(stop):
+        while True:
+            yield frame(0)
+            stop.sleep(0.001)
+
+    pipeline = Pipeline("north", endless, {}, {"out": list}, make_link=file_links())
+
+    def refuse():
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(pipeline._threads[1], "start", refuse)
+    with pytest.raises(RuntimeError, match="new thread"):
+        pipeline.run()
