@@ -27,6 +27,7 @@ THREADS = {
     "streamer/notify/dispatcher.py": "one thread a channel: a dead receiver delays nobody else",
     "streamer/web/server.py": "encodes images and builds the status beside the event loop",
     "streamer/bench/link.py": "the two ends of the link it measures",
+    "streamer/bench/overload.py": "pipelines side by side, and as many callers as the engine runs",
     "streamer/bench/cameras.py": "one thread a pipeline, started and stopped by hand",
     "engines/plans/fallback.py": "a plan is built and proven while the program goes on",
     "engines/benchmark.py": "every core at work while it is timed",

@@ -1,8 +1,9 @@
 """The maximum latency and memory that a configuration allows, computed without opening anything.
 
-Latency follows from the links alone: a link delivers no frame older than the camera's
-`latency_budget_ms`, measured from its arrival. Memory is the sum of everything that is bounded:
-links, packet ring, decoder, background, encoders. Measured figures are constants with their origin.
+Latency follows from the links: a link delivers no frame older than the camera's
+`latency_budget_ms`, measured from its arrival, unless the engine is too slow for any result in
+time. Memory is the sum of everything that is bounded: links, packet ring, decoder, background,
+encoders. Measured figures are constants with their origin.
 """
 
 import math

@@ -30,7 +30,7 @@ def bench(
     *,
     write: Annotated[Path | None, typer.Option(help="JSON file to add the figures to.")] = None,
 ) -> None:
-    """Measure this machine. All benchmarks take about ten minutes; the machine must be idle."""
+    """Measure this machine. All benchmarks take about fifteen minutes; the machine must be idle."""
     unknown = [name for name in names or () if name not in BENCHES]
     if unknown:
         raise typer.BadParameter(

@@ -264,7 +264,8 @@ class CameraDefaults(Section):
     """Delay before a lost camera is connected again: exponential, with a maximum."""
 
     latency_budget_ms: Annotated[int, Field(ge=50, le=60_000)] = 2000
-    """Maximum age of a frame at each stage and output; older frames are dropped and counted."""
+    """Maximum age of a frame at each stage and output; older frames are dropped and counted. An
+    inference that cannot end within it is not started, except for `detect.min_fps`."""
 
     detect: DetectSettings = DetectSettings()
     """Smoke detection."""
