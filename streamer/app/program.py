@@ -15,7 +15,6 @@ from streamer.alarm.event import Event
 from streamer.config import Config
 from streamer.core.clock import CancelToken, SystemClock
 from streamer.core.clock_guard import ClockGuard
-from streamer.core.errors import StorageError
 from streamer.core.redact import redact
 from streamer.detect.inference_scheduler import InferenceScheduler
 from streamer.health.program_status import ProgramStatus
@@ -34,6 +33,7 @@ from .data_folder import own_data_folder
 from .event_store import open_event_store
 from .inference_report import OverloadLog
 from .models import Models, open_models, provenance
+from .outbox_backlog import OutboxBacklog
 from .retention import RetentionService, retention_plan
 from .supervisor import Supervisor
 
@@ -84,6 +84,8 @@ class Program:
             self.supervisor.add_service("delivery", self._dispatcher.run)
         if self._publishers:
             self.supervisor.add_service("status", self._publish_status)
+        self._backlog = OutboxBacklog(store.outbox)
+        self.supervisor.add_service("backlog", self._backlog.run)
         self._retention = self._retention_service(config)
         self.supervisor.add_service("retention", self._retention.run)
         if context.scheduler is not None:
@@ -107,11 +109,7 @@ class Program:
     def status(self) -> ProgramStatus:
         """Build the status of this moment."""
         tasks = {task.name: task for _, task in self.supervisor.cameras()}
-        backlog, outbox_error = None, ""
-        try:
-            backlog = self._store.outbox.backlog()
-        except StorageError as error:
-            outbox_error = str(error)
+        waiting = self._backlog.newest()
         return program_status(
             version=__version__,
             started_ns=self._started_ns,
@@ -120,8 +118,8 @@ class Program:
             services=self.supervisor.services(),
             engines=self._context.models.status(),
             channels=self._dispatcher.status(),
-            backlog=backlog,
-            outbox_error=outbox_error,
+            backlog=waiting.backlog,
+            outbox_error=waiting.error,
             disk=self._retention.disk(),
             conditions=self._conditions(),
             instance=self._instance,
