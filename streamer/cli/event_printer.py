@@ -20,9 +20,12 @@ class EventPrinter:
     def __init__(self) -> None:
         # Its `put` never waits. `None` ends `run`.
         self._events: queue.SimpleQueue[Event | None] = queue.SimpleQueue()
+        self._is_read = True
 
     def __call__(self, event: "Event") -> None:
         """Take an event; never wait."""
+        if not self._is_read:
+            return
         if self._events.qsize() < _CAPACITY:
             self._events.put(event)
         else:
@@ -35,6 +38,7 @@ class EventPrinter:
             try:
                 show_event(event)
             except OSError as error:  # The reader has gone, or the disk is full.
+                self._is_read = False
                 _warn("events are not printed any more", (error.strerror or str(error)).lower())
                 return
 
