@@ -212,10 +212,6 @@ class CameraRuntime:
         if self._recorder is not None:
             self._recorder.pause(reason)
 
-    def storage_paused(self) -> str:
-        """Return why neither recordings nor clips may be written now; empty if they may."""
-        return self._storage_paused
-
     def pause_output(self, reason: str) -> None:
         """Write no output file while *reason* is not empty."""
         if self._file is not None:
