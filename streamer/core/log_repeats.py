@@ -1,6 +1,7 @@
 """Collapses lines that repeat: a camera that flaps for days must not fill the disk with its log.
 
-Lines are the same if they differ in numbers only. Of the same line, the first few of a window are
+Lines are the same if they name the same camera, channel, file and so on, and if their texts differ
+in numbers only. Of the same line, the first few of a window are
 written; the others are counted, and the window ends with one line that says how many they were.
 While it goes on, that line is the only one of each further window. Lines about an alarm are never
 collapsed: they carry `alarm_id` or `event_id`, or have the level "critical".
@@ -14,6 +15,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
+from structlog.contextvars import get_contextvars
+
 Key = tuple[str, ...]
 
 _WINDOW_S: Final = 600.0
@@ -24,7 +27,10 @@ hour of each kind remain."""
 _MAX_KINDS: Final = 1000
 """Kinds of lines that are remembered; the oldest is forgotten first."""
 
-_NUMBER: Final = re.compile(r"\d+(\.\d+)?")
+_NUMBER: Final = re.compile(r"0x[0-9a-f]+|\d+(\.\d+)?")
+_TEXTS: Final = frozenset({"event", "error", "message", "reason", "report", "plan"})
+"""Fields that may tell the same with other numbers. The others are names: "cam1" is not "cam2"."""
+
 _ALARM: Final = frozenset({"alarm_id", "event_id"})
 REPEATED: Final = "repeated"
 """Attribute of the record that ends a window: how many lines it stands for."""
@@ -99,14 +105,20 @@ def _key(record: logging.LogRecord) -> Key | None:
     """Return what identifies the same lines; `None` for lines that are always written."""
     if record.levelno >= logging.CRITICAL:
         return None
-    if not isinstance(record.msg, Mapping):  # A library's own record.
-        return (record.name, record.levelname, _without_numbers(record.getMessage()))
-    event: Mapping[str, Any] = record.msg
+    if isinstance(record.msg, Mapping):
+        event: Mapping[str, Any] = record.msg
+    else:  # A library's own record, in the context of the thread: its camera.
+        event = {**get_contextvars(), "event": record.getMessage()}
     if event.keys() & _ALARM:
         return None
-    texts = (f"{name}={value}" for name, value in event.items() if name != "timestamp")
-    return (record.name, record.levelname, *map(_without_numbers, texts))
+    names = (_part(name, value) for name, value in sorted(event.items()))
+    return (record.name, record.levelname, *filter(None, names))
 
 
-def _without_numbers(text: str) -> str:
-    return _NUMBER.sub("#", text)
+def _part(name: str, value: object) -> str:
+    """Return what a field adds to the key; empty for figures, times and tracebacks."""
+    if isinstance(value, BaseException):
+        name, value = "error", repr(value)
+    if not isinstance(value, str) or name == "timestamp":
+        return ""
+    return f"{name}={_NUMBER.sub('#', value) if name in _TEXTS else value}"

@@ -7,6 +7,7 @@ import sys
 
 import pytest
 import structlog
+from structlog.contextvars import bound_contextvars
 
 from streamer.core import log
 from streamer.core.log_repeats import RepeatedLines
@@ -36,13 +37,22 @@ def test_one_flapping_camera_logs_a_few_lines_an_hour():
 def test_another_camera_fault_or_level_is_another_line():
     limit = RepeatedLines()
     records = [
-        line(camera=camera, error=error, at=number)
+        line(camera=camera, error=f"{error} after {number} s", at=number)
         for number in range(9)
-        for camera in ("north", "south")
+        for camera in ("cam1", "cam2")
         for error in ("refused", "no route")
     ]
     assert len(written(limit, [(0, record) for record in records])) == 4 * 5
-    assert written(limit, [(1, line(level=logging.ERROR, camera="north", error="refused"))])
+    assert written(
+        limit, [(1, line(level=logging.ERROR, camera="cam1", error="refused after 1 s"))]
+    )
+
+
+def test_a_line_of_a_library_belongs_to_the_camera_of_its_thread():
+    limit = RepeatedLines()
+    for camera in ("cam1", "cam2"):
+        with bound_contextvars(camera=camera):
+            assert len(written(limit, [(0, line(f"attempt {n}")) for n in range(9)])) == 5
 
 
 @pytest.mark.parametrize(
