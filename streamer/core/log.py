@@ -51,6 +51,7 @@ def set_up(*, level: Level, style: Style, redact: Callable[[str], str] = redact)
         structlog.contextvars.merge_contextvars,
         structlog.stdlib.add_log_level,
         _add_time(style),
+        _hold_exception,
     ]
     structlog.configure(
         processors=[*first, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
@@ -101,6 +102,14 @@ def _add_time(style: Style) -> Processor:
     return add
 
 
+def _hold_exception(logger: Any, method: str, event: EventDict) -> EventDict:
+    """Replace "the present exception" by it: a line that repeats may be written later."""
+    del logger, method
+    if event.get("exc_info") is True:
+        event["exc_info"] = sys.exc_info()[1]
+    return event
+
+
 def _add_repeated(logger: Any, method: str, event: EventDict) -> EventDict:
     del logger, method
     count = getattr(event["_record"], REPEATED, 0)
@@ -113,8 +122,6 @@ def _drop_expected_traceback(logger: Any, method: str, event: EventDict) -> Even
     """Leave the traceback out where the error says what is wrong: a full disk is no bug."""
     del logger, method
     error = event.get("exc_info")
-    if error is True:
-        error = sys.exc_info()[1]
     error = error[1] if isinstance(error, tuple) else error
     if isinstance(error, BaseException) and is_expected(error):
         del event["exc_info"]
