@@ -20,9 +20,10 @@ from streamer.core.errors import Cancelled, SourceError, SourceFault
 
 from .address import SourceKind, kind_of, with_credentials
 from .ffmpeg_errors import FaultContext, source_error, translate
+from .http_inspection import inspect
 from .interrupt import CallWatch
 from .options import VideoOptions
-from .permitted import check_permitted, followed
+from .permitted import check_permitted
 
 _FAST_ANALYSIS_US: Final = 200_000
 """Opens a camera in 0.25 s; with FFmpeg's default of five seconds it takes 1.1 s and more."""
@@ -38,6 +39,7 @@ _SEGMENTED: Final = ("hls", "dash")
 """FFmpeg's names of protocols that fetch one file after the other."""
 
 _DEFAULT_FRAME_NS: Final = 40_000_000
+_HTTP_KINDS: Final = (SourceKind.HTTP, SourceKind.SNAPSHOT)
 _LOWEST_RATE, _HIGHEST_RATE = 1 / 60, 1000
 """A frame rate outside these limits is a wrong guess of FFmpeg's."""
 
@@ -69,6 +71,7 @@ def open_video(
     live: bool,
     cancel: CancelToken,
     hwaccel: HWAccel | None = None,
+    container_format: str | None = None,
 ) -> OpenedStream:
     """Open *address* and find its video stream, within `options.timeout_s`.
 
@@ -82,6 +85,7 @@ def open_video(
         live: Whether the end of the stream is a failure.
         cancel: Ends the attempt when it is set.
         hwaccel: Device that decodes the video if it supports it.
+        container_format: FFmpeg's name of the format; `None` detects it.
 
     Raises:
         SourceError: With the fault and what to do about it.
@@ -93,14 +97,23 @@ def open_video(
     watch = CallWatch(cancel, options.timeout_s)
     try:
         with watch:
-            return _open_twice(address, options, hwaccel, kind=kind, live=live)
+            return _open_twice(
+                address, options, hwaccel, kind=kind, live=live, container_format=container_format
+            )
     except av.error.FFmpegError as error:
         if cancel.is_set():
             raise Cancelled from None
-        if error.errno == errno.EIO and _forbids_redirects(options, kind):
-            moved, options = followed(address, options, live=live, cancel=cancel)
-            if moved != address:
-                return open_video(moved, options, live=live, cancel=cancel, hwaccel=hwaccel)
+        if kind in _HTTP_KINDS and live and not watch.timed_out and _is_unclear(error):
+            found = inspect(address, options, live=live, cancel=cancel)
+            if found is not None and found.address != address:
+                return open_video(
+                    found.address, found.options, live=live, cancel=cancel, hwaccel=hwaccel
+                )
+            if found is not None and found.is_jpeg and container_format is None:
+                return open_video(
+                    address, options, live=live, cancel=cancel, hwaccel=hwaccel,
+                    container_format="mjpeg",
+                )  # fmt: skip
         context = FaultContext(
             address=address,
             live=live,
@@ -112,17 +125,31 @@ def open_video(
 
 
 def _open_twice(
-    address: str, options: VideoOptions, hwaccel: HWAccel | None, *, kind: SourceKind, live: bool
+    address: str,
+    options: VideoOptions,
+    hwaccel: HWAccel | None,
+    *,
+    kind: SourceKind,
+    live: bool,
+    container_format: str | None,
 ) -> OpenedStream:
+    if container_format is None and kind is SourceKind.DEVICE:
+        container_format = "v4l2"
     if live and kind.network:
         try:
-            return _open(address, options, hwaccel, kind=kind, live=live, fast=True)
+            return _open(
+                address, options, hwaccel, kind=kind, live=live, fast=True,
+                container_format=container_format,
+            )  # fmt: skip
         except SourceError as error:
             if error.fault not in (SourceFault.NO_VIDEO, SourceFault.UNKNOWN_CODEC):
                 raise
         except av.error.HTTPOtherClientError:
             pass  # A camera without video refuses to play the video alone.
-    return _open(address, options, hwaccel, kind=kind, live=live, fast=False)
+    return _open(
+        address, options, hwaccel, kind=kind, live=live, fast=False,
+        container_format=container_format,
+    )  # fmt: skip
 
 
 def _open(
@@ -133,6 +160,7 @@ def _open(
     kind: SourceKind,
     live: bool,
     fast: bool,
+    container_format: str | None,
 ) -> OpenedStream:
     url = with_credentials(address, user=options.user, password=options.password)
     if kind is SourceKind.FILE and not url.startswith("file:"):
@@ -140,7 +168,7 @@ def _open(
     container = av.open(
         url,
         mode="r",
-        format="v4l2" if kind is SourceKind.DEVICE else None,
+        format=container_format,
         options=_ffmpeg_options(options, kind=kind, url=url, fast=fast),
         # `CallWatch` ends the calls in time; this makes PyAV install the callback that it needs.
         timeout=options.timeout_s if kind.network else None,
@@ -163,9 +191,14 @@ def _open(
     )
 
 
+def _is_unclear(error: av.error.FFmpegError) -> bool:
+    """Whether FFmpeg's error does not say what is wrong with an answer over HTTP."""
+    return error.errno == errno.EIO or isinstance(error, av.error.InvalidDataError)
+
+
 def _forbids_redirects(options: VideoOptions, kind: SourceKind) -> bool:
     """Whether FFmpeg must not follow redirects: they may lead to where it is not permitted."""
-    return kind in (SourceKind.HTTP, SourceKind.SNAPSHOT) and not options.allow_link_local
+    return kind in _HTTP_KINDS and not options.allow_link_local
 
 
 def _ffmpeg_options(

@@ -200,6 +200,28 @@ def test_a_page_at_such_an_address_is_one_clear_line(camera):
     assert "answered with text/html of 20 bytes, no image" in str(until_failure(source)[1])
 
 
+PART = b"Content-Type: image/jpeg\r\nContent-Length: %d\r\n\r\n" % len(jpeg()) + jpeg() + b"\r\n"
+BOUNDED = b"--frame\r\n" + PART
+
+
+@pytest.mark.parametrize("content_type", ["multipart/x-mixed-replace; boundary=frame", "", "a/b"])
+@pytest.mark.parametrize(
+    "body", [BOUNDED * 5, PART + BOUNDED * 4, jpeg() * 5], ids=["whole", "no boundary", "bare"]
+)
+def test_motion_jpeg_is_watched_without_content_type_and_boundary(camera, body, content_type):
+    camera.bodies["/video"], camera.types["/video"] = pieces(body), content_type
+    frames, error = until_failure(stream(camera.url + "/video"))
+    assert [frame.image.size for frame in frames] == [(180, 320)] * 5
+    assert error.fault is SourceFault.ENDED
+
+
+def test_a_page_in_place_of_a_video_is_one_clear_line(camera):
+    camera.bodies["/video"], camera.types["/video"] = b"<html>too many users</html>", "text/html"
+    _, error = until_failure(stream(camera.url + "/video"))
+    assert error.fault is SourceFault.DAMAGED
+    assert "answered with text/html, no video" in str(error)
+
+
 def test_a_redirect_of_a_stream_is_followed_only_to_where_it_may_lead(camera, transport_stream):
     camera.bodies["/live.ts"] = pieces(transport_stream)
     with LoginCamera(b"") as elsewhere:
