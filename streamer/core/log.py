@@ -15,6 +15,7 @@ from datetime import UTC, datetime
 from typing import Any, Final, Literal
 
 import structlog
+from structlog.contextvars import get_contextvars, merge_contextvars
 from structlog.typing import EventDict, Processor
 
 from .errors import is_expected
@@ -27,6 +28,9 @@ Style = Literal["text", "json"]
 
 _STALL_S: Final = 0.2
 """How long the first line waits for a reader that stalls."""
+
+_CONTEXT: Final = "context"
+"""Attribute of a record: what was bound in its thread. Another may write a line that repeats."""
 
 _VERBOSE: Final = ("httpx", "httpcore", "apprise", "asyncio", "urllib3")
 """Libraries that log details as "info"; only their warnings are shown."""
@@ -48,13 +52,16 @@ def set_up(*, level: Level, style: Style, redact: Callable[[str], str] = redact)
     """
     threshold = logging.getLevelNamesMapping()[level.upper()]
     first: list[Processor] = [
-        structlog.contextvars.merge_contextvars,
         structlog.stdlib.add_log_level,
         _add_time(style),
         _hold_exception,
     ]
     structlog.configure(
-        processors=[*first, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
+        processors=[
+            merge_contextvars,
+            *first,
+            structlog.stdlib.ProcessorFormatter.wrap_for_formatter,
+        ],
         wrapper_class=structlog.make_filtering_bound_logger(threshold),
         logger_factory=structlog.stdlib.LoggerFactory(),
         cache_logger_on_first_use=False,
@@ -62,7 +69,7 @@ def set_up(*, level: Level, style: Style, redact: Callable[[str], str] = redact)
     handler = _ToStandardError((level, style))
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
-            foreign_pre_chain=first,
+            foreign_pre_chain=[_add_context, *first],
             processors=[
                 _add_repeated,
                 structlog.stdlib.ProcessorFormatter.remove_processors_meta,
@@ -100,6 +107,12 @@ def _add_time(style: Style) -> Processor:
         return event
 
     return add
+
+
+def _add_context(logger: Any, method: str, event: EventDict) -> EventDict:
+    """Add what was bound in the thread that logged, to a record of a library."""
+    del logger, method
+    return {**getattr(event["_record"], _CONTEXT, {}), **event}
 
 
 def _hold_exception(logger: Any, method: str, event: EventDict) -> EventDict:
@@ -149,6 +162,7 @@ class _ToStandardError(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         """Write one entry, unless it repeats; and the count of others that did."""
+        setattr(record, _CONTEXT, get_contextvars())
         repeats = self._repeats
         for each in [record] if repeats is None else repeats.admit(record, time.monotonic()):
             self._write(each)

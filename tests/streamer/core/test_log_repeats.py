@@ -96,9 +96,10 @@ def _log_as_before():
 @pytest.mark.usefixtures("_log_as_before")
 def test_the_program_says_how_often_a_line_was_repeated(capsys):
     log.set_up(level="info", style="json")
-    for number in range(20):
-        structlog.get_logger("a").warning("no frames", camera="north", attempts=number)
-        logging.getLogger("library").warning("attempt %d failed", number)
+    with bound_contextvars(camera="north"):
+        for number in range(20):
+            structlog.get_logger("a").warning("no frames", attempts=number)
+            logging.getLogger("library").warning("attempt %d failed", number)
     structlog.get_logger("a").error("alarm", alarm_id="north-1")
     log.set_up(level="info", style="json")
     lines = [json.loads(text) for text in capsys.readouterr().err.splitlines()]
@@ -107,6 +108,7 @@ def test_the_program_says_how_often_a_line_was_repeated(capsys):
         ("no frames", "15 times"),
         ("attempt 19 failed", "15 times"),
     ]
+    assert all(one["camera"] == "north" for one in lines if one["event"] != "alarm")
     assert lines[0]["timestamp"].endswith("+00:00")
 
 
