@@ -2,6 +2,7 @@
 
 import errno
 import ssl
+import time
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -92,9 +93,10 @@ def open_video(
         Cancelled: *cancel* was set.
     """
     kind = kind_of(address)
+    began_s = time.monotonic()
     if kind.network:
-        check_permitted(address, options, live=live)
-    watch = CallWatch(cancel, options.timeout_s)
+        check_permitted(address, options, live=live, cancel=cancel)
+    watch = CallWatch(cancel, began_s + options.timeout_s - time.monotonic())
     try:
         with watch:
             return _open_twice(

@@ -7,7 +7,7 @@ of source, and its delays are tested without waiting.
 import enum
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Final, Literal
+from typing import Final
 
 import structlog
 
@@ -15,7 +15,6 @@ from streamer.core.backoff import Backoff, FailureCounter
 from streamer.core.clock import CancelToken, Clock
 from streamer.core.errors import SourceError, SourceFault, SourceLost, SourceRejected
 from streamer.core.frame import Frame
-from streamer.core.log_limit import LogLimit
 from streamer.core.pipeline import Source
 
 _log = structlog.get_logger(__name__)
@@ -91,9 +90,6 @@ class ReconnectingSource:
         self._on_state = on_state
         self._failures = FailureCounter(backoff)
         self._logged_failures = 0  # Failures in a row at the last line in the log.
-        self._limit = LogLimit()
-        self._logged_ns = clock.monotonic_ns()  # Time of the last line.
-        self._lost = 0  # Connections that delivered frames and broke, since the last line.
         self._log = _log.bind(source=repr(source))
         self.state = SourceState(ConnectionState.CONNECTING, clock.monotonic_ns())
 
@@ -152,9 +148,7 @@ class ReconnectingSource:
         outage_s = (now_ns - self.state.since_ns) / _NS
         attempts = self._failures.count
         if attempts:
-            self._log_limited(
-                "info", "frames are back", outage_s=round(outage_s, 1), attempts=attempts
-            )
+            self._log.info("frames are back", outage_s=round(outage_s, 1), attempts=attempts)
         self._set(SourceState(ConnectionState.LIVE, now_ns))
 
     def _failed(self, error: SourceError) -> float:
@@ -163,13 +157,12 @@ class ReconnectingSource:
         if isinstance(error, SourceRejected):
             delay_s = self._rejected.delay_s(1)
         attempts = self._failures.count
-        self._lost += self.state.connection is ConnectionState.LIVE
         # A camera may be gone for days without filling the disk: one line for each new fault, then
         # one whenever the number of attempts has doubled.
         if error.fault is not self.state.fault or attempts >= 2 * self._logged_failures:
             self._logged_failures = attempts
-            self._log_limited(
-                "warning", "no frames", fault=error.fault.value, message=str(error),
+            self._log.warning(
+                "no frames", fault=error.fault.value, message=str(error),
                 attempts=attempts, retry_in_s=round(delay_s, 2),
             )  # fmt: skip
         self._set(
@@ -183,21 +176,6 @@ class ReconnectingSource:
             )
         )
         return delay_s
-
-    def _log_limited(self, level: Literal["info", "warning"], event: str, **values: object) -> None:
-        """Log one line, or, of a camera that comes and goes, a count of the lines left out."""
-        now_ns = self._clock.monotonic_ns()
-        withheld = self._limit.admit(now_ns)
-        if withheld is None:
-            return
-        if withheld:
-            values |= {
-                "lines_withheld": withheld,
-                "connections_lost": self._lost,
-                "within_s": round((now_ns - self._logged_ns) / _NS),
-            }
-        self._lost, self._logged_ns = 0, now_ns
-        getattr(self._log, level)(event, **values)
 
     def _without_frames_since_ns(self) -> int:
         if self.state.connection is ConnectionState.LIVE:

@@ -21,7 +21,6 @@ from streamer.core.frame import Frame
 from streamer.core.hwaccel import is_hardware_decoded, open_hwaccel
 from streamer.core.image import Image
 from streamer.core.latency import LatencyCounts, LatencyHistogram
-from streamer.core.log_limit import LogLimit
 from streamer.core.packet import PacketTap
 from streamer.core.redact import redact_url
 
@@ -51,6 +50,9 @@ _FAILING_NS: Final = 5_000_000_000
 
 _MIN_PACKETS: Final = 10
 """Minimum number of packets without a frame; key frames may be rarer than the times above."""
+
+_REPAIRS_LOGGED_NS: Final = 60_000_000_000
+"""Timestamps may need repair at every packet; the log has their counts once in this time."""
 
 _BEHIND_FOR_NS: Final = 60_000_000_000
 """A stream counts as behind for this long after packets were skipped, so that the state is steady
@@ -143,12 +145,11 @@ class VideoSource:
         self._size: tuple[int, int] | None = None
         self._opened = self._packets = self._bytes = 0
         self._frames = self._decoded = self._damaged = self._stream_changes = 0
-        self._limit = LogLimit()  # Of the lines about what is decoded.
         self._decode_time = LatencyHistogram()
         self._behind: tuple[int, int] | None = None  # Arrival of the first and last skip.
         self._by_arrival_since_ns: int | None = None
-        self._fault_limit = LogLimit()  # Of the lines about timestamps and backlogs.
-        self._disturbances = 0  # Of the timestamps, at the last check.
+        self._disturbances = 0  # Of the timestamps, at the last line in the log.
+        self._logged_ns: int | None = None  # Time of that line.
         self._logged_mode: DecodeMode | None = None
         self._decoder = "" if self._options.hwaccel else "cpu"
         self._realtime_start_ns: int | None = None  # Monotonic time at which media time was 0.
@@ -312,13 +313,10 @@ class VideoSource:
             self._behind = (arrived_ns if since_ns is None else since_ns, arrived_ns)
             decoder.skip()
             self._sampler.note_skip(timestamps.dts_ns)
-            withheld = self._fault_limit.admit(arrived_ns)
-            if withheld is not None:
-                self._log.warning(
-                    "decoding is behind: continues at a later key frame",
-                    lag_s=round(lag_ns / _NS, 1), skipped=self._skipper.skipped,
-                    lines_withheld=withheld,
-                )  # fmt: skip
+            self._log.warning(
+                "decoding is behind: continues at a later key frame",
+                lag_s=round(lag_ns / _NS, 1), skipped=self._skipper.skipped,
+            )  # fmt: skip
         return skips
 
     def _behind_since_ns(self) -> int | None:
@@ -328,22 +326,21 @@ class VideoSource:
         return behind[0]
 
     def _log_disturbances(self, now_ns: int) -> None:
-        """Log that the timestamps needed repair, once for all repairs of some minutes."""
+        """Log that the timestamps needed repair, at most once a minute."""
         if not self._normalizer.by_arrival:
             self._by_arrival_since_ns = None
         elif self._by_arrival_since_ns is None:
             self._by_arrival_since_ns = now_ns
         if self._normalizer.disturbances == self._disturbances:
             return
-        self._disturbances = self._normalizer.disturbances
+        if self._logged_ns is not None and now_ns - self._logged_ns < _REPAIRS_LOGGED_NS:
+            return
+        self._disturbances, self._logged_ns = self._normalizer.disturbances, now_ns
         repairs = self._normalizer.repairs
-        withheld = self._fault_limit.admit(now_ns)
-        if withheld is not None:
-            self._log.warning(
-                "timestamps repaired", jumps=repairs.jumps, outliers=repairs.outliers,
-                deviations=repairs.deviations, by_arrival=self._normalizer.by_arrival,
-                lines_withheld=withheld,
-            )  # fmt: skip
+        self._log.warning(
+            "timestamps repaired", jumps=repairs.jumps, outliers=repairs.outliers,
+            deviations=repairs.deviations, by_arrival=self._normalizer.by_arrival,
+        )  # fmt: skip
 
     def _hardware(self) -> HWAccel | None:
         """Return the hardware decoder, or `None` to decode on the CPU if it is unavailable."""
@@ -380,8 +377,7 @@ class VideoSource:
         if plan.decode is self._logged_mode or plan.gop_ns is None:
             return
         self._logged_mode = plan.decode
-        if self._limit.admit(self._clock.monotonic_ns()) is not None:
-            self._log.info("decoding", plan=str(plan))
+        self._log.info("decoding", plan=str(plan))
 
     def _check_progress(self, frame_ns: int, *, failing: bool) -> None:
         without_ns = self._clock.monotonic_ns() - frame_ns
@@ -397,8 +393,7 @@ class VideoSource:
         if self._size is not None and image.size != self._size:
             self._stream_changes += 1
             height, width = image.size
-            if self._limit.admit(self._clock.monotonic_ns()) is not None:
-                self._log.info("frame size changed", width=width, height=height)
+            self._log.info("frame size changed", width=width, height=height)
         self._size = image.size
         self._clock.advance_to(decoded.pts_ns)
         arrived_ns = decoded.arrived_ns if self._paced else self._clock.arrival_of(decoded.pts_ns)
