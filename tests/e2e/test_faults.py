@@ -26,6 +26,7 @@ from streamer.core import clock_guard
 from streamer.core.backoff import Backoff
 from streamer.core.errors import SinkError
 from streamer.detect import overload
+from streamer.notify import reachability
 from streamer.store import buffered
 from streamer.store.sqlite import SqliteEventStore
 from streamer.web.server import WebServer
@@ -128,6 +129,9 @@ def patched() -> Iterator[pytest.MonkeyPatch]:
         patch.setattr(supervised_task, "_PROVEN_S", 0.5)
         patch.setattr(retention, "_MEASURE_S", 0.3)
         patch.setattr(buffered, "_PROBE_S", 0.3)
+        patch.setattr(reachability, "_DOWN_AFTER_S", 1.0)
+        patch.setattr(reachability, "_DOUBTFUL_S", 0.5)
+        patch.setattr(reachability, "_DOWN_S", 1.0)
         patch.setattr(overload, "_WINDOW_NS", 1_000_000_000)
         patch.setattr(inference_report, "_HANGS_NS", 100_000_000)
         yield patch
