@@ -193,14 +193,14 @@ def open_program(
         ConfigError: A channel cannot be made of its settings.
     """
     with ExitStack() as opened:
-        opened.enter_context(own_data_folder(config))
+        guard = opened.enter_context(own_data_folder(config))
         models = models or opened.enter_context(open_models(config))
         store = opened.enter_context(open_event_store(config.events_file))
         in_alarm = {recorded.event.camera for recorded in store.open_alarms()}
         clock = SystemClock()
-        guard, numbers = ClockGuard(config.clock_file), RecordingNumbers(config.recordings_folder)
         # The clock's history counts numbers of files that may be gone.
-        numbers.skip_to(max((span.first for span in guard.history().spans), default=1))
+        first = max((span.first for span in guard.history().spans), default=1)
+        numbers = RecordingNumbers(config.recordings_folder, at_least=first)
         context = AppContext(
             clock=clock,
             models=models,

@@ -157,7 +157,6 @@ class RetentionService:
         # Below: of the service's thread.
         self._round_due_ns = self._events_due_ns = -math.inf
         self._spare: dict[Path, list[DeletionRound]] = {}
-        self._measure()
 
     def run(self, cancel: CancelToken) -> None:
         """Measure and delete until *cancel* is set."""
@@ -185,18 +184,21 @@ class RetentionService:
     def _is_short(self) -> bool:
         return any(disk.missing_bytes for disk in self._disks.values())
 
-    def disk(self) -> DiskStatus:
-        """Return the last measurement of the disk of the data folder; never waits for the disk."""
-        measured = self._disks[self._plan.data_dir]
+    def disk(self) -> DiskStatus | None:
+        """Return the last measurement of the disk of the data folder; never waits for the disk.
+
+        `None` until it is measured for the first time.
+        """
         age_s = (self._clock.monotonic_ns() - self._measured_ns) / _NS
         if age_s < _UNMEASURED_S:
-            return measured
+            return self._disks.get(self._plan.data_dir)
+        folder = self._plan.data_dir
         return DiskStatus(
-            path=measured.path,
+            path=str(folder),
             state=DiskLevel.UNKNOWN,
-            reason=f"the disk of {measured.path} has not answered for {age_s:.0f} s",
+            reason=f"the disk of {folder} has not answered for {age_s:.0f} s",
             free_bytes=None,
-            total_bytes=measured.total_bytes,
+            total_bytes=None,
         )
 
     def conditions(self) -> list[Condition]:

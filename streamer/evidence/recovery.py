@@ -1,5 +1,6 @@
 """Completes the evidence folders that a killed program left with parts in them."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
@@ -18,10 +19,14 @@ _CLIP: Final = "clip"
 _FACTS: Final = "clip.json"
 
 
-def recover_evidence(root: Path) -> int:
+def recover_evidence(root: Path, *, stop: Callable[[], bool] = lambda: False) -> int:
     """Complete the clips among the parts below *root*, remove all other parts, and seal anew.
 
     Nothing may be writing there.
+
+    Args:
+        root: Holds the folders of the cameras.
+        stop: Called before each folder: whether to leave the rest.
 
     Returns:
         How many folders were completed.
@@ -29,6 +34,8 @@ def recover_evidence(root: Path) -> int:
     folders = sorted({part.parent for part in root.glob(f"*/*/*{PART}")})
     done = 0
     for folder in folders:
+        if stop():
+            break
         try:
             recover_folder(folder)
         except (OSError, StorageError) as error:  # The others may be better off.
@@ -49,7 +56,9 @@ def recover_folder(folder: Path) -> None:
         return
     for part in sorted(folder.glob(f"*{PART}")):
         # Stills and texts are written in one piece: a part of one is of no use.
-        kept = part.name.startswith(_CLIP) and recover_part(part, part.with_suffix(""))
+        path = part.with_suffix("")
+        is_clip = path.name.startswith(_CLIP) and path.name != _FACTS
+        kept = is_clip and recover_part(part, path)
         if not kept:
             part.unlink(missing_ok=True)
         _log.info("evidence recovered" if kept else "part removed", path=str(part))

@@ -29,11 +29,14 @@ class RecordingNumbers:
     """Counts the recordings of all cameras of a program. For any thread.
 
     Args:
-        root: Holds the recordings of all cameras. The first number follows the highest one there.
+        root: Holds the recordings of all cameras. The first number follows the highest one there;
+            it is read when a number is needed.
+        at_least: Smallest number: earlier ones belonged to files that are gone.
     """
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, *, at_least: int = 1) -> None:
         self._root = root
+        self._at_least = at_least
         self._lock = threading.Lock()
         self._next: int | None = None  # Guarded by _lock.
 
@@ -52,13 +55,9 @@ class RecordingNumbers:
     def _known(self) -> int:
         if self._next is None:  # Once: a hundred thousand names take a third of a second.
             names = (name for _, _, names in os.walk(self._root) for name in names)
-            self._next = 1 + max(map(sequence_number, names), default=0)
+            highest = max(map(sequence_number, names), default=0)
+            self._next = max(highest + 1, self._at_least)
         return self._next
-
-    def skip_to(self, number: int) -> None:
-        """Return no number below *number*: earlier ones belonged to files that are gone."""
-        with self._lock:
-            self._next = max(self._known(), number)
 
 
 def recording_path(folder: Path, start_utc: datetime, suffix: str, *, number: int) -> Path:

@@ -4,7 +4,7 @@ A part is a sequence of MP4 boxes (`size, kind, content`), of which only the las
 """
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import BinaryIO, Final
 
@@ -46,8 +46,12 @@ def recover_part(part: Path, path: Path) -> bool:
     return True
 
 
-def recover_recordings(root: Path) -> int:
+def recover_recordings(root: Path, *, stop: Callable[[], bool] = lambda: False) -> int:
     """Make ordinary files of the parts of recordings below *root*; nothing may be writing there.
+
+    Args:
+        root: Searched at any depth.
+        stop: Called before each file: whether to leave the rest.
 
     Returns:
         How many were made.
@@ -57,6 +61,8 @@ def recover_recordings(root: Path) -> int:
         if not is_day(Path(folder).name):
             continue
         for name in filter(is_part, names):
+            if stop():
+                return done
             part = Path(folder, name)
             try:
                 found = recover_part(part, part.with_suffix(""))

@@ -1,6 +1,7 @@
 """One program per data folder, and what a killed one left there."""
 
 import json
+import os
 import subprocess
 import sys
 from datetime import UTC, datetime
@@ -8,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from streamer.app import data_folder
 from streamer.app.data_folder import own_data_folder
 from streamer.cli import main
 from streamer.cli.exit_codes import Exit
@@ -101,6 +103,7 @@ def test_a_start_completes_clips_and_recordings_and_removes_torn_stills(tmp_path
     (alarm / "still-0.jpg").write_bytes(b"a still")
     seal(alarm)
     (alarm / "still-1.jpg.part").write_bytes(b"half a st")
+    (alarm / "clip.json.part").write_bytes(b'{"files"')
     clip_part(alarm / "clip.mp4")
     gone = config.recordings_folder / "removed camera" / "2026-08-01"
     clip_part(gone / "14-05-00_000001.mp4")
@@ -128,3 +131,18 @@ def test_whole_evidence_is_not_touched(tmp_path):
     before = (alarm / "manifest.json").stat().st_mtime_ns
     with own_data_folder(config):
         assert (alarm / "manifest.json").stat().st_mtime_ns == before
+
+
+def test_a_disk_that_hangs_does_not_keep_the_program_from_starting(tmp_path, monkeypatch):
+    """Opening the lock file waits for ever, as on a dead network share."""
+    monkeypatch.setattr(data_folder, "_LOCK_S", 0.2)
+    config = configured(tmp_path / "data")
+    config.recordings_folder.mkdir(parents=True)
+    part = clip_part(config.recordings_folder / "north" / "2026-08-01" / "14-05-00_000001.mp4")
+    os.mkfifo(config.clock_file)  # Reading it waits for a writer.
+    with own_data_folder(config) as guard:
+        assert guard.observe(1).reason == ""
+        # When the disk is back, files that cameras write by then are left alone.
+        with config.clock_file.open("w"):
+            pass
+    assert part.exists()

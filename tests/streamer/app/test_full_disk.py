@@ -4,18 +4,17 @@ import pytest
 
 from streamer.app import retention
 from tests.streamer.app.test_program import camera, configured, running, until
-from tests.support.small_disk import fill, needs_root, small_disk
+from tests.support.disks import fill, small_disk
 
 
 def conditions(program):
     return {(one.condition, one.camera) for one in program.status().conditions}
 
 
-@needs_root
 @pytest.mark.system
 def test_a_full_disk_pauses_the_outputs_and_a_freed_one_resumes_them(tmp_path, monkeypatch):
     monkeypatch.setattr(retention, "_MEASURE_S", 0.05)
-    with small_disk(tmp_path / "disk", megabytes=40) as disk:
+    with small_disk(tmp_path / "disk", mib=40) as disk:
         output = disk / "out" / "north.mp4"
         config = configured(
             disk,

@@ -14,7 +14,7 @@ from streamer.recording.expiry import Limits
 from streamer.recording.recording_paths import RecordingNumbers, recording_path
 from streamer.store.sqlite import SqliteEventStore
 from tests.support.deliveries import event
-from tests.support.small_disk import fill, needs_root, small_disk
+from tests.support.disks import fill, small_disk
 
 NOW = datetime(2026, 8, 10, 12, tzinfo=UTC)
 DAY = timedelta(days=1)
@@ -111,10 +111,9 @@ def setup(tmp_path):
         one.store.close()
 
 
-@needs_root
 @pytest.mark.system
 def test_a_full_disk_costs_the_oldest_recordings_of_all_cameras_alike(setup, tmp_path):
-    with small_disk(tmp_path / "disk", megabytes=20) as disk:
+    with small_disk(tmp_path / "disk", mib=20) as disk:
         it = setup({"first": {}, "second": {}, "gone": {}}, folder=disk)
         cameras = ["second", "first", "gone", "first", "second", "first"]
         paths = [it.record(name, size=2_000_000) for name in cameras]
@@ -127,12 +126,11 @@ def test_a_full_disk_costs_the_oldest_recordings_of_all_cameras_alike(setup, tmp
         it.store.close()
 
 
-@needs_root
 @pytest.mark.system
 def test_when_nothing_can_be_deleted_recording_pauses_and_goes_on_when_there_is_room(
     setup, tmp_path
 ):
-    with small_disk(tmp_path / "disk", megabytes=20) as disk:
+    with small_disk(tmp_path / "disk", mib=20) as disk:
         it = setup(folder=disk)  # Nobody records; the guard of free space is there all the same.
         ballast = fill(disk, leave=500_000)
         it.step()
@@ -146,10 +144,9 @@ def test_when_nothing_can_be_deleted_recording_pauses_and_goes_on_when_there_is_
         it.store.close()
 
 
-@needs_root
 @pytest.mark.system
 def test_recordings_go_before_output_files_and_evidence_stays(setup, tmp_path):
-    with small_disk(tmp_path / "disk", megabytes=30) as disk:
+    with small_disk(tmp_path / "disk", mib=30) as disk:
         output = disk / "out" / "north.mp4"
         it = setup({"north": {"outputs": {"file": {"path": str(output)}}}}, folder=disk)
         recording = it.record("north", size=1_000_000)

@@ -16,8 +16,8 @@ from streamer.core.errors import Cancelled
 from streamer.core.image import Image
 from streamer.sinks.output_files import next_output, output_parts, output_round
 from streamer.sinks.segmented_file import SegmentedFileSink, SegmentRules
+from tests.support.disks import fill, small_disk
 from tests.support.frames import frame
-from tests.support.small_disk import fill, needs_root, small_disk
 
 ROOT = Path(__file__).resolve().parents[3]
 START = datetime(2026, 8, 1, 14, 5, tzinfo=UTC)
@@ -146,11 +146,10 @@ def test_after_a_kill_all_but_the_last_second_plays_and_the_next_start_completes
     assert output_parts(path) == []
 
 
-@needs_root
 @pytest.mark.system
 def test_a_full_disk_does_not_end_the_camera_and_it_goes_on_when_there_is_room(tmp_path):
     clock = HandClock()
-    with small_disk(tmp_path / "disk", megabytes=4) as disk:
+    with small_disk(tmp_path / "disk", mib=4) as disk:
         one = sink(disk / "north.mp4", clock=clock)
         errors = []
 
