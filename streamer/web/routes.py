@@ -72,6 +72,7 @@ class Routes:
         self._cameras = cameras
         self._snapshots = _Snapshots(status, in_worker)
         self._in_worker = in_worker
+        self._instance: str | None = None
         self._streams = 0
         self._encoder = asyncio.Semaphore(1)  # Viewers share one core at most.
         routes = [
@@ -110,10 +111,11 @@ class Routes:
             known = None
         if not isinstance(known, dict):
             raise HTTPException(HTTPStatus.BAD_REQUEST, "known is not a JSON object")
-        instance = (await self._snapshots.newest()).instance
+        if self._instance is None:  # Known from then on: images do not wait for the status.
+            self._instance = (await self._snapshots.newest()).instance
         if request.method == "HEAD":
             return Response(media_type="application/octet-stream")
-        parts = batch(self._cameras(), instance=instance, known=known, in_worker=self._encode)
+        parts = batch(self._cameras(), instance=self._instance, known=known, in_worker=self._encode)
         return StreamingResponse(parts, media_type="application/octet-stream")
 
     async def _still(self, request: Request) -> Response:

@@ -288,13 +288,22 @@ def test_what_goes_wrong_inside_is_one_line_and_logged_without_the_token(capfd):
 
 def test_a_status_that_hangs_is_reported_and_delays_no_image(monkeypatch):
     monkeypatch.setattr(routes, "_STATUS_LIMIT_S", 0.2)
-    hung = threading.Event()
-    with serving(status=lambda: hung.wait(LIMIT_S)) as web:
+    go_on = threading.Event()
+    go_on.set()
+
+    def status():
+        assert go_on.wait(LIMIT_S)
+        return empty_status()
+
+    with serving(status=status) as web:
         web.show(100)
-        answer = web.get("/status")
-        assert (answer.status_code, answer.text[:29]) == (503, "the status cannot be read: no")
+        assert web.get("/frames").status_code == 200
+        go_on.clear()
+        until(lambda: web.get("/status").status_code == 503)
+        assert web.get("/status").text.startswith("the status cannot be read: no answer for ")
         assert web.get("/cameras/north.jpg").status_code == 200
-        hung.set()
+        assert len(batch(web.get("/frames"))) == 2
+        go_on.set()
 
 
 def batch(answer) -> list[tuple[dict, bytes]]:
