@@ -59,7 +59,8 @@ def open_recording(path: Path, *, hwaccel: HWAccel | None = None) -> av.containe
     try:
         if path.is_file() and path.stat().st_size == 0:
             raise SourceRejected(f"{path}: is empty", fault=SourceFault.DAMAGED)
-        return av.open(str(path), hwaccel=hwaccel)
+        # A colon in a file's name is not a protocol: FFmpeg would ask the network for `http:/x`.
+        return av.open(f"file:{path}", hwaccel=hwaccel)
     except (OSError, av.error.FFmpegError) as error:
         raise _unreadable(path, error) from error
 

@@ -72,6 +72,9 @@ _ASSIGNED: Final = re.compile(
 _HEADER: Final = re.compile(
     r"(?P<name>\b(?:proxy-)?authorization[\"']?\s*[:=,]\s*(?:b?[\"'])?)[^\"'\r\n]+", re.IGNORECASE
 )
+_LOGIN_IN_TEXT: Final = re.compile(r"(?<![\w@*.%+-])[\w.%+-]+:[^\s@/\"'<>]+@(?=[\w\[])")
+"""User and password of an address without its scheme, or `http:/user:password@host`."""
+
 _SCHEME_OF_LOGIN: Final = re.compile(
     r"(?P<name>\b(?:Bearer|Basic|Digest)\s+)(?=\S*[\d=._+/-])[\w=._~+/-]{8,}"
 )
@@ -82,6 +85,7 @@ _PATH_AND_QUERY: Final = re.compile(r"\A/[^?#@]*\?[^=@/?]*=")
 def redact(text: str) -> str:
     """Return *text* with its URLs as `redact_url` shows them and without written credentials."""
     text = _URL_IN_TEXT.sub(_found_url, text)
+    text = _LOGIN_IN_TEXT.sub(f"{REDACTED}@", text)
     text = _HEADER.sub(rf"\g<name>{REDACTED}", text)
     text = _SCHEME_OF_LOGIN.sub(rf"\g<name>{REDACTED}", text)
     return _ASSIGNED.sub(rf"\g<name>{REDACTED}", text)

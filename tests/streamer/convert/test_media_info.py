@@ -2,6 +2,7 @@
 
 import hashlib
 from fractions import Fraction
+from pathlib import Path
 
 import av
 import numpy as np
@@ -236,3 +237,15 @@ def test_the_end_is_that_of_the_last_frame(tmp_path, rate, suffix):
     tolerance = 0 if suffix == ".mp4" else Fraction(1, 1000)
     assert abs(found.end - 20 / rate) <= tolerance
     assert found.begin == 0
+
+
+@pytest.mark.parametrize("name", ["12:30:00.mkv", "http:clip.mkv"])
+def test_a_colon_in_the_name_of_a_file_is_no_protocol(tmp_path, monkeypatch, name):
+    video_clip(tmp_path / "clip.mkv", frames=5).rename(tmp_path / name)
+    monkeypatch.chdir(tmp_path)
+    assert len(inspect(Path(name)).video.times) == 5
+
+
+def test_a_url_in_place_of_a_file_is_not_requested(tmp_path):
+    with pytest.raises(SourceRejected, match="no such file"):
+        inspect(Path("http://127.0.0.1:1/clip.mkv"))

@@ -83,6 +83,8 @@ def test_an_address_is_shown_without_its_secrets(address, shown):
         ("rtsp://cam/a: refused", "rtsp://cam/a: refused"),
         ("see (rtsp://[2001:db8::1]:55/live).", "see (rtsp://[2001:db8::1]:55/live)."),
         ("'rtsp://a:b@c' or 'http://d:e@f'", "'rtsp://***@c' or 'http://***@f'"),
+        ("http:/fire:hunter2@cam/x: refused", "http:/***@cam/x: refused"),
+        ("at 12:30 by bob@example", "at 12:30 by bob@example"),
         ("Authorization: Basic QWxhZGRpbjpvcGVu\r\nHost: cam", "Authorization: ***\r\nHost: cam"),
         ("{'Authorization': 'Bearer abc', 'a': 1}", "{'Authorization': '***', 'a': 1}"),
         ("sent Bearer eyJhbGciOiJI.e30.x", "sent Bearer ***"),
