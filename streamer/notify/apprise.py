@@ -75,8 +75,8 @@ class AppriseChannel:
         self._apprise: Any = apprise.Apprise()
         self._apprise.add(service)
         self._calls = UninterruptibleCalls(f"apprise {name}", limit=1)
-        # Of the attempt that did not end in time, and its key. Used by the delivering thread only.
-        self._late: tuple[str, Future[str | None]] | None = None
+        # Attempts that did not end in time, by key. Used by the delivering thread only.
+        self._late: dict[str, Future[str | None]] = {}
 
     def deliver(self, notification: Notification) -> None:
         """Send once. The warnings that Apprise logs are the reason of a failure.
@@ -93,7 +93,7 @@ class AppriseChannel:
         try:
             reason = attempt.result(self._timeout_s)
         except TimeoutError:
-            self._late = notification.key, attempt
+            self._late[notification.key] = attempt
             raise DeliveryFailed(f"no answer within {self._timeout_s:g} s") from None
         if reason is not None:
             raise DeliveryFailed(reason)
@@ -130,11 +130,10 @@ class AppriseChannel:
 
         It may still arrive, and these services know no keys: sending beside it would repeat it.
         """
-        late, self._late = self._late, None
-        if late is None or late[0] != key:
+        late = self._late.pop(key, None)
+        if late is None or (late.done() and (late.exception() or late.result()) is not None):
             return None
-        failed = late[1].done() and (late[1].exception() or late[1].result()) is not None
-        return None if failed else late[1]
+        return late
 
     def _notify(self, notification: Notification) -> str | None:
         """Send once and return why it failed; `None` if it did not. In a thread of its own."""

@@ -199,7 +199,6 @@ class Dispatcher:
                 if lock.acquire():
                     worker.settle()  # Before `recover`: what has arrived is not due again.
                     self._outbox.recover(worker.channel.name)
-                    worker.block(None)
                     return True
                 _block(worker, "another process delivers for this channel")
             except StorageError as error:

@@ -220,8 +220,7 @@ class Connection:
                 _shut_down(opened)
         if not self._allow_link_local:
             try:
-                with contextlib.suppress(OSError):  # It is closed already.
-                    check_address(str(opened.getpeername()[0]))
+                check_address(_peer(opened))
             except ForbiddenDestination as error:
                 self._set_state(online=False, error=str(error))
                 _shut_down(opened)
@@ -278,6 +277,15 @@ class Connection:
 def publish_state(client: mqtt.Client, topic: str, payload: str) -> None:
     """Publish a retained message without waiting; a lost one is sent with the next connection."""
     client.publish(topic, payload, qos=0, retain=True)
+
+
+def _peer(opened: Any) -> str:
+    """Return the address of the other end; empty if it is closed already, or is no Internet one."""
+    try:
+        peer = opened.getpeername()
+    except OSError:
+        return ""
+    return str(peer[0]) if peer else ""
 
 
 def _shut_down(opened: Any) -> None:
