@@ -220,7 +220,7 @@ class Connection:
                 _shut_down(opened)
         if not self._allow_link_local:
             try:
-                check_address(_peer(opened))
+                check_address(_remote_address(opened))
             except ForbiddenDestination as error:
                 self._set_state(online=False, error=str(error))
                 _shut_down(opened)
@@ -279,13 +279,13 @@ def publish_state(client: mqtt.Client, topic: str, payload: str) -> None:
     client.publish(topic, payload, qos=0, retain=True)
 
 
-def _peer(opened: Any) -> str:
+def _remote_address(opened: Any) -> str:
     """Return the address of the other end; empty if it is closed already, or is no Internet one."""
     try:
-        peer = opened.getpeername()
+        address = opened.getpeername()
     except OSError:
         return ""
-    return str(peer[0]) if peer else ""
+    return str(address[0]) if address else ""
 
 
 def _shut_down(opened: Any) -> None:
