@@ -18,6 +18,8 @@ from engines.spec import Precision
 from engines.yuv import ChromaOrder  # noqa: TC001  one place for imports
 from streamer import __version__
 from streamer.config import CameraSettings, Config
+from streamer.core.clock import Clock
+from streamer.detect.inference_scheduler import InferenceScheduler
 from streamer.evidence.writer import Provenance
 from streamer.health.program_status import EngineStatus
 
@@ -45,6 +47,10 @@ class Models:
         """How many inferences the smoke network runs at the same time at this moment."""
         by_planes = self.on_gpu is not None and self.on_gpu.ready
         return self.on_gpu.concurrency if self.on_gpu and by_planes else self.smoke.concurrency
+
+    def scheduler(self, clock: Clock) -> InferenceScheduler:
+        """Return a scheduler that shares the smoke network between live cameras."""
+        return InferenceScheduler(lambda: self.concurrency, clock=clock)
 
     @property
     def backend(self) -> str:

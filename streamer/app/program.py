@@ -16,7 +16,6 @@ from streamer.config import Config
 from streamer.core.clock import CancelToken, SystemClock
 from streamer.core.clock_guard import ClockGuard
 from streamer.core.redact import redact
-from streamer.detect.inference_scheduler import InferenceScheduler
 from streamer.health.program_status import ProgramStatus
 from streamer.health.reports import Condition
 from streamer.health.snapshot import program_status
@@ -204,7 +203,7 @@ def open_program(
         context = AppContext(
             clock=clock,
             models=models,
-            scheduler=InferenceScheduler(lambda: models.concurrency, clock=clock),
+            scheduler=models.scheduler(clock),
             provenance=partial(provenance, config, models),
             store=store,
             live_view=config.preview.enabled,

@@ -20,7 +20,6 @@ from streamer.app.models import open_models, provenance
 from streamer.config import Config
 from streamer.core import log
 from streamer.core.clock import SystemClock
-from streamer.detect.inference_scheduler import InferenceScheduler
 from streamer.store.sqlite import SqliteEventStore
 
 from .fixtures import clip, folder, resident_mb
@@ -116,7 +115,7 @@ def _round(path: str, count: int, network: str) -> _Round:
         context = AppContext(
             clock=clock,
             models=models,
-            scheduler=InferenceScheduler(lambda: models.concurrency, clock=clock),
+            scheduler=models.scheduler(clock),
             provenance=partial(provenance, config, models),
             store=store,
         )

@@ -131,7 +131,7 @@ def _run(
 ) -> list[_Camera]:
     """Run all cameras for one slice, and return them when they have ended."""
     clock = SystemClock()
-    scheduler = InferenceScheduler(lambda: models.concurrency, clock=clock)
+    scheduler = models.scheduler(clock)
     rng = random.Random(seed)  # noqa: S311  phases of cameras, not secrets
     cameras = [
         _camera(

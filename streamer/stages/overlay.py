@@ -84,4 +84,6 @@ class Overlay:
             text += "  SYNTHETIC"
         if frame.enhanced:
             text += "  ENHANCED"
+        if frame.detector_result is not None and frame.detector_result.late:
+            text += "  LATE"
         painter.text(text, (margin, painter.height), WHITE, scale=0.8)

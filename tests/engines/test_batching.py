@@ -262,3 +262,8 @@ def test_senseless_limits_are_refused(wrong):
 def test_the_queue_delay_follows_the_budget_and_the_inference_interval():
     assert max_queue_delay_s(latency_budget_ms=2000, inference_interval_s=1) == pytest.approx(0.05)
     assert max_queue_delay_s(latency_budget_ms=250, inference_interval_s=0.2) == pytest.approx(0.01)
+
+
+def test_while_one_batch_runs_the_next_one_may_fill():
+    batcher = Batcher(Doubling(), max_batch_size=4, clients=9, max_queue_delay_s=0.0)
+    assert batcher.concurrency == 8

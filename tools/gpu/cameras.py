@@ -118,8 +118,9 @@ def _round(options: Options, network: str, count: int, decoder: str | None) -> R
             _ready_models(config) as models,
             SqliteEventStore(folder / "events.sqlite") as store,
         ):
+            clock = SystemClock()
             context = AppContext(
-                clock=SystemClock(), models=models, store=store,
+                clock=clock, models=models, scheduler=models.scheduler(clock), store=store,
                 provenance=partial(provenance, config, models),
             )  # fmt: skip
             cameras = [CameraRuntime(spec, context) for spec in camera_specs(config)]

@@ -34,6 +34,7 @@ class Gpu:
     def __init__(self, spec):
         self.spec, self.backend = spec, "fake gpu"
         self.state = EngineState("cuda:0")
+        self.concurrency = 7
         self.error = None
         self.calls = 0
         self.prepared = {(1, 4)}
@@ -125,6 +126,17 @@ def wait_for(condition):
     while not condition():
         assert time.monotonic() < until
         time.sleep(0.001)
+
+
+def test_the_concurrency_is_that_of_the_engine_that_runs_the_calls(opened, cpu, gpu):
+    provider = Provider(builds=[gpu])
+    engine = opened(provider)
+    assert engine.concurrency == cpu.concurrency == 1, "nothing is compiled yet"
+    engine.infer({"x": X})
+    assert engine.concurrency == cpu.concurrency >= 1
+    provider.go_on.release()
+    wait_for(lambda: engine.is_ready({"x": X.shape}))
+    assert engine.concurrency == 7
 
 
 @pytest.fixture

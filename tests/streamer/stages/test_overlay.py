@@ -9,7 +9,14 @@ import numpy as np
 import pytest
 
 from streamer.core.clock import MediaClock
-from streamer.core.frame import AlarmState, AlarmStatus, Detection, Frame, SegmentationResult
+from streamer.core.frame import (
+    AlarmState,
+    AlarmStatus,
+    Detection,
+    DetectorResult,
+    Frame,
+    SegmentationResult,
+)
 from streamer.core.image import Canvas, Image
 from streamer.core.pixel_format import planar_layout
 from streamer.stages.overlay import Overlay
@@ -20,6 +27,7 @@ FORMATS = [
     "yuv411p", "yuva420p", "gray", "gray10le", "gbrp10le", "gbrap12le", "yuv420p16le",
 ]  # fmt: skip
 BOX = (0.4, 0.3, 0.6, 0.6)
+LATE = DetectorResult(SegmentationResult(np.zeros((48, 80), np.float32), 0), (), late=True)
 EDGES = {"top": 80, "bottom": 240, "left": 180, "right": 460}
 """Pixels between which the box, its label and what is within them are drawn."""
 
@@ -117,9 +125,14 @@ def test_packed_frames_are_drawn_on_as_planes(packed):
 
 
 @pytest.mark.parametrize(
-    ("more", "same_as"), [({"synthetic": True}, {}), ({"enhanced": True}, {"synthetic": True})]
+    ("more", "same_as"),
+    [
+        ({"synthetic": True}, {}),
+        ({"enhanced": True}, {"synthetic": True}),
+        ({"detector_result": LATE}, {}),
+    ],
 )
-def test_the_last_line_says_what_the_camera_did_not_send(more, same_as):
+def test_the_last_line_says_what_the_camera_did_not_send_and_what_is_late(more, same_as):
     image = Image.from_rgb(np.full((*SIZE, 3), 60, np.uint8))
     changed = np.argwhere(drawn(image, **same_as).luma() != drawn(image, **more).luma())
     assert len(changed) > 50
