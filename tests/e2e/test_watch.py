@@ -1,5 +1,6 @@
 """`watch` as a station runs it: a real RTSP server, webhook and broker, and kills."""
 
+import contextlib
 import json
 import re
 import signal
@@ -94,6 +95,10 @@ def test_an_alarm_survives_a_kill_and_is_delivered_once_to_each(burning, mosquit
         second = station.start()
         home.wait_for(lambda: any("raised" in text for _, text, _ in home.heard))
         home.wait_for(lambda: [text for _, text, _ in home.heard].count("online") > 1)
+        while (tmp_path / "err").read_text().count("watching north") < 2:
+            assert second.poll() is None
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                second.wait(0.05)
         second.send_signal(signal.SIGINT)
         assert second.wait(LIMIT_S) == 0, (tmp_path / "err").read_text()[-2000:]
 
