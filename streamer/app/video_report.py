@@ -19,7 +19,7 @@ def video_report(video: VideoStatistics, *, live: bool) -> dict[str, Any]:
         "decoder": video.decoder,
         "decode_time": video.decode_time,
         "dropped": {"behind": video.skipped_behind},
-        "source_lag_s": video.lag_ns / _NS if live else None,
+        "source_lag_s": None if video.lag_ns is None or not live else video.lag_ns / _NS,
     }
 
 

@@ -7,14 +7,9 @@ _LONGEST_NS: Final = 2_000_000_000
 
 
 class BacklogSkipper:
-    """Skips from a backlog to a key frame that is recent enough. Used by one thread.
+    """Skips from a backlog to a key frame that is recent enough. Used by one thread."""
 
-    Args:
-        max_lag_ns: Lag above which packets are skipped.
-    """
-
-    def __init__(self, max_lag_ns: int) -> None:
-        self._max_lag_ns = max_lag_ns
+    def __init__(self) -> None:
         self._since_ns: int | None = None  # Arrival of the first skipped packet.
         self.skipped = 0
         """Packets that were not decoded."""
@@ -28,22 +23,20 @@ class BacklogSkipper:
         """Start a connection."""
         self._since_ns = None
 
-    def skips(self, *, keyframe: bool, lag_ns: int, busy: bool, arrived_ns: int) -> bool:
+    def skips(self, *, keyframe: bool, behind: bool, caught_up: bool, arrived_ns: int) -> bool:
         """Whether the next packet is skipped.
 
         Args:
             keyframe: Whether decoding can begin with it.
-            lag_ns: How late it is.
-            busy: Whether packets come as fast as they are read. Otherwise none waits here, and
-                skipping would only lose them.
+            behind: Whether too many packets wait here.
+            caught_up: Whether this packet is recent enough to go on with.
             arrived_ns: When it arrived.
         """
-        late = lag_ns > self._max_lag_ns
         if self._since_ns is None:
-            if not (late and busy):
+            if not behind:
                 return False
             self._since_ns = arrived_ns
-        elif keyframe and not (late and arrived_ns - self._since_ns <= _LONGEST_NS):
+        elif keyframe and (caught_up or arrived_ns - self._since_ns > _LONGEST_NS):
             self._since_ns = None
             return False
         self.skipped += 1

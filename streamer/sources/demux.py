@@ -20,7 +20,12 @@ _NS: Final = 1_000_000_000
 
 _BUSY_WINDOW_NS: Final = _NS
 _BUSY_SHARE: Final = 0.5
-"""A reader that waits for less than this share of a second has packets waiting for it."""
+_SATURATED_SHARE: Final = 0.03
+"""A reader that waits for less than these shares of a second has, perhaps and surely, packets
+waiting for it. Copying them from the kernel takes about 1 %."""
+
+_WAITED_NS: Final = 2_000_000
+"""A read that takes longer waited for the network."""
 
 
 class Demuxer:
@@ -46,8 +51,14 @@ class Demuxer:
         self._reading_ns = 0  # Spent in reads since `_window_ns`.
         self._timed_out = False
         self.busy = False
-        """Whether the reader hardly waited for packets during the last second: then packets wait
+        """Whether the reader waited little for packets during the last second: then packets wait
         for the reader, or come at once after a delay of the network."""
+
+        self.saturated = False
+        """Whether the reader did not wait for packets during the last second."""
+
+        self.waited = False
+        """Whether the last read waited for the network, so that nothing else waits here."""
 
     def packets(self, cancel: CancelToken) -> "Iterator[Packet[VideoStream]]":
         """Yield the packets of the video until the stream ends or *cancel* is set.
@@ -106,9 +117,11 @@ class Demuxer:
 
     def _measure(self, began_ns: int, ended_ns: int) -> None:
         self._reading_ns += ended_ns - began_ns
+        self.waited = ended_ns - began_ns > _WAITED_NS
         window_ns = ended_ns - self._window_ns
         if window_ns >= _BUSY_WINDOW_NS:
             self.busy = self._reading_ns < window_ns * _BUSY_SHARE
+            self.saturated = self._reading_ns < window_ns * _SATURATED_SHARE
             self._window_ns, self._reading_ns = ended_ns, 0
 
     def _stalled(self) -> SourceError:

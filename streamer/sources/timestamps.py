@@ -135,9 +135,14 @@ class TimestampNormalizer:
         return self._jumps + self._outliers + self._deviations
 
     @property
-    def lag_ns(self) -> int:
-        """Delay of the last packet of a live stream; from any thread."""
-        return 0 if self._check or self._segmented else self._monitor.lag_ns
+    def lag_ns(self) -> int | None:
+        """Delay of the last packet of a live stream; `None` if its timestamps do not tell.
+
+        0 for a stream in segments, because they are delayed anyway. For any thread.
+        """
+        if self._check is not None or self._timeline is None:
+            return None
+        return 0 if self._segmented else self._monitor.lag_ns
 
     @property
     def by_arrival(self) -> bool:

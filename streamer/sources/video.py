@@ -88,8 +88,9 @@ class VideoStatistics:
     skipped_behind: int
     """Packets of a live stream that were not decoded because decoding was behind."""
 
-    lag_ns: int
-    """Delay of the last packet of a live stream, on its way and before it was read here."""
+    lag_ns: int | None
+    """Delay of the last packet of a live stream, on its way and before it was read here; `None`
+    if its timestamps do not tell."""
 
     behind_since_ns: int | None
     """When a live stream fell behind; `None` once nothing was skipped for a minute. By
@@ -138,7 +139,7 @@ class VideoSource:
         self._sampler = FrameSampler(
             self._options.inference_interval_ns, every_frame=self._options.every_frame
         )
-        self._skipper = BacklogSkipper(self._options.max_lag_ns)
+        self._skipper = BacklogSkipper()
         self._paced = live or self._options.realtime
         self._log = _log.bind(address=redact_url(address))
         self._number = 0
@@ -239,7 +240,7 @@ class VideoSource:
             if self._live and self._skips(packet, timestamps, arrived_ns, demuxer, decoder):
                 continue
             for decoded in decoder.decode(
-                packet, timestamps, arrived_ns=arrived_ns - self._normalizer.lag_ns
+                packet, timestamps, arrived_ns=arrived_ns - (self._normalizer.lag_ns or 0)
             ):
                 self._note_decoder(opened)
                 yield self._frame(decoded)
@@ -305,8 +306,13 @@ class VideoSource:
         """Whether this packet is not decoded, because the stream is behind the camera."""
         began = not self._skipper.skipping
         lag_ns = self._normalizer.lag_ns
+        late = lag_ns is not None and lag_ns > self._options.max_lag_ns
         skips = self._skipper.skips(
-            keyframe=packet.is_keyframe, lag_ns=lag_ns, busy=demuxer.busy, arrived_ns=arrived_ns
+            keyframe=packet.is_keyframe,
+            # A late packet that the reader waited for was late on its way: skipping would lose it.
+            behind=demuxer.saturated if lag_ns is None else late and demuxer.busy,
+            caught_up=demuxer.waited if lag_ns is None else not late,
+            arrived_ns=arrived_ns,
         )
         if skips and began:
             since_ns = self._behind_since_ns()
@@ -315,7 +321,8 @@ class VideoSource:
             self._sampler.note_skip(timestamps.dts_ns)
             self._log.warning(
                 "decoding is behind: continues at a later key frame",
-                lag_s=round(lag_ns / _NS, 1), skipped=self._skipper.skipped,
+                lag_s=None if lag_ns is None else round(lag_ns / _NS, 1),
+                skipped=self._skipper.skipped,
             )  # fmt: skip
         return skips
 

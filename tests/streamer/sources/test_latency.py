@@ -10,6 +10,8 @@ from streamer.core.clock import CancelToken, SystemClock
 from streamer.sources.frame_sampler import DecodeMode
 from streamer.sources.options import VideoOptions
 from streamer.sources.video import VideoSource
+from tests.support.clips import jpeg
+from tests.support.http_camera import HttpCamera
 from tests.support.odd_rtsp_camera import OddRtspCamera
 
 MS = 1_000_000
@@ -112,3 +114,37 @@ def test_a_foreign_source_on_the_channel_changes_no_time(elementary):
     assert frames[-1].pts_ns - frames[0].pts_ns < took_ns + 1_000 * MS
     assert packets[-1].pts_ns < took_ns + 1_000 * MS
     assert max(packet.pts_ns - packet.dts_ns for packet in packets) < 1_000 * MS
+
+
+def test_motion_jpeg_without_timestamps_stays_near_the_present_too():
+    count = 76  # Positions of the bar: 3 s.
+    images = [jpeg(number=number) for number in range(count)]
+    sent_ns = []
+
+    def live(out, ending):
+        began = time.monotonic()
+        while not ending.wait(max(0, began + len(sent_ns) / 25 - time.monotonic())):
+            image = images[len(sent_ns) % count]
+            sent_ns.append(time.monotonic_ns())
+            head = f"--frame\r\nContent-Type: image/jpeg\r\nContent-Length: {len(image)}\r\n\r\n"
+            out.write(head.encode() + image + b"\r\n")
+
+    with HttpCamera() as server:
+        server.bodies["/live"] = live
+        server.types["/live"] = "multipart/x-mixed-replace; boundary=frame"
+        options = VideoOptions(every_frame=True)
+        address = server.url + "/live"
+        source = VideoSource(address, clock=SystemClock(), live=True, options=options)
+        ages, until = [], time.monotonic() + 5
+        with closing(source(CancelToken())) as stream:
+            for frame in stream:
+                in_clip = int(np.argmax(frame.image.luma()[90])) // 4
+                newest = len(sent_ns) - 1
+                number = newest - (newest - in_clip) % count
+                ages.append((time.monotonic_ns() - sent_ns[number]) / MS)
+                if time.monotonic() > until:
+                    break
+                time.sleep(0.16)  # Four times as long as a frame takes to come.
+    assert source.statistics().skipped_behind >= 20
+    assert max(ages) < 2_500
+    assert sorted(ages)[len(ages) // 2] < 1_000
