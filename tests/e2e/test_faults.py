@@ -102,6 +102,7 @@ class Station:
         self.pager: HttpReceiver
         self.leap_s = 0
         self.disk: Path
+        self.config_file: Path
         self.views: Views
 
     def mood(self, camera: str, mood: str) -> None:

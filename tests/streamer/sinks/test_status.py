@@ -56,6 +56,15 @@ def test_the_rate_falls_while_nothing_comes():
     assert rates[-1] < 1
 
 
+def test_after_an_outage_the_rate_is_that_of_the_frames_since():
+    clock = StepClock()
+    sink = StatusSink(clock=clock)
+    sink(frame(n, arrived_ns=n * SECOND) for n in range(20))
+    sink(frame(20 + n, arrived_ns=(600 + n) * SECOND) for n in range(5))
+    clock.step(604)
+    assert sink.statistics().fps == pytest.approx(1, rel=0.05)
+
+
 def test_frames_are_counted_over_restarts_of_the_camera():
     sink = StatusSink(clock=StepClock())
     sink(frame(n, arrived_ns=0) for n in range(3))
