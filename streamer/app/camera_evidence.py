@@ -13,7 +13,7 @@ from streamer.core.frame import Frame
 from streamer.core.image import Image
 from streamer.evidence.alarm_recorder import AlarmRecorder
 from streamer.evidence.clip_writer import ClipSpan, ClipWriter
-from streamer.evidence.disk_worker import DiskWorker
+from streamer.evidence.disk_worker import DiskWorker, Job
 from streamer.evidence.writer import EvidenceWriter, Provenance
 from streamer.health.reports import Condition
 from streamer.recording.ring import PacketRing
@@ -81,6 +81,10 @@ class CameraEvidence:
             evidence=evidence, clips=clips, worker=self.worker, store=store,
             channels=spec.channels, on_event=on_event,
         )  # fmt: skip
+
+    def write_prior(self, work: Callable[[], None]) -> None:
+        """Write the false-positive prior, in the thread that writes the stills."""
+        self.worker.put(Job(work, group="prior", supersedes=True))
 
     def pending(self) -> int:
         """Return how many stills and clips are still to be written. From any thread."""

@@ -308,7 +308,11 @@ class CameraRuntime:
     def _stages(self, alarm: Alarm) -> dict[str, Stage]:
         spec, context = self.spec, self._context
         detector = build_detector(
-            spec.settings, context.models, clock=context.clock, prior_file=spec.prior_file
+            spec.settings,
+            context.models,
+            clock=context.clock,
+            prior_file=spec.prior_file,
+            write=self._evidence.write_prior,
         )
         detect = detection_stage(
             detector,

@@ -29,11 +29,21 @@ _NS: Final = 1_000_000_000
 
 
 def build_detector(
-    settings: CameraSettings, models: Models, *, clock: Clock, prior_file: Path | None = None
+    settings: CameraSettings,
+    models: Models,
+    *,
+    clock: Clock,
+    prior_file: Path | None = None,
+    write: Callable[[Callable[[], None]], None] = lambda work: work(),
 ) -> Detector:
     """Return the detector that *settings* describe.
 
-    Without *prior_file* the false-positive prior starts empty and is not saved.
+    Args:
+        settings: Of the camera.
+        models: The networks.
+        clock: Gives the wall time of a frame.
+        prior_file: File of the false-positive prior; without, it starts empty and is not saved.
+        write: Writes that file, in another thread if it likes.
     """
     thresholds = thresholds_of(settings, models)
     background = _background(settings)
@@ -44,7 +54,7 @@ def build_detector(
             adopt_old_folder(prior_file.parent)
             file = PriorFile(prior_file)
             file.load_into(prior)
-            save_prior = partial(file.save, prior)
+            save_prior = partial(file.save, prior, write=write)
     return Detector(
         _segmenter(settings, models, thresholds),
         thresholds,

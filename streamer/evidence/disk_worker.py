@@ -32,6 +32,9 @@ class Job:
     group: str = ""
     """Jobs of one group replace each other's turn: of each alarm the newest event comes first."""
 
+    supersedes: bool = False
+    """Whether jobs of its group that still wait need not be done any more."""
+
     queued_s: float = field(default_factory=time.monotonic)
 
 
@@ -63,6 +66,8 @@ class DiskWorker:
             if self._ending:
                 reason = "the program ended before it was written"
             else:
+                if job.supersedes:
+                    self._jobs = [one for one in self._jobs if one.group != job.group]
                 self._jobs.append(job)
                 dropped = self._excess()
                 reason = "the disk was too slow: too many events wait for it"

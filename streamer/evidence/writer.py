@@ -2,11 +2,12 @@
 
 import contextlib
 import json
+import os
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +20,10 @@ from streamer.core.image import Image
 from streamer.core.jpeg import EVIDENCE_QUALITY, encode_gray_png, encode_jpeg
 
 from .manifest import MANIFEST, seal
+
+_LEFT_TO_EVENTS: Final = 4 << 20
+"""Free space below which no evidence is written. On a full disk the event store gives itself room
+from its reserve, a megabyte at a time, which evidence would take."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +87,8 @@ class EvidenceWriter:
         overlay comes first: a notification waits for it.
         """
         folder, number = self.folder(event), event.sequence
+        if reason := self._no_room():
+            return Written(None, (), [reason])
         contents: dict[str, Callable[[], bytes]] = {
             f"overlay-{number}.jpg": lambda: _jpeg(self._draw(frame)),
             f"event-{number}.json": lambda: self._event_file(event, frame),
@@ -122,6 +129,15 @@ class EvidenceWriter:
             write_atomically(folder / "clip.json", as_json(facts))
             with self._sealing:
                 seal(folder, changed=["clip.json", *facts["files"]])
+
+    def _no_room(self) -> str:
+        """Why nothing may be written: the last megabytes of a disk are for the event store."""
+        with contextlib.suppress(OSError):
+            parents = (self._root, *self._root.parents)
+            disk = os.statvfs(next(path for path in parents if path.exists()))
+            if disk.f_bavail * disk.f_frsize < _LEFT_TO_EVENTS:
+                return f"cannot write {self._root}: the disk is full"
+        return ""
 
     def _make_private(self, folder: Path) -> None:
         """Make the folders; others may not read what a camera saw."""

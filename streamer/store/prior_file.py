@@ -5,6 +5,7 @@ written, a warning is logged once and the camera continues.
 """
 
 import io
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
@@ -52,6 +53,7 @@ class PriorFile:
         self.path = path
         self._warned = False
         self._expected = False  # Whether the file exists, as far as this program knows.
+        self._was_deleted = False
 
     def load(self) -> State | None:
         """Return the stored state, see `FalsePositivePrior.state`; `None` without a usable file."""
@@ -79,18 +81,39 @@ class PriorFile:
         if state is not None:
             prior.restore(state)
 
-    def save(self, prior: FalsePositivePrior) -> None:
+    def save(
+        self,
+        prior: FalsePositivePrior,
+        *,
+        write: Callable[[Callable[[], None]], None] = lambda work: work(),
+    ) -> None:
         """Replace the file in one step: after a kill, the old or the new one exists.
 
-        If the file was deleted in the meantime, the prior is cleared instead of being written.
+        If the file was deleted in the meantime, the prior is cleared instead of being written, at
+        this or the next save.
+
+        Args:
+            prior: What was learned; its state is taken at once.
+            write: Does the writing, in another thread if it likes: a sync takes 10 to 20 ms on a
+                good disk and for ever on a dead one.
         """
-        if self._expected and self.path.parent.is_dir() and not self.path.exists():
-            self._expected = False
-            prior.clear()
-            _log.info("false-positive prior cleared: its file was deleted", file=str(self.path))
-            return
+        self._clear_if_deleted(prior)
         state = prior.state()
         if state is None:
+            return
+        write(lambda: self._write(state))
+        self._clear_if_deleted(prior)
+
+    def _clear_if_deleted(self, prior: FalsePositivePrior) -> None:
+        if self._was_deleted:
+            self._was_deleted = False
+            prior.clear()
+            _log.info("false-positive prior cleared: its file was deleted", file=str(self.path))
+
+    def _write(self, state: State) -> None:
+        if self._expected and self.path.parent.is_dir() and not self.path.exists():
+            self._expected = False
+            self._was_deleted = True
             return
         # Packed in memory: a disk that fills up while a ZIP file is open fails in other ways too.
         packed = io.BytesIO()

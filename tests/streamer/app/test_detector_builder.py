@@ -73,7 +73,9 @@ def watched(config, camera) -> Path:
     settings = config.cameras[camera]
     source = settings.source.model_copy(update={"realtime": False})
     spec = camera_spec(camera, settings.model_copy(update={"source": source}), config)
-    CameraRuntime(replace(spec, evidence_folder=None), context).run()
+    runtime = CameraRuntime(replace(spec, evidence_folder=None), context)
+    runtime.run()
+    runtime.close()
     return config.priors_folder / f"{camera}.npz"
 
 
