@@ -108,7 +108,10 @@ class Decoder:
         packet.opaque = self._arrived_ns = arrived_ns
         self._timestamps.note_packet(timestamps.dts_ns)
         keyframe = packet.is_keyframe
+        limited = self._sampler.limited
         mode = self._sampler.observe_packet(timestamps.dts_ns, keyframe=keyframe).decode
+        if limited and mode is DecodeMode.EVERY_FRAME:
+            self.skip()  # The frames before this one are not missing: they were left out.
         if mode is not self._mode:
             yield from self._switch(mode)
         if mode is DecodeMode.EVERY_FRAME:

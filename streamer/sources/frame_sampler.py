@@ -86,6 +86,11 @@ class FrameSampler:
         self._limited_until_ns = None
         self.plan = SamplingPlan(DecodeMode.EVERY_FRAME, self._initial_reason(), None)
 
+    @property
+    def limited(self) -> bool:
+        """Whether only key frames are decoded because decoding all of them cannot keep up."""
+        return self._limited_until_ns is not None
+
     def observe_packet(self, dts_ns: int, *, keyframe: bool) -> SamplingPlan:
         """Measure with the next packet, in stream order, and return the plan from it on.
 
@@ -128,6 +133,7 @@ class FrameSampler:
         if (
             often
             and dts_ns - self._skips_ns[0] <= _SKIPS_WITHIN_NS
+            and self.plan.decode is DecodeMode.EVERY_FRAME
             and self._isolated_failures < _MAX_ISOLATED_FAILURES
         ):
             self._skips_ns.clear()

@@ -168,3 +168,28 @@ def test_key_frames_alone_give_the_requested_rate(gop_ms):
     assert sampler.plan.decode is DecodeMode.KEY_FRAMES
     assert len(sampled) == pytest.approx(120, abs=1)
     assert max(b - a for a, b in pairwise(sampled)) <= S + gop_ms * MS
+
+
+def limited(*, skips_ns, every_frame=True):
+    sampler = FrameSampler(S, every_frame=every_frame)
+    for _ in observe(sampler, gops=[50, 50]):
+        pass
+    for time_ns in skips_ns:
+        sampler.note_skip(time_ns)
+    return sampler
+
+
+@pytest.mark.parametrize("every_frame", [True, False])
+def test_key_frames_only_are_decoded_for_a_minute_if_decoding_is_behind_again_and_again(
+    every_frame,
+):
+    sampler = limited(skips_ns=[5 * S, 8 * S, 12 * S], every_frame=every_frame)
+    assert sampler.limited
+    modes = dict(observe(sampler, gops=[50] * 32, first_ns=12 * S))
+    assert {mode for time_ns, mode in modes.items() if time_ns < 72 * S} == {DecodeMode.KEY_FRAMES}
+    assert modes[72 * S] is DecodeMode.EVERY_FRAME
+    assert not sampler.limited
+
+
+def test_being_behind_now_and_then_limits_nothing():
+    assert not limited(skips_ns=[5 * S, 25 * S, 45 * S, 65 * S]).limited
