@@ -94,9 +94,8 @@ def test_an_event_that_a_locked_store_does_not_take_is_delivered_from_memory(pat
             assert time.monotonic() - began < 2
             siren.wait_for(lambda: siren.taken == ["north-1-0"])
             mail.wait_for(lambda: mail.tried)
-            assert not siren.tried[0].stored
             assert "Not stored" in siren.tried[0].text
-            assert siren.tried[0].payload()["stored"] is False
+            assert siren.tried[0].payload["stored"] is False
             reason, _ = store.problem()
             assert reason.startswith("1 events are only in memory: ")
             assert [each.event.id for each in store.open_alarms()] == ["north-1-0"]
@@ -162,7 +161,7 @@ def test_evidence_that_is_written_while_the_event_is_in_memory_is_stored_with_it
                                image=tmp_path / "a.jpg")  # fmt: skip
             notification = Notification.of(store.outbox.claim("siren"))
             assert notification.image == tmp_path / "a.jpg"
-            assert notification.payload()["evidence"] == {"state": "degraded", "reason": "no clip"}
+            assert notification.payload["evidence"] == {"state": "degraded", "reason": "no clip"}
         wait_until(lambda: store.problem() is None)
         found = store.event("north-1-0")
         assert (found.evidence_state, found.image) == (
