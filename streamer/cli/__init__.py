@@ -40,8 +40,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         status = _run(wanted)
     finally:
         signals.close()
-    if status == Exit.INTERRUPTED and signals.first is not None:
-        return Exit.OK if signals.is_regular_end else 128 + signals.first
+    if signals.first is not None:
+        if status == Exit.INTERRUPTED:
+            status = Exit.OK if signals.is_regular_end else 128 + signals.first
+        termination.leave(status)
     return status
 
 

@@ -21,7 +21,7 @@ import traceback
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import FrameType
-from typing import Final
+from typing import Final, NoReturn
 
 from .exit_codes import Exit
 
@@ -149,6 +149,21 @@ class Termination:
         with contextlib.suppress(OSError):
             os.write(sys.stderr.fileno(), line.encode())
         os._exit(Exit.FORCED)
+
+
+def leave(status: int) -> NoReturn:
+    """Exit after a signal, when all threads have ended.
+
+    Without the interpreter's finalization: libraries take up to seconds to free what the kernel
+    frees at once, and the time is limited.
+    """
+    import logging
+
+    logging.shutdown()
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, ValueError):
+            stream.flush()
+    os._exit(status)
 
 
 def _running() -> str:

@@ -129,7 +129,8 @@ def test_it_ends_in_time_with_sources_and_receivers_that_do_not_answer(tmp_path,
         code, seconds = ended(process, *numbers)
     log = (tmp_path / "log").read_text()
     assert seconds < LIMIT_S, log
-    assert code == 0, log
+    # On a busy machine, a second after the second signal may be too little for a regular end.
+    assert code == 0 or (len(numbers) > 1 and code == Exit.FORCED), log
     (written,) = tmp_path.glob("pattern*.mp4*")
     if len(numbers) == 1:
         assert written.suffix == ".mp4", log
