@@ -68,6 +68,7 @@ def build_outputs(
                 rate=outputs.publish.rate,
                 preset=outputs.publish.preset,
                 stale_after_s=spec.stale_after_s,
+                allow_link_local=spec.allow_link_local,
             )
         )
     return sinks

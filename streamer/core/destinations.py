@@ -71,21 +71,34 @@ def check_host(host: str, port: int | None = None, *, resolve: Resolver | None =
         check_address(address, host=host)
 
 
+def check_url(url: str) -> None:
+    """Raise unless connections to all addresses of the host in *url* are permitted.
+
+    Raises:
+        ForbiddenDestination: As `check_address`.
+    """
+    if host := _host_of(url):
+        check_host(host)
+
+
 def check_literal(url: str) -> None:
     """Raise if the host in *url* is written as an address that is not permitted; resolves nothing.
 
     Raises:
         ForbiddenDestination: As `check_address`.
     """
-    try:
-        host = urlsplit(url).hostname
-    except ValueError:  # An unfinished IPv6 address.
-        return
-    if host:
+    if host := _host_of(url):
         # Also `2852039166` and `0xA9.0xFE.1`, which the system's resolver reads as numbers.
         with contextlib.suppress(OSError, UnicodeError):
             host = socket.inet_ntoa(socket.inet_aton(host))
         check_address(host)
+
+
+def _host_of(url: str) -> str | None:
+    try:
+        return urlsplit(url).hostname
+    except ValueError:  # An unfinished IPv6 address.
+        return None
 
 
 def system_addresses(host: str, port: int | None) -> list[str]:

@@ -64,6 +64,9 @@ class PublishSettings:
     log_level: log.Level = "info"
     log_style: log.Style = "text"
 
+    allow_link_local: bool = False
+    """Whether the address may lead to link-local and metadata addresses."""
+
 
 class PublishSink:
     """Publishes to RTSP, RTMP or SRT. The publisher reconnects to a server that is away."""

@@ -26,7 +26,9 @@ import structlog
 from engines.malloc import disable_malloc_trim
 from streamer.core import log
 from streamer.core.backoff import Backoff, FailureCounter
+from streamer.core.destinations import check_url
 from streamer.core.drawing import no_signal
+from streamer.core.errors import ForbiddenDestination
 from streamer.core.image import Image
 from streamer.core.link import LatestValue
 from streamer.core.redact import Redactor, all_parts
@@ -62,12 +64,12 @@ def main(pipe: IO[bytes], parent: int) -> None:
         began = time.monotonic()
         try:
             _publish(settings, newest)
-        except (av.error.FFmpegError, OSError) as error:
+        except (av.error.FFmpegError, OSError, ForbiddenDestination) as error:
             failures.note_success(time.monotonic() - began)
             delay_s = failures.delay_s()
             _log.warning(
                 "not published", camera=settings.camera, to=settings.shown_as,
-                error=error.strerror or str(error), retry_in_s=delay_s,
+                error=getattr(error, "strerror", None) or str(error), retry_in_s=delay_s,
             )  # fmt: skip
             newest.wait(_NEVER, timeout_s=delay_s)  # Or until the input ends.
 
@@ -102,6 +104,8 @@ def _publish(settings: PublishSettings, newest: LatestValue[SentImage]) -> None:
     while (first := newest.wait(0, timeout_s=1.0)) is None:
         if newest.closed:
             return
+    if not settings.allow_link_local:
+        check_url(settings.url)
     scheme = settings.url.partition(":")[0].lower()
     options = {"rtsp_transport": "tcp", "timeout": _TIMEOUT_US}
     rate = Fraction(settings.rate).limit_denominator(1001)

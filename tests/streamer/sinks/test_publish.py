@@ -193,6 +193,18 @@ def test_a_receiver_that_is_away_is_reported_without_its_password_and_found_agai
     assert publishing.error is None
 
 
+def test_a_link_local_receiver_is_not_connected_to(capfd):
+    log = []
+
+    def logged(words):
+        log.append(capfd.readouterr().err)
+        return words in "".join(log)
+
+    with Publishing(settings("rtsp://169.254.169.254:554/x")) as publishing:
+        until(lambda: logged("network.allow_link_local"))
+    assert publishing.error is None
+
+
 def test_closing_does_not_wait_for_a_receiver_that_never_comes():
     with Publishing(settings(address("rtsp"))) as publishing:
         until(lambda: publishing.given > 5)
