@@ -92,10 +92,11 @@ class CameraEvidence:
 
     def condition(self) -> Condition | None:
         """Return what is wrong with the evidence; `None` if nothing is. From any thread."""
-        count, oldest_s = self.worker.pending()
+        _, oldest_s = self.worker.pending()
         failure, since_ns = self.recorder.failure
         if oldest_s >= _BEHIND_S:
-            reason = f"{count} files wait for the disk, the oldest for {oldest_s:.0f} s"
+            # Without a number that runs: every change of the text is reported.
+            reason = "evidence waits for the disk, which is too slow or does not answer"
             return Condition("evidence", reason, self._clock.monotonic_ns() - round(oldest_s * _NS))
         return Condition("evidence", failure, since_ns) if failure else None
 

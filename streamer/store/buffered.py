@@ -104,8 +104,8 @@ class BufferedEventStore:
         """Return why events are not safe on the disk, and since when (monotonic, nanoseconds)."""
         error, unstored = self.error, len(self.memory.unstored())
         text = str(error) if error is not None else self._warning
-        if hangs_s := self._calls.hangs_for_s:
-            text = f"the disk of the event store has not answered for {hangs_s:.0f} s: check it"
+        if self._calls.hangs_for_s:
+            text = "the disk of the event store does not answer: check it"
         if unstored:
             text = f"{unstored} events are only in memory: {text or 'they are being stored'}"
         if not text:
