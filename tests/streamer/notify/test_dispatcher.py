@@ -39,6 +39,13 @@ def running(store, *channels, dispatcher=None, **more):
         assert not thread.is_alive()
 
 
+def until(condition):
+    """Wait until another thread makes *condition* true."""
+    ends = time.monotonic() + 20
+    while not condition():
+        assert time.monotonic() < ends
+
+
 def test_an_event_is_delivered_as_soon_as_it_is_added(store, monkeypatch):
     monkeypatch.setattr("streamer.notify.dispatcher._POLL_S", 1000)
     siren = ScriptedChannel()
@@ -186,7 +193,7 @@ def test_trouble_with_the_store_is_shown_and_ends_nothing(store, monkeypatch):
         assert trouble.wait(20)
         again.set()
         siren.wait_for(lambda: bool(siren.taken))
-    assert dispatcher.status()[0].blocked is None
+        until(lambda: dispatcher.status()[0].blocked is None)
 
 
 def test_a_bug_in_the_handler_of_confirmations_costs_no_delivery(store):
@@ -219,14 +226,11 @@ def test_a_channel_that_cannot_even_start_disturbs_no_other_and_recovers(store, 
         for number in range(3):
             store.add(event("a", number), channels=["unusable", "mail"])
         mail.wait_for(lambda: len(mail.taken) == 3)
-        status, _ = dispatcher.status()
-        assert (status.state, status.reason) == (
-            ChannelState.BLOCKED,
-            "unexpected KeyError in the delivery",
-        )
+        until(lambda: dispatcher.status()[0].state is ChannelState.BLOCKED)
+        assert dispatcher.status()[0].reason == "unexpected KeyError in the delivery"
         unusable.broken = False
         unusable.wait_for(lambda: len(unusable.taken) == 3)
-        assert dispatcher.status()[0].blocked is None
+        until(lambda: dispatcher.status()[0].blocked is None)
 
 
 @pytest.mark.parametrize("fault", [StorageError("the disk is full"), RuntimeError("a bug")])
@@ -253,9 +257,7 @@ def test_an_outcome_that_could_not_be_recorded_jams_no_channel_after_a_restart(
         for channel in (siren, mail):
             store.add(event(channel.name), channels=[channel.name])
             channel.wait_for(lambda: f"{channel.name}-0" in channel.taken)  # noqa: B023  waited for here
-        ends = time.monotonic() + 20
-        while store.outbox.pending():
-            assert time.monotonic() < ends
+        until(lambda: store.outbox.pending() == [])
     assert siren.taken == ["a-0", "siren-0"], "what had arrived is not sent again"
 
 
@@ -307,7 +309,7 @@ def test_the_other_channels_get_news_of_a_channel_that_is_down_and_up_again(stor
         assert [each.state for each in others] == [ChannelState.IDLE, ChannelState.IDLE]
         home.unreachable = None
         mail.wait_for(lambda: len(mail.tried) == 2)
-        assert dispatcher.status()[0].state is ChannelState.IDLE
+        until(lambda: dispatcher.status()[0].state is ChannelState.IDLE)
     down, up = mail.tried
     assert [each.payload["kind"] for each in mail.tried] == ["channel_down", "channel_up"]
     assert down.payload["channel"] == up.payload["channel"] == "home"
