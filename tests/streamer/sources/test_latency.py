@@ -55,24 +55,19 @@ def watched(source, server, *, seconds, per_frame_s):
 def test_a_source_at_half_speed_stays_near_the_present_and_counts_what_it_skips(elementary):
     with OddRtspCamera(elementary) as server:
         source = camera(server, every_frame=True)
-        frames, ages, errors = watched(source, server, seconds=4, per_frame_s=0.08)
+        frames, ages, errors = watched(source, server, seconds=4.5, per_frame_s=0.08)
+    statistics = source.statistics()
     assert max(ages) < 1_500 * MS  # It measures whether it is busy once a second.
-    assert max(ages[-10:]) < LAG_NS + 400 * MS
     assert max(errors) < 500 * MS  # What waited while the stream was analysed is not known.
-    assert max(errors[-5:]) < 150 * MS, "the age counts what waited before the demuxer"
-    assert source.statistics().skipped_behind >= 10
-    assert source.statistics().behind_since_ns is not None
-    assert source.statistics().repairs.jumps == source.statistics().repairs.deviations == 0
+    assert max(errors[-4:]) < 150 * MS, "the age counts what waited before the demuxer"
     assert len(frames) > 20
-
-
-def test_a_source_that_falls_behind_again_and_again_decodes_key_frames_only(elementary):
-    with OddRtspCamera(elementary) as server:
-        source = camera(server, every_frame=True)
-        _, ages, _ = watched(source, server, seconds=5, per_frame_s=0.1)
+    assert statistics.skipped_behind >= 10
+    assert statistics.behind_since_ns is not None
+    assert statistics.repairs.jumps == statistics.repairs.deviations == 0
+    # It fell behind again and again.
     assert source.plan.decode is DecodeMode.KEY_FRAMES
     assert "cannot keep up" in source.plan.reason
-    assert max(ages[-5:]) < LAG_NS + 100 * MS
+    assert max(ages[-4:]) < LAG_NS + 100 * MS
 
 
 def test_a_source_that_keeps_up_skips_nothing(elementary):
@@ -91,9 +86,9 @@ def test_timestamps_that_stand_still_do_not_change_how_often_frames_are_sampled(
         source = camera(server, inference_interval_ns=400 * MS)
         with closing(source(CancelToken())) as stream:
             began = next(stream).arrived_ns
-            frames = list(takewhile(lambda frame: frame.arrived_ns - began < 4_000 * MS, stream))
-    late = [frame for frame in frames if frame.arrived_ns - began > 2_000 * MS]
-    assert 4 <= len(late) <= 6
+            frames = list(takewhile(lambda frame: frame.arrived_ns - began < 3_000 * MS, stream))
+    late = [frame for frame in frames if frame.arrived_ns - began > 1_500 * MS]
+    assert 3 <= len(late) <= 5
     assert source.statistics().repairs.deviations == 1
     assert source.statistics().by_arrival_since_ns is not None
 
@@ -135,7 +130,7 @@ def test_motion_jpeg_without_timestamps_stays_near_the_present_too():
         options = VideoOptions(every_frame=True)
         address = server.url + "/live"
         source = VideoSource(address, clock=SystemClock(), live=True, options=options)
-        ages, until = [], time.monotonic() + 5
+        ages, until = [], time.monotonic() + 3.5
         with closing(source(CancelToken())) as stream:
             for frame in stream:
                 in_clip = int(np.argmax(frame.image.luma()[90])) // 4
@@ -145,6 +140,6 @@ def test_motion_jpeg_without_timestamps_stays_near_the_present_too():
                 if time.monotonic() > until:
                     break
                 time.sleep(0.16)  # Four times as long as a frame takes to come.
-    assert source.statistics().skipped_behind >= 20
+    assert source.statistics().skipped_behind >= 15
     assert max(ages) < 2_500
     assert sorted(ages)[len(ages) // 2] < 1_000
