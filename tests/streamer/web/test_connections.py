@@ -107,6 +107,7 @@ def test_a_viewer_too_many_is_refused_until_another_has_gone(web):
             return answer.status == 200
 
     until(is_free)
+    until(lambda: not web.camera()._listeners)
 
 
 def test_connections_are_limited_and_the_refusal_is_reported():
