@@ -295,7 +295,10 @@ class FastClock(SystemClock):
         return super().utc_at(monotonic_ns // 1000)
 
 
-def test_the_other_channels_get_news_of_a_channel_that_is_down_and_up_again(store, capsys):
+def test_the_other_channels_get_news_of_a_channel_that_is_down_and_up_again(
+    store, capsys, monkeypatch
+):
+    monkeypatch.setattr("streamer.notify.dispatcher._POLL_S", 0.01)
     home, mail, hook = (ScriptedChannel(name) for name in ("home", "mail", "hook"))
     home.unreachable = failed("broker h:1883: connection refused")
     options = {
@@ -319,7 +322,8 @@ def test_the_other_channels_get_news_of_a_channel_that_is_down_and_up_again(stor
     assert capsys.readouterr().out.count("channel is down") == 1
 
 
-def test_news_that_a_channel_does_not_take_is_tried_again(store):
+def test_news_that_a_channel_does_not_take_is_tried_again(store, monkeypatch):
+    monkeypatch.setattr("streamer.notify.dispatcher._POLL_S", 0.01)
     home, mail = ScriptedChannel("home"), ScriptedChannel("mail", script=[failed()] * 2)
     home.unreachable = failed("refused")
     options = {
