@@ -158,6 +158,29 @@ def hold_alarm(
     output.current().result(record, f"{alarm_id} is under a legal hold until it is released")
 
 
+@app.command("close")
+def close(
+    event_id: Annotated[str, typer.Argument(metavar="ID", help="Id of an alarm or its event.")],
+    *,
+    config: DataConfig = None,
+    data_dir: DataFolder = None,
+) -> None:
+    """Close an alarm whose camera is no longer watched, which nothing else will ever clear."""
+    from streamer.store.closing import close_alarm
+
+    cameras = data_settings(config, data_dir).cameras if config else {}
+    with open_store(config, data_dir, writable=True) as store:
+        alarm = _of_alarm(store, event_id)[0].event
+        if alarm.camera in cameras and cameras[alarm.camera].enabled:
+            raise typer.BadParameter(
+                f"camera {alarm.camera} is watched: its alarm is cleared when smoke is gone"
+            )
+        event = close_alarm(store, alarm.alarm_id, utc=datetime.now(UTC))
+    if event is None:
+        raise typer.BadParameter(f"alarm {alarm.alarm_id} is not open")
+    output.current().result(event.as_json(), f"{alarm.alarm_id} is closed")
+
+
 @app.command("release")
 def release_alarm(
     event_id: Annotated[str, typer.Argument(metavar="ID", help="Id of an alarm or its event.")],

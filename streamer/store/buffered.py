@@ -132,11 +132,11 @@ class BufferedEventStore:
             Whether it is on disk now.
         """
         assert not states, "only this class adds events that were attempted"
-        self._note_alarm(event)
         entry = self.memory.add(
             event, evidence=evidence, image=image, evidence_state=evidence_state,
             channels=tuple(dict.fromkeys(channels)), image_wait=image_wait,
         )  # fmt: skip
+        self._note_alarm(event)  # After it is in memory: see `_read_open_alarms`.
         try:
             self.call(self._store_all)
         except StorageError as error:
@@ -231,16 +231,21 @@ class BufferedEventStore:
     def _opened(self) -> DurableStore:
         if self._store is None:
             store = self._noting(self._open_store)
-            stored = self._noting(store.open_alarms)
-            with self._guard:  # What is in memory is newer.
-                self._open = {one.event.alarm_id: one.event for one in stored} | self._open
-            for entry in self.memory.unstored():
-                self._note_alarm(entry.event)
+            self._noting(lambda: self._read_open_alarms(store))
             store.outbox.subscribe(self._outbox.announce)
             self._store = store
             with contextlib.suppress(StorageError):
                 self._check(store)
         return self._store
+
+    def _read_open_alarms(self, store: DurableStore) -> None:
+        """Read which alarms are open: a person may have closed one beside the program."""
+        stored = store.open_alarms()
+        unstored = [entry.event for entry in self.memory.unstored()]  # Newer, in their order.
+        with self._guard:
+            self._open = {one.event.alarm_id: one.event for one in stored}
+        for event in unstored:
+            self._note_alarm(event)
 
     def _maintain(self) -> None:
         """Store what is in memory, and check now and then that the disk can be written."""
@@ -251,6 +256,7 @@ class BufferedEventStore:
             store = self._opened()
             if due or self.error:
                 self._check(store)
+                self._read_open_alarms(store)
             self._store_all(store)
             self._store_evidence(store)
         except StorageError:

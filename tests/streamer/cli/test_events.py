@@ -394,3 +394,16 @@ def test_the_list_says_what_retention_has_deleted(
         assert store.retention.delete("north-1")
     assert main(["events", "list", "--data-dir", str(data)]) == Exit.OK
     assert "retention has deleted 1 older alarms" in capsys.readouterr().err
+
+
+def test_an_alarm_of_a_camera_that_is_gone_is_closed_and_one_that_is_watched_is_not(data, capsys):
+    (record,) = run(data, "events", "close", "south-1", capsys=capsys)
+    assert (record["kind"], record["id"]) == ("cleared", "south-1-1")
+    config = data.parent / "station.yaml"
+    config.write_text(
+        f"data_dir: {data}\ncameras: {{south: {{source: {{address: 'pattern:'}}}}}}\n"
+    )
+    assert main(["events", "close", "south-1", "--config", str(config)]) == Exit.USAGE
+    assert "camera south is watched" in capsys.readouterr().err
+    assert main(["events", "close", "south-1", "--data-dir", str(data)]) == Exit.USAGE
+    assert "alarm south-1 is not open" in capsys.readouterr().err

@@ -17,8 +17,9 @@ from streamer.notify import Dispatcher, Notification, RetryPolicy
 from streamer.store import DeliveryState, EvidenceState
 from streamer.store.bounded_calls import BoundedCalls, DiskHangs
 from streamer.store.buffered import BufferedEventStore
+from streamer.store.closing import close_alarm
 from streamer.store.sqlite import SqliteEventStore
-from tests.support.deliveries import ScriptedChannel, event, failed
+from tests.support.deliveries import START, ScriptedChannel, event, failed
 from tests.support.disks import fill, small_disk
 
 
@@ -215,6 +216,21 @@ def test_what_cannot_be_stored_until_the_end_is_written_to_the_log(path):
     last = logs[-1]
     assert (last["event"], last["event_id"]) == ("event could not be stored", "north-1-0")
     assert '"reason": "grew 38 %' in last["record"]
+
+
+def test_an_alarm_that_a_person_closes_beside_the_program_is_no_longer_open(path):
+    with opened(path) as store:
+        store.add(event(), channels=["siren"])
+        store.add(event("other"))
+        assert [each.id for each in store.known_open_alarms()] == ["north-1-0", "other-0"]
+        with SqliteEventStore(path) as beside:
+            closed = close_alarm(beside, "north-1", utc=START)
+            assert close_alarm(beside, "north-1", utc=START) is None
+        store.call(store._read_open_alarms)
+        assert [each.id for each in store.known_open_alarms()] == ["other-0"]
+        recorded = store.event("north-1-1")
+        assert (recorded.event, recorded.event.kind.value) == (closed, "cleared")
+        assert [each.channel for each in store.outbox.of_event("north-1-1")] == ["siren"]
 
 
 def test_a_call_that_hangs_makes_only_the_first_caller_wait():
