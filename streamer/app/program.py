@@ -137,7 +137,8 @@ class Program:
                 age = self._clock.utc_at(now_ns) - event.utc
                 yield Condition(
                     "open_alarm",
-                    f"alarm {event.alarm_id} was never cleared, and its camera is not watched",
+                    f"alarm {event.alarm_id} was never cleared, and its camera is not watched:"
+                    " `streamer events close` closes it",
                     now_ns - round(age.total_seconds() * 1e9),
                 )
 
