@@ -276,6 +276,8 @@ class Alarm:
             self._cooling.remove(alarm)
             self._active.append(alarm)
             alarm.last_detected_ns, alarm.smokeless_ns = now_ns, 0
+            # Its other places were reported as cleared: smoke there is news again.
+            alarm.origin = alarm.newest = tuple(track.last.region for track in own)
             free = [track for track in free if track not in own]
             yield self._report(alarm, EventKind.UPDATED, seen, own, prefix="seen again: ")
         if not free or self._score(self._best(free, now_ns), now_ns) < min_score:
