@@ -27,8 +27,12 @@ from .exit_codes import Exit
 
 LIMIT_S: Final = 4.5
 SECOND_LIMIT_S: Final = 1.0
-_KERNEL_S: Final = 0.3
-"""The kernel's limit is later than the thread's by this much."""
+_KERNEL_S: Final = 1.0
+"""The kernel's limit is later than the thread's by this much: on a busy machine the thread waits
+for the interpreter's lock."""
+
+_LAST_S: Final = 4.8
+"""The kernel's limit is never later than this after the first signal."""
 
 _SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _CLOSE: Final = 0
@@ -57,6 +61,7 @@ class Termination:
         self._callbacks: tuple[Callable[[], None], ...] = ()
         self._count = 0
         self._deadline_s: float | None = None
+        self._last_s = 0.0  # The kernel's limit at the latest.
 
     def open(self) -> None:
         """Start receiving signals. Does nothing outside the main thread."""
@@ -134,12 +139,14 @@ class Termination:
             self.first = number
         if self._count > 2:  # noqa: PLR2004  the third
             self._end_by_force()
-        limit_s = LIMIT_S if self._count == 1 else SECOND_LIMIT_S
-        deadline_s = time.monotonic() + limit_s
-        self._deadline_s = min(deadline_s, self._deadline_s or deadline_s)
-        left_s = self._deadline_s - time.monotonic()
+        now_s = time.monotonic()
+        if self._deadline_s is None:
+            self._deadline_s, self._last_s = now_s + LIMIT_S, now_s + _LAST_S
+        else:
+            self._deadline_s = min(self._deadline_s, now_s + SECOND_LIMIT_S)
+        kernel_s = min(self._deadline_s + _KERNEL_S, self._last_s)
         # Its default action ends the process, also while nothing of Python can run.
-        signal.setitimer(signal.ITIMER_REAL, max(left_s, 0) + _KERNEL_S)
+        signal.setitimer(signal.ITIMER_REAL, max(kernel_s - now_s, 0.001))
         if self._callbacks:
             self._callbacks[min(self._count, len(self._callbacks)) - 1]()
 
