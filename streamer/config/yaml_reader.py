@@ -5,6 +5,7 @@ keep repeated keys. Rejected: a round-trip load, which stops at the first duplic
 """
 
 import re
+import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -174,7 +175,8 @@ class _Reader:
             if not isinstance(key_node, ScalarNode):
                 self._problem(line, loc, "a key must be plain text")
                 continue
-            key = str(key_node.value)
+            # As in `Name`: of two spellings of one name, the later camera would replace the first.
+            key = unicodedata.normalize("NFC", str(key_node.value))
             if key in first:
                 self._problem(line, (*loc, key), f"repeated; first in line {first[key]}")
                 continue

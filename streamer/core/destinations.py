@@ -10,6 +10,7 @@ before it is followed.
 import contextlib
 import ipaddress
 import socket
+import unicodedata
 from collections.abc import Callable, Iterable
 from typing import Any, Final
 from urllib.parse import urlsplit
@@ -20,11 +21,17 @@ IpAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
 Resolver = Callable[[str, int | None], Iterable[str]]
 
 _METADATA: Final = frozenset(
-    map(ipaddress.ip_address, ("fd00:ec2::254", "fd20:ce::254", "100.100.100.200", "168.63.129.16"))
+    map(
+        ipaddress.ip_address,
+        ("fd00:ec2::254", "fd20:ce::254", "100.100.100.200", "168.63.129.16", "192.0.0.192"),
+    )
 )
-"""Metadata services of clouds beyond the link-local ranges (Amazon, Google, Alibaba, Azure)."""
+"""Metadata services beyond the link-local ranges (Amazon, Google, Alibaba, Azure, Oracle)."""
 
-_NAT64: Final = ipaddress.ip_network("64:ff9b::/96")
+_WITH_IPV4: Final = tuple(
+    map(ipaddress.ip_network, ("64:ff9b::/96", "64:ff9b:1::/48", "::/96", "::ffff:0:0:0/96"))
+)
+"""Networks whose last 32 bits are an IPv4 address: NAT64 (two), compatible, translated."""
 
 
 def check_address(address: str, *, host: str = "") -> None:
@@ -88,6 +95,8 @@ def check_literal(url: str) -> None:
         ForbiddenDestination: As `check_address`.
     """
     if host := _host_of(url):
+        # Full stops and digits of other scripts, which IDNA makes ASCII. (RFC 3490, 3.1)
+        host = unicodedata.normalize("NFKC", host).replace("\u3002", ".")
         # Also `2852039166` and `0xA9.0xFE.1`, which the system's resolver reads as numbers.
         with contextlib.suppress(OSError, UnicodeError):
             host = socket.inet_ntoa(socket.inet_aton(host))
@@ -118,6 +127,6 @@ def _meanings(address: IpAddress) -> list[IpAddress]:
     inner = [address.ipv4_mapped, address.sixtofour]
     if address.teredo:
         inner += address.teredo
-    if address in _NAT64:
+    if any(address in each for each in _WITH_IPV4):
         inner.append(ipaddress.IPv4Address(int(address) & 0xFFFF_FFFF))
     return [address, *(each for each in inner if each is not None)]

@@ -70,7 +70,9 @@ _ASSIGNED: Final = re.compile(
     re.IGNORECASE,
 )
 _HEADER: Final = re.compile(
-    r"(?P<name>\b(?:proxy-)?authorization[\"']?\s*[:=,]\s*(?:b?[\"'])?)[^\"'\r\n]+", re.IGNORECASE
+    r"(?P<name>\b(?:proxy-)?authorization[\"']?\s*[:=,]\s*(?:b?[\"'])?)"
+    r"(?:[^\"'\r\n]|(?:(?<==)|(?<==\\))\"[^\"\r\n]*\")+",  # Digest: name="value", ...
+    re.IGNORECASE,
 )
 _LOGIN_IN_TEXT: Final = re.compile(r"(?<![\w@*.%+-])[\w.%+-]+:[^\s@/\"'<>]+@(?=[\w\[])")
 """User and password of an address without its scheme, or `http:/user:password@host`."""
@@ -78,7 +80,7 @@ _LOGIN_IN_TEXT: Final = re.compile(r"(?<![\w@*.%+-])[\w.%+-]+:[^\s@/\"'<>]+@(?=[
 _SCHEME_OF_LOGIN: Final = re.compile(
     r"(?P<name>\b(?:Bearer|Basic|Digest)\s+)(?=\S*[\d=._+/-])[\w=._~+/-]{8,}"
 )
-_USER_INFO: Final = re.compile(r"\A[^/\s@]*:.*@(?=[^@])", re.DOTALL)
+_USER_INFO: Final = re.compile(r"\A(?P<name>(?://)?)[^/\s@]*:.*@(?=[^@])", re.DOTALL)
 _PATH_AND_QUERY: Final = re.compile(r"\A/[^?#@]*\?[^=@/?]*=")
 
 
@@ -100,7 +102,7 @@ def redact_url(address: str) -> str:
     """
     found = _SCHEME.match(address)
     if not found:  # A path, or an address whose scheme was forgotten.
-        return _USER_INFO.sub(f"{REDACTED}@", address, count=1)
+        return _USER_INFO.sub(rf"\g<name>{REDACTED}@", address, count=1)
     scheme, rest = found[0], address[found.end() :]
     if scheme[:-3].lower() in _LOCAL_SCHEMES:
         return address

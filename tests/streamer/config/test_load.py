@@ -2,6 +2,7 @@
 
 import json
 import time
+import unicodedata
 from pathlib import Path
 from typing import Any
 
@@ -254,6 +255,14 @@ def test_keys_that_begin_with_x_hold_anchors_and_are_not_read(tmp_path: Path) ->
     camera = load(tmp_path / "fire.yaml").config.cameras["a"]
     assert camera.latency_budget_ms == 800
     assert str(camera.source.address) == "pattern:"
+
+
+def test_one_name_in_two_spellings_of_unicode_is_a_repeated_key(tmp_path: Path) -> None:
+    composed, decomposed = (unicodedata.normalize(form, "für") for form in ("NFC", "NFD"))
+    cameras = "".join(f"  {name}: {{source: {{address: a}}}}\n" for name in (composed, decomposed))
+    (tmp_path / "fire.yaml").write_text(f"cameras:\n{cameras}", encoding="utf-8")
+    with pytest.raises(InvalidConfig, match=r":3: cameras\.für: repeated; first in line 2$"):
+        load(tmp_path / "fire.yaml")
 
 
 def test_a_repeated_key_is_a_problem_with_its_line_among_anchors_too(tmp_path: Path) -> None:

@@ -21,7 +21,11 @@ FORBIDDEN = [
     "168.63.129.16",
     "::ffff:169.254.169.254",
     "64:ff9b::a9fe:a9fe",
+    "64:ff9b:1::a9fe:a9fe",
+    "::a9fe:a9fe",
+    "::ffff:0:a9fe:a9fe",
     "2002:a9fe:a9fe::1",
+    "192.0.0.192",
 ]
 
 
@@ -44,6 +48,19 @@ def test_the_whole_ipv4_range_is_forbidden_in_each_notation(host):
     for written in (str(address), str(int(address)), hex(int(address))):
         with pytest.raises(ForbiddenDestination):
             check_literal(f"http://{written}:80/latest/meta-data")
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        "169\u3002254\uff0e169\uff61254",
+        "\uff11\uff16\uff19.254.169.254",
+        "\u2460\u2465\u2468.254.169.254",
+    ],
+)
+def test_an_address_in_the_digits_and_full_stops_of_other_scripts_is_forbidden(host):
+    with pytest.raises(ForbiddenDestination):
+        check_literal(f"http://{host}/latest/meta-data")
 
 
 def test_a_name_is_checked_after_its_resolution_by_each_of_its_addresses():
