@@ -86,8 +86,7 @@ class DeliveryWorker:
         self._on_change = on_change
         self._clock = clock or SystemClock()
         self._rng = rng
-        self._unrecorded: Callable[[], Outcome] | None = None
-        self._claim_failed = False
+        self._unrecorded: list[Callable[[], Outcome]] = []
         self._acknowledged: OrderedDict[str, None] = OrderedDict()
         self._reachability = Reachability(check_interval_s)
         self._outage = False
@@ -103,28 +102,44 @@ class DeliveryWorker:
         """Make one attempt at the most urgent (untried) delivery, if one is due.
 
         Raises:
-            StorageError: The outbox cannot be used. The next call records an outcome that could not
-                be recorded: an acknowledged delivery is not sent again.
+            StorageError: The outbox cannot be used. The next call records the outcomes that could
+                not be recorded: an acknowledged delivery is not sent again.
         """
-        settled = self.settle()
+        unrecorded: StorageError | None = None
+        try:
+            settled = self.settle()
+        except StorageError as error:  # What is only in memory can be delivered all the same.
+            unrecorded, settled = error, None
         if settled is not None:
             return settled
-        delivery = self._claim(untried_only=untried_only)
+        delivery = self._outbox.claim(self.channel.name, untried_only=untried_only)
         if delivery is None:
+            if unrecorded is not None:
+                raise unrecorded
             return Outcome.IDLE
+        record: Callable[[], Outcome]
         if delivery.key in self._acknowledged:  # Its outcome got lost, or it waited in memory.
-            self._unrecorded = partial(self._record_confirmation, delivery)
+            record = partial(self._record_confirmation, delivery)
         else:
-            self._unrecorded = self._attempt(delivery)
-        return self._record()
+            record = self._attempt(delivery)
+        self._unrecorded.append(record)
+        return self._record(record)
 
     def settle(self) -> Outcome | None:
-        """Record the outcome that could not be recorded; return it, or `None` without one.
+        """Record the outcomes that could not be recorded; return the last, or `None` without one.
 
         Raises:
-            StorageError: It still cannot be recorded.
+            StorageError: Some of them still cannot be recorded.
         """
-        return None if self._unrecorded is None else self._record()
+        outcome, failure = None, None
+        for record in tuple(self._unrecorded):
+            try:
+                outcome = self._record(record)
+            except StorageError as error:
+                failure = error
+        if failure is not None:
+            raise failure
+        return outcome
 
     def post(self, subject: str, news: Notification) -> None:
         """Send *news* of *subject* with the next `maintain`, instead of older news of it."""
@@ -155,24 +170,15 @@ class DeliveryWorker:
         """Return the present wall time, aware UTC."""
         return self._clock.utc_at(self._clock.monotonic_ns())
 
-    def _claim(self, *, untried_only: bool) -> Delivery | None:
-        if self._claim_failed:  # It may have taken effect: then a row is `sending`, and nobody is.
-            self._outbox.recover(self.channel.name)
-        self._claim_failed = True
-        delivery = self._outbox.claim(self.channel.name, untried_only=untried_only)
-        self._claim_failed = False
-        return delivery
-
-    def _record(self) -> Outcome:
-        assert self._unrecorded is not None, "there is an outcome to record"
+    def _record(self, record: Callable[[], Outcome]) -> Outcome:
         try:
-            outcome = self._unrecorded()
+            outcome = record()
         except StorageError:
             raise  # It is kept, and recorded later.
         except Exception:
-            self._unrecorded = None  # A bug must not hold this channel for ever.
+            self._unrecorded.remove(record)  # A bug must not hold this channel for ever.
             raise
-        self._unrecorded = None
+        self._unrecorded.remove(record)
         return outcome
 
     def _attempt(self, delivery: Delivery) -> Callable[[], Outcome]:

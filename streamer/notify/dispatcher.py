@@ -5,6 +5,7 @@ failure of one channel, a bug included, ends or delays another one: each thread 
 itself.
 """
 
+import contextlib
 import threading
 import time
 from collections.abc import Mapping, Sequence
@@ -180,8 +181,8 @@ class Dispatcher:
                 failures.note_success(time.monotonic() - began)
                 delay_s = failures.delay_s()
                 name = worker.channel.name
-                _log.exception("delivery failed unexpectedly", channel=name, restart_in_s=delay_s)
                 worker.block(f"unexpected {type(error).__name__} in the delivery")
+                _log.exception("delivery failed unexpectedly", channel=name, restart_in_s=delay_s)
             else:
                 return
             finally:
@@ -197,7 +198,8 @@ class Dispatcher:
             seen = self._wakeup.count
             try:
                 if lock.acquire():
-                    worker.settle()  # Before `recover`: what has arrived is not due again.
+                    with contextlib.suppress(StorageError):  # It is tried again with each step.
+                        worker.settle()  # Before `recover`: what has arrived is not due again.
                     self._outbox.recover(worker.channel.name)
                     return True
                 _block(worker, "another process delivers for this channel")

@@ -5,6 +5,7 @@ stored, and a frame that a live link drops behind this stage takes no alarm with
 """
 
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from dataclasses import replace
 
 from streamer.alarm.event import Event
@@ -34,8 +35,9 @@ class AlarmStage:
         for frame in frames:
             events = self._update(frame)
             updated = replace(frame, alarm_status=self._alarm.status)
-            for event in events:
-                self._record(event, updated)
+            with ExitStack() as recording:  # One that fails keeps no other from being recorded.
+                for event in reversed(events):
+                    recording.callback(self._record, event, updated)
             yield updated
 
     def _update(self, frame: Frame) -> tuple[Event, ...]:

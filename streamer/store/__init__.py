@@ -3,7 +3,7 @@
 `streamer.store.sqlite` implements them; only the assembly and the command line name it.
 """
 
-from .protocols import DeliveryLock, EventStore, Outbox
+from .protocols import DeliveryLock, EventRefused, EventStore, Outbox
 from .records import Backlog, Delivery, DeliveryState, EvidenceState, RecordedEvent
 from .retention import EventRetention, Expired, Hold, StoredAlarm
 
@@ -12,6 +12,7 @@ __all__ = [
     "Delivery",
     "DeliveryLock",
     "DeliveryState",
+    "EventRefused",
     "EventRetention",
     "EventStore",
     "EvidenceState",

@@ -24,6 +24,7 @@ from streamer.core.errors import StorageError
 from .bounded_calls import BoundedCalls
 from .buffered_outbox import BufferedOutbox, DurableStore, stored_number
 from .memory import EventMemory, UnstoredEvent
+from .protocols import EventRefused
 from .records import DeliveryState, EvidenceState, RecordedEvent
 from .retention import EventRetention
 
@@ -102,12 +103,16 @@ class BufferedEventStore:
 
     def problem(self) -> tuple[str, int] | None:
         """Return why events are not safe on the disk, and since when (monotonic, nanoseconds)."""
-        error, unstored = self.error, len(self.memory.unstored())
+        error = self.error
+        unstored = [entry for entry in self.memory.unstored() if entry.deliverable]
         text = str(error) if error is not None else self._warning
         if self._calls.hangs_for_s:
             text = "the disk of the event store does not answer: check it"
         if unstored:
-            text = f"{unstored} events are only in memory: {text or 'they are being stored'}"
+            if not text and all(entry.refused for entry in unstored):
+                text = "the store refuses what is in them; the log says why"
+            reason = text or "they are being stored"
+            text = f"{len(unstored)} events are only in memory: {reason}"
         if not text:
             self._since_ns = None
             return None
@@ -139,9 +144,12 @@ class BufferedEventStore:
         self._note_alarm(event)  # After it is in memory: see `_read_open_alarms`.
         try:
             self.call(self._store_all)
-        except StorageError as error:
+        except Exception as error:  # noqa: BLE001  whatever it is, the alarm goes out
             if not entry.stored:
-                _log.error("event held in memory", event_id=event.id, error=str(error))
+                bug = not isinstance(error, StorageError)
+                _log.error(
+                    "event held in memory", event_id=event.id, error=str(error), exc_info=bug
+                )
         entry.deliverable = True  # Without effect if it is stored.
         self._outbox.announce()
         return entry.stored
@@ -269,8 +277,13 @@ class BufferedEventStore:
     def _store_all(self, store: DurableStore) -> None:
         failures = 0
         for entry in self.memory.unstored():
+            if entry.refused:
+                continue
             try:
                 self._noting(lambda: self._store_one(store, entry))  # noqa: B023  called at once
+            except EventRefused as error:
+                entry.refused = True
+                _log.error("event cannot be stored", event_id=entry.event.id, error=str(error))
             except StorageError:
                 failures += 1
                 if failures >= _FAILURES:
@@ -292,8 +305,8 @@ class BufferedEventStore:
         now = entry.recorded()
         if now != recorded or now.evidence_reason:
             evidence = now.evidence_state, now.evidence_reason, now.image
-            with self._guard:
-                self._late_evidence[entry.event.id] = evidence
+            with self._guard:  # What has come since it left the memory is newer.
+                self._late_evidence.setdefault(entry.event.id, evidence)
             self._store_evidence(store)
         for channel in confirmed:
             number = stored_number(store, entry.event.id, channel)
@@ -321,6 +334,8 @@ class BufferedEventStore:
         """Write, and note whether the disk takes it."""
         try:
             value = work()
+        except EventRefused:
+            raise
         except StorageError as error:
             self.error = error
             raise

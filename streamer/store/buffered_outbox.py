@@ -6,12 +6,12 @@ that cannot be made.
 # ruff: noqa: D102  the methods are described by the protocol
 
 from collections.abc import Callable, Collection
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Protocol, TypeVar
 
 from streamer.core.errors import StorageError
 
-from .bounded_calls import DiskHangs
 from .memory import EventMemory, add_backlogs
 from .protocols import DeliveryLock, EventStore, Outbox
 from .records import Backlog, Delivery, DeliveryState
@@ -85,7 +85,11 @@ class BufferedOutbox:
     def recover(self, channel: str) -> int:
         if not self._may_claim(channel):
             return 0  # It is done once the lock is held.
-        return self._call(lambda outbox: outbox.recover(channel))
+        try:
+            return self._call(lambda outbox: outbox.recover(channel))
+        except StorageError:
+            self._interrupted.add(channel)  # Done later: what is in memory is delivered now.
+            return 0
 
     def claim(self, channel: str, *, untried_only: bool = False) -> Delivery | None:
         found = self._memory.claim(
@@ -95,14 +99,17 @@ class BufferedOutbox:
             return found
         if not self._may_claim(channel):
             return None
-        try:
-            if channel in self._interrupted:  # An earlier claim may have taken effect late.
-                self._call(lambda outbox: outbox.recover(channel))
-                self._interrupted.discard(channel)
-            return self._call(lambda outbox: outbox.claim(channel, untried_only=untried_only))
-        except DiskHangs:
-            self._interrupted.add(channel)
-            raise
+        interrupted = channel in self._interrupted  # A claim may have taken effect late.
+        self._interrupted.add(channel)  # Until this one has returned.
+        if interrupted:
+            self._call(lambda outbox: outbox.recover(channel))
+        found = self._call(lambda outbox: outbox.claim(channel, untried_only=untried_only))
+        self._interrupted.discard(channel)
+        if found is None:
+            return None
+        # The store does not know what is only in memory.
+        in_alarm = self._events.is_in_alarm(found.recorded.event.camera)
+        return replace(found, camera_in_alarm=in_alarm)
 
     def confirm(self, number: int) -> datetime:
         if number > 0:

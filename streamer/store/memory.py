@@ -6,14 +6,17 @@ numbers, so that they are never taken for stored ones.
 
 import itertools
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
+from typing import Final
 
 from streamer.alarm.event import Event
 
 from .records import Backlog, Delivery, DeliveryState, EvidenceState, RecordedEvent
+
+_OPEN: Final = (DeliveryState.WAITING, DeliveryState.SENDING)
 
 
 @dataclass(slots=True)
@@ -44,6 +47,9 @@ class UnstoredEvent:
     """Whether it is delivered from here: it could not be stored in time."""
 
     stored: bool = False
+
+    refused: bool = False
+    """Whether the store refuses it for good, for what is in it: it stays in memory."""
 
     def recorded(self) -> RecordedEvent:
         """Return it as the store would, but not `stored`."""
@@ -160,17 +166,7 @@ class EventMemory:
         """
         with self._guard:
             now = self.now()
-            waiting = set()  # Alarms whose earlier event is still to be delivered.
-            for entry in self._entries.values():
-                one = entry.deliveries.get(channel)
-                if one is None or not entry.deliverable:
-                    continue
-                alarm_id = entry.event.alarm_id
-                is_first = alarm_id not in waiting
-                if one.state in (DeliveryState.WAITING, DeliveryState.SENDING):
-                    waiting.add(alarm_id)
-                if one.state is not DeliveryState.WAITING or not is_first:
-                    continue
+            for entry, one in self._heads(channel):
                 if (one.due <= now or one.changed > now) and not (untried_only and one.attempts):
                     one.state, one.changed = DeliveryState.SENDING, now
                     one.attempts += 1
@@ -215,14 +211,16 @@ class EventMemory:
     def next_due(self, channel: str) -> timedelta | None:
         """Return the time until something may be claimed."""
         with self._guard:
-            dues = [one.due for one in self._deliverable(channel)]
+            dues = [one.due for _, one in self._heads(channel)]
             return min(dues) - self.now() if dues else None
 
     def expedite(self, channel: str) -> None:
         """Make everything that waits on *channel* due now."""
         with self._guard:
-            for one in self._deliverable(channel):
-                one.due = min(one.due, self.now())
+            now = self.now()
+            for entry in self._entries.values():
+                if (one := entry.deliveries.get(channel)) is not None and entry.deliverable:
+                    one.due = min(one.due, now)
 
     def backlog(self) -> dict[str, Backlog]:
         """Return what is not confirmed, by channel."""
@@ -238,14 +236,16 @@ class EventMemory:
                     found[name] = add_backlogs(found.get(name), more)
             return found
 
-    def _deliverable(self, channel: str) -> list[_Delivery]:
-        return [
-            entry.deliveries[channel]
-            for entry in self._entries.values()
-            if entry.deliverable
-            and channel in entry.deliveries
-            and entry.deliveries[channel].state is DeliveryState.WAITING
-        ]
+    def _heads(self, channel: str) -> Iterator[tuple[UnstoredEvent, _Delivery]]:
+        """Yield the first open delivery of each alarm if it waits: an alarm's events keep order."""
+        begun = set()
+        for entry in self._entries.values():
+            one = entry.deliveries.get(channel)
+            if one is None or not entry.deliverable or one.state not in _OPEN:
+                continue
+            if one.state is DeliveryState.WAITING and entry.event.alarm_id not in begun:
+                yield entry, one
+            begun.add(entry.event.alarm_id)
 
     def _delivery(self, entry: UnstoredEvent, one: _Delivery, *, in_alarm: bool) -> Delivery:
         later = itertools.dropwhile(lambda other: other is not entry, self._entries.values())

@@ -18,9 +18,14 @@ from pathlib import Path
 from typing import Protocol
 
 from streamer.alarm.event import Event, EventKind
+from streamer.core.errors import StorageError
 
 from .records import Backlog, Delivery, DeliveryState, EvidenceState, RecordedEvent
 from .retention import EventRetention
+
+
+class EventRefused(StorageError):  # noqa: N818  states a fact
+    """This event can never be stored, for what is in it; others can."""
 
 
 class DeliveryLock(Protocol):
@@ -172,7 +177,8 @@ class EventStore(Protocol):
             False if this event was stored before; then nothing is changed.
 
         Raises:
-            StorageError: It is not on disk; or another event has the same id.
+            EventRefused: Another event has the same id, or a value cannot be stored.
+            StorageError: It is not on disk.
         """
         ...
 

@@ -1,6 +1,7 @@
 """The event store in SQLite."""
 # ruff: noqa: D102  the methods are described by the protocol
 
+import contextlib
 import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
@@ -9,7 +10,7 @@ from typing import Any, Final, Self
 
 from streamer.alarm.event import Event, EventKind
 from streamer.core.clock import Clock, SystemClock
-from streamer.core.errors import StorageError
+from streamer.store.protocols import EventRefused
 from streamer.store.records import DeliveryState, EvidenceState, RecordedEvent
 
 from .database import Database
@@ -111,13 +112,13 @@ class SqliteEventStore:
         image_wait: timedelta = timedelta(0),
         states: Mapping[str, DeliveryState] | None = None,
     ) -> bool:
-        values = event_columns(event)
         now_us = self._now_us()
-        with self._database.transaction() as connection:
+        with _refusing(event), self._database.transaction() as connection:
+            values = event_columns(event)
             row = connection.execute(f"{_SELECT} WHERE id = :id", values).fetchone()
             if row is not None:
                 if event_columns(self._recorded(row).event) != values:
-                    raise StorageError(f"another event was recorded as {event.id!r}")
+                    raise EventRefused(f"another event was recorded as {event.id!r}")
                 return False
             paths = {
                 "evidence": stored_path(evidence, self._database.data_dir),
@@ -217,3 +218,13 @@ class SqliteEventStore:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+@contextlib.contextmanager
+def _refusing(event: Event) -> Iterator[None]:
+    """Tell an event that can never be stored from a disk that does not take it now."""
+    try:
+        yield
+    except (sqlite3.IntegrityError, ValueError, TypeError, OverflowError) as error:
+        # A number that is not one, or too large for a column.
+        raise EventRefused(f"event {event.id!r} cannot be stored: {error}") from error

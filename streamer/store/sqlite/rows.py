@@ -26,7 +26,7 @@ EVENT_COLUMNS: Final = (
 """The columns that `recorded_event` reads."""
 
 
-UNREADABLE: Final = (ValueError, KeyError, TypeError)
+UNREADABLE: Final = (ValueError, KeyError, TypeError, OverflowError)
 """What decoding a damaged row raises."""
 
 Value = TypeVar("Value")

@@ -3,12 +3,14 @@
 from datetime import UTC, datetime
 
 import numpy as np
+import pytest
 from structlog.testing import capture_logs
 
 from streamer.alarm.event import EventKind
 from streamer.alarm.policy import Alarm
 from streamer.app.detector_builder import detection_stage
 from streamer.core.clock import MediaClock
+from streamer.core.errors import StorageError
 from streamer.core.frame import AlarmState, Detection, DetectorResult, Frame, SegmentationResult
 from streamer.core.image import Canvas
 from streamer.detect.detector import Detector, Thresholds
@@ -73,6 +75,22 @@ def test_an_event_is_recorded_before_its_frame_goes_on():
         order.append(f"passed {passed.number}")  # noqa: PERF401  `record` appends in between
     recorded = next(entry for entry in order if entry.startswith("recorded"))
     assert order.index(recorded) < order.index(recorded.replace("recorded", "passed"))
+
+
+def test_an_event_that_cannot_be_recorded_keeps_no_other_of_its_frame_from_being_recorded():
+    alarm, recorded = Alarm("here"), []
+    events = [f"event {number}" for number in range(3)]
+    alarm.update = lambda _: tuple(events)
+
+    def record(event, _):
+        recorded.append(event)
+        if event == events[1]:
+            raise StorageError("the disk is full")
+
+    stage = AlarmStage(alarm, clock=MediaClock(START), record=record)
+    with pytest.raises(StorageError):
+        list(stage(iter([frame(0, (PLUME,))])))
+    assert recorded == events
 
 
 def test_a_frame_without_a_detector_result_is_no_observation():

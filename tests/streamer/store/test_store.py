@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from streamer.alarm.event import Event, EventKind
 from streamer.core.errors import StorageError
 from streamer.core.frame import Detection
+from streamer.store import EventRefused
 from streamer.store.sqlite import SqliteEventStore
 from streamer.store.sqlite.database import Database
 from streamer.store.sqlite.migrations import APPLICATION_ID, MIGRATIONS
@@ -100,8 +101,10 @@ def test_a_channel_named_twice_is_notified_once(store):
 
 
 def test_an_event_that_cannot_be_stored_leaves_nothing_behind(store):
-    with pytest.raises(sqlite3.IntegrityError):
-        store.add(replace(event(), sequence=-1), channels=["siren"])
+    bad = {"sequence": -1}, {"score": float("nan")}, {"pts_ns": 2**64}, {"reason": "\ud800"}
+    for values in bad:
+        with pytest.raises(EventRefused, match=r"event 'north-1-.*' cannot be stored: "):
+            store.add(replace(event(), **values), channels=["siren"])
     store.add(event())
     assert [each.event for each in store.events()] == [event()]
     assert store.outbox.pending() == []
