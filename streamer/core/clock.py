@@ -5,6 +5,7 @@ Three clocks are never mixed. Media time (`pts_ns`) comes from the stream. Monot
 monotonic instant, so that one frame has one wall time.
 """
 
+import contextlib
 import threading
 import time
 from collections.abc import Callable
@@ -115,10 +116,22 @@ class CancelToken:
         if self._event.wait(seconds):
             raise Cancelled
 
-    def on_cancel(self, callback: Callable[[], None]) -> None:
-        """Run *callback* once when `set` is called, or now if it was called. It must not block."""
+    def on_cancel(self, callback: Callable[[], None]) -> Callable[[], None]:
+        """Run *callback* once when `set` is called, or now if it was called. It must not block.
+
+        Returns:
+            Forgets *callback*. What ends before the token is set must call it: a token lives as
+            long as the program, and keeps all that its callbacks refer to.
+        """
         with self._lock:
-            if not self._event.is_set():
+            waits = not self._event.is_set()
+            if waits:
                 self._callbacks.append(callback)
-                return
-        callback()
+        if not waits:
+            callback()
+
+        def forget() -> None:
+            with self._lock, contextlib.suppress(ValueError):  # It was called or forgotten.
+                self._callbacks.remove(callback)
+
+        return forget

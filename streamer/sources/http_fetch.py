@@ -80,15 +80,17 @@ class HttpFetcher:
         self._runner = asyncio.Runner()
         self._client: httpx.AsyncClient | None = None
         self._task: asyncio.Task[Fetched] | None = None
+        self._forget_cancel: Callable[[], None] = lambda: None
 
     def __enter__(self) -> Self:
         self._runner.__enter__()
         self._client = httpx.AsyncClient(verify=self._tls, timeout=self._timeout_s, trust_env=False)
-        self._cancel.on_cancel(self._interrupt)
+        self._forget_cancel = self._cancel.on_cancel(self._interrupt)
         return self
 
     def __exit__(self, *_: object) -> None:
         assert self._client is not None
+        self._forget_cancel()
         try:
             self._runner.run(self._client.aclose())
         finally:

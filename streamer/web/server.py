@@ -126,10 +126,11 @@ class WebServer:
             with contextlib.suppress(RuntimeError):  # The loop has ended already.
                 loop.call_soon_threadsafe(server.end)
 
-        cancel.on_cancel(end)
+        forget = cancel.on_cancel(end)
         try:
             await server.serve(sockets)
         finally:
+            forget()
             # A worker that hangs in a disk is not waited for: it would hang the program's end.
             workers.shutdown(wait=False, cancel_futures=True)
 

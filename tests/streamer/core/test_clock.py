@@ -1,5 +1,6 @@
 """Clocks are never mixed, and a cancellation reaches every callback once."""
 
+import weakref
 from datetime import UTC, datetime, timedelta
 from fractions import Fraction
 
@@ -89,3 +90,23 @@ def test_counts_have_exact_bounds_and_can_be_added(some, others):
     for number, bound in enumerate(BOUNDS_S):
         below = sum(age / 1e9 <= bound for age in some + others)
         assert sum(total.counts[: number + 1]) == below
+
+
+def test_a_callback_that_was_forgotten_is_neither_called_nor_kept():
+    cancel, called = CancelToken(), []
+
+    class Attempt:
+        def end(self):
+            called.append("attempt")
+
+    attempt = Attempt()
+    gone = weakref.ref(attempt)
+    forget = cancel.on_cancel(attempt.end)
+    forget_other = cancel.on_cancel(lambda: called.append("other"))
+    forget()
+    forget()
+    del attempt, forget
+    assert gone() is None
+    cancel.set()
+    forget_other()
+    assert called == ["other"]
