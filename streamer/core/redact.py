@@ -17,7 +17,8 @@ REDACTED: Final = "***"
 _SHORTEST_SECRET: Final = 4
 """Characters. Shorter secrets would be found in half of all texts."""
 
-_SCHEME: Final = re.compile(r"[a-z][a-z0-9+.-]*://", re.IGNORECASE)
+# Quantifiers are bounded where a long text without spaces would take quadratic time otherwise.
+_SCHEME: Final = re.compile(r"[a-z][a-z0-9+.-]{0,30}://", re.IGNORECASE)
 _URL_IN_TEXT: Final = re.compile(_SCHEME.pattern + r"[^\s\"'<>]+", re.IGNORECASE)
 _END_OF_SENTENCE: Final = ".,;:!?)]}"
 
@@ -74,7 +75,7 @@ _HEADER: Final = re.compile(
     r"(?:[^\"'\r\n]|(?:(?<==)|(?<==\\))\"[^\"\r\n]*\")+",  # Digest: name="value", ...
     re.IGNORECASE,
 )
-_LOGIN_IN_TEXT: Final = re.compile(r"(?<![\w@*.%+-])[\w.%+-]+:[^\s@/\"'<>]+@(?=[\w\[])")
+_LOGIN_IN_TEXT: Final = re.compile(r"(?<![\w@*.%+-])[\w.%+-]+:[^\s@/\"'<>]{1,512}@(?=[\w\[])")
 """User and password of an address without its scheme, or `http:/user:password@host`."""
 
 _SCHEME_OF_LOGIN: Final = re.compile(
