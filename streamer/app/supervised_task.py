@@ -10,7 +10,7 @@ import structlog
 
 from streamer.core.backoff import Backoff, FailureCounter
 from streamer.core.clock import CancelToken, Clock
-from streamer.core.errors import Cancelled, is_expected, leaves
+from streamer.core.errors import Cancelled, as_exception, is_expected, leaves
 from streamer.health.reports import ErrorReport, TaskPhase, TaskReport
 
 _log = structlog.get_logger(__name__)
@@ -114,10 +114,11 @@ class SupervisedTask:
                 self._work()
             except Cancelled:
                 return None
-            except Exception as error:  # noqa: BLE001  any failure of any part ends here
-                delay_s = self._note(error)
+            except BaseException as error:  # noqa: BLE001  any failure of any part ends here
+                failure = as_exception(error)
+                delay_s = self._note(failure)
                 if delay_s is None:
-                    return error
+                    return failure
             else:
                 return None
             self._enter(TaskPhase.BACKOFF)

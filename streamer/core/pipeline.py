@@ -11,7 +11,7 @@ from functools import partial
 from typing import Protocol
 
 from .clock import CancelToken, Clock, SystemClock
-from .errors import Cancelled, ConsumerClosed
+from .errors import Cancelled, ConsumerClosed, as_exception
 from .frame import Frame
 from .link import Gate, Link, LinkStatistics, Overflow
 
@@ -195,10 +195,11 @@ class Pipeline:
                 work()
             except Cancelled:
                 pass
-            except Exception as error:  # noqa: BLE001  any failure of any part ends the pipeline
-                error.add_note(f"in thread {self.name}/{part}")
+            except BaseException as error:  # noqa: BLE001  any failure of any part ends all
+                failure = as_exception(error)
+                failure.add_note(f"in thread {self.name}/{part}")
                 with self._guard:
-                    self._errors.append(error)
+                    self._errors.append(failure)
                 self.stop()
 
         # In the context of the caller: what it bound for the log, its threads log too.

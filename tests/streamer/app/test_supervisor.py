@@ -1,5 +1,6 @@
 """The supervisor: a failure stays with its camera, cameras come and go, nothing is left behind."""
 
+import asyncio
 import threading
 from dataclasses import dataclass, field
 
@@ -185,13 +186,20 @@ def test_finish_drains_and_ends_the_services_after_the_cameras():
     assert [item.number for item in north.got] == list(range(21))
 
 
-def test_a_service_that_fails_is_started_again():
+@pytest.mark.parametrize(
+    ("failure", "message"),
+    [
+        (OSError("broker gone"), "broker gone"),
+        (asyncio.CancelledError(), "RuntimeError: CancelledError"),
+    ],
+)
+def test_a_service_that_fails_is_started_again(failure, message):
     runs = []
 
     def delivery(stop):
         runs.append(1)
         if len(runs) < 3:
-            raise OSError("broker gone")
+            raise failure
         supervisor.finish()
 
     def endless(stop):
@@ -202,7 +210,7 @@ def test_a_service_that_fails_is_started_again():
     supervisor.run()
     assert len(runs) == 3
     (report,) = supervisor.services()
-    assert (report.restarts, report.last_error.message) == (2, "broker gone")
+    assert (report.restarts, report.last_error.message) == (2, message)
 
 
 def test_stop_while_a_camera_waits_to_be_started_again_ends_at_once(monkeypatch):

@@ -1,5 +1,6 @@
 """The pipeline's promises as properties: nothing lost, nothing hangs, no thread left over."""
 
+import asyncio
 import itertools
 import signal
 import threading
@@ -329,3 +330,23 @@ def test_when_a_thread_cannot_be_started_the_others_end(monkeypatch):
     monkeypatch.setattr(pipeline._threads[1], "start", refuse)
     with pytest.raises(RuntimeError, match="new thread"):
         pipeline.run()
+
+
+def test_an_error_that_is_no_exception_ends_every_thread_too():
+    def broken(frames):
+        next(frames)
+        raise asyncio.CancelledError  # As a panic of a library in Rust.
+        yield
+
+    def endless(cancel):
+        yield frame(0)
+        cancel.sleep(10)
+
+    pipeline = Pipeline("p", endless, {"s": broken}, {"out": drain}, make_link=LIVE)
+    began_s = time.monotonic()
+    with pytest.raises(ExceptionGroup) as raised:
+        pipeline.run()
+    assert time.monotonic() - began_s < 5
+    (error,) = raised.value.exceptions
+    assert str(error) == "CancelledError"
+    assert error.__notes__ == ["in thread p/s"]
