@@ -19,6 +19,7 @@ from streamer.core.clock import CancelToken, Clock
 from streamer.core.clock_guard import ClockGuard, ClockState
 from streamer.core.errors import StorageError
 from streamer.core.file_names import safe_file_name
+from streamer.core.uninterruptible import TooManyCalls, UninterruptibleCalls
 from streamer.health.disk import DiskLevel, DiskStatus, disk_status
 from streamer.health.reports import Condition
 from streamer.recording.expiry import Limits
@@ -47,6 +48,9 @@ _SPARE: Final = 1000
 
 _EVENTS_S: Final = 900.0
 """Time between two rounds over evidence and events, which grow slowly."""
+
+_ANSWER_S: Final = 5.0
+"""A disk that has not answered by then hangs: the others are measured without it. Arbitrary."""
 
 _SLACK: Final = 1.05
 """So much more is freed than is missing, so that the next file does not need a round again."""
@@ -151,12 +155,14 @@ class RetentionService:
         self._clock = clock
         # Below: the service's thread writes whole values, any thread reads them.
         self._disks: dict[Path, DiskStatus] = {}
+        self._hangs_since_ns: dict[Path, int] = {}
         self._measured_ns = clock.monotonic_ns()
         self._paused_since_ns: int | None = None
         self._pause_reason = ""
         # Below: of the service's thread.
         self._round_due_ns = self._events_due_ns = -math.inf
         self._spare: dict[Path, list[DeletionRound]] = {}
+        self._calls = {folder: UninterruptibleCalls("disk", limit=1) for folder in _folders(plan)}
 
     def run(self, cancel: CancelToken) -> None:
         """Measure and delete until *cancel* is set."""
@@ -192,14 +198,7 @@ class RetentionService:
         age_s = (self._clock.monotonic_ns() - self._measured_ns) / _NS
         if age_s < _UNMEASURED_S:
             return self._disks.get(self._plan.data_dir)
-        folder = self._plan.data_dir
-        return DiskStatus(
-            path=str(folder),
-            state=DiskLevel.UNKNOWN,
-            reason=f"the disk of {folder} has not answered for {age_s:.0f} s",
-            free_bytes=None,
-            total_bytes=None,
-        )
+        return _hanging(self._plan.data_dir)
 
     def conditions(self) -> list[Condition]:
         """Return what is not as it should be: the clock, and what is paused."""
@@ -211,15 +210,31 @@ class RetentionService:
         since = self._paused_since_ns
         if since is not None:
             found.append(Condition("recording", self._pause_reason, since))
+        found += [
+            Condition("output", _hanging(folder).reason, since_ns)
+            for folder, since_ns in self._hangs_since_ns.items()
+            if folder != self._plan.data_dir
+        ]
         return found
 
     def _measure(self) -> None:
-        plan = self._plan
-        folders = dict.fromkeys((plan.data_dir, *(path.parent for path in plan.output_paths)))
-        self._disks = {
-            folder: disk_status(folder, min_free_bytes=plan.min_free_bytes) for folder in folders
+        self._disks = {folder: self._measured(folder) for folder in self._calls}
+        self._measured_ns = now_ns = self._clock.monotonic_ns()
+        self._hangs_since_ns = {
+            folder: self._hangs_since_ns.get(folder, now_ns)
+            for folder, disk in self._disks.items()
+            if disk == _hanging(folder)
         }
-        self._measured_ns = self._clock.monotonic_ns()
+
+    def _measured(self, folder: Path) -> DiskStatus:
+        """Measure one disk: a share that hangs must not keep the others from being emptied."""
+        least = self._plan.min_free_bytes
+        try:
+            return self._calls[folder].call(
+                lambda: disk_status(folder, min_free_bytes=least), timeout_s=_ANSWER_S
+            )
+        except (TimeoutError, TooManyCalls):
+            return _hanging(folder)
 
     def _now(self) -> datetime:
         return self._clock.utc_at(self._clock.monotonic_ns())
@@ -244,6 +259,8 @@ class RetentionService:
         )
         rounds[plan.data_dir] = [done]
         for path in plan.output_paths:
+            if path.parent in self._hangs_since_ns:
+                continue
             done = output_round(path, now=self._now(), stop=stop)
             done.apply(total=plan.outputs, now=now)
             rounds.setdefault(path.parent, []).append(done)
@@ -260,8 +277,7 @@ class RetentionService:
             missing = int(disk.missing_bytes * _SLACK)
             # Folders on one disk have one free space: what the first has freed is measured again.
             if missing:
-                again = disk_status(folder, min_free_bytes=self._plan.min_free_bytes)
-                missing = int(again.missing_bytes * _SLACK)
+                missing = int(self._measured(folder).missing_bytes * _SLACK)
             for one in rounds.get(folder, []):
                 missing = one.free(missing)
                 if text := one.describe():
@@ -303,6 +319,21 @@ class RetentionService:
             return
         if report:
             _log.info("retention", report=report)
+
+
+def _folders(plan: RetentionPlan) -> tuple[Path, ...]:
+    """Return the folders whose disks are measured, each once."""
+    return tuple(dict.fromkeys((plan.data_dir, *(path.parent for path in plan.output_paths))))
+
+
+def _hanging(folder: Path) -> DiskStatus:
+    return DiskStatus(
+        path=str(folder),
+        state=DiskLevel.UNKNOWN,
+        reason=f"the disk of {folder} does not answer",
+        free_bytes=None,
+        total_bytes=None,
+    )
 
 
 def _limits(days: float | None, gigabytes: float | None) -> Limits:

@@ -14,10 +14,14 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Final, NamedTuple, Self
 
+import structlog
+
 from streamer.core.clock_guard import Correction
 
 from .expiry import Item, Limits, Reason, expired, true_times
 from .recording_paths import RecordingName, corrected_path, is_day, parse_recording
+
+_log = structlog.get_logger(__name__)
 
 _YOUNG_DAY: Final = timedelta(days=1)
 """Younger folders stay even if empty: a recorder may have made one for its next file."""
@@ -177,9 +181,10 @@ class Recordings:
         """Rename the recordings of *correction* to their true times.
 
         Returns:
-            Whether all are renamed; a file that is still being written gets its turn later.
+            Whether all are renamed. A file that is still being written gets its turn later, and so
+            does one that cannot be renamed, as where a full disk has no room for a folder.
         """
-        done = True
+        done, failed = True, list[str]()
         for one in self._find([]):
             number = one.name.number
             in_range = number >= correction.first and (
@@ -192,9 +197,14 @@ class Recordings:
                 continue
             path = Path(one.path)
             new = corrected_path(path, one.name.start + correction.shift)
-            new.parent.mkdir(parents=True, exist_ok=True)
-            path.rename(new)
-        return done
+            try:
+                new.parent.mkdir(parents=True, exist_ok=True)
+                path.rename(new)
+            except OSError as error:
+                failed.append(_line(error))
+        if failed:
+            _log.warning("recordings keep a wrong time", count=len(failed), reason=failed[0])
+        return done and not failed
 
     def remove_empty_days(self, now: datetime) -> None:
         """Remove the folders of days without files, but those around today."""

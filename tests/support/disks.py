@@ -1,6 +1,7 @@
 """Small file systems that are full, read-only or hang, made by root."""
 
 import contextlib
+import ctypes
 import os
 import subprocess
 from collections.abc import Iterator
@@ -43,3 +44,22 @@ def fill(folder: Path, *, leave: int = 0) -> Path:
 def _free(folder: Path) -> int:
     disk = os.statvfs(folder)
     return disk.f_bavail * disk.f_frsize
+
+
+@contextlib.contextmanager
+def hanging_disk(folder: Path) -> Iterator[Path]:
+    """Mount at *folder* a file system whose server never answers; skip where not permitted."""
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        server = os.open("/dev/fuse", os.O_RDWR)
+    except OSError as error:
+        pytest.skip(f"there is no FUSE here: {error}")
+    options = f"fd={server},rootmode=40000,user_id=0,group_id=0"
+    libc = ctypes.CDLL(None, use_errno=True)
+    try:
+        if libc.mount(b"streamer-test", bytes(folder), b"fuse", 0, options.encode()):
+            pytest.skip(f"no file system can be mounted here: {os.strerror(ctypes.get_errno())}")
+        yield folder
+    finally:
+        os.close(server)  # What waits for it fails now.
+        subprocess.run(["umount", "--lazy", folder], check=False, capture_output=True)

@@ -6,6 +6,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from streamer.app import retention
 from streamer.app.event_retention import EventLimits, expire_events
 from streamer.app.retention import RetentionService, retention_plan
 from streamer.config import Config
@@ -14,7 +15,7 @@ from streamer.recording.expiry import Limits
 from streamer.recording.recording_paths import RecordingNumbers, recording_path
 from streamer.store.sqlite import SqliteEventStore
 from tests.support.deliveries import event
-from tests.support.disks import fill, small_disk
+from tests.support.disks import fill, hanging_disk, small_disk
 
 NOW = datetime(2026, 8, 10, 12, tzinfo=UTC)
 DAY = timedelta(days=1)
@@ -266,6 +267,23 @@ def alarm(it, name, *, days_ago, cleared=True, channels=(), size=1000):
         it.store.add(what, evidence=folder, channels=channels)
     it.clock.wrong = timedelta(0)
     return folder
+
+
+@pytest.mark.system
+def test_a_share_of_outputs_that_hangs_holds_up_no_other_disk(setup, tmp_path, monkeypatch):
+    monkeypatch.setattr(retention, "_ANSWER_S", 0.2)
+    with hanging_disk(tmp_path / "share") as share:
+        it = setup({"north": {"outputs": {"file": {"path": str(share / "north.mp4")}}}})
+        old, young = it.record("north", age=900 * DAY), it.record("north")
+        it.step()
+        assert it.left() == [young], old
+        assert it.service.disk().free_bytes
+        assert it.conditions() == {"output": f"the disk of {share} does not answer"}
+        (before,) = it.service.conditions()
+        it.step()
+        assert it.service.conditions() == [before]
+    it.step()
+    assert it.conditions() == {}
 
 
 def expire(it, *, believed=True, **limits):

@@ -219,3 +219,18 @@ def test_a_recording_that_is_being_written_is_corrected_when_it_is_complete(tmp_
     part.rename(path)
     assert Recordings(tmp_path).correct(correction)
     assert everything(tmp_path) == [tmp_path / "north" / "2026-08-10" / "12-00-00_000002c.mp4"]
+
+
+def test_a_recording_that_cannot_get_its_true_time_does_not_hold_up_the_others(tmp_path):
+    paths = [
+        record(tmp_path / camera, age=3650 * DAY, number=number)
+        for number, camera in enumerate(["north", "south"], start=2)
+    ]
+    (tmp_path / "north" / "2026-08-10").write_text("no folder can be made here")
+    correction = Correction(2, 4, 3650 * DAY)
+    assert not Recordings(tmp_path).correct(correction)
+    assert paths[0].exists()
+    assert not paths[1].exists()
+    (tmp_path / "north" / "2026-08-10").unlink()
+    assert Recordings(tmp_path).correct(correction)
+    assert not paths[0].exists()
