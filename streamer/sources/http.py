@@ -11,7 +11,7 @@ from .video import VideoSource
 
 
 class HttpSource:
-    """Asks the server once what it serves, and reads it so from then on.
+    """Asks the server what it serves, and reads it so for as long as this gives frames.
 
     Args:
         video: Reads the address as a video.
@@ -38,4 +38,11 @@ class HttpSource:
         if self._chosen is None:
             is_snapshot = self._snapshot.served(cancel) is SourceKind.SNAPSHOT
             self._chosen = self._snapshot if is_snapshot else self.video
-        yield from self._chosen(cancel)
+        frames = 0
+        try:
+            for frame in self._chosen(cancel):
+                frames += 1
+                yield frame
+        finally:
+            if not frames:  # The answer was that of a camera that starts, perhaps: ask again.
+                self._chosen = None

@@ -73,6 +73,7 @@ def open_video(
     cancel: CancelToken,
     hwaccel: HWAccel | None = None,
     container_format: str | None = None,
+    redirected: bool = False,
 ) -> OpenedStream:
     """Open *address* and find its video stream, within `options.timeout_s`.
 
@@ -87,6 +88,8 @@ def open_video(
         cancel: Ends the attempt when it is set.
         hwaccel: Device that decodes the video if it supports it.
         container_format: FFmpeg's name of the format; `None` detects it.
+        redirected: Whether a server gave *address*: then none that it gives now is followed, since
+            some give another one each time.
 
     Raises:
         SourceError: With the fault and what to do about it.
@@ -107,14 +110,15 @@ def open_video(
             raise Cancelled from None
         if kind in _HTTP_KINDS and live and not watch.timed_out and _is_unclear(error):
             found = inspect(address, options, live=live, cancel=cancel)
-            if found is not None and found.address != address:
+            if found is not None and found.address != address and not redirected:
                 return open_video(
-                    found.address, found.options, live=live, cancel=cancel, hwaccel=hwaccel
-                )
+                    found.address, found.options, live=live, cancel=cancel, hwaccel=hwaccel,
+                    redirected=True,
+                )  # fmt: skip
             if found is not None and found.is_jpeg and container_format is None:
                 return open_video(
                     address, options, live=live, cancel=cancel, hwaccel=hwaccel,
-                    container_format="mjpeg",
+                    container_format="mjpeg", redirected=redirected,
                 )  # fmt: skip
         context = FaultContext(
             address=address,

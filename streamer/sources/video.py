@@ -45,6 +45,8 @@ _NO_FRAME_NS: Final = 30_000_000_000
 """After packets without a frame for this long, the decoder will not recover. Longer than the GOP of
 any camera, because the first frame may have to wait for a key frame."""
 
+_NO_KEY_FRAME: Final = "damaged: decoding fell behind, and no key frame came to go on with"
+
 _FAILING_NS: Final = 5_000_000_000
 """The same if the decoder rejects every packet: the codec has changed."""
 
@@ -324,13 +326,17 @@ class VideoSource:
                 lag_s=None if lag_ns is None else round(lag_ns / _NS, 1),
                 skipped=self._skipper.skipped,
             )  # fmt: skip
+        elif skips and self._behind is not None and arrived_ns - self._behind[1] > _NO_FRAME_NS:
+            # A connection begins with a key frame, even if the camera sends no others.
+            raise self._error(SourceFault.DAMAGED, _NO_KEY_FRAME)
         return skips
 
     def _behind_since_ns(self) -> int | None:
         behind = self._behind
-        if behind is None or self._clock.monotonic_ns() - behind[1] > _BEHIND_FOR_NS:
+        if behind is None:
             return None
-        return behind[0]
+        is_over = self._clock.monotonic_ns() - behind[1] > _BEHIND_FOR_NS
+        return None if is_over and not self._skipper.skipping else behind[0]
 
     def _log_disturbances(self, now_ns: int) -> None:
         """Log that the timestamps needed repair, at most once a minute."""

@@ -1,6 +1,11 @@
 """Streams, HLS and snapshots against a real HTTP server."""
 
+import gc
+import itertools
+import threading
+import weakref
 from contextlib import closing
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from itertools import islice, pairwise
 
 import pytest
@@ -9,6 +14,7 @@ from streamer.core.clock import CancelToken, SystemClock
 from streamer.core.errors import SourceFault, SourceLost, SourceRejected
 from streamer.sources.address import SourceKind
 from streamer.sources.http import HttpSource
+from streamer.sources.http_fetch import HttpFetcher, tls_context
 from streamer.sources.options import VideoOptions
 from streamer.sources.probe import probe
 from streamer.sources.snapshot import SnapshotSource
@@ -194,6 +200,16 @@ def test_an_address_that_does_not_say_what_it_serves_is_requested_once(camera, t
         assert report.kind is kind
 
 
+def test_a_server_is_asked_again_when_what_it_said_gives_no_frames(camera):
+    camera.bodies["/a.cgi"], camera.types["/a.cgi"] = b"starting", "text/plain"
+    source = HttpSource(
+        video=stream(camera.url + "/a.cgi"), snapshot=snapshots(camera.url + "/a.cgi")
+    )
+    until_failure(source)
+    camera.bodies["/a.cgi"], camera.types["/a.cgi"] = jpeg(), "image/jpeg"
+    assert next(source(CancelToken())).image.size == (180, 320)
+
+
 def test_a_page_at_such_an_address_is_one_clear_line(camera):
     camera.bodies["/a.cgi"], camera.types["/a.cgi"] = b"<html>welcome</html>", "text/html"
     source = HttpSource(video=stream(camera.url + "/a"), snapshot=snapshots(camera.url + "/a.cgi"))
@@ -263,3 +279,52 @@ def test_a_stream_joined_between_two_key_frames_begins_with_the_next(camera, tmp
     assert (first.stream.width, first.stream.height) == (320, 180)
     assert first.stream.extradata
     assert first.pts_ns == frames[0].pts_ns
+
+
+def test_a_server_that_redirects_to_another_address_each_time_is_given_up():
+    fresh = itertools.count()
+    valid = set()
+
+    class OnceOnly(BaseHTTPRequestHandler):
+        def do_GET(self):
+            requests.append(self.path)
+            if self.path in valid:
+                valid.clear()
+                self.send_response(200)
+            else:
+                valid.clear()
+                valid.add(f"/stream?id={next(fresh)}")
+                self.send_response(302)
+                self.send_header("Location", *valid)
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
+        def log_message(self, *_):
+            """Silent."""
+
+    requests = []
+    with ThreadingHTTPServer(("127.0.0.1", 0), OnceOnly) as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.02,))
+        thread.start()
+        try:
+            url = f"http://127.0.0.1:{server.server_address[1]}/video.ts"
+            until_failure(stream(url, allow_link_local=False))
+        finally:
+            server.shutdown()
+            thread.join()
+    assert len(requests) < 15
+
+
+def test_nothing_is_left_of_a_request_when_it_is_over(camera):
+    """A camera that is gone for weeks is asked every few seconds, with one token all the time."""
+    camera.bodies["/a.jpg"] = jpeg()
+    cancel = CancelToken()
+    with HttpFetcher(
+        camera.url + "/a.jpg", login=None, timeout_s=5, cancel=cancel, allow_link_local=False,
+        tls=tls_context(verify=False, ca_file=None),
+    ) as fetcher:  # fmt: skip
+        fetcher.fetch(is_enough=lambda *_: True)
+    left = weakref.ref(fetcher)
+    del fetcher
+    gc.collect()
+    assert left() is None

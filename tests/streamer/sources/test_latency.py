@@ -1,16 +1,20 @@
 """Age of live frames when decoding is slower than the camera, against a real RTSP stream."""
 
 import time
+from collections import deque
 from contextlib import closing
 from itertools import islice, takewhile
 
 import numpy as np
+import pytest
 
 from streamer.core.clock import CancelToken, SystemClock
+from streamer.core.errors import SourceLost
+from streamer.sources import video
 from streamer.sources.frame_sampler import DecodeMode
 from streamer.sources.options import VideoOptions
 from streamer.sources.video import VideoSource
-from tests.support.clips import jpeg
+from tests.support.clips import jpeg, video_clip
 from tests.support.http_camera import HttpCamera
 from tests.support.odd_rtsp_camera import OddRtspCamera
 
@@ -143,3 +147,20 @@ def test_motion_jpeg_without_timestamps_stays_near_the_present_too():
     assert source.statistics().skipped_behind >= 15
     assert max(ages) < 2_500
     assert sorted(ages)[len(ages) // 2] < 1_000
+
+
+def test_a_stream_that_fell_behind_and_sends_no_key_frame_is_opened_again(tmp_path, monkeypatch):
+    monkeypatch.setattr(video, "_NO_FRAME_NS", 500 * MS)
+    monkeypatch.setattr(video, "_BEHIND_FOR_NS", 1)  # It is behind for as long as it skips.
+
+    def slowly(_):
+        time.sleep(0.08)  # As a slow decoder does.
+
+    options = {"x264-params": "aud=1"}
+    clip = video_clip(tmp_path / "one-key-frame.h264", frames=600, gop=600, options=options)
+    with OddRtspCamera(clip) as server:
+        source = camera(server, every_frame=True)
+        with pytest.raises(SourceLost, match="no key frame came to go on with"):
+            deque(map(slowly, source(CancelToken())), maxlen=0)
+    assert source.statistics().skipped_behind > 5
+    assert source.statistics().behind_since_ns is not None
