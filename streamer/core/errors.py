@@ -111,16 +111,16 @@ def is_expected(error: BaseException) -> bool:
 
 
 def as_exception(error: BaseException) -> Exception:
-    """Return *error*; if it is no `Exception`, one that tells it.
+    """Return *error*; if it is no `Exception`, one that wraps it.
 
     Libraries raise others: a panic of one in Rust, or `asyncio.CancelledError`. A thread that such
     an error ends unnoticed would leave its part dead.
     """
     if isinstance(error, Exception):
         return error
-    told = RuntimeError(f"{type(error).__name__}: {error}".removesuffix(": "))
-    told.__cause__ = error
-    return told
+    wrapped = RuntimeError(f"{type(error).__name__}: {error}".removesuffix(": "))
+    wrapped.__cause__ = error
+    return wrapped
 
 
 def leaves(error: BaseException) -> Iterator[BaseException]:

@@ -200,7 +200,7 @@ def test_an_address_that_does_not_say_what_it_serves_is_requested_once(camera, t
         assert report.kind is kind
 
 
-def test_a_server_is_asked_again_when_what_it_said_gives_no_frames(camera):
+def test_a_server_is_inspected_again_when_what_it_reported_gives_no_frames(camera):
     camera.bodies["/a.cgi"], camera.types["/a.cgi"] = b"starting", "text/plain"
     source = HttpSource(
         video=stream(camera.url + "/a.cgi"), snapshot=snapshots(camera.url + "/a.cgi")
@@ -316,7 +316,7 @@ def test_a_server_that_redirects_to_another_address_each_time_is_given_up():
 
 
 def test_nothing_is_left_of_a_request_when_it_is_over(camera):
-    """A camera that is gone for weeks is asked every few seconds, with one token all the time."""
+    """A camera that is gone for weeks gets requests every few seconds, all with one token."""
     camera.bodies["/a.jpg"] = jpeg()
     cancel = CancelToken()
     with HttpFetcher(
