@@ -218,6 +218,8 @@ class TimestampNormalizer:
         ticks = self._place(key, offset, bridge_ns, elapsed_ns, following)
         if ticks is None:
             return self._replacement(step_ns, duration_ns)
+        if has_pts and dts is not None:  # Not before: the one of an outlier is as wrong.
+            self._offsets.append(offset)
         assert self._timeline is not None
         pts_ns = self._timeline.at(ticks + offset)
         dts_ns = self._timeline.at(ticks)
@@ -279,18 +281,16 @@ class TimestampNormalizer:
             self._outliers += 1
             self._odd_offsets += 1
             if self._odd_offsets <= REORDER_PACKETS:
-                return max(self._offsets), False
+                return max(self._offsets, default=0), False
             self._offsets.clear()
             self._jumps += 1
             self._timeline = None
         self._odd_offsets = 0
-        self._offsets.append(offset)
         return offset, True
 
     def _is_plausible(self, offset: int, dts: int, step_ns: int, following: Sequence[int]) -> bool:
-        if not self._offsets:
-            return True
-        lowest, largest = min(self._offsets), max(self._offsets)
+        # The first packet anchors the media time: if its own were wrong, all others would be.
+        lowest, largest = min(self._offsets, default=0), max(self._offsets, default=0)
         change_ns = self._ns(max(offset - largest, lowest - offset, 0))
         limit_ns = REORDER_PACKETS * max(step_ns, self._longest_step_ns)
         if change_ns <= max(limit_ns, _LIVE_OFFSET_NS if self._live else _ODD_STEP_NS):

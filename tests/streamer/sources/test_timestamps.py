@@ -267,6 +267,27 @@ def test_one_presentation_time_of_reordered_frames_hours_away_moves_no_other(hou
     assert normalizer.repairs.outliers == normalizer.repairs.total == 1
 
 
+@pytest.mark.parametrize("live", [False, True])
+@pytest.mark.parametrize("hours", [6, -6])
+def test_a_first_presentation_time_hours_away_moves_no_other(hours, live):
+    stream = [(n * FRAME, n * FRAME) for n in range(60)]
+    stream[0] = (hours * 3600 * 90_000, 0)
+    normalizer = started(live=live, max_gap_ns=10 * S)
+    found = normalized(normalizer, stream) if live else normalized_file(normalizer, stream)
+    assert times(found) == [n * S // 25 for n in range(60)]
+    assert not found[0].has_pts
+    assert normalizer.repairs.outliers == normalizer.repairs.total == 1
+
+
+@pytest.mark.parametrize("hours", [6, 1 / 100, -1 / 100, -6])
+def test_one_decoding_time_that_is_away_moves_no_presentation_time(hours):
+    stream = [((n + 2) * FRAME, n * FRAME) for n in range(60)]
+    stream[25] = (stream[25][0], stream[25][1] + int(hours * 3600 * 90_000))
+    normalizer = started(max_gap_ns=10 * S)
+    assert times(normalized_file(normalizer, stream)) == [n * S // 25 for n in range(60)]
+    assert normalizer.repairs.outliers == normalizer.repairs.total >= 1
+
+
 @given(
     steps=st.lists(st.integers(1, 90_000 * 7200), min_size=1, max_size=20),
     data=st.data(),
