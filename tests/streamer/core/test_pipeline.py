@@ -305,7 +305,8 @@ def test_ctrl_c_ends_the_threads_before_it_leaves_run():
 
     def interrupt():
         began.wait()
-        signal.raise_signal(signal.SIGINT)
+        # To the main thread, as from a terminal: it wakes from its wait.
+        signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
 
     interrupting = threading.Thread(target=interrupt)
     interrupting.start()
