@@ -60,6 +60,7 @@ class AlarmRecorder:
         self._store = store
         self._channels = channels
         self._on_event = on_event
+        self._own: set[str] = set()  # Alarms whose evidence is written here, not left behind.
         self.failure: tuple[str, int] = "", 0
         """Why the newest stills are not complete, empty if they are, and since when (monotonic)."""
 
@@ -70,6 +71,7 @@ class AlarmRecorder:
             StorageError: The event could not be stored. A `BufferedEventStore` never raises it.
         """
         folder = None if self._evidence is None else self._evidence.folder(event)
+        self._own.add(event.alarm_id)
         if self._store is not None:
             self._store.add(
                 event,
@@ -135,6 +137,8 @@ class AlarmRecorder:
     def _recover(self, camera: str) -> None:
         assert self._store is not None, "checked by `recover`"
         for recorded in self._store.pending_evidence(camera=camera):
+            if recorded.event.alarm_id in self._own:  # This is a later run of the pipeline.
+                continue
             if recorded.evidence is not None:
                 try:
                     recover_folder(recorded.evidence)

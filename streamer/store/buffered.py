@@ -80,7 +80,9 @@ class BufferedEventStore:
 
         self._guard = threading.Lock()
         # Guarded by _guard.
-        self._open: dict[str, Event] = {}  # Newest event of each open alarm.
+        # Newest event of each open alarm; replaced as a whole, and read without the lock, because
+        # the memory asks for it under its own.
+        self._open: dict[str, Event] = {}
         self._late_evidence: dict[str, tuple[EvidenceState, str, Path | None]] = {}
         self._warning = ""
         self._since_ns: int | None = None
@@ -202,13 +204,11 @@ class BufferedEventStore:
 
     def is_in_alarm(self, camera: str) -> bool:
         """Whether an alarm of this camera is open, as far as this process knows. Never waits."""
-        with self._guard:
-            return any(event.camera == camera for event in self._open.values())
+        return any(event.camera == camera for event in self._open.values())
 
     def known_open_alarms(self) -> list[Event]:
         """Return the newest event of each open alarm that this process knows. Never waits."""
-        with self._guard:
-            return list(self._open.values())
+        return list(self._open.values())
 
     def close(self) -> None:
         """Store what is in memory, if the disk takes it now, and close the store."""
@@ -249,11 +249,11 @@ class BufferedEventStore:
     def _read_open_alarms(self, store: DurableStore) -> None:
         """Read which alarms are open: a person may have closed one beside the program."""
         stored = store.open_alarms()
-        unstored = [entry.event for entry in self.memory.unstored()]  # Newer, in their order.
-        with self._guard:
-            self._open = {one.event.alarm_id: one.event for one in stored}
-        for event in unstored:
-            self._note_alarm(event)
+        with self._guard:  # An event that comes to memory from here on is noted after this.
+            found = {one.event.alarm_id: one.event for one in stored}
+            for entry in self.memory.unstored():  # Newer, in their order.
+                found[entry.event.alarm_id] = entry.event
+            self._open = _without_cleared(found)
 
     def _maintain(self) -> None:
         """Store what is in memory, and check now and then that the disk can be written."""
@@ -354,12 +354,14 @@ class BufferedEventStore:
 
     def _note_alarm(self, event: Event) -> None:
         with self._guard:
-            self._open = {**self._open, event.alarm_id: event}
-            if event.kind is EventKind.CLEARED:
-                del self._open[event.alarm_id]
+            self._open = _without_cleared({**self._open, event.alarm_id: event})
 
     def _now(self) -> datetime:
         return self._clock.utc_at(self._clock.monotonic_ns())
+
+
+def _without_cleared(newest: Mapping[str, Event]) -> dict[str, Event]:
+    return {key: event for key, event in newest.items() if event.kind is not EventKind.CLEARED}
 
 
 class _Retention:

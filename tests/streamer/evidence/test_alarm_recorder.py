@@ -232,6 +232,23 @@ def test_the_clip_holds_pre_roll_and_post_roll_even_if_the_ring_has_gone_on(stor
     assert store.event("north-1-0").evidence_state is EvidenceState.WRITTEN
 
 
+def test_a_restart_of_the_pipeline_leaves_a_clip_alone_that_is_being_written(store, root):
+    packets = real_packets(frames=200)
+    ring = ring_of(packets[:130])
+    with parts_in(root, store, ring=ring) as parts:
+        parts.record(event())
+        wait_until(lambda: list(folder_in(root).glob("clip*.part")))
+        parts.recorder.recover("north")
+        wait_until(lambda: store.event("north-1-0").image and not parts.workers[0].pending()[0])
+        assert store.event("north-1-0").evidence_state is EvidenceState.PENDING
+        for one in packets[130:]:
+            ring(one)
+        parts.finish()
+    assert json.loads((folder_in(root) / "clip.json").read_text())["complete"]
+    assert store.event("north-1-0").evidence_state is EvidenceState.WRITTEN
+    assert verify(folder_in(root)) == []
+
+
 def test_a_clip_that_the_camera_or_the_ring_cut_short_says_so(store, root):
     ring = ring_of(real_packets(frames=30, start_ns=4 * SECOND))
     with parts_in(root, store, ring=ring) as parts:
