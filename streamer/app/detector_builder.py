@@ -6,12 +6,15 @@ from functools import partial
 from pathlib import Path
 from typing import Final
 
+import structlog
+
 from streamer.alarm.event import Event
 from streamer.alarm.policy import Alarm
 from streamer.config import CameraSettings
 from streamer.core.clock import Clock
 from streamer.core.frame import Frame
 from streamer.core.pipeline import Stage
+from streamer.core.uninterruptible import TooManyCalls, UninterruptibleCalls
 from streamer.detect.detector import Detector, Thresholds
 from streamer.detect.false_positive_prior import FalsePositivePrior
 from streamer.detect.inference_scheduler import Seat
@@ -21,11 +24,18 @@ from streamer.detect.zones import Zones
 from streamer.stages.alarm import AlarmStage
 from streamer.stages.detect import DetectStage
 from streamer.stages.low_light import LowLightFilter
-from streamer.store.prior_file import PriorFile, adopt_old_folder
+from streamer.store.prior_file import PriorFile, State, adopt_old_folder
 
 from .models import Models
 
 _NS: Final = 1_000_000_000
+
+_READ_S: Final = 5.0
+"""Longest wait for the disk before a camera is watched without its prior. Arbitrary."""
+
+_READS: Final = UninterruptibleCalls("false-positive prior")
+
+_log = structlog.get_logger(__name__)
 
 
 def build_detector(
@@ -51,10 +61,8 @@ def build_detector(
     if background is not None and settings.detect.false_positive_prior.enabled:
         prior = FalsePositivePrior(learn_s=60 * settings.detect.false_positive_prior.learn_minutes)
         if prior_file is not None:
-            adopt_old_folder(prior_file.parent)
-            file = PriorFile(prior_file)
-            file.load_into(prior)
-            save_prior = partial(file.save, prior, write=write)
+            file = _restored(prior, prior_file)
+            save_prior = None if file is None else partial(file.save, prior, write=write)
     return Detector(
         _segmenter(settings, models, thresholds),
         thresholds,
@@ -67,6 +75,24 @@ def build_detector(
         preprocess=_preprocess(settings, models),
         backend=lambda: models.backend,
     )
+
+
+def _restored(prior: FalsePositivePrior, path: Path) -> PriorFile | None:
+    """Restore *prior* from its file; `None` if the disk hangs: then it must not be saved either."""
+    file = PriorFile(path)
+
+    def load() -> State | None:
+        adopt_old_folder(path.parent)
+        return file.load()
+
+    try:
+        state = _READS.call(load, timeout_s=_READ_S)
+    except (TimeoutError, TooManyCalls):
+        _log.error("false-positive prior not used: its disk does not answer", file=str(path))
+        return None
+    if state is not None:
+        prior.restore(state)
+    return file
 
 
 def detection_stage(

@@ -1,6 +1,5 @@
 """Opens the event store of the program, so that a disk in trouble is no reason not to watch."""
 
-from functools import partial
 from pathlib import Path
 
 from streamer.store.buffered import BufferedEventStore
@@ -16,10 +15,16 @@ def open_event_store(path: Path) -> BufferedEventStore:
         StorageError: A wrong configuration: the store is made for the first time and cannot be
             made, or the file is something else.
     """
-    existed = path.is_file()
-    store = BufferedEventStore(partial(SqliteEventStore, path), name=str(path))
+    existed: list[bool] = []  # Looked up where the disk may hang: in the thread of the store.
+
+    def opened() -> SqliteEventStore:
+        if not existed:
+            existed.append(path.is_file())
+        return SqliteEventStore(path)
+
+    store = BufferedEventStore(opened, name=str(path))
     error = store.error
-    if error is not None and (not existed or isinstance(error, NoEventStore)):
+    if error is not None and (existed == [False] or isinstance(error, NoEventStore)):
         store.close()
         raise error
     return store

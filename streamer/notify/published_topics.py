@@ -18,10 +18,12 @@ from streamer.core.uninterruptible import TooManyCalls, UninterruptibleCalls
 
 _log = structlog.get_logger(__name__)
 
-_WRITE_S: Final = 1.0
+_DISK_S: Final = 1.0
 """Longest wait for the disk, which may hang: messages are published without it."""
 
-_WRITES: Final = UninterruptibleCalls("published topics", limit=1)
+_HANGS: Final = "the disk does not answer"
+
+_DISK: Final = UninterruptibleCalls("published topics", limit=1)
 
 
 class PublishedTopics:
@@ -75,20 +77,21 @@ class PublishedTopics:
             kept = {broker: sorted(topics) for broker, topics in self._remembered.items() if topics}
         content = json.dumps(kept, ensure_ascii=False, indent=1).encode()
         try:
-            _WRITES.call(lambda: write_atomically(path, content), timeout_s=_WRITE_S)
+            _DISK.call(lambda: write_atomically(path, content), timeout_s=_DISK_S)
         except (OSError, TooManyCalls) as error:  # A `TimeoutError` is an `OSError`.
             if not self._warned:
-                reason = str(error) or "the disk does not answer"
+                reason = str(error) or _HANGS
                 _log.warning("published topics not remembered", file=str(path), error=reason)
             self._warned = True
 
 
 def _load(path: Path) -> dict[str, set[str]]:
     try:
-        found = json.loads(path.read_bytes())
+        found = json.loads(_DISK.call(path.read_bytes, timeout_s=_DISK_S))
         return {str(broker): set(map(str, topics)) for broker, topics in found.items()}
     except FileNotFoundError:
         return {}
-    except (OSError, ValueError, AttributeError, TypeError) as error:
-        _log.warning("published topics cannot be read", file=str(path), error=str(error))
+    except (OSError, ValueError, AttributeError, TypeError, TooManyCalls) as error:
+        reason = str(error) or _HANGS
+        _log.warning("published topics cannot be read", file=str(path), error=reason)
         return {}

@@ -11,7 +11,7 @@ from streamer.config import load
 from streamer.store import EvidenceState
 from streamer.store.sqlite import SqliteEventStore
 from tests.support.deliveries import event
-from tests.support.disks import fill, small_disk
+from tests.support.disks import fill, hanging_disk, small_disk
 from tests.support.http_receiver import HttpReceiver
 
 from .test_program import Network, camera, running, until
@@ -86,6 +86,22 @@ def test_an_alarm_that_was_active_is_updated_and_not_raised_again(tmp_path):
         until(lambda: camera(program, "north").frames > before + 20, what="two seconds")
         assert camera(program, "north").alarm == "alarm"
     assert [one.event.kind.value for one in stored(config.events_file)] == ["raised"]
+
+
+@pytest.mark.system
+def test_a_data_folder_that_hangs_from_the_start_keeps_no_alarm_from_being_raised_and_notified(
+    tmp_path, monkeypatch
+):
+    for wait in ("data_folder._LOCK_S", "data_folder._RECOVER_S", "detector_builder._READ_S"):
+        monkeypatch.setattr(f"streamer.app.{wait}", 0.2)
+    monkeypatch.setattr("streamer.store.buffered._OPEN_WAIT_S", 0.2)
+    with HttpReceiver() as receiver, hanging_disk(tmp_path / "disk") as disk:
+        config = configured(tmp_path, disk / "data", url=receiver.url)
+        with running(config, models=Models(SmokeNetwork())) as (program, _):
+            receiver.wait_for(lambda: any(b'"raised"' in one.body for one in receiver.requests))
+            until(lambda: conditions(program, "store"), what="the status says it")
+            assert camera(program, "north").state.value == "live"
+            assert camera(program, "north").alarm == "alarm"
 
 
 @pytest.mark.system
