@@ -3,6 +3,7 @@
 Standard output holds only results; notes, the log and errors go to standard error.
 """
 
+import contextlib
 import io
 import json
 import sys
@@ -75,16 +76,16 @@ class Output:
     def note(self, text: str) -> None:
         """Write progress to standard error, unless --quiet is given."""
         if self.verbosity >= 0:
-            sys.stderr.write(f"{self.redact(text)}\n")
+            _write_error(f"{self.redact(text)}\n")
 
     def warn(self, text: str) -> None:
         """Write a warning to standard error, also with --quiet."""
-        sys.stderr.write(f"streamer: warning: {self.redact(text)}\n")
+        _write_error(f"streamer: warning: {self.redact(text)}\n")
 
     def error(self, text: str) -> None:
         """Write each line of *text* to standard error, prefixed with `streamer: `."""
         for line in self.redact(text).splitlines():
-            sys.stderr.write(f"streamer: {line}\n")
+            _write_error(f"streamer: {line}\n")
 
     def redact(self, text: str) -> str:
         """Return *text* without the secrets of this run."""
@@ -100,6 +101,12 @@ class Output:
 
         # Paths and messages come from outside and must not be read as markup or links.
         return Quiet(markup=False, highlight=False, emoji=False, soft_wrap=not sys.stdout.isatty())
+
+
+def _write_error(line: str) -> None:
+    """Write to standard error, which may be a file on a full disk: that must not end `watch`."""
+    with contextlib.suppress(OSError):
+        sys.stderr.write(line)
 
 
 def _clean(value: Any, redact: Redactor, *, foreign: bool = False) -> Any:

@@ -39,6 +39,11 @@ with own_data_folder(configured(sys.argv[1])):
 """
 
 
+def test_only_the_owner_may_read_a_new_data_folder(tmp_path):
+    with own_data_folder(configured(tmp_path / "new" / "data")):
+        assert (tmp_path / "new" / "data").stat().st_mode & 0o777 == 0o700
+
+
 def test_a_second_program_is_refused_and_hears_who_is_there(tmp_path):
     first = subprocess.Popen(
         [sys.executable, "-c", HOLDER, tmp_path / "data"],

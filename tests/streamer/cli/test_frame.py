@@ -211,6 +211,16 @@ def test_json_goes_to_standard_output_and_notes_to_standard_error(
     assert shown.err == "working\n"
 
 
+def test_a_full_disk_under_standard_error_changes_no_exit_code() -> None:
+    # As with `streamer watch 2>> log`, which used to end at its first line.
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "streamer.cli", "check", "/nonexistent.yaml"],
+            cwd=ROOT, stderr=full, timeout=60, check=False,
+        )  # fmt: skip
+    assert done.returncode == Exit.CONFIG
+
+
 def test_people_get_text_as_it_is(capsys: pytest.CaptureFixture[str]) -> None:
     out = output.Output()
     out.result({"kind": "a"}, "[bold] /a/[b]/" + "long " * 60)
