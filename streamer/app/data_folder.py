@@ -60,8 +60,7 @@ def own_data_folder(config: Config) -> Iterator[ClockGuard]:
 
 def _lock(folder: Path, lock: ProcessLock) -> None:
     try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        folder.mkdir(mode=0o700, exist_ok=True)  # It says what cameras see, and when.
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)  # It says what cameras see, and when.
         acquired = lock.acquire()
     except (OSError, StorageError) as error:
         cause = error if isinstance(error, OSError) else error.__cause__
