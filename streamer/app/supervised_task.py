@@ -115,10 +115,10 @@ class SupervisedTask:
             except Cancelled:
                 return None
             except BaseException as error:  # noqa: BLE001  any failure of any part ends here
-                failure = as_exception(error)
-                delay_s = self._note(failure)
+                # No variable may outlive this block: its traceback holds the frames of the old run.
+                delay_s = self._note(as_exception(error))
                 if delay_s is None:
-                    return failure
+                    return as_exception(error)
             else:
                 return None
             self._enter(TaskPhase.BACKOFF)

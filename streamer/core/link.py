@@ -270,10 +270,12 @@ class Link(Generic[TimedT]):
 
     def _discard(self) -> None:
         self._discarded += len(self._items)
-        if self._gate is not None:
+        # The gate may belong to the next link by the time of a second call.
+        gate, self._gate = self._gate, None
+        if gate is not None:
             for item in self._items:
-                self._gate.discarded(item)
-            self._gate.closed()
+                gate.discarded(item)
+            gate.closed()
         self._items.clear()
         self._wake_both()
 

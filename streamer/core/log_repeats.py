@@ -10,6 +10,7 @@ collapsed: they carry `alarm_id` or `event_id`, or have the level "critical".
 import logging
 import re
 import threading
+import traceback
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -77,6 +78,7 @@ class RepeatedLines:
                 return [*written, record]
             window.held += 1
             window.last = record
+            _forget_locals(record)
             return written
 
     def flush(self) -> list[logging.LogRecord]:
@@ -93,6 +95,20 @@ class RepeatedLines:
             if window.held:  # It goes on: its further windows have a summary only.
                 self._windows[key] = _Window(now_s + _WINDOW_S, 0)
                 yield from _summary(window)
+
+
+def _forget_locals(record: logging.LogRecord) -> None:
+    """Keep of the tracebacks only what is written: a line may wait for days with their images."""
+    event = record.msg if isinstance(record.msg, Mapping) else {}
+    todo = [*event.values(), *(record.exc_info or ())]
+    seen: set[int] = set()
+    while todo:
+        error = todo.pop()
+        if isinstance(error, BaseException) and id(error) not in seen:
+            seen.add(id(error))
+            traceback.clear_frames(error.__traceback__)
+            todo += [error.__cause__, error.__context__]
+            todo += error.exceptions if isinstance(error, BaseExceptionGroup) else ()
 
 
 def _summary(window: _Window) -> Iterator[logging.LogRecord]:

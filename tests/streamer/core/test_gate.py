@@ -139,3 +139,17 @@ def test_the_age_limit_spares_what_is_ageless():
     link.close()
     assert [item.number for item in link] == [2]
     assert link.statistics().dropped_late == 3
+
+
+def test_a_link_that_has_ended_does_not_call_its_gate_again():
+    """The gate may be that of the next link by then."""
+    gate = Turnstile()
+    old = Link("old", capacity=2, overflow=Overflow.DROP_OLDEST, gate=gate)
+    old.leave()
+    link = Link("new", capacity=2, overflow=Overflow.DROP_OLDEST, gate=gate)
+    link.put(frame(1))
+    gate.noted.clear()
+    old.abort()
+    assert gate.noted == []
+    link.abort()
+    assert gate.noted == [("discarded", 1), ("closed",)]

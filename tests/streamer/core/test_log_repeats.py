@@ -4,6 +4,8 @@ import json
 import logging
 import subprocess
 import sys
+import traceback
+import weakref
 
 import pytest
 import structlog
@@ -151,3 +153,29 @@ def test_a_reader_of_standard_error_that_stalls_holds_nothing_up():
     assert "lines were lost: standard error was not read" in notice
     assert 400 < int(notice.split()[0]) < 500
     assert json.loads(last)["event"] == "read again"
+
+
+def test_a_line_that_waits_does_not_keep_what_the_failed_part_held():
+    class Image:
+        """Large, in the variables of a part that failed."""
+
+    held = []
+
+    def part():
+        image = Image()
+        held.append(weakref.ref(image))
+        raise ValueError("a bug")
+
+    def failure(n):
+        try:
+            part()
+        except ValueError as error:
+            return line(camera="north", exc_info=ExceptionGroup("failed", [error]), n=n)
+
+    limit = RepeatedLines()
+    for n in range(9):
+        limit.admit(failure(n), 0)
+    (summary,) = limit.flush()
+    assert [image() is None for image in held] == [True] * 9
+    error = summary.msg["exc_info"].exceptions[0]
+    assert 'raise ValueError("a bug")' in "".join(traceback.format_exception(error))
