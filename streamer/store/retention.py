@@ -35,10 +35,13 @@ class StoredAlarm:
     undelivered: bool
     """Whether a delivery is neither confirmed, dead nor given up."""
 
+    evidence_pending: bool
+    """Whether its evidence is still being written: then its folder must stay where it is."""
+
     @property
     def protected(self) -> bool:
         """Whether nothing of it may be deleted now."""
-        return self.open or self.held or self.undelivered
+        return self.open or self.held or self.undelivered or self.evidence_pending
 
 
 @dataclass(frozen=True, slots=True)

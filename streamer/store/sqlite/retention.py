@@ -29,7 +29,9 @@ SELECT event.alarm_id, camera, number, added_us, kind <> 'cleared' AS open,
        EXISTS (SELECT 1 FROM hold WHERE hold.alarm_id = event.alarm_id) AS held,
        EXISTS (SELECT 1 FROM delivery WHERE delivery.event IN
                    (SELECT number FROM event AS other WHERE other.alarm_id = event.alarm_id)
-                 AND state IN ('waiting', 'sending')) AS undelivered
+                 AND state IN ('waiting', 'sending')) AS undelivered,
+       EXISTS (SELECT 1 FROM event AS other WHERE other.alarm_id = event.alarm_id
+                 AND evidence_state = 'pending') AS evidence_pending
 FROM event
 WHERE number IN (SELECT max(number) FROM event GROUP BY alarm_id)
 ORDER BY number
@@ -65,6 +67,7 @@ class SqliteEventRetention:
                 open=bool(row["open"]),
                 held=bool(row["held"]),
                 undelivered=bool(row["undelivered"]),
+                evidence_pending=bool(row["evidence_pending"]),
             )
             for row in rows
         ]

@@ -5,6 +5,7 @@ from contextlib import closing
 
 import pytest
 
+from streamer.store import EvidenceState
 from streamer.store.sqlite import SqliteEventStore
 from tests.support.deliveries import HandClock, event
 
@@ -75,6 +76,15 @@ def test_a_legal_hold_protects_until_it_is_released(store):
     assert store.retention.release("a")
     assert not store.retention.release("a")
     assert store.retention.delete("a")
+
+
+def test_an_alarm_whose_evidence_is_being_written_stays_where_it_is(store, tmp_path):
+    store.add(event("a"), evidence=tmp_path / "e", evidence_state=EvidenceState.PENDING)
+    assert alarm(store, "a", evidence=tmp_path / "e").protected
+    assert not store.retention.forget_evidence("a")
+    store.set_evidence("a-0", EvidenceState.WRITTEN)
+    (left,) = store.retention.alarms()
+    assert not left.protected
 
 
 def test_an_alarm_that_is_not_there_is_not_deleted(store):
