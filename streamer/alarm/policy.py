@@ -280,7 +280,9 @@ class Alarm:
             alarm.origin = alarm.newest = tuple(track.last.region for track in own)
             free = [track for track in free if track not in own]
             yield self._report(alarm, EventKind.UPDATED, seen, own, prefix="seen again: ")
-        if not free or self._score(self._best(free, now_ns), now_ns) < min_score:
+        # What scores less is not smoke yet: should it become so, that is another alarm.
+        free = [track for track in free if self._score(track, now_ns) >= min_score]
+        if not free:
             return
         raised_at = seen.utc.strftime("%Y%m%dT%H%M%S.%f")[:-3]
         regions = tuple(track.last.region for track in free)

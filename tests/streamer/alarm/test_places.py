@@ -21,6 +21,17 @@ def blind(watch, seconds):
     watch.now_s += seconds
 
 
+def test_haze_that_becomes_a_fire_is_an_alarm_of_its_own_beside_one_that_began_meanwhile():
+    haze = replace(FAR, confidence=0.4, peak=0.5, motion=0.2)
+    watch = Watch()
+    assert watch.see(haze, seconds=30) == []
+    (raised,) = watch.see(haze, PLUME, seconds=10)
+    assert raised.regions == (PLUME,)
+    later = watch.see(FAR, PLUME, seconds=20)
+    assert kinds(later) == ["raised"]
+    assert later[0].regions == (FAR,)
+
+
 # Only observed time counts.
 
 
