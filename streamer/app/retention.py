@@ -213,7 +213,7 @@ class RetentionService:
         found += [
             Condition("output", _hanging(folder).reason, since_ns)
             for folder, since_ns in self._hangs_since_ns.items()
-            if folder != self._plan.data_dir
+            if folder not in (self._plan.data_dir, self._plan.recordings_folder)
         ]
         return found
 
@@ -257,7 +257,7 @@ class RetentionService:
             limits_of=lambda camera: plan.cameras.get(camera, plan.others),
             now=now,
         )
-        rounds[plan.data_dir] = [done]
+        rounds[plan.recordings_folder] = [done]
         for path in plan.output_paths:
             if path.parent in self._hangs_since_ns:
                 continue
@@ -322,8 +322,12 @@ class RetentionService:
 
 
 def _folders(plan: RetentionPlan) -> tuple[Path, ...]:
-    """Return the folders whose disks are measured, each once."""
-    return tuple(dict.fromkeys((plan.data_dir, *(path.parent for path in plan.output_paths))))
+    """Return the folders whose disks are measured, each once.
+
+    Recordings may be a mount or a link to a disk of their own, which is freed by itself.
+    """
+    outputs = (path.parent for path in plan.output_paths)
+    return tuple(dict.fromkeys((plan.data_dir, plan.recordings_folder, *outputs)))
 
 
 def _hanging(folder: Path) -> DiskStatus:

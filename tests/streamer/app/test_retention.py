@@ -128,6 +128,26 @@ def test_a_full_disk_costs_the_oldest_recordings_of_all_cameras_alike(setup, tmp
 
 
 @pytest.mark.system
+def test_recordings_on_a_disk_of_their_own_are_deleted_for_its_space_only(setup, tmp_path):
+    with (
+        small_disk(tmp_path / "data", mib=20),
+        small_disk(tmp_path / "big", mib=20) as big,
+    ):
+        it = setup()
+        it.config.recordings_folder.symlink_to(big, target_is_directory=True)
+        paths = [it.record("north", size=2_000_000) for _ in range(3)]
+        ballast = fill(tmp_path / "data", leave=1_000_000)
+        it.step()
+        assert sorted(big.rglob("*.mp4")) == [big / "north" / p.parent.name / p.name for p in paths]
+        ballast.unlink()
+        fill(big, leave=1_000_000)
+        it.step()
+        assert len(list(big.rglob("*.mp4"))) == len(paths) - 1
+        assert not paths[0].exists()
+        it.store.close()
+
+
+@pytest.mark.system
 def test_when_nothing_can_be_deleted_recording_pauses_and_goes_on_when_there_is_room(
     setup, tmp_path
 ):
