@@ -95,6 +95,8 @@ def load(
         except ValidationError as error:
             problems += _translated(error, documents)
         problems += _unknown_channels(data, documents)
+    if config is not None:
+        problems += _shared(config, documents)
     if config is not None and not config.network.allow_link_local:
         problems += _forbidden(config, documents)
     if config is None or problems:
@@ -205,6 +207,29 @@ def _unknown_channels(data: Mapping[str, Any], documents: Sequence[Document]) ->
             if isinstance(name, str) and name not in known:
                 message = unknown("channel", name, known)
                 yield _located((*holder, "notify", index), message, documents)
+
+
+def _shared(config: Config, documents: Sequence[Document]) -> Iterator[Problem]:
+    """Yield a problem for each camera that would share files or an address with an earlier one.
+
+    Names that differ only in case share a folder on SMB shares, exFAT and macOS.
+    """
+    names: dict[str, str] = {}
+    outputs: dict[str, str] = {}
+    for name, camera in config.cameras.items():
+        other = names.setdefault(name.casefold(), name)
+        if other != name:
+            message = f"differs from camera {other!r} only in case; choose another name"
+            yield _located(("cameras", name), message, documents)
+        written = {
+            ("file", "path"): camera.outputs.file and str(camera.outputs.file.path),
+            ("publish", "url"): camera.outputs.publish
+            and camera.outputs.publish.url.get_secret_value(),
+        }
+        for loc, target in written.items():
+            if target and (other := outputs.setdefault(target, name)) != name:
+                message = f"camera {other!r} has the same; each camera needs its own"
+                yield _located(("cameras", name, "outputs", *loc), message, documents)
 
 
 def _forbidden(config: Config, documents: Sequence[Document]) -> Iterator[Problem]:

@@ -269,3 +269,26 @@ def test_a_repeated_key_is_a_problem_with_its_line_among_anchors_too(tmp_path: P
     (tmp_path / "fire.yaml").write_text("x-a: 1\nx-a: 2\ncameras: {a: {source: {address: a}}}\n")
     with pytest.raises(InvalidConfig, match=r":2: x-a: repeated; first in line 1$"):
         load(tmp_path / "fire.yaml")
+
+
+def test_cameras_that_would_share_files_or_an_address_are_problems_with_their_lines(tmp_path):
+    file = tmp_path / "fire.yaml"
+    file.write_text("""
+cameras:
+  North:
+    source: {address: a.mp4}
+    outputs: {file: {path: out.mp4}, publish: {url: "rtsp://127.0.0.1/x"}}
+  north:
+    source: {address: b.mp4}
+  south:
+    source: {address: c.mp4}
+    outputs:
+      file: {path: ./out.mp4}
+      publish: {url: "rtsp://127.0.0.1/x"}
+""")
+    with pytest.raises(InvalidConfig) as caught:
+        load(file)
+    lines = [line.split(":", 2)[1:] for line in str(caught.value).splitlines()]
+    assert [int(line) for line, _ in lines] == [6, 11, 12]
+    assert "only in case" in lines[0][1]
+    assert all("'North' has the same" in text for _, text in lines[1:])
