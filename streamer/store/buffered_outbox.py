@@ -92,24 +92,38 @@ class BufferedOutbox:
             return 0
 
     def claim(self, channel: str, *, untried_only: bool = False) -> Delivery | None:
-        found = self._memory.claim(
-            channel, untried_only=untried_only, in_alarm=self._events.is_in_alarm
-        )
+        in_alarm = self._events.is_in_alarm
+        interrupted = channel in self._interrupted  # A claim may have taken effect late.
+        if interrupted:  # What was stored before the disk failed comes first.
+            found = self._memory.claim(
+                channel, untried_only=untried_only, in_alarm=in_alarm, recent=True
+            )
+            if found is not None:
+                return found
+        found = self._memory.claim(channel, untried_only=untried_only, in_alarm=in_alarm)
         if found is not None:
             return found
         if not self._may_claim(channel):
             return None
-        interrupted = channel in self._interrupted  # A claim may have taken effect late.
-        self._interrupted.add(channel)  # Until this one has returned.
-        if interrupted:
-            self._call(lambda outbox: outbox.recover(channel))
-        found = self._call(lambda outbox: outbox.claim(channel, untried_only=untried_only))
+        self._interrupted.add(channel)  # Until this claim has returned.
+        try:
+            if interrupted:
+                self._call(lambda outbox: outbox.recover(channel))
+            found = self._call(lambda outbox: outbox.claim(channel, untried_only=untried_only))
+        except StorageError:
+            found = self._memory.claim(
+                channel, untried_only=untried_only, in_alarm=in_alarm, recent=True
+            )
+            if found is None:
+                raise
+            return found
         self._interrupted.discard(channel)
         if found is None:
             return None
+        event = found.recorded.event
+        self._memory.given_back(event.id, channel)
         # The store does not know what is only in memory.
-        in_alarm = self._events.is_in_alarm(found.recorded.event.camera)
-        return replace(found, camera_in_alarm=in_alarm)
+        return replace(found, camera_in_alarm=in_alarm(event.camera))
 
     def confirm(self, number: int) -> datetime:
         if number > 0:

@@ -1,13 +1,14 @@
 """Events that the disk did not take, with their deliveries: only this process knows them so far.
 
-They are delivered from here, and stored as soon as that is possible. Deliveries have negative
-numbers, so that they are never taken for stored ones.
+They are delivered from here, and stored as soon as that is possible. Newly stored ones are
+remembered too, until the disk has given their deliveries back: it may begin to hang in between.
+Deliveries have negative numbers, so that they are never taken for stored ones.
 """
 
 import itertools
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Final
@@ -15,6 +16,9 @@ from typing import Final
 from streamer.alarm.event import Event
 
 from .records import Backlog, Delivery, DeliveryState, EvidenceState, RecordedEvent
+
+_MOST_RECENT: Final = 1000
+"""Stored events that are remembered until the disk has given their deliveries back. Arbitrary."""
 
 _OPEN: Final = (DeliveryState.WAITING, DeliveryState.SENDING)
 
@@ -77,6 +81,8 @@ class EventMemory:
     _guard: threading.RLock = field(default_factory=threading.RLock)
     # All below are guarded by _guard.
     _entries: dict[str, UnstoredEvent] = field(default_factory=dict)
+    # Stored, but their deliveries have not come back from the disk: it may begin to hang meanwhile.
+    _recent: dict[str, UnstoredEvent] = field(default_factory=dict)
     _by_number: dict[int, tuple[UnstoredEvent, _Delivery]] = field(default_factory=dict)
     _numbers: "itertools.count[int]" = field(default_factory=lambda: itertools.count(1))
 
@@ -130,10 +136,16 @@ class EventMemory:
             self._entries.pop(entry.event.id, None)
             confirmed = []
             for name, one in entry.deliveries.items():
-                if one.state is not DeliveryState.SENDING:
+                if one.state not in _OPEN:
                     self._by_number.pop(one.number, None)
                 if one.state is DeliveryState.CONFIRMED and as_stored[name] is not one.state:
                     confirmed.append(name)
+            if any(one.state is DeliveryState.WAITING for one in entry.deliveries.values()):
+                self._recent[entry.event.id] = entry
+                if len(self._recent) > _MOST_RECENT:
+                    oldest = next(iter(self._recent))
+                    for name in tuple(self._recent[oldest].deliveries):
+                        self._drop(self._recent[oldest], name)
             return confirmed
 
     def set_evidence(
@@ -155,7 +167,12 @@ class EventMemory:
     # Deliveries.
 
     def claim(
-        self, channel: str, *, untried_only: bool, in_alarm: Callable[[str], bool]
+        self,
+        channel: str,
+        *,
+        untried_only: bool,
+        in_alarm: Callable[[str], bool],
+        recent: bool = False,
     ) -> Delivery | None:
         """Begin an attempt at the oldest delivery that is due, as `Outbox.claim` does.
 
@@ -163,10 +180,11 @@ class EventMemory:
             channel: Whose deliveries.
             untried_only: Only deliveries that were never tried.
             in_alarm: Whether any alarm of a camera is open.
+            recent: Of events that were stored and that the disk does not give back.
         """
         with self._guard:
             now = self.now()
-            for entry, one in self._heads(channel):
+            for entry, one in self._heads(self._recent if recent else self._entries, channel):
                 if (one.due <= now or one.changed > now) and not (untried_only and one.attempts):
                     one.state, one.changed = DeliveryState.SENDING, now
                     one.attempts += 1
@@ -191,11 +209,11 @@ class EventMemory:
             if found is None:
                 return None
             entry, one = found
-            if entry.stored:
-                return entry.recorded()
+            if entry.stored and one.state is not DeliveryState.SENDING:
+                return entry.recorded()  # It is noted here already.
             one.state, one.error, one.changed = state, error, self.now()
             one.due, one.backoff_total = one.changed + after, one.backoff_total + after
-            return None
+            return entry.recorded() if entry.stored else None
 
     def channel_of(self, number: int) -> str | None:
         """Return the channel of a delivery that is not settled."""
@@ -206,12 +224,20 @@ class EventMemory:
     def forget(self, number: int) -> None:
         """Forget a delivery whose outcome the store has."""
         with self._guard:
-            self._by_number.pop(number, None)
+            if number in self._by_number:
+                entry, one = self._by_number[number]
+                self._drop(entry, one.channel)
+
+    def given_back(self, event_id: str, channel: str) -> None:
+        """Forget a delivery of a stored event that the disk has given back."""
+        with self._guard:
+            if (entry := self._recent.get(event_id)) is not None:
+                self._drop(entry, channel)
 
     def next_due(self, channel: str) -> timedelta | None:
         """Return the time until something may be claimed."""
         with self._guard:
-            dues = [one.due for _, one in self._heads(channel)]
+            dues = [one.due for _, one in self._heads(self._entries, channel)]
             return min(dues) - self.now() if dues else None
 
     def expedite(self, channel: str) -> None:
@@ -236,12 +262,21 @@ class EventMemory:
                     found[name] = add_backlogs(found.get(name), more)
             return found
 
-    def _heads(self, channel: str) -> Iterator[tuple[UnstoredEvent, _Delivery]]:
+    def _drop(self, entry: UnstoredEvent, channel: str) -> None:
+        one = entry.deliveries.pop(channel, None)
+        if one is not None:
+            self._by_number.pop(one.number, None)
+        if not entry.deliveries:
+            self._recent.pop(entry.event.id, None)
+
+    def _heads(
+        self, entries: Mapping[str, UnstoredEvent], channel: str
+    ) -> Iterator[tuple[UnstoredEvent, _Delivery]]:
         """Yield the first open delivery of each alarm if it waits: an alarm's events keep order."""
         begun = set()
-        for entry in self._entries.values():
+        for entry in entries.values():
             one = entry.deliveries.get(channel)
-            if one is None or not entry.deliverable or one.state not in _OPEN:
+            if one is None or not (entry.deliverable or entry.stored) or one.state not in _OPEN:
                 continue
             if one.state is DeliveryState.WAITING and entry.event.alarm_id not in begun:
                 yield entry, one
@@ -258,7 +293,7 @@ class EventMemory:
         return Delivery(
             number=one.number,
             channel=one.channel,
-            recorded=entry.recorded(),
+            recorded=replace(entry.recorded(), stored=entry.stored),
             state=one.state,
             attempts=one.attempts,
             backoff_total=one.backoff_total,

@@ -114,7 +114,7 @@ def test_an_event_that_a_locked_store_does_not_take_is_delivered_from_memory(pat
 
 
 def test_the_events_of_an_alarm_keep_their_order_in_memory(path):
-    with opened(path, wait_s=0.05) as store, locked(path):
+    with opened(path, wait_s=0.2) as store, locked(path):
         for what in (event(), event("other"), event(sequence=1), event(sequence=2, kind="cleared")):
             store.add(what, channels=["siren"])
         outbox, claimed = store.outbox, []
@@ -134,7 +134,7 @@ def test_the_events_of_an_alarm_keep_their_order_in_memory(path):
 
 
 def test_an_outcome_that_comes_after_the_event_was_stored_is_stored_too(path):
-    with opened(path, wait_s=0.05) as store:
+    with opened(path, wait_s=0.2) as store:
         with locked(path):
             for alarm in ("a", "b", "c"):
                 store.add(event(alarm), channels=["siren"])
@@ -150,7 +150,7 @@ def test_an_outcome_that_comes_after_the_event_was_stored_is_stored_too(path):
 
 
 def test_evidence_that_is_written_while_the_event_is_in_memory_is_stored_with_it(path, tmp_path):
-    with opened(path, wait_s=0.05) as store:
+    with opened(path, wait_s=0.2) as store:
         with locked(path):
             store.add(event(), evidence_state=EvidenceState.PENDING, image_wait=timedelta(hours=1),
                       channels=["siren"])  # fmt: skip
@@ -253,7 +253,7 @@ def test_a_call_that_hangs_makes_only_the_first_caller_wait():
 def test_retries_go_on_for_what_is_only_in_memory(path):
     policy = RetryPolicy()
     siren = ScriptedChannel("siren", [failed()])
-    with opened(path, wait_s=0.05) as store, locked(path):
+    with opened(path, wait_s=0.2) as store, locked(path):
         store.add(event(), channels=["siren"])
         first = store.outbox.claim("siren")
         delay = policy.next_delay(first, failed(), rng=lambda: 0.0)

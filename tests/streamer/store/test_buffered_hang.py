@@ -3,11 +3,11 @@
 import contextlib
 import threading
 from dataclasses import replace
+from datetime import timedelta
 
 import pytest
 from structlog.testing import capture_logs
 
-from streamer.core.errors import StorageError
 from streamer.store import DeliveryState, EvidenceState
 from streamer.store.memory import EventMemory
 from tests.streamer.store.test_buffered import delivering, opened, states, wait_until
@@ -56,6 +56,25 @@ def test_an_alarm_is_delivered_while_the_disk_has_been_hanging_for_a_while(path)
     assert siren.taken == ["north-1-0"]
 
 
+def test_an_alarm_that_was_stored_just_before_the_disk_began_to_hang_is_delivered(path):
+    siren = ScriptedChannel(script=[failed()])
+    with opened(path, wait_s=0.1) as store, delivering(store, siren):
+        wait_until(lambda: siren.entered == 1)
+        assert store.add(event(), channels=["siren"], image_wait=timedelta(seconds=0.5))
+        with hanging(store):
+            store.add(event(sequence=1), channels=["siren"])
+            store.add(event("b"), channels=["siren"])
+            siren.wait_for(lambda: len(siren.taken) == 3)
+            assert {one.id: one.payload["stored"] for one in siren.tried} == {
+                "north-1-0": True, "north-1-1": False, "b-0": False
+            }  # fmt: skip
+        wait_until(lambda: store.problem() is None and not store.outbox.pending())
+        assert not store.memory._recent
+        assert not store.memory._by_number
+    assert states(path) == {"siren": DeliveryState.CONFIRMED}
+    assert sorted(siren.taken) == ["b-0", "north-1-0", "north-1-1"]
+
+
 def test_an_outcome_that_cannot_be_recorded_holds_up_no_later_alarm(path):
     with contextlib.ExitStack() as hang, opened(path, wait_s=0.1) as store:
         siren = HangingChannel(store, hang)
@@ -70,7 +89,7 @@ def test_an_outcome_that_cannot_be_recorded_holds_up_no_later_alarm(path):
     assert siren.taken == ["a-0", "b-0"]
 
 
-def test_a_claim_that_took_effect_after_its_caller_had_gone_is_made_due_again(path):
+def test_a_claim_that_took_effect_after_its_caller_had_gone_is_tried_again(path):
     with opened(path, wait_s=0.1) as store:
         lock = store.outbox.lock("siren")
         assert lock.acquire()
@@ -85,17 +104,21 @@ def test_a_claim_that_took_effect_after_its_caller_had_gone_is_made_due_again(pa
             return claim(*arguments, **more)
 
         inner.outbox.claim = late
-        with pytest.raises(StorageError):
-            store.outbox.claim("siren")
+        failing = store.outbox.claim("siren")
+        assert failing.number < 0, "from memory: the disk does not give it back"
         assert begun.wait(20)
         inner.outbox.claim = claim
         hang.set()
         wait_until(lambda: states(path)["siren"] is DeliveryState.SENDING)
-        wait_until(lambda: store.problem() is None)
-        delivery = store.outbox.claim("siren")
-        assert delivery.attempts == 2
-        store.outbox.confirm(delivery.number)
+        wait_until(lambda: not store._calls.hangs_for_s)
+        store.outbox.reschedule(failing.number, after=timedelta(0), error="no answer")
+        again = store.outbox.claim("siren")
+        assert (again.number > 0, again.key) == (True, failing.key)
+        store.outbox.confirm(again.number)
+        assert store.outbox.claim("siren") is None
+        assert not store.memory._by_number
         lock.release()
+    assert states(path) == {"siren": DeliveryState.CONFIRMED}
 
 
 def test_events_that_no_store_takes_are_delivered_and_keep_no_other_from_being_stored(path):
