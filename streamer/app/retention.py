@@ -211,9 +211,13 @@ class RetentionService:
         if since is not None:
             found.append(Condition("recording", self._pause_reason, since))
         found += [
-            Condition("output", _hanging(folder).reason, since_ns)
+            Condition(
+                "recording" if folder == self._plan.recordings_folder else "output",
+                _hanging(folder).reason,
+                since_ns,
+            )
             for folder, since_ns in self._hangs_since_ns.items()
-            if folder not in (self._plan.data_dir, self._plan.recordings_folder)
+            if folder != self._plan.data_dir
         ]
         return found
 
@@ -245,19 +249,11 @@ class RetentionService:
 
     def _round(self, stop: Callable[[], bool]) -> None:
         plan, now = self._plan, self._believed_now()
-        recordings = Recordings(plan.recordings_folder)
-        for correction in self._guard.history().corrections():
-            if recordings.correct(correction):
-                self._guard.mark_corrected(correction)
-        known = self._guard.history().is_known
         rounds: dict[Path, list[DeletionRound]] = {}
-        done = recordings.round(now=self._now(), is_known=known, stop=stop)
-        done.apply(
-            total=plan.recordings,
-            limits_of=lambda camera: plan.cameras.get(camera, plan.others),
-            now=now,
-        )
-        rounds[plan.recordings_folder] = [done]
+        recordings = Recordings(plan.recordings_folder)
+        recordings_hang = plan.recordings_folder in self._hangs_since_ns
+        if not recordings_hang:
+            rounds[plan.recordings_folder] = [self._recordings_round(recordings, now, stop)]
         for path in plan.output_paths:
             if path.parent in self._hangs_since_ns:
                 continue
@@ -265,10 +261,27 @@ class RetentionService:
             done.apply(total=plan.outputs, now=now)
             rounds.setdefault(path.parent, []).append(done)
         self._make_room(rounds)
-        recordings.remove_empty_days(self._now())
+        if not recordings_hang:
+            recordings.remove_empty_days(self._now())
         self._spare = {
             folder: [one.oldest(_SPARE) for one in many] for folder, many in rounds.items()
         }
+
+    def _recordings_round(
+        self, recordings: Recordings, now: datetime | None, stop: Callable[[], bool]
+    ) -> DeletionRound:
+        plan = self._plan
+        for correction in self._guard.history().corrections():
+            if recordings.correct(correction):
+                self._guard.mark_corrected(correction)
+        known = self._guard.history().is_known
+        done = recordings.round(now=self._now(), is_known=known, stop=stop)
+        done.apply(
+            total=plan.recordings,
+            limits_of=lambda camera: plan.cameras.get(camera, plan.others),
+            now=now,
+        )
+        return done
 
     def _make_room(self, rounds: dict[Path, list[DeletionRound]]) -> None:
         """Free what is missing on each disk: recordings first, then the output files there."""

@@ -306,6 +306,19 @@ def test_a_share_of_outputs_that_hangs_holds_up_no_other_disk(setup, tmp_path, m
     assert it.conditions() == {}
 
 
+@pytest.mark.system
+def test_recordings_on_a_disk_of_their_own_that_hangs_hold_up_no_other_disk(setup, monkeypatch):
+    monkeypatch.setattr(retention, "_ANSWER_S", 0.2)
+    it = setup()
+    it.step()
+    with hanging_disk(it.config.recordings_folder) as share:
+        it.step()
+        assert it.conditions() == {"recording": f"the disk of {share} does not answer"}
+        assert it.service.disk().free_bytes
+    it.step()
+    assert it.conditions() == {}
+
+
 def expire(it, *, believed=True, **limits):
     return expire_events(
         it.store.retention, it.config.evidence_folder, limits=replace(NO_LIMITS, **limits),
