@@ -154,8 +154,14 @@ class WebhookChannel:
     async def _deliver(self, notification: Notification, image: bytes | None) -> None:
         # Redirects are not followed: they could send secrets and alarms to another host.
         async with httpx.AsyncClient(verify=self._tls, timeout=self._timeout_s) as client:
-            response = await self._post(client, notification, image)
-            if image is not None and response.status_code in _IMAGE_REFUSED:
+            try:
+                response = await self._post(client, notification, image)
+                refused = response.status_code in _IMAGE_REFUSED
+            except (httpx.WriteError, httpx.ReadError, httpx.RemoteProtocolError):
+                if image is None:
+                    raise
+                refused = True  # Some close the connection as soon as a body is too large for them.
+            if image is not None and refused:
                 response = await self._post(client, notification, None)
         _raise_unless_acknowledged(response, host=self._host)
 

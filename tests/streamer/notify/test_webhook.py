@@ -122,6 +122,31 @@ def test_where_the_image_is_refused_the_alarm_goes_without_it_at_once(tmp_path, 
     assert kinds == ["multipart/form-data", "application/json"]
 
 
+def test_where_the_image_makes_the_receiver_hang_up_the_alarm_goes_without_it_at_once(tmp_path):
+    image = tmp_path / "still.jpg"
+    image.write_bytes(JPEG * 100_000)
+    kinds = []
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def answer():
+            for status in ("413 Too Large", "204 No Content"):
+                connection, _ = server.accept()
+                with connection:
+                    head = connection.recv(2000)
+                    kinds.append(b"multipart/form-data" in head)
+                    connection.sendall(f"HTTP/1.1 {status}\r\nConnection: close\r\n\r\n".encode())
+                    if not kinds[-1]:
+                        while connection.recv(2000):
+                            pass
+
+        thread = threading.Thread(target=answer)
+        thread.start()
+        url = f"http://127.0.0.1:{server.getsockname()[1]}/"
+        WebhookChannel("siren", url=url).deliver(notice(image=image))
+        thread.join(5)
+    assert kinds == [True, False]
+
+
 @pytest.mark.parametrize("with_image", [True, False])
 def test_a_receiver_can_tell_that_nobody_else_sent_it(receiver, tmp_path, with_image):
     image = tmp_path / "still.jpg"
