@@ -137,6 +137,6 @@ class DiskWorker:
                 self._current = job = self._next()
             try:
                 job.run()
-            except Exception as error:  # noqa: BLE001  the next event needs this thread
+            except BaseException as error:  # noqa: BLE001  the next event needs this thread
                 _log.error("writing failed", worker=self._name, error=str(error), exc_info=True)
                 job.dropped(str(error) or type(error).__name__)

@@ -201,7 +201,7 @@ class DeliveryWorker:
             call()
         except DeliveryFailed as error:
             return error
-        except Exception as error:  # noqa: BLE001  a bug in one channel must not end delivery
+        except BaseException as error:  # noqa: BLE001  no fault of a channel may end delivery
             # The text of an unexpected error may hold a secret; its class does not.
             _log.debug("unexpected error", channel=self.channel.name, exc_info=True)
             return DeliveryFailed(f"unexpected {type(error).__name__} in the channel")

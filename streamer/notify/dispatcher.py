@@ -109,8 +109,7 @@ class Dispatcher:
         behind then; its delivery stays in the outbox.
         """
         stopped = threading.Event()
-        cancel.on_cancel(stopped.set)
-        cancel.on_cancel(self._wakeup.notify)
+        forget = [cancel.on_cancel(stopped.set), cancel.on_cancel(self._wakeup.notify)]
         self._warn_of_unknown_channels()
         threads = [
             # Daemons, because an attempt that is left behind must not keep the process from ending.
@@ -130,6 +129,8 @@ class Dispatcher:
         for worker, thread in zip(self._workers, threads, strict=True):
             _join(thread, worker, end)
         self._outbox.unsubscribe(self._wakeup.notify)
+        for each in forget:
+            each()
 
     def status(self) -> tuple[ChannelStatus, ...]:
         """Return the state of each channel. From any thread."""
@@ -177,7 +178,7 @@ class Dispatcher:
                 if self._acquire(lock, worker, cancel):
                     with worker.channel:
                         self._deliver(worker, cancel)
-            except Exception as error:  # noqa: BLE001  a bug must not end other channels
+            except BaseException as error:  # noqa: BLE001  nothing ends this thread unnoticed
                 failures.note_success(time.monotonic() - began)
                 delay_s = failures.delay_s()
                 name = worker.channel.name

@@ -134,5 +134,5 @@ class BoundedCalls:
     def _be_idle(self) -> None:
         try:
             self._idle()
-        except Exception as error:  # noqa: BLE001  this thread must go on for the next alarm
+        except BaseException as error:  # noqa: BLE001  this thread must go on for the next alarm
             _log.error("maintenance of the store failed", error=str(error), exc_info=True)

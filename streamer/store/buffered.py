@@ -146,7 +146,7 @@ class BufferedEventStore:
         self._note_alarm(event)  # After it is in memory: see `_read_open_alarms`.
         try:
             self.call(self._store_all)
-        except Exception as error:  # noqa: BLE001  whatever it is, the alarm goes out
+        except BaseException as error:  # noqa: BLE001  whatever it is, the alarm goes out
             if not entry.stored:
                 bug = not isinstance(error, StorageError)
                 _log.error(

@@ -1,9 +1,10 @@
 """One worker, one channel, a clock moved by hand: what becomes of each kind of failure."""
 
-from dataclasses import replace
+from dataclasses import asyncio
 from datetime import timedelta
 
 import pytest
+import replace
 
 from streamer.core.errors import StorageError
 from streamer.notify import RetryPolicy
@@ -127,14 +128,15 @@ def test_a_receiver_that_asks_for_a_pause_gets_it(store, clock):
     assert worker.step() is Outcome.CONFIRMED
 
 
-def test_a_fault_in_a_channel_is_a_failure_without_its_secrets(store):
-    channel = ScriptedChannel(script=[KeyError("https://example.org/?token=t0psecret")])
+@pytest.mark.parametrize("kind", [KeyError, asyncio.CancelledError])  # The second is no Exception.
+def test_a_fault_in_a_channel_is_a_failure_without_its_secrets(store, kind):
+    channel = ScriptedChannel(script=[kind("https://example.org/?token=t0psecret")])
     worker = worker_for(store, channel)
     store.add(event(), channels=["siren"])
     assert worker.step() is Outcome.FAILED
     (kept,) = store.outbox.pending()
     assert kept.state is DeliveryState.WAITING
-    assert kept.error == "unexpected KeyError in the channel"
+    assert kept.error == f"unexpected {kind.__name__} in the channel"
 
 
 @pytest.mark.parametrize("outcome", [None, failed(), failed(permanent=True)])
