@@ -1,10 +1,10 @@
 """One worker, one channel, a clock moved by hand: what becomes of each kind of failure."""
 
-from dataclasses import asyncio
+import asyncio
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
-import replace
 
 from streamer.core.errors import StorageError
 from streamer.notify import RetryPolicy
