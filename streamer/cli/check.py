@@ -37,6 +37,7 @@ def check(
     out = output.current()
     try:
         loaded = configuration(files)
+        _check_channels(loaded)
     except InvalidConfig as error:
         for problem in error.problems:
             out.record({"kind": "problem", **problem.as_json()})
@@ -53,6 +54,22 @@ def check(
     out.result(record, lambda: _report(loaded, budget))
     if effective:
         out.say(_as_yaml(loaded))
+
+
+def _check_channels(loaded: "Loaded") -> None:
+    """Make each channel: whether its service and its files exist is not seen from its keys."""
+    from streamer.app.channels import open_channel
+    from streamer.config import InvalidConfig, Problem
+    from streamer.core.errors import ConfigError
+
+    problems = []
+    for name in loaded.config.notify:
+        try:
+            open_channel(loaded.config, name)
+        except ConfigError as error:
+            problems.append(Problem(str(loaded.files[-1]), None, "", str(error)))
+    if problems:
+        raise InvalidConfig(problems)
 
 
 def advice(config: "Config") -> list[str]:

@@ -14,10 +14,15 @@ from urllib.parse import urlsplit
 
 import typer
 
+from streamer.config.small_file import read_small_file
+
 from . import output
 
 PASSWORD: Final = "STREAMER_PASSWORD"  # noqa: S105  the name of a variable
 """Environment variable that holds the password."""
+
+_LARGEST_FILE: Final = 65_536
+"""Bytes of a file with a password, as in the configuration."""
 
 User = Annotated[
     str | None,
@@ -64,7 +69,14 @@ def credentials(address: str, user: str | None, file: Path | None) -> Credential
 def _password(user: str | None, file: Path | None) -> str:
     if file is not None:
         try:
-            return file.read_text("utf-8-sig").rstrip("\r\n")
+            content = read_small_file(file, most=_LARGEST_FILE)
+            if len(content) > _LARGEST_FILE:
+                raise typer.BadParameter(
+                    f"{file}: is larger than {_LARGEST_FILE} bytes: no password"
+                )
+            return content.decode("utf-8-sig").rstrip("\r\n")
+        except OSError as error:
+            raise typer.BadParameter(f"{file}: cannot be read: {error.strerror}") from None
         except UnicodeDecodeError:
             raise typer.BadParameter(f"{file}: the password is not UTF-8 text") from None
     if PASSWORD in os.environ:

@@ -37,7 +37,8 @@ class Problem:
 
     def __str__(self) -> str:
         place = self.file if self.line is None else f"{self.file}:{self.line}"
-        return ": ".join(part for part in (place, self.key, self.message) if part)
+        key = "".join(each if each.isprintable() else repr(each)[1:-1] for each in self.key)
+        return ": ".join(part for part in (place, key, self.message) if part)
 
     def as_json(self) -> dict[str, Any]:
         """Return the fields as JSON data."""
@@ -77,6 +78,8 @@ def _message(details: ErrorDetails, place: Place) -> str:
         return f"expected 'kind' to be one of {', '.join(place.kind.choices)}"
     if kind == "missing":
         return f"is missing; expected {expected(place.kind)}"
+    if kind == "too_short" and isinstance(value, Mapping):
+        return "is empty; expected at least one entry"
     message = f"expected {expected(place.kind)}, got {_shown(value, place)}"
     quotes = kind == "string_type" and isinstance(value, int | float)
     return f"{message}; put it in quotes" if quotes else message

@@ -12,6 +12,8 @@ from typing import Final, Self
 
 from streamer.core.errors import ConfigError
 
+from .small_file import read_small_file
+
 _PLACEHOLDER: Final = re.compile(r"\$\$\{|\$\{([^{}]*)\}?")
 _NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
 _LINE_BREAK: Final = re.compile(r"[\r\n\0]")
@@ -108,8 +110,7 @@ def _from_environment(argument: str, environment: Mapping[str, str]) -> str:
 
 def _from_file(path: Path) -> str:
     try:
-        with path.open("rb") as file:
-            content = file.read(_LARGEST_FILE + 1)
+        content = read_small_file(path, most=_LARGEST_FILE)
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or "not a path"
         raise ConfigError(f"cannot read the file {path}: {reason}") from error

@@ -27,6 +27,9 @@ from streamer.core.redact import redact_url
 from .secrets import Text
 
 _NO_PATH: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:|pattern\Z")
+_SERVER: Final = re.compile(r"(?:rtsps?|https?)://([^/?#]*)(.*)", re.IGNORECASE | re.DOTALL)
+_HOST_AND_PORT: Final = re.compile(r"(?:\[[0-9A-Fa-f:.%]+[^]]*\]|[^:\[\]]+)(?::([0-9]{1,5}))?")
+_HIGHEST_PORT: Final = 65_535
 
 
 class Section(BaseModel):
@@ -106,11 +109,24 @@ def _filled(address: Address) -> Address:
     return address
 
 
+def _with_a_server(address: Address) -> Address:
+    found = _SERVER.fullmatch(address.get_secret_value())
+    # An "@" behind the first slash: a password with a slash, which sources split themselves.
+    if found is not None and "@" not in found[2]:
+        server = _HOST_AND_PORT.fullmatch(found[1].rpartition("@")[2])
+        if server is None or not 1 <= int(server[1] or 1) <= _HIGHEST_PORT:
+            raise ValueError("its host or port is not valid; a port is 1 to 65535")
+    return address
+
+
 LocalPath = Annotated[Path, BeforeValidator(_beside_the_file, json_schema_input_type=str)]
 """A file system path; absolute after reading."""
 
 CameraAddress = Annotated[
-    Address, BeforeValidator(_local_or_remote, json_schema_input_type=str), AfterValidator(_filled)
+    Address,
+    BeforeValidator(_local_or_remote, json_schema_input_type=str),
+    AfterValidator(_filled),
+    AfterValidator(_with_a_server),
 ]
 """A URL, a device or a path."""
 

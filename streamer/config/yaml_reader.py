@@ -21,6 +21,7 @@ from streamer.core.errors import ConfigError
 from .diagnostics import Problem
 from .field_types import Loc
 from .secrets import Surroundings, substitute
+from .small_file import read_small_file
 
 _LARGEST: Final = 1_048_576
 """Maximum file size in bytes. Arbitrary: enough for a thousand cameras."""
@@ -83,8 +84,7 @@ def read_document(path: Path, environment: Mapping[str, str]) -> Document:
 
 def _compose(path: Path, document: Document) -> Node | None:
     try:
-        with path.open("rb") as file:
-            content = file.read(_LARGEST + 1)
+        content = read_small_file(path, most=_LARGEST)
         text = content.decode("utf-8-sig")
     except OSError as error:
         document.add_problem(f"cannot be read: {(error.strerror or str(error)).lower()}")

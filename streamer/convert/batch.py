@@ -109,8 +109,9 @@ def _name(path: Path, container: str | None) -> str:
 def _check(planned: Sequence[Task]) -> None:
     names: dict[Path, Path] = {}
     for task in planned:
-        output = task.output.absolute()
-        if output == task.source.absolute() or (output.exists() and output.samefile(task.source)):
+        # Resolved: the folders of `missing/../a.mp4` are made later, and then it is `a.mp4`.
+        output = task.output.resolve()
+        if output == task.source.resolve() or (output.exists() and output.samefile(task.source)):
             raise SinkError(f"{task.output}: would replace the recording itself")
         if output in names:
             raise SinkError(f"{names[output]} and {task.source} have the same output {task.output}")

@@ -80,6 +80,7 @@ class Database:
         """Space that is given to this file when the disk is full."""
         self._guard = threading.Lock()
         self._undo = contextlib.ExitStack()  # Guarded by _guard.
+        self._identity: tuple[int, int] | None = None
         self._prepare_folder(create=create)
         if not read_only:
             self.reserve.make_room()
@@ -93,6 +94,7 @@ class Database:
             else:
                 self._open()
                 self.reserve.refill()
+                self._identity = self._present_identity()
         except BaseException:
             self.close()
             raise
@@ -202,9 +204,31 @@ class Database:
         Raises:
             StorageError: It cannot be written.
         """
+        self.check_in_place()
         with self.transaction() as connection:
             connection.execute(f"PRAGMA user_version = {len(MIGRATIONS)}")
         self.reserve.refill()
+
+    def check_in_place(self) -> None:
+        """Check that the open file is still the one at its path.
+
+        A file that was deleted, or whose disk was unmounted, takes writes without any error, and
+        they are gone when it is closed.
+
+        Raises:
+            StorageError: It is another file now, or none.
+        """
+        if self._identity not in (None, self._present_identity()):
+            raise StorageError(
+                f"event store {self.path}: it was deleted, moved or replaced, or its disk was"
+                " unmounted, while it was open: put it back, or restart this program"
+            )
+
+    def _present_identity(self) -> tuple[int, int] | None:
+        with contextlib.suppress(OSError):
+            status = self.path.stat()
+            return status.st_dev, status.st_ino
+        return None
 
     @contextmanager
     def transaction(self) -> Iterator[sqlite3.Connection]:

@@ -113,6 +113,7 @@ class SqliteEventStore:
         states: Mapping[str, DeliveryState] | None = None,
     ) -> bool:
         now_us = self._now_us()
+        self._database.check_in_place()
         with _refusing(event), self._database.transaction() as connection:
             values = event_columns(event)
             row = connection.execute(f"{_SELECT} WHERE id = :id", values).fetchone()

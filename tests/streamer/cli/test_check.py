@@ -108,3 +108,41 @@ def test_the_schema_and_the_reference_are_printed_whole(
     assert text.startswith("# yaml-language-server")
     assert main(["schema", "--reference", "--json"]) == Exit.OK
     assert json.loads(capsys.readouterr().out)["yaml"] == text
+
+
+WRONG_CHANNELS = """\
+notify:
+  chat: {kind: apprise, url: 'unknown://x'}
+  ops: {kind: webhook, url: 'https://h/', cert_file: missing.pem}
+cameras: {north: {source: {address: 'rtsp://h/1'}}}
+"""
+
+
+def test_channels_that_watch_would_refuse_are_problems(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "fire.yaml"
+    file.write_text(WRONG_CHANNELS)
+    assert main(["check", str(file)]) == Exit.CONFIG
+    lines = capsys.readouterr().err.splitlines()
+    assert [("notify.chat" in line, "notify.ops" in line) for line in lines] == [
+        (True, False),
+        (False, True),
+    ]
+
+
+@pytest.mark.parametrize("server", ["h:99999", "h:0", "h:x", "[::1", "", ":554", "u:p@", "u:p@h:"])
+def test_an_address_without_a_usable_server_is_a_problem(
+    server: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "fire.yaml"
+    file.write_text(f"cameras: {{north: {{source: {{address: 'rtsp://{server}/1'}}}}}}")
+    assert main(["check", str(file)]) == Exit.CONFIG
+    assert "its host or port is not valid" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("server", ["h", "h:554", "[::1]:554", "[fd00::1%25eth0]", "u:p/w@h:554"])
+def test_addresses_with_a_usable_server_are_accepted(server: str, tmp_path: Path) -> None:
+    file = tmp_path / "fire.yaml"
+    file.write_text(f"cameras: {{north: {{source: {{address: 'rtsp://{server}/1'}}}}}}")
+    assert main(["check", str(file)]) == Exit.OK

@@ -23,7 +23,17 @@ CASES = [
         "version: 1\n", [": cameras: is missing; expected a section"], id="nothing to watch"
     ),
     pytest.param(
-        "cameras: {}\n", [":1: cameras: expected a section, got a section"], id="no camera"
+        "cameras: {}\n", [":1: cameras: is empty; expected at least one entry"], id="no camera"
+    ),
+    pytest.param(
+        CAMERA + 'notify:\n  hook: {kind: webhook, url: http://h, headers: {"A\\nB": c}}\n',
+        [
+            (
+                ":3: notify.hook.headers.A\\nB: the name of an HTTP header holds letters, digits"
+                " and '-' only"
+            )
+        ],
+        id="a key with a line break",
     ),
     pytest.param(
         "cameras:\n  north:\n    sorce: {address: x}\n    source: {address: x}\n",

@@ -77,6 +77,7 @@ REFUSED = [
     (["a.mp4"], "a.mp4", "a.mp4: would replace the recording itself"),
     (["a.mp4"], ".", "a.mp4: would replace the recording itself"),
     (["."], ".", "a.mp4: would replace the recording itself"),
+    (["a.mp4"], "missing/../a.mp4", "a.mp4: would replace the recording itself"),
     (["out/*.mp4"], "out", "out/a.mp4: would replace the recording itself"),
     (["a.mp4", "deep/a.mp4"], "new", "have the same output new/a.mp4"),
     (["a.mp4"], "b.xyz", "b.xyz: unknown container; the name must end in .mp4, .m4v, .mov, .mkv"),

@@ -85,6 +85,22 @@ def test_a_store_that_works_stores_at_once(path):
         assert store.retention.holds() == []
 
 
+def test_events_are_not_written_into_a_file_that_was_taken_away_while_it_was_open(tmp_path):
+    """As after `umount --lazy`, `rm -r` or `mv`: SQLite writes on, and all of it is lost."""
+    folder, away = tmp_path / "data", tmp_path / "away"
+    path = folder / "events.db"
+    with opened(path) as store:
+        folder.rename(away)
+        assert not store.add(event())
+        reason, _ = store.problem()
+        assert "only in memory" in reason
+        assert "its disk was unmounted" in reason
+        away.rename(folder)
+        wait_until(lambda: store.problem() is None)
+    with SqliteEventStore.open_read_only(path) as stored:
+        assert stored.event("north-1-0") is not None
+
+
 def test_an_event_that_a_locked_store_does_not_take_is_delivered_from_memory(path):
     siren, mail = ScriptedChannel("siren"), ScriptedChannel("mail", [failed()] * 50)
     with opened(path, wait_s=0.2) as store, delivering(store, siren, mail):
