@@ -260,7 +260,7 @@ def _status(worker: DeliveryWorker) -> ChannelStatus:
 def _block(worker: DeliveryWorker, message: str) -> None:
     """Show why nothing is attempted, and log it once."""
     if worker.status.blocked != message:
-        _log.error("nothing is delivered", channel=worker.channel.name, error=message)
+        _log.error("stored deliveries wait", channel=worker.channel.name, error=message)
         worker.block(message)
 
 
