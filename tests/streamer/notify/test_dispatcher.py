@@ -319,7 +319,7 @@ def test_the_other_channels_get_news_of_a_channel_that_is_down_and_up_again(
     assert "home" in down.title
     assert "connection refused" in down.text
     assert home.tried == hook.tried == [], "the channel itself, and one that did not ask"
-    assert capsys.readouterr().out.count("channel is down") == 1
+    assert "".join(capsys.readouterr()).count("channel is down") == 1
 
 
 def test_news_that_a_channel_does_not_take_is_tried_again(store, monkeypatch):

@@ -85,10 +85,12 @@ def test_whichever_call_of_the_store_fails_each_event_arrives_once_and_in_order(
             cancel = CancelToken()
             thread = threading.Thread(target=dispatcher.run, args=(cancel,), daemon=True)
             thread.start()
-            for channel in (siren, mail):
-                channel.wait_for(lambda: len(channel.taken) == 3, timeout_s=5)  # noqa: B023  waited for here
-            cancel.set()
-            thread.join(20)
+            try:
+                for channel in (siren, mail):
+                    channel.wait_for(lambda: len(channel.taken) == 3)  # noqa: B023  waited for here
+            finally:
+                cancel.set()
+                thread.join(20)
             assert not thread.is_alive()
         assert siren.taken == mail.taken == ["a-0", "a-1", "a-2"]
         wait_until(lambda: settled(store, dispatcher))
