@@ -6,6 +6,7 @@ import subprocess
 import sys
 import threading
 import time
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,7 @@ from streamer.core.backoff import Backoff
 from streamer.core.clock import CancelToken
 from streamer.core.errors import StorageError
 from streamer.notify import Dispatcher, RetryPolicy
+from streamer.store.buffered import BufferedEventStore
 from streamer.store.sqlite import SqliteEventStore
 from tests.support.deliveries import ScriptedChannel, event
 
@@ -55,6 +57,17 @@ class FlakyOutbox:
         return call
 
 
+class FlakyStore:
+    """A real store with such an outbox."""
+
+    def __init__(self, path, plan):
+        self._store = SqliteEventStore(path)
+        self.outbox = FlakyOutbox(self._store.outbox, plan)
+
+    def __getattr__(self, name):
+        return getattr(self._store, name)
+
+
 FAULTS = st.dictionaries(
     st.tuples(st.sampled_from(CALLS), st.integers(0, 6)),
     st.sampled_from(["before", "after", "bug"]),
@@ -76,11 +89,12 @@ def test_whichever_call_of_the_store_fails_each_event_arrives_once_and_in_order(
     patch = pytest.MonkeyPatch()
     patch.setattr("streamer.notify.dispatcher._POLL_S", 0.002)
     patch.setattr("streamer.notify.dispatcher._RESTART", Backoff.constant(0.002))
-    with patch.context(), SqliteEventStore(folder / "events.db") as store:
+    flaky = partial(FlakyStore, folder / "events.db", plan)
+    with patch.context(), BufferedEventStore(flaky, name="flaky") as store:
         siren, mail = ScriptedChannel("siren"), ScriptedChannel("mail")
         for number in range(3):
             store.add(event("a", number), channels=["siren", "mail"])
-        dispatcher = Dispatcher(FlakyOutbox(store.outbox, plan), [siren, mail], retry=QUICK)
+        dispatcher = Dispatcher(store.outbox, [siren, mail], retry=QUICK)
         for _ in range(2):  # The second run goes on where the first one was stopped.
             cancel = CancelToken()
             thread = threading.Thread(target=dispatcher.run, args=(cancel,), daemon=True)
