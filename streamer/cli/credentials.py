@@ -14,8 +14,6 @@ from urllib.parse import urlsplit
 
 import typer
 
-from streamer.config.small_file import read_small_file
-
 from . import output
 
 PASSWORD: Final = "STREAMER_PASSWORD"  # noqa: S105  the name of a variable
@@ -68,6 +66,8 @@ def credentials(address: str, user: str | None, file: Path | None) -> Credential
 
 def _password(user: str | None, file: Path | None) -> str:
     if file is not None:
+        from streamer.config.small_file import read_small_file
+
         try:
             content = read_small_file(file, most=_LARGEST_FILE)
             if len(content) > _LARGEST_FILE:

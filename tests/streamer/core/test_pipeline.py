@@ -5,6 +5,7 @@ import itertools
 import signal
 import threading
 import time
+from collections.abc import Iterator
 
 import pytest
 from hypothesis import given, settings
@@ -291,6 +292,15 @@ def test_what_the_caller_bound_for_the_log_is_in_the_lines_of_all_threads():
     assert seen == [{"camera": "north"}] * 2
 
 
+@pytest.fixture
+def _ctrl_c() -> Iterator[None]:
+    """Python's own handler of SIGINT, whatever other tests of the process have installed."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("_ctrl_c")
 def test_ctrl_c_ends_the_threads_before_it_leaves_run():
     began, ended = threading.Event(), threading.Event()
 
